@@ -1,0 +1,162 @@
+"""Blend: several models' probabilities become one, honestly judged.
+
+In: out-of-fold and test predictions by id. Out: a :class:`Blend` (``blend.json``), nested
+out-of-fold predictions, test predictions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import combinations_with_replacement
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, logit
+
+from kaggle_pipeline.config import BlendConfig
+from kaggle_pipeline.folds import Folds
+from kaggle_pipeline.metrics import roc_auc
+from kaggle_pipeline.predictions import AVERAGED, Predictions, join_by_id
+from kaggle_pipeline.spec import DatasetSpec
+
+_STEPS = 20
+"""Weights are multiples of 1/20: finer ones follow the noise of the folds."""
+_KNOTS = 1001
+_CLIP = 1e-6
+Frames = Mapping[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A fitted blend.
+
+    Attributes
+    ----------
+    space : {"mean", "rank", "logit"}
+    weights : dict of str to float
+        Of each model; they sum to 1.
+    knots : dict of str to list of list of float
+        For ``rank``: quantiles of each model's training probabilities, a list a class, so that a
+        single new image has a rank too. Empty otherwise.
+    """
+
+    space: str
+    weights: dict[str, float]
+    knots: dict[str, list[list[float]]]
+
+    def apply(self, frames: Frames) -> pd.DataFrame:
+        """Return blended probabilities, indexed as the frames are (all alike)."""
+        names = list(self.weights)
+        parts = [self.weights[name] * self._transform(name, frames[name]) for name in names]
+        total = np.sum(parts, axis=0)
+        if self.space == "logit":
+            total = expit(total)
+        first = frames[names[0]]
+        return pd.DataFrame(np.clip(total, 0.0, 1.0), first.index, first.columns)
+
+    def to_mapping(self) -> dict:
+        """Return the blend as plain JSON types."""
+        return asdict(self)
+
+    def _transform(self, name: str, frame: pd.DataFrame) -> np.ndarray:
+        values = frame.to_numpy(float)
+        if self.space == "logit":
+            return logit(np.clip(values, _CLIP, 1 - _CLIP))
+        if self.space == "rank":
+            columns = zip(values.T, self.knots[name], strict=True)
+            return np.stack([_rank(column, knots) for column, knots in columns], axis=1)
+        return values
+
+
+def fit_blend(frames: Frames, targets: pd.DataFrame, config: BlendConfig) -> Blend:
+    """Find the weights on out-of-fold probabilities.
+
+    Parameters
+    ----------
+    frames : mapping of str to pandas.DataFrame
+        Each model's probabilities, all with the index of ``targets``.
+    targets : pandas.DataFrame
+        0 or 1, a column a class.
+    config : BlendConfig
+
+    Returns
+    -------
+    Blend
+    """
+    names = list(frames)
+    knots = {name: _find_knots(frames[name]) for name in names} if config.space == "rank" else {}
+    equal = Blend(config.space, dict.fromkeys(names, 1 / len(names)), knots)
+    if config.weights == "equal" or len(names) == 1:
+        return equal
+    parts = np.stack([equal._transform(name, frames[name]) for name in names])
+    truth = targets.to_numpy(int)
+    best, best_auc = None, -1.0
+    for weights in _simplex(len(names)):
+        auc = roc_auc(truth, np.tensordot(weights, parts, 1))
+        if auc > best_auc + 1e-12:  # the first of equals: weights nearest to equal come first
+            best, best_auc = weights, auc
+    chosen = dict(zip(names, (float(w) for w in best), strict=True))
+    return Blend(config.space, chosen, knots)
+
+
+def blend_oof(
+    models: Mapping[str, Predictions],
+    targets: pd.DataFrame,
+    folds: Folds,
+    spec: DatasetSpec,
+    config: BlendConfig,
+) -> Predictions:
+    """Return nested out-of-fold predictions of the blend.
+
+    A fold's rows are blended with weights and ranks that were fitted on the other folds, so the
+    score of the result is what a blend fitted this way is worth on new patients. With a single
+    fold nothing is left to fit on, and the models are averaged with equal weights.
+    """
+    judged = folds.judged
+    frames = join_by_id(models, judged.index)
+    truth = targets.loc[judged.index, list(spec.classes)]
+    parts = []
+    for fold in folds.numbers:
+        inside = judged.index[judged["fold"] == fold]
+        outside = judged.index.difference(inside, sort=False)
+        fit_on, setting = (outside, config) if len(outside) else (inside, _equal(config))
+        fitted = fit_blend(_rows(frames, fit_on), truth.loc[fit_on], setting)
+        parts.append(Predictions.build(fitted.apply(_rows(frames, inside)), fold, "oof").table)
+    return Predictions(pd.concat(parts).loc[judged.index], spec.classes)
+
+
+def blend_test(blend: Blend, models: Mapping[str, Predictions], ids: pd.Index) -> Predictions:
+    """Return the blend's test predictions for ``ids``, joined by id."""
+    return Predictions.build(blend.apply(join_by_id(models, ids)), AVERAGED, "test")
+
+
+def _equal(config: BlendConfig) -> BlendConfig:
+    return BlendConfig(models=config.models, space=config.space, weights="equal")
+
+
+def _rows(frames: Frames, ids: pd.Index) -> dict[str, pd.DataFrame]:
+    return {name: frame.loc[ids] for name, frame in frames.items()}
+
+
+def _find_knots(frame: pd.DataFrame) -> list[list[float]]:
+    """Quantiles of each column; as few as there are rows."""
+    levels = np.linspace(0, 1, min(_KNOTS, len(frame)))
+    return np.quantile(frame.to_numpy(float), levels, axis=0).T.tolist()
+
+
+def _rank(values: np.ndarray, knots: list[float]) -> np.ndarray:
+    """Share of the training probabilities below a value, ties counted half; monotone."""
+    ordered, levels = np.asarray(knots), np.linspace(0, 1, len(knots))
+    # Equal knots share one level, their middle, or interpolation would favour one end.
+    points, inverse = np.unique(ordered, return_inverse=True)
+    middle = np.bincount(inverse, levels) / np.bincount(inverse)
+    return np.interp(values, points, middle)
+
+
+def _simplex(size: int) -> list[np.ndarray]:
+    """Weight vectors with parts of 1/20 that sum to 1, nearest to equal weights first."""
+    found = {
+        tuple(np.bincount(np.array(pick), minlength=size))
+        for pick in combinations_with_replacement(range(size), _STEPS)
+    }
+    weights = [np.array(counts) / _STEPS for counts in sorted(found)]
+    return sorted(weights, key=lambda w: float(np.square(w - 1 / size).sum()))

@@ -1,0 +1,183 @@
+"""The command line: one parser, a subcommand a stage; ``scripts/`` call it.
+
+In: words. Out: an exit code: 0, or 2 with one line on standard error that says what to mend.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from kaggle_pipeline import __version__
+from kaggle_pipeline.errors import PipelineError
+
+DISCLAIMER = "Research tool, not a medical device: its numbers are no diagnosis."
+_ROOT = Path(__file__).resolve().parent.parent
+_DEFAULT_CONFIG = _ROOT / "configs" / "siim_isic_2020.yaml"
+
+_EXAMPLES = {
+    "prepare-data": """
+  python scripts/prepare_data.py --data-dir data/siim_isic_2020
+  python scripts/prepare_data.py --data-dir data/siim_isic_2020 --set records.image_size_px=512""",
+    "train-image": """
+  python scripts/train_image.py --tpu
+  python scripts/train_image.py --fold 0 --set image.epochs=3
+  python scripts/train_image.py --run-dir runs/mine --resume""",
+    "train-tabular": """
+  python scripts/train_tabular.py --data-dir data/siim_isic_2020 --run-dir runs/mine
+  python scripts/train_tabular.py --set tabular.resampling=smote --set tabular.patience=null""",
+    "make-submission": """
+  python scripts/make_submission.py --run-dir runs/mine
+  python scripts/make_submission.py --run-dir runs/mine --set blend.models=[tabular]""",
+    "run-pipeline": """
+  python scripts/run_pipeline.py --config configs/demo.yaml --data-dir data/demo/competition
+  python scripts/run_pipeline.py --data-dir data/siim_isic_2020 --run-dir runs/mine --resume""",
+    "make-synthetic": """
+  python scripts/make_synthetic.py --out data/demo --patients 200 --image-size-px 96""",
+    "score-submission": """
+  python scripts/score_submission.py --submission runs/demo/submission.csv --truth data/demo/truth.csv""",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all subcommands."""
+    parser = argparse.ArgumentParser(prog="kaggle_pipeline", description=DISCLAIMER)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        script = f"scripts/{name.replace('-', '_')}.py"
+        return commands.add_parser(
+            name,
+            prog=f"python {script}",
+            help=text,
+            description=f"{text} {DISCLAIMER}",
+            epilog=f"examples:{_EXAMPLES[name]}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    _add_run_options(add("prepare-data", "Audit the raw data for leaks, make folds and TFRecords."))
+    image = add("train-image", "Cross-validate the image model; OOF and test predictions by id.")
+    _add_run_options(image)
+    _add_model_options(image)
+    image.add_argument("--tpu", action="store_true", help="train on a TPU, or fail if there is none")
+    tabular = add("train-tabular", "Cross-validate the dense network on patient metadata.")
+    _add_run_options(tabular)
+    _add_model_options(tabular)
+    _add_run_options(add("make-submission", "Blend the trained models and write submission.csv."))
+    whole = add("run-pipeline", "All stages in a row: raw folder to submission.csv.")
+    _add_run_options(whole)
+    whole.add_argument("--tpu", action="store_true", help="train on a TPU, or fail if there is none")
+    _add_synthetic_options(add("make-synthetic", "Write a made-up competition for tests and demos."))
+    score = add("score-submission", "Score a submission against truth that was kept apart.")
+    score.add_argument("--submission", type=Path, required=True)
+    score.add_argument("--truth", type=Path, required=True)
+    score.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    return parser
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, default=_DEFAULT_CONFIG,
+        help="experiment file (default: configs/siim_isic_2020.yaml)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data-dir", type=Path, help="raw data (default: data/<dataset of the config>)"
+    )
+    parser.add_argument("--run-dir", type=Path, help="results (default: runs/<name of the config>)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="change one setting, such as image.epochs=3; may be repeated",
+    )  # fmt: skip
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with what is in the run folder")
+    again.add_argument("--overwrite", action="store_true", help="delete this stage's results first")
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fold", type=int, action="append", metavar="K", help="train this fold only; may be repeated"
+    )
+
+
+def _add_synthetic_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="gets competition/ and truth.csv")
+    parser.add_argument("--patients", type=int, default=200, help="default: 200")
+    parser.add_argument("--image-size-px", type=int, default=128, help="default: 128")
+    parser.add_argument("--mean-images", type=float, default=8.0, help="a patient (default: 8)")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; return the exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        _COMMANDS[options.command](options)
+    except PipelineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: run the same command with --resume to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(options: argparse.Namespace) -> "object":
+    from kaggle_pipeline.config import load_experiment
+    from kaggle_pipeline.stages import Run
+
+    overrides = list(options.overrides)
+    if getattr(options, "tpu", False):
+        overrides.append("device=tpu")
+    config = load_experiment(options.config, overrides)
+    return Run(
+        config,
+        options.data_dir or Path("data") / config.dataset,
+        options.run_dir or Path("runs") / config.name,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        interactive=sys.stderr.isatty(),
+    )
+
+
+def _stage(name: str) -> Callable[[argparse.Namespace], None]:
+    def call(options: argparse.Namespace) -> None:
+        from kaggle_pipeline import stages
+
+        extra = {"only": options.fold} if hasattr(options, "fold") else {}
+        getattr(stages, name)(_run(options), **extra)
+
+    return call
+
+
+def _make_synthetic(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.datasets.synthetic import generate
+    from kaggle_pipeline.stages import Progress
+
+    expected = round(options.patients * options.mean_images)
+    with Progress(expected, "draw", "image", sys.stderr.isatty()) as progress:
+        generate(
+            options.out, patients=options.patients, image_size_px=options.image_size_px,
+            seed=options.seed, mean_images=options.mean_images, progress=progress,
+        )  # fmt: skip
+    print(f"wrote {options.out / 'competition'} and {options.out / 'truth.csv'}")
+
+
+def _score_submission(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages import score_submission
+
+    print(score_submission(options.submission, options.truth, options.seed))
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "prepare-data": _stage("prepare_data"),
+    "train-image": _stage("train_image"),
+    "train-tabular": _stage("train_tabular"),
+    "make-submission": _stage("make_submission"),
+    "run-pipeline": _stage("run_pipeline"),
+    "make-synthetic": _make_synthetic,
+    "score-submission": _score_submission,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,352 @@
+"""The experiment: strict, frozen, validated without touching a disk; YAML in, resolved YAML out.
+
+In: a YAML file and ``key=value`` overrides. Out: an :class:`Experiment`, or an error that names the
+key and the nearest allowed one.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from kaggle_pipeline.errors import PipelineError, nearest
+from kaggle_pipeline.rundir import atomic_path
+
+
+@dataclass(frozen=True)
+class FoldsConfig:
+    """How training rows are divided; a group (patient, lesion) is never split."""
+
+    k: int = 5
+    """Number of folds."""
+    column: str | None = None
+    """Use this column of the raw data (say Deotte's ``tfrecord``), modulo k; below 0 is left out."""
+    holdout: float | None = None
+    """Instead of k folds, hold out this share of the groups once and train on the rest."""
+
+    def __post_init__(self) -> None:
+        _require(self.k >= 2, "folds.k", self.k, "at least 2")
+        if self.holdout is not None:
+            _require(0 < self.holdout < 1, "folds.holdout", self.holdout, "between 0 and 1")
+            _require(self.column is None, "folds.holdout", self.holdout, "null with folds.column")
+
+
+@dataclass(frozen=True)
+class LeakageConfig:
+    """What the audit looks at and what it does about duplicate photos."""
+
+    duplicates: Literal["stop", "drop", "keep"] = "stop"
+    """Same photo twice in train, in two groups: stop, drop the later one of every pair, or keep.
+    The same photo in train and in test always stops the run, unless ``keep``."""
+    fingerprints: bool = True
+    """Read every image to compare bytes and perceptual hashes; false skips that (and says so)."""
+    near_bits: int = 2
+    """Perceptual hashes of 64 bits that differ in at most this many are reported as near."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.near_bits <= 16, "leakage.near_bits", self.near_bits, "from 0 to 16")
+
+
+@dataclass(frozen=True)
+class RecordsConfig:
+    """TFRecords: made by conversion, or found under ``tfrecords/`` of the data folder."""
+
+    source: Literal["auto", "images", "tfrecords"] = "auto"
+    """``auto`` converts images where there are any and else reads the TFRecords."""
+    image_size_px: int = 1024
+    fit: Literal["crop", "stretch"] = "crop"
+    """Make an image square by a central crop, or by stretching it as the official files do."""
+    quality: int = 95
+    """JPEG quality of resized images; images that fit already are copied byte for byte."""
+    records_per_shard: int = 2048
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    """``bgr`` repairs third-party files whose JPEGs were written with red and blue swapped."""
+    workers: int | None = None
+    """Processes that convert; null means one a core."""
+
+    def __post_init__(self) -> None:
+        _require(self.image_size_px >= 16, "records.image_size_px", self.image_size_px, "at least 16")
+        _require(1 <= self.quality <= 100, "records.quality", self.quality, "from 1 to 100")
+        _positive("records.records_per_shard", self.records_per_shard)
+        if self.workers is not None:
+            _positive("records.workers", self.workers)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of a training image; 0 or false switches one off."""
+
+    dihedral: bool = True
+    """The eight symmetries of the square: a lesion has no up or down."""
+    rotation_degrees: float = 180.0
+    zoom: float = 0.1
+    """Scale drawn from [1 - zoom, 1 + zoom], each axis the same."""
+    shear_degrees: float = 5.0
+    shift: float = 0.05
+    """Share of the side."""
+    brightness: float = 0.1
+    """Added to an image in [0, 1]."""
+    contrast: float = 0.1
+    saturation: float = 0.1
+    hue_degrees: float = 5.0
+    dropout_boxes: int = 4
+    """Coarse dropout (DeVries & Taylor 2017, arXiv:1708.04552): grey squares painted in."""
+    dropout_size: float = 0.1
+    """Side of a square as a share of the image's."""
+
+    def __post_init__(self) -> None:
+        for name in ("zoom", "shift", "brightness", "contrast", "saturation", "dropout_size"):
+            _share(f"image.augment.{name}", getattr(self, name))
+        _require(self.dropout_boxes >= 0, "image.augment.dropout_boxes", self.dropout_boxes, ">= 0")
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """The image model and its training."""
+
+    backbone: str = "InceptionResNetV2"
+    """Any of keras.applications by name, or one of this package's own."""
+    backbone_options: Mapping[str, Any] = field(default_factory=dict)
+    """Passed to the backbone, say ``{alpha: 0.35}`` for MobileNetV2."""
+    weights: str | None = "imagenet"
+    """``imagenet`` (Keras downloads them), a ``.weights.h5`` file without the top, or null."""
+    image_size_px: int = 1024
+    frozen: bool = False
+    """Train the head alone."""
+    frozen_batch_norm: bool = False
+    """Keep the statistics of the pretrained batch normalisation: better for few images."""
+    dropout: float = 0.3
+    batch_size: int = 16
+    """Images a replica and step; the global batch is this times the replicas."""
+    epochs: int = 16
+    steps_per_epoch: int | None = None
+    """null: as many as the (oversampled) images fill."""
+    learning_rate: float = 1e-4
+    """Peak, a global batch."""
+    warmup_epochs: float = 1.0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    class_weights: bool = True
+    """Weigh class c by (1 / n_c) * (n / 2), after oversampling."""
+    oversample: int = 1
+    """Show each image of a positive (or rare) class this many times an epoch."""
+    checkpoint: Literal["last", "best_inner", "best_fold"] = "last"
+    """Which epoch's weights to keep. ``best_inner``: best AUC on patients held out of the training
+    folds. ``best_fold``: best AUC on the very fold that is judged, the usual habit, and
+    optimistic; results say so."""
+    inner_share: float = 0.15
+    """Share of the training groups that ``best_inner`` holds out."""
+    tta: Literal["none", "flips", "dihedral"] = "dihedral"
+    """Average the prediction over 1, 4 or 8 views."""
+    mixed_precision: bool = True
+    """Where the hardware has it."""
+    shuffle_buffer_mb: int = 64
+    """Memory for shuffling undecoded records."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("image_size_px", "batch_size", "epochs", "oversample", "shuffle_buffer_mb"):
+            _positive(f"image.{name}", getattr(self, name))
+        _require(self.learning_rate > 0, "image.learning_rate", self.learning_rate, "above 0")
+        for name in ("dropout", "label_smoothing", "inner_share"):
+            _share(f"image.{name}", getattr(self, name))
+        if self.steps_per_epoch is not None:
+            _positive("image.steps_per_epoch", self.steps_per_epoch)
+
+
+@dataclass(frozen=True)
+class TabularConfig:
+    """The dense network on patient metadata."""
+
+    features: tuple[str, ...] | None = None
+    """Columns to use; null: those that the data set declares."""
+    resampling: Literal["smotenc", "smote", "none"] = "smotenc"
+    """``smotenc`` knows categories; ``smote`` interpolates one-hot columns as published."""
+    hidden: tuple[int, ...] = (64, 32)
+    dropout: float = 0.3
+    epochs: int = 40
+    patience: int | None = 8
+    """Stop when the AUC on held-out *training* patients has not risen for so many epochs and keep
+    the best; null trains all epochs on all training rows."""
+    inner_share: float = 0.15
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            _positive(f"tabular.{name}", getattr(self, name))
+        _require(self.learning_rate > 0, "tabular.learning_rate", self.learning_rate, "above 0")
+        for name in ("dropout", "inner_share"):
+            _share(f"tabular.{name}", getattr(self, name))
+        if self.patience is not None:
+            _positive("tabular.patience", self.patience)
+
+
+@dataclass(frozen=True)
+class BlendConfig:
+    """How the models' probabilities become one."""
+
+    models: tuple[str, ...] = ("image", "tabular")
+    space: Literal["mean", "rank", "logit"] = "rank"
+    """Average probabilities, their ranks among the training predictions, or their logits."""
+    weights: Literal["auc", "equal"] = "auc"
+    """``auc``: simplex weights of the best out-of-fold AUC; ``equal``."""
+
+    def __post_init__(self) -> None:
+        _require(len(self.models) >= 1, "blend.models", list(self.models), "at least one model")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment: a data set, folds, models and a blend."""
+
+    name: str
+    dataset: str
+    seed: int = 2020
+    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    folds: FoldsConfig = field(default_factory=FoldsConfig)
+    leakage: LeakageConfig = field(default_factory=LeakageConfig)
+    records: RecordsConfig = field(default_factory=RecordsConfig)
+    image: ImageConfig = field(default_factory=ImageConfig)
+    tabular: TabularConfig = field(default_factory=TabularConfig)
+    blend: BlendConfig = field(default_factory=BlendConfig)
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read a YAML file and apply ``key=value`` overrides.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file; keys are the fields of :class:`Experiment`, nested.
+    overrides : sequence of str
+        Such as ``"image.epochs=3"``; values are YAML.
+
+    Raises
+    ------
+    PipelineError
+        For a missing file, bad YAML, an unknown key, a wrong type or a value out of range.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise PipelineError(f"cannot read config {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise PipelineError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise PipelineError(f"{path}: expected keys and values at the top")
+    for override in overrides:
+        _apply_override(content, override)
+    try:
+        return parse_experiment(content)
+    except PipelineError as error:
+        raise PipelineError(f"{path}: {error}") from None
+
+
+def parse_experiment(content: Mapping[str, Any]) -> Experiment:
+    """Build an :class:`Experiment` from nested mappings; see :func:`load_experiment`."""
+    return _parse(Experiment, content, "")
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """Return a config object as nested plain dicts and lists, defaults filled in."""
+    return _plain(dataclasses.asdict(config))
+
+
+def write_experiment(path: Path, config: Any) -> None:
+    """Write the resolved config as YAML, atomically; reading it gives an equal object."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _apply_override(content: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise PipelineError(f"--set {override}: expected key=value, such as image.epochs=3")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise PipelineError(f"--set {override}: the value is not valid YAML") from None
+    *sections, last = key.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise PipelineError(f"--set {override}: {section!r} is a value, not a section")
+    content[last] = value
+
+
+def _parse(cls: type, content: Any, prefix: str) -> Any:
+    """Build dataclass ``cls``; ``prefix`` is the dotted path for messages."""
+    if not isinstance(content, Mapping):
+        raise PipelineError(f"{prefix.rstrip('.')} is {content!r}, expected keys and values")
+    hints = typing.get_type_hints(cls)
+    for key in content:
+        if key not in hints:
+            raise PipelineError(f"unknown key '{prefix}{key}'{nearest(str(key), list(hints))}")
+    for needed in dataclasses.fields(cls):
+        has_default = (needed.default, needed.default_factory) != (dataclasses.MISSING,) * 2
+        if not has_default and needed.name not in content:
+            raise PipelineError(f"the key '{prefix}{needed.name}' is missing")
+    values = {key: _convert(hints[key], value, prefix + key) for key, value in content.items()}
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any, key: str) -> Any:
+    """Return ``value`` as type ``hint`` or raise; YAML reads 1e-4 as text, so floats are parsed."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _parse(hint, value, key + ".")
+    if origin is types.UnionType:
+        if value is None:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, key)
+    if origin is Literal:
+        return _one_of(value, list(arguments), key)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(arguments[0], item, f"{key}[{i}]") for i, item in enumerate(value))
+    if hint is float and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    if hint in (int, bool, str) and type(value) is hint:
+        return value
+    if origin is not None and origin is not tuple and isinstance(value, Mapping):
+        return dict(value)
+    wanted = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
+    wish = wanted.get(hint, "a list" if origin is tuple else "keys and values")
+    raise PipelineError(f"{key} is {value!r}, expected {wish}")
+
+
+def _one_of(value: Any, allowed: list[Any], key: str) -> Any:
+    if value not in allowed:
+        raise PipelineError(f"{key} is {value!r}{nearest(str(value), [str(a) for a in allowed])}")
+    return value
+
+
+def _require(condition: bool, key: str, value: Any, wish: str) -> None:
+    if not condition:
+        raise PipelineError(f"{key} is {value!r}, must be {wish}")
+
+
+def _positive(key: str, value: int) -> None:
+    _require(value >= 1, key, value, "at least 1")
+
+
+def _share(key: str, value: float) -> None:
+    _require(0 <= value < 1, key, value, "in [0, 1)")

@@ -1,0 +1,201 @@
+"""Conversion: photos → square JPEGs of one size → TFRecord shards.
+
+In: examples with ``image_path``. Out: ``<split>NN-<count>.tfrec`` and ``manifest.json``, which says
+what each shard was made from; a conversion that was stopped goes on where it was.
+"""
+
+import hashlib
+import io
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from kaggle_pipeline.config import RecordsConfig
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.examples import require_images, split_rows
+from kaggle_pipeline.imagefile import read_image
+from kaggle_pipeline.records import check_shard, encode_record, list_shards, shard_name
+from kaggle_pipeline.rundir import atomic_path, write_json
+from kaggle_pipeline.spec import DatasetSpec
+
+_IN_FLIGHT = 8
+"""Images a worker may be ahead of the writer: bounds memory whatever the number of images."""
+_SHUFFLE_SEED = 20200817  # fixed: shards of one data set are the same whatever the experiment
+Progress = Callable[[int], None]
+
+
+def convert(
+    examples: pd.DataFrame,
+    spec: DatasetSpec,
+    data_dir: Path,
+    out_dir: Path,
+    config: RecordsConfig,
+    progress: Progress = lambda done: None,
+) -> None:
+    """Write the TFRecords of all examples.
+
+    Parameters
+    ----------
+    examples : pandas.DataFrame
+        Every row needs an ``image_path``.
+    spec : DatasetSpec
+        Gives the record schema.
+    data_dir, out_dir : pathlib.Path
+        Where the photos are; where the shards go.
+    config : RecordsConfig
+        Size, fit, quality, shard size, workers.
+    progress : callable
+        Told the number of images done since the last call.
+
+    Raises
+    ------
+    PipelineError
+        If an image is missing or unreadable, or ``out_dir`` holds shards of other images or
+        settings.
+    """
+    require_images(examples, spec)
+    plan = plan_shards(examples, config)
+    recipe = {"dataset": spec.id, "shards": {}} | {
+        name: value for name, value in asdict(config).items() if name in _RECIPE
+    }
+    manifest = _open_manifest(out_dir, recipe)
+    # Workers never see TensorFlow: spawning keeps them free of whatever the parent has loaded.
+    with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
+        for name, rows in plan:
+            digest = _digest(rows)
+            if manifest["shards"].get(name) == digest and (out_dir / name).exists():
+                progress(len(rows))
+                continue
+            _write_shard(pool, rows, spec, Path(data_dir), out_dir / name, config, progress)
+            manifest["shards"][name] = digest
+            write_json(out_dir / "manifest.json", manifest)
+    _remove_strangers(out_dir, {name for name, _ in plan})
+
+
+_RECIPE = ("image_size_px", "fit", "quality")
+
+
+def plan_shards(
+    examples: pd.DataFrame, config: RecordsConfig
+) -> list[tuple[str, pd.DataFrame]]:
+    """Return each shard's name and rows.
+
+    Rows are dealt out in a fixed random order: a shard is a sample of its split, so that shuffling
+    within a small buffer mixes well. Shards of a split differ in size by one at most.
+    """
+    plan = []
+    for split in ("train", "test"):
+        rows = split_rows(examples, split).sort_index()
+        rows = rows.iloc[np.random.default_rng(_SHUFFLE_SEED).permutation(len(rows))]
+        # At least a few shards, or there is nothing to read in parallel.
+        wanted = max(-(-len(rows) // config.records_per_shard), min(4, len(rows)))
+        for i, part in enumerate(np.array_split(np.arange(len(rows)), wanted) if wanted else []):
+            plan.append((shard_name(split, i, len(part)), rows.iloc[part]))
+    return plan
+
+
+def convert_image(path: Path, config: RecordsConfig) -> bytes:
+    """Return the photo as a square JPEG with sides of at most ``image_size_px``.
+
+    A JPEG that is square and small enough is returned byte for byte, after it was decoded once to
+    be sure that it can be. Nothing is ever enlarged.
+
+    Raises
+    ------
+    PipelineError
+        If the photo cannot be read.
+    """
+    image = read_image(path)
+    size = config.image_size_px
+    fits = image.width == image.height <= size
+    if fits and path.suffix.lower() in (".jpg", ".jpeg"):
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as original:
+            upright = original.getexif().get(0x0112, 1) == 1  # EXIF orientation
+            if upright and original.mode == "RGB":
+                return content
+    side = min(size, image.width, image.height)
+    if config.fit == "crop":
+        edge = min(image.width, image.height)
+        left, top = (image.width - edge) // 2, (image.height - edge) // 2
+        box = (left, top, left + edge, top + edge)
+    else:
+        box = (0, 0, image.width, image.height)
+    if image.size != (side, side):
+        # reducing_gap shrinks by whole factors first: as good to the eye, several times faster.
+        image = image.resize((side, side), Image.Resampling.LANCZOS, box, reducing_gap=3.0)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=config.quality)
+    return buffer.getvalue()
+
+
+def _write_shard(
+    pool: ProcessPoolExecutor,
+    rows: pd.DataFrame,
+    spec: DatasetSpec,
+    data_dir: Path,
+    path: Path,
+    config: RecordsConfig,
+    progress: Progress,
+) -> None:
+    import tensorflow as tf
+
+    paths = [data_dir / relative for relative in rows["image_path"]]
+    images = _map_bounded(pool, paths, config)
+    with atomic_path(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
+        for (image_id, row), jpeg in zip(rows.iterrows(), images, strict=True):
+            writer.write(encode_record(str(image_id), row, jpeg, spec))
+            progress(1)
+
+
+def _map_bounded(
+    pool: ProcessPoolExecutor, paths: list[Path], config: RecordsConfig
+) -> Iterator[bytes]:
+    """Yield converted images in order, never more than a few a worker ahead of the consumer."""
+    ahead = _IN_FLIGHT * (config.workers or os.cpu_count() or 1)
+    waiting: deque[Future[bytes]] = deque()
+    for path in paths:
+        waiting.append(pool.submit(convert_image, path, config))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _digest(rows: pd.DataFrame) -> str:
+    """Digest of what a shard is made from: its rows, in order, all columns."""
+    return hashlib.sha256(rows.to_csv().encode()).hexdigest()
+
+
+def _open_manifest(out_dir: Path, recipe: dict) -> dict:
+    """Return the manifest that is there, if it is of the same recipe, else a new one."""
+    path = out_dir / "manifest.json"
+    if not path.exists():
+        out_dir.mkdir(parents=True, exist_ok=True)
+        return recipe
+    manifest = json.loads(path.read_text())
+    for key in ("dataset", *_RECIPE):
+        if manifest.get(key) != recipe[key]:
+            raise PipelineError(
+                f"{out_dir} holds TFRecords made with {key} = {manifest.get(key)}, not "
+                f"{recipe[key]}: say --overwrite or choose another --run-dir"
+            )
+    return manifest
+
+
+def _remove_strangers(out_dir: Path, planned: set[str]) -> None:
+    """Delete shards of an earlier plan, then check that every shard keeps its word."""
+    for shard in list_shards(out_dir):
+        if shard.path.name in planned:
+            check_shard(shard)
+        else:
+            shard.path.unlink()

@@ -1,0 +1,154 @@
+"""The one loop over folds.
+
+In: a way to make a model, examples and folds. Out: ``fold<k>/{oof,test}.csv`` and weights a fold,
+then ``oof.csv`` and ``test.csv`` of all, joined by id.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+
+from kaggle_pipeline.config import FoldsConfig
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.examples import split_rows
+from kaggle_pipeline.folds import Folds, make_folds
+from kaggle_pipeline.predictions import Predictions, average
+from kaggle_pipeline.rundir import write_json
+from kaggle_pipeline.spec import DatasetSpec
+
+
+class Model(Protocol):
+    """What the loop asks of a model: settings in ``__init__``, data in ``fit``."""
+
+    @property
+    def selection(self) -> str:
+        """Which rows may choose an epoch: ``none``, ``inner`` or ``fold``."""
+
+    @property
+    def inner_share(self) -> float:
+        """Share of the training groups to hold out for ``inner``."""
+
+    def fit(self, train: pd.DataFrame, valid: pd.DataFrame | None) -> "Model":
+        """Learn from ``train``; ``valid`` is watched, and chooses the epoch if ``selection`` says."""
+
+    def predict(self, examples: pd.DataFrame) -> pd.DataFrame:
+        """Return probabilities indexed by image id."""
+
+    def save(self, folder: Path) -> None:
+        """Write all that ``load`` needs."""
+
+    def load(self, folder: Path) -> "Model":
+        """Read what ``save`` wrote."""
+
+
+def cross_validate(
+    make_model: Callable[[int, Path], Model],
+    examples: pd.DataFrame,
+    spec: DatasetSpec,
+    folds: Folds,
+    folder: Path,
+    *,
+    seed: int,
+    only: Sequence[int] | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Train and judge one model a fold; a fold whose predictions are on disk is not done again.
+
+    Parameters
+    ----------
+    make_model : callable
+        ``make_model(fold, folder) -> Model``.
+    examples : pandas.DataFrame
+        Training and test rows.
+    spec : DatasetSpec
+    folds : Folds
+    folder : pathlib.Path
+        Of the stage; each fold gets ``fold<k>`` in it.
+    seed : int
+        Of the inner splits.
+    only : sequence of int, optional
+        These folds alone.
+    report : callable
+        Told in one line what goes on.
+
+    Raises
+    ------
+    PipelineError
+        If ``only`` names a fold that there is not.
+    """
+    for fold in _chosen(folds, only):
+        place = folder / f"fold{fold}"
+        if (place / "oof.csv").exists():
+            report(f"fold {fold}: done already")
+            continue
+        train, judged = (examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold)))
+        report(f"fold {fold}: {len(train)} images to learn from, {len(judged)} to judge by")
+        place.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        model = make_model(fold, place)
+        model.fit(*_fit_rows(model, train, judged, spec, seed))
+        model.save(place)
+        test = split_rows(examples, "test")
+        if len(test):
+            Predictions.build(model.predict(test), fold, "test").write(place / "test.csv")
+        oof = Predictions.build(model.predict(judged), fold, "oof")
+        seconds = time.perf_counter() - started
+        write_json(place / "metrics.json", {"fold": fold, "n": len(judged), "seconds": seconds})
+        oof.write(place / "oof.csv")  # last of all: its presence says that the fold is done
+
+
+def collect_folds(
+    folds: Folds, spec: DatasetSpec, examples: pd.DataFrame, folder: Path
+) -> tuple[Predictions, Predictions | None]:
+    """Join the folds' files into ``oof.csv`` and ``test.csv`` and return both.
+
+    Test probabilities are the mean over the folds' models; None where there is no test split.
+
+    Raises
+    ------
+    PipelineError
+        If a fold is not done yet, or an id is judged by no fold or by two.
+    """
+    places = [folder / f"fold{fold}" for fold in folds.numbers]
+    parts = [Predictions.read(place / "oof.csv", spec.classes) for place in places]
+    oof = Predictions(pd.concat([part.table for part in parts]), spec.classes)
+    oof.require(folds.judged.index, str(folder))
+    oof = Predictions(oof.table.loc[folds.judged.index], spec.classes)
+    oof.write(folder / "oof.csv")
+    ids = split_rows(examples, "test").index
+    if not len(ids):
+        return oof, None
+    test = average([Predictions.read(place / "test.csv", spec.classes) for place in places])
+    test.require(ids, str(folder))
+    test = Predictions(test.table.loc[ids], spec.classes)
+    test.write(folder / "test.csv")
+    return oof, test
+
+
+def unfinished(folds: Folds, folder: Path) -> list[int]:
+    """Return the folds that have no predictions on disk yet."""
+    return [fold for fold in folds.numbers if not (folder / f"fold{fold}" / "oof.csv").exists()]
+
+
+def _chosen(folds: Folds, only: Sequence[int] | None) -> list[int]:
+    for fold in only or ():
+        if fold not in folds.numbers:
+            raise PipelineError(f"--fold {fold}: this run has the folds {folds.numbers}")
+    return list(only) if only else folds.numbers
+
+
+def _fit_rows(
+    model: Model, train: pd.DataFrame, judged: pd.DataFrame, spec: DatasetSpec, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return rows to learn from and rows to watch.
+
+    Only a model that chooses nothing by the watched rows, or says openly that it does, is shown
+    the rows that it will be judged by.
+    """
+    if model.selection != "inner":
+        return train, judged
+    inner = make_folds(train, spec, FoldsConfig(holdout=model.inner_share), seed)
+    return train.loc[inner.train_ids(0)], train.loc[inner.valid_ids(0)]

@@ -1,0 +1,24 @@
+"""The data sets: one module each with a ``SPEC``, and one line in the table below."""
+
+from importlib import import_module
+
+from kaggle_pipeline.errors import PipelineError, nearest
+from kaggle_pipeline.spec import DatasetSpec
+
+MODULES = {
+    "siim_isic_2020": "kaggle_pipeline.datasets.siim_isic_2020",
+    "synthetic": "kaggle_pipeline.datasets.synthetic",
+}
+
+
+def get_spec(name: str) -> DatasetSpec:
+    """Return the spec of the data set ``name``.
+
+    Raises
+    ------
+    PipelineError
+        If there is no such data set; the message names the nearest.
+    """
+    if name not in MODULES:
+        raise PipelineError(f"unknown dataset {name!r}{nearest(name, list(MODULES))}")
+    return import_module(MODULES[name]).SPEC

@@ -1,0 +1,142 @@
+"""SIIM-ISIC 2020 melanoma, in the layout that Kaggle gives it.
+
+In: a folder with ``train.csv``, ``test.csv``, ``sample_submission.csv`` and any of
+``jpeg/{train,test}/<id>.jpg``, ``{train,test}/<id>.dcm``, ``tfrecords/*.tfrec``. Re-split or
+extended versions (other row counts, Deotte's ``tfrecord, width, height`` columns) read the same.
+Out: :class:`~kaggle_pipeline.spec.RawData`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
+
+SITES = (
+    "head/neck",
+    "lower extremity",
+    "oral/genital",
+    "palms/soles",
+    "torso",
+    "upper extremity",
+)
+_COLUMNS = {
+    "image_name": "image_id",
+    "patient_id": "group_id",
+    "age_approx": "age_years",
+    "anatom_site_general_challenge": "site",
+    "width": "width_px",
+    "height": "height_px",
+}
+_NEEDED = ("image_name", "patient_id", "sex", "age_approx", "anatom_site_general_challenge")
+_SIZES = "train_image_sizes.csv"
+_DUPLICATES = "ISIC_2020_Training_Duplicates.csv"
+_UNKNOWN = ("unknown", "-1", "nan", "NaN", "")
+"""Spellings of "missing" in the re-split and extended versions of the competition's files."""
+# DICOM comes last: the JPEGs hold the same photos and decode faster.
+_FOLDERS = (("jpeg/{split}", (".jpg", ".jpeg", ".png")), ("{split}", (".jpg", ".png", ".dcm")))
+
+
+def read_raw(data_dir: Path) -> RawData:
+    """Read the competition's folder.
+
+    Parameters
+    ----------
+    data_dir : pathlib.Path
+
+    Returns
+    -------
+    RawData
+        ``width_px`` and ``height_px`` come from ``train.csv`` or ``train_image_sizes.csv`` where
+        they have them; the official list of duplicates is used when it lies beside them.
+
+    Raises
+    ------
+    PipelineError
+        If a file or a column is missing.
+    """
+    data_dir = Path(data_dir)
+    train = _read_csv(data_dir / "train.csv", (*_NEEDED, "target"))
+    if "width" not in train and (data_dir / _SIZES).exists():
+        train = _add_sizes(train, data_dir / _SIZES)
+    test = _read_csv(data_dir / "test.csv", _NEEDED)
+    table = pd.concat([train.assign(split="train"), test.assign(split="test")], ignore_index=True)
+    table = table.rename(columns=_COLUMNS)
+    for column in ("sex", "site"):
+        text = table[column].astype("object").where(table[column].notna(), np.nan)
+        table[column] = text.map(lambda value: np.nan if value in _UNKNOWN else value)
+    age = table["age_years"]
+    table["age_years"] = age.mask(age.astype(str).isin(_UNKNOWN) | (age.astype(str) == "-1.0"))
+    paths = _find_images(data_dir)
+    table["image_path"] = [
+        paths.get((row.split, row.image_id), np.nan) for row in table.itertuples()
+    ]
+    sample, pairs = data_dir / "sample_submission.csv", data_dir / _DUPLICATES
+    return RawData(
+        examples=table,
+        sample_submission=_read_csv(sample, ("image_name", "target")) if sample.exists() else None,
+        duplicate_pairs=_read_csv(pairs, ("image_name_1", "image_name_2"))
+        if pairs.exists()
+        else None,
+    )
+
+
+def _read_csv(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype={"image_name": str, "patient_id": str}, low_memory=False)
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing: {SPEC.source}") from None
+    except (ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise PipelineError(f"{path} cannot be read as CSV: {reason}") from None
+    for column in needed:
+        if column not in table.columns:
+            raise PipelineError(f"{path} has no column {column!r}")
+    return table
+
+
+def _add_sizes(train: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Join width, height and Deotte's leak-free ``tfrecord`` group by image name."""
+    sizes = _read_csv(path, ("image_name", "width", "height"))
+    extra = [name for name in ("width", "height", "tfrecord") if name in sizes.columns]
+    return train.merge(sizes[["image_name", *extra]], "left", "image_name", validate="m:1")
+
+
+def _find_images(data_dir: Path) -> dict[tuple[str, str], str]:
+    """Map (split, image id) to a path relative to ``data_dir``; the first layout listed wins."""
+    found: dict[tuple[str, str], str] = {}
+    for split in ("train", "test"):
+        for pattern, suffixes in _FOLDERS:
+            folder = data_dir / pattern.format(split=split)
+            if not folder.is_dir():
+                continue
+            for path in sorted(folder.iterdir()):
+                if path.suffix.lower() in suffixes:
+                    found.setdefault((split, path.stem), path.relative_to(data_dir).as_posix())
+    return found
+
+
+SPEC = DatasetSpec(
+    id="siim_isic_2020",
+    group="patient",
+    task="binary",
+    classes=("target",),
+    numeric=("age_years",),
+    categorical={"sex": ("female", "male"), "site": SITES},
+    record_fields=(
+        RecordField("patient_id", "group_id", "bytes"),
+        RecordField("sex", "sex", "bytes"),
+        RecordField("age_approx", "age_years", "int"),
+        RecordField("anatom_site_general_challenge", "site", "bytes"),
+        RecordField("diagnosis", "diagnosis", "bytes"),
+        RecordField("target", "target", "int"),
+        RecordField("width", "width_px", "int"),
+        RecordField("height", "height_px", "int"),
+    ),
+    submission=SubmissionFormat("image_name", {"target": "target"}),
+    read_raw=read_raw,
+    source="get it with `kaggle competitions download -c siim-isic-melanoma-classification` "
+    "and unpack it there, or say --data-dir",
+)

@@ -1,0 +1,127 @@
+"""The canonical table of a data set: one row an image, checked before anything uses it.
+
+In: a raw folder. Out: ``examples.csv``, indexed by ``image_id``, with
+
+========================  =======================================================================
+``group_id``              patient or lesion; the image id itself where the data set has no groups
+``split``                 ``train`` or ``test``
+target columns            0 or 1, NaN in the test split
+numeric features          float, NaN where missing
+categorical features      text from the spec's vocabulary, NaN where missing
+``image_path``            relative to the data folder, NaN where no image file is at hand
+``width_px, height_px``   of the original photo, where known
+anything else             raw columns under their own names, for the leak audit alone
+========================  =======================================================================
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.rundir import atomic_path
+from kaggle_pipeline.spec import DatasetSpec
+
+SPLITS = ("train", "test")
+_TEXT = ("group_id", "split", "image_path")
+
+
+def validate_examples(table: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
+    """Return the table with canonical dtypes, or say which row breaks which rule.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        With a column ``image_id`` and the columns named above.
+    spec : DatasetSpec
+        Gives targets, features and vocabularies.
+
+    Raises
+    ------
+    PipelineError
+        For a missing column, an id listed twice, a target that is not 0 or 1, a feature outside
+        its vocabulary, a group missing.
+    """
+    for column in ("image_id", "group_id", "split", *spec.classes, *spec.features):
+        if column not in table.columns:
+            raise PipelineError(f"{spec.id}: the column {column!r} is missing")
+    table = table.set_index(table["image_id"].astype(str)).drop(columns="image_id")
+    _check_ids(table, spec)
+    train = table["split"] == "train"
+    for column in spec.classes:
+        values = pd.to_numeric(table[column], errors="coerce").astype(float)
+        _reject(table, train & ~values.isin([0, 1]), column, "0 or 1", spec)
+        table[column] = values.where(train)  # a test row's target is nobody's business
+    for column in spec.numeric:
+        values = pd.to_numeric(table[column], errors="coerce").astype(float)
+        _reject(table, values.isna() & table[column].notna(), column, "a number", spec)
+        table[column] = values
+    for column, vocabulary in spec.categorical.items():
+        unknown = table[column].notna() & ~table[column].isin(vocabulary)
+        _reject(table, unknown, column, f"one of {', '.join(vocabulary)}", spec)
+    if spec.group is None:
+        table["group_id"] = table.index
+    _reject(table, table["group_id"].isna(), "group_id", f"a {spec.group}", spec)
+    if "image_path" not in table.columns:
+        table["image_path"] = np.nan
+    return table
+
+
+def _check_ids(table: pd.DataFrame, spec: DatasetSpec) -> None:
+    """Ids are unique over both splits, plain file-name stems, and every row has a known split."""
+    if table.index.has_duplicates:
+        twice = table.index[table.index.duplicated()][0]
+        where = " and ".join(sorted(set(table.loc[twice, "split"])))
+        raise PipelineError(f"{spec.id}: image {twice} is listed more than once ({where})")
+    # Ids become parts of file names further on; a separator in one would leave its folder.
+    odd = table.index[~table.index.str.fullmatch(r"[\w.\-]+") | table.index.str.startswith(".")]
+    if len(odd):
+        raise PipelineError(f"{spec.id}: image id {odd[0]!r} is not a plain name")
+    _reject(table, ~table["split"].isin(SPLITS), "split", "train or test", spec)
+
+
+def _reject(
+    table: pd.DataFrame, bad: pd.Series, column: str, wish: str, spec: DatasetSpec
+) -> None:
+    if bad.any():
+        row = bad.index[bad.to_numpy()][0]
+        value = table.loc[row, column]
+        raise PipelineError(f"{spec.id}: {column} of image {row} is {value!r}, expected {wish}")
+
+
+def require_images(table: pd.DataFrame, spec: DatasetSpec) -> None:
+    """Raise a PipelineError that names the first row without an image file."""
+    missing = table.index[table["image_path"].isna()]
+    if len(missing):
+        raise PipelineError(
+            f"{spec.id}: no image file for {table.loc[missing[0], 'split']} row {missing[0]} "
+            f"({len(missing)} of {len(table)} rows have none)"
+        )
+
+
+def write_examples(table: pd.DataFrame, path: Path) -> None:
+    """Write the table as CSV, atomically."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index_label="image_id")
+
+
+def read_examples(path: Path, spec: DatasetSpec) -> pd.DataFrame:
+    """Read what :func:`write_examples` wrote, with the same dtypes.
+
+    Raises
+    ------
+    PipelineError
+        If the file is missing.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise PipelineError(f"{path} is missing: run prepare_data first")
+    text = dict.fromkeys(("image_id", *_TEXT, *spec.categorical), str)
+    table = pd.read_csv(path, dtype=text, low_memory=False).set_index("image_id")
+    return table.astype({column: float for column in (*spec.classes, *spec.numeric)})
+
+
+def split_rows(table: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Return the rows of one split, in their order."""
+    return table[table["split"] == split]

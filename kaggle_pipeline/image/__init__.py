@@ -1,0 +1,1 @@
+"""The image model: input pipeline, augmentation, backbones, network, training."""

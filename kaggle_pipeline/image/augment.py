@@ -1,0 +1,131 @@
+"""Random changes of a batch of training images, each pixel resampled once.
+
+In: uint8 images ``(batch, side, side, 3)`` and a seed. Out: the same shape and dtype. Flips, turns,
+zoom, shear and shift are one affine map, and brightness, contrast, saturation and hue one 3 × 4
+matrix, so a batch costs one interpolation and one matrix product however much is switched on;
+a chain of single Keras layers would blur the image with each. All randomness comes from the seed, so
+the same seed gives the same batch, eagerly, inside ``tf.data`` and after a resumed run.
+"""
+
+import math
+from typing import Any
+
+import tensorflow as tf
+
+from kaggle_pipeline.config import AugmentConfig
+
+_LUMA = (0.299, 0.587, 0.114)
+"""Rec. 601 weights of red, green and blue."""
+_FILL = 128
+
+
+def augment_batch(images: Any, seed: Any, config: AugmentConfig) -> Any:
+    """Return randomly changed images.
+
+    Parameters
+    ----------
+    images : uint8 tensor of shape (batch, side, side, 3)
+    seed : int tensor of shape (2,)
+        Such as ``[run seed, step]``.
+    config : AugmentConfig
+
+    Returns
+    -------
+    uint8 tensor of the same shape
+    """
+    batch = tf.shape(images)[0]
+    moved, coloured, boxes = tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 3))
+    pixels = tf.cast(images, tf.float32)
+    if _moves(config):
+        pixels = _warp(pixels, affine_maps(batch, tf.shape(images)[1], moved, config))
+    if config.brightness or config.contrast or config.saturation or config.hue_degrees:
+        pixels = _recolour(pixels, *colour_maps(batch, coloured, config))
+    if config.dropout_boxes and config.dropout_size:
+        pixels = _paint_boxes(pixels, boxes, config)
+    changed = tf.saturate_cast(tf.round(pixels), tf.uint8)
+    return tf.ensure_shape(changed, images.shape)
+
+
+def _moves(config: AugmentConfig) -> bool:
+    return bool(
+        config.dihedral
+        or config.rotation_degrees
+        or config.zoom
+        or config.shear_degrees
+        or config.shift
+    )
+
+
+def affine_maps(batch: Any, side: Any, seed: Any, config: AugmentConfig) -> Any:
+    """Return the maps from output to input pixels as ``ImageProjectiveTransformV3`` takes them.
+
+    Returns
+    -------
+    float32 tensor of shape (batch, 8)
+    """
+    draws = tf.unstack(tf.random.stateless_uniform((7, batch), seed, -1.0, 1.0))
+    turn, zoom, shear, shift_x, shift_y, quarter, mirror = draws
+    angle = turn * math.radians(config.rotation_degrees)
+    flip = tf.ones_like(angle)
+    if config.dihedral:
+        angle += tf.floor(quarter * 2) * (math.pi / 2)
+        flip = tf.where(mirror < 0, -1.0, 1.0)
+    scale = 1 / (1 + zoom * config.zoom)
+    slope = tf.tan(shear * math.radians(config.shear_degrees))
+    cos, sin = tf.cos(angle) * scale, tf.sin(angle) * scale
+    # [cos -sin; sin cos] · [1 slope; 0 1] · [flip 0; 0 1]
+    a, b = cos * flip, cos * slope - sin
+    c, d = sin * flip, sin * slope + cos
+    centre = (tf.cast(side, tf.float32) - 1) / 2
+    reach = tf.cast(side, tf.float32) * config.shift
+    x = centre - a * centre - b * centre + shift_x * reach
+    y = centre - c * centre - d * centre + shift_y * reach
+    zero = tf.zeros_like(a)
+    return tf.stack([a, b, x, c, d, y, zero, zero], axis=1)
+
+
+def _warp(pixels: Any, maps: Any) -> Any:
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=pixels,
+        transforms=maps,
+        output_shape=tf.shape(pixels)[1:3],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="REFLECT",  # black corners would tell the network how far an image was turned
+    )
+
+
+def colour_maps(batch: Any, seed: Any, config: AugmentConfig) -> tuple[Any, Any]:
+    """Return each image's colour matrix (batch, 3, 3) and offset (batch, 1, 1, 3), in [0, 255].
+
+    Hue turns colours about the grey axis (Rodrigues' formula), saturation moves them towards their
+    luma, contrast towards mid-grey.
+    """
+    draws = tf.unstack(tf.random.stateless_uniform((4, batch), seed, -1.0, 1.0))
+    bright, contrast, saturation, hue = (draw[:, None, None] for draw in draws)
+    angle = hue * math.radians(config.hue_degrees)
+    eye = tf.eye(3)[None]
+    grey = tf.ones((1, 3, 3)) / 3
+    axis = tf.constant([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]])[None] / math.sqrt(3)
+    turn = tf.cos(angle) * (eye - grey) + grey + tf.sin(angle) * axis
+    luma = tf.ones((1, 3, 1)) * tf.constant(_LUMA)[None, None, :]
+    amount = 1 + saturation * config.saturation
+    saturate = amount * eye + (1 - amount) * luma
+    gain = 1 + contrast * config.contrast
+    offset = 127.5 * (1 - gain) + 255 * bright * config.brightness
+    return gain * tf.matmul(saturate, turn), offset[..., None] * tf.ones((1, 1, 1, 3))
+
+
+def _recolour(pixels: Any, matrices: Any, offsets: Any) -> Any:
+    shape = tf.shape(pixels)
+    flat = tf.reshape(pixels, (shape[0], -1, 3))
+    return tf.reshape(tf.matmul(flat, matrices, transpose_b=True), shape) + offsets
+
+
+def _paint_boxes(pixels: Any, seed: Any, config: AugmentConfig) -> Any:
+    shape = tf.shape(pixels)
+    side = tf.cast(shape[1], tf.float32)
+    centres = tf.random.stateless_uniform((2, shape[0], config.dropout_boxes, 1), seed) * side
+    near = tf.abs(tf.range(side)[None, None, None, :] - centres) < side * config.dropout_size / 2
+    inside = tf.reduce_any(near[0][:, :, :, None] & near[1][:, :, None, :], axis=1)
+    return tf.where(inside[..., None], float(_FILL), pixels)

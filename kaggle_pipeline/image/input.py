@@ -1,0 +1,197 @@
+"""Input pipeline: TFRecord shards → batches.
+
+In: shards and the rows that are wanted. Out: a ``tf.data.Dataset``. Which record belongs to which
+row, fold and how often it is shown is settled by its id before it is decoded.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kaggle_pipeline.config import ImageConfig
+from kaggle_pipeline.image.augment import augment_batch
+from kaggle_pipeline.records import parse_id_and_image
+from kaggle_pipeline.spec import DatasetSpec
+
+PADDING = -1
+"""Row number of an image that only fills up the last batch."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where images come from and in which shape they are wanted."""
+
+    spec: DatasetSpec
+    shards: Sequence[Path]
+    image_size_px: int
+    swap_red_blue: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """What the training stream needs of each image, in one order.
+
+    Attributes
+    ----------
+    ids : numpy.ndarray of shape (n,), str
+    targets : numpy.ndarray of shape (n, classes), float32
+    weights : numpy.ndarray of shape (n,), float32
+    repeats : numpy.ndarray of shape (n,), int64
+        How often an epoch shows it.
+    """
+
+    ids: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+    repeats: np.ndarray
+
+    @property
+    def shown(self) -> int:
+        """Images an epoch, repeats counted."""
+        return int(self.repeats.sum())
+
+
+def training_batches(
+    source: Source,
+    rows: TrainingRows,
+    config: ImageConfig,
+    *,
+    batch_size: int,
+    steps_per_epoch: int,
+    first_epoch: int,
+    seed: int,
+) -> tf.data.Dataset:
+    """Return the stream of all training batches from ``first_epoch`` on.
+
+    Each epoch shuffles anew with a seed of its own, so a run that starts at epoch e sees just what
+    an uninterrupted one sees from there. An epoch longer than the data goes round again.
+
+    Yields
+    ------
+    images : uint8 (batch_size, side, side, 3)
+    targets : float32 (batch_size, classes)
+    weights : float32 (batch_size,)
+    """
+    lookup = _row_lookup(rows.ids)
+    repeats = tf.constant(rows.repeats)
+    parse = parse_id_and_image(source.spec)
+    mean_bytes = _mean_record_bytes(source.shards)
+    buffer = int(np.clip(config.shuffle_buffer_mb * 2**20 / mean_bytes, 1, max(rows.shown, 1)))
+
+    def one_pass(epoch_seed: Any, number: Any) -> tf.data.Dataset:
+        pass_seed = epoch_seed + 7919 * number
+        found = _records(source, parse, lookup, shuffle_seed=pass_seed)
+        shown = found.flat_map(
+            lambda row, image: tf.data.Dataset.from_tensors((row, image)).repeat(repeats[row])
+        )
+        return shown.shuffle(buffer, seed=pass_seed)
+
+    def epoch(number: Any) -> tf.data.Dataset:
+        epoch_seed = seed + 1_000_003 * number
+        passes = tf.data.Dataset.range(np.iinfo(np.int64).max)
+        stream = passes.flat_map(lambda index: one_pass(epoch_seed, index))
+        return stream.take(batch_size * steps_per_epoch)
+
+    targets, weights = tf.constant(rows.targets), tf.constant(rows.weights)
+
+    def finish(step: Any, batch: Any) -> Any:
+        row, images = batch
+        images = augment_batch(images, tf.stack([tf.cast(seed, tf.int64), step]), config.augment)
+        return images, tf.gather(targets, row), tf.gather(weights, row)
+
+    stream = tf.data.Dataset.range(first_epoch, config.epochs).flat_map(epoch)
+    stream = stream.map(_decoder(source), num_parallel_calls=tf.data.AUTOTUNE)
+    stream = stream.batch(batch_size, drop_remainder=True)
+    stream = stream.enumerate(start=first_epoch * steps_per_epoch)
+    return stream.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+
+
+def prediction_batches(source: Source, ids: Sequence[str], batch_size: int) -> tf.data.Dataset:
+    """Return the images of ``ids`` once each, in the records' order, the last batch filled up.
+
+    Yields
+    ------
+    dict
+        ``image``: uint8 (batch_size, side, side, 3); ``row``: int32 (batch_size,), the position in
+        ``ids``, :data:`PADDING` for filling. A static shape compiles once and divides evenly over
+        replicas.
+    """
+    parse = parse_id_and_image(source.spec)
+    found = _records(source, parse, _row_lookup(np.asarray(ids)), shuffle_seed=None)
+    decoded = found.map(_decoder(source), num_parallel_calls=tf.data.AUTOTUNE)
+
+    def fill(row: Any, images: Any) -> dict[str, Any]:
+        gap = batch_size - tf.shape(row)[0]
+        images = tf.pad(images, [[0, gap], [0, 0], [0, 0], [0, 0]])
+        row = tf.pad(tf.cast(row, tf.int32), [[0, gap]], constant_values=PADDING)
+        shape = (batch_size, source.image_size_px, source.image_size_px, 3)
+        return {"image": tf.ensure_shape(images, shape), "row": tf.ensure_shape(row, (batch_size,))}
+
+    return decoded.batch(batch_size).map(fill).prefetch(2)
+
+
+def validation_batches(source: Source, rows: TrainingRows, batch_size: int) -> tf.data.Dataset:
+    """Return (images, targets) of the rows once each, in batches that Keras can evaluate."""
+    targets = tf.constant(rows.targets)
+    found = _records(source, parse_id_and_image(source.spec), _row_lookup(rows.ids), None)
+    decoded = found.map(_decoder(source), num_parallel_calls=tf.data.AUTOTUNE)
+    batches = decoded.batch(batch_size)
+    return batches.map(lambda row, images: (images, tf.gather(targets, row))).prefetch(2)
+
+
+def _row_lookup(ids: np.ndarray) -> tf.lookup.StaticHashTable:
+    """Map an image id to its position in ``ids``, -1 when it is not wanted."""
+    keys = tf.constant(ids.astype(str), tf.string)
+    values = tf.range(len(ids), dtype=tf.int64)
+    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), PADDING)
+
+
+def _records(source: Source, parse: Any, lookup: Any, shuffle_seed: Any) -> tf.data.Dataset:
+    """Return (row, JPEG bytes) of every wanted record; nothing is decoded yet."""
+    paths = tf.data.Dataset.from_tensor_slices([str(path) for path in source.shards])
+    if shuffle_seed is not None:
+        paths = paths.shuffle(len(source.shards), seed=shuffle_seed)
+    records = paths.interleave(
+        lambda path: tf.data.TFRecordDataset(path, buffer_size=2**20),
+        cycle_length=min(8, len(source.shards)),
+        deterministic=True,
+    )
+    pairs = records.map(parse).map(lambda image_id, image: (lookup.lookup(image_id), image))
+    return pairs.filter(lambda row, image: row >= 0)
+
+
+def _decoder(source: Source) -> Any:
+    """Return a function (row, JPEG) -> (row, uint8 square image of the wanted size)."""
+    size = source.image_size_px
+
+    def decode(row: Any, jpeg: Any) -> tuple[Any, Any]:
+        image = tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
+        if source.swap_red_blue:
+            image = tf.reverse(image, [-1])
+        shape = tf.shape(image)
+        right = tf.reduce_all(shape[:2] == size)
+        image = tf.cond(right, lambda: image, lambda: _fit(image, shape, size))
+        return row, tf.ensure_shape(image, (size, size, 3))
+
+    return decode
+
+
+def _fit(image: Any, shape: Any, size: int) -> Any:
+    """Central square, resized with anti-aliasing."""
+    edge = tf.minimum(shape[0], shape[1])
+    top, left = (shape[0] - edge) // 2, (shape[1] - edge) // 2
+    square = image[top : top + edge, left : left + edge]
+    resized = tf.image.resize(square, (size, size), "bilinear", antialias=True)
+    return tf.saturate_cast(tf.round(resized), tf.uint8)
+
+
+def _mean_record_bytes(shards: Sequence[Path]) -> float:
+    """Rough size of a record: of the first one of the first shard would do, the mean is as cheap."""
+    from kaggle_pipeline.records import count_records
+
+    shard = Path(shards[0])
+    return max(1.0, shard.stat().st_size / max(1, count_records(shard)))

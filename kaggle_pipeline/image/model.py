@@ -1,0 +1,327 @@
+"""ImageModel: settings in ``__init__``, data in ``fit``, answers by image id.
+
+In: examples and an index of the records that hold their images. Out: probabilities by id, weights
+(``model.weights.h5``), settings (``model.json``), ``history.csv`` a row an epoch, TensorBoard logs.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import pandas as pd
+
+from kaggle_pipeline.balance import oversampling_repeats, row_weights
+from kaggle_pipeline.config import ImageConfig, to_mapping
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.image.input import (
+    Source,
+    TrainingRows,
+    prediction_batches,
+    training_batches,
+    validation_batches,
+)
+from kaggle_pipeline.image.network import build_network, load_weights, with_views
+from kaggle_pipeline.rundir import atomic_path, read_json, write_json
+from kaggle_pipeline.spec import DatasetSpec
+
+_SELECTION = {"last": "none", "best_inner": "inner", "best_fold": "fold"}
+_WEIGHTS, _SETTINGS, _HISTORY = "model.weights.h5", "model.json", "history.csv"
+
+
+class Device(Protocol):
+    """What the model needs to know of the hardware (``accelerator.Accelerator`` provides it)."""
+
+    replicas: int
+    jit_compile: bool | str
+
+    def scope(self, *, mixed_precision: bool) -> AbstractContextManager[None]:
+        """Return the context in which to build and to train."""
+
+
+class ImageModel:
+    """A convolutional network trained on the records of its training rows.
+
+    Parameters
+    ----------
+    config : ImageConfig
+    spec : DatasetSpec
+    shards_of : callable
+        From image ids to the shards that hold them.
+    device : Device
+    folder : pathlib.Path
+        Where checkpoints, history and logs go while it trains.
+    seed : int
+    swap_red_blue : bool
+        For records that somebody wrote as BGR.
+    verbose : {0, 1, 2}
+        Of Keras: silent, progress bar, a line an epoch.
+
+    Attributes
+    ----------
+    network_ : keras.Model
+        After ``fit`` or ``load``.
+    history_ : pandas.DataFrame
+        After ``fit``: a row an epoch.
+    """
+
+    def __init__(
+        self,
+        config: ImageConfig,
+        spec: DatasetSpec,
+        shards_of: Callable[[pd.Index], list[Path]],
+        device: Device,
+        folder: Path,
+        *,
+        seed: int,
+        swap_red_blue: bool = False,
+        verbose: int = 0,
+    ) -> None:
+        self.config = config
+        self.spec = spec
+        self.shards_of = shards_of
+        self.device = device
+        self.folder = Path(folder)
+        self.seed = seed
+        self.swap_red_blue = swap_red_blue
+        self.verbose = verbose
+
+    @property
+    def selection(self) -> str:
+        """Which rows ``fit`` may choose an epoch by: ``none``, ``inner`` or ``fold``."""
+        return _SELECTION[self.config.checkpoint]
+
+    @property
+    def inner_share(self) -> float:
+        """Share of the training groups to hold out where ``selection`` is ``inner``."""
+        return self.config.inner_share
+
+    @property
+    def _batch_size(self) -> int:
+        return self.config.batch_size * self.device.replicas
+
+    def fit(self, train: pd.DataFrame, valid: pd.DataFrame | None) -> "ImageModel":
+        """Train; a fit that was stopped goes on after the last whole epoch in ``folder``.
+
+        Parameters
+        ----------
+        train : pandas.DataFrame
+            Examples to learn from.
+        valid : pandas.DataFrame or None
+            Examples to watch; they choose the epoch only where ``selection`` says so.
+        """
+        config = self.config
+        rows = self._training_rows(train, config.oversample)
+        steps = config.steps_per_epoch or max(1, rows.shown // self._batch_size)
+        keras.utils.set_random_seed(self.seed)
+        with self.device.scope(mixed_precision=config.mixed_precision):
+            network = self._compile(build_network(config, self.spec), steps)
+            watch = EpochKeeper(self.folder, keep_best=self.selection != "none")
+            first_epoch = watch.resume(network)
+            stream = training_batches(
+                self._source(train.index), rows, config, batch_size=self._batch_size,
+                steps_per_epoch=steps, first_epoch=first_epoch, seed=self.seed,
+            )  # fmt: skip
+            network.fit(
+                stream,
+                validation_data=self._validation(valid),
+                epochs=config.epochs,
+                initial_epoch=first_epoch,
+                steps_per_epoch=steps,
+                callbacks=[watch, *self._tensorboard()],
+                verbose=self.verbose,
+            )
+            watch.restore_best(network)
+        self.network_ = network
+        self.history_ = watch.history
+        return self
+
+    def predict(self, examples: pd.DataFrame) -> pd.DataFrame:
+        """Return probabilities, one row an example, in the examples' order.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``image_id``, a float64 column a class.
+
+        Raises
+        ------
+        PipelineError
+            If the records lack an image.
+        """
+        ids = examples.index
+        batches = prediction_batches(self._source(ids), list(ids), self._batch_size)
+        with self.device.scope(mixed_precision=self.config.mixed_precision):
+            viewer = with_views(self.network_, self.config.tta)
+            viewer.compile(jit_compile=self.device.jit_compile)
+            found = viewer.predict(batches, verbose=self.verbose)
+        answers = np.full((len(ids), len(self.spec.classes)), np.nan)
+        real = found["row"] >= 0
+        answers[found["row"][real]] = found["probability"][real]
+        missing = np.flatnonzero(np.isnan(answers).any(axis=1))
+        if len(missing):
+            raise PipelineError(f"no usable prediction for image {ids[missing[0]]}: not in the "
+                                f"records, or not a number ({len(missing)} such)")  # fmt: skip
+        return pd.DataFrame(answers, ids, list(self.spec.classes))
+
+    def save(self, folder: Path) -> None:
+        """Write weights (without the optimizer) and settings; a later Keras reads both."""
+        # A fresh wrapper has no optimizer, whose state would triple the file.
+        bare = keras.Model(self.network_.inputs, self.network_.outputs)
+        with atomic_path(Path(folder) / _WEIGHTS) as temporary:
+            bare.save_weights(temporary)
+        settings = {"image": to_mapping(self.config), "dataset": self.spec.id, "seed": self.seed}
+        write_json(Path(folder) / _SETTINGS, settings)
+        EpochKeeper.forget(self.folder)
+
+    def load(self, folder: Path) -> "ImageModel":
+        """Read what :meth:`save` wrote; ``predict`` then gives the same numbers.
+
+        Raises
+        ------
+        PipelineError
+            If files are missing or were written for another network.
+        """
+        settings = read_json(Path(folder) / _SETTINGS)
+        for key in ("backbone", "backbone_options", "image_size_px"):
+            theirs, ours = settings["image"][key], to_mapping(self.config)[key]
+            if theirs != ours:
+                raise PipelineError(f"{folder} was trained with image.{key} = {theirs}, not {ours}")
+        with self.device.scope(mixed_precision=self.config.mixed_precision):
+            network = build_network(self.config, self.spec, load_published=False)
+            load_weights(network, Path(folder) / _WEIGHTS)
+        self.network_ = network
+        return self
+
+    def _source(self, ids: pd.Index) -> Source:
+        shards = self.shards_of(ids)
+        return Source(self.spec, shards, self.config.image_size_px, self.swap_red_blue)
+
+    def _training_rows(self, examples: pd.DataFrame, oversample: int) -> TrainingRows:
+        targets = examples[list(self.spec.classes)].to_numpy(np.float32)
+        repeats = oversampling_repeats(targets, oversample)
+        weights = np.ones(len(targets), np.float32)
+        if self.config.class_weights:
+            weights = row_weights(targets, repeats)
+        return TrainingRows(examples.index.to_numpy(), targets, weights, repeats)
+
+    def _validation(self, valid: pd.DataFrame | None) -> Any:
+        if valid is None or valid.empty:
+            return None
+        rows = self._training_rows(valid, oversample=1)
+        return validation_batches(self._source(valid.index), rows, self._batch_size)
+
+    def _compile(self, network: keras.Model, steps: int) -> keras.Model:
+        config = self.config
+        if self.spec.task == "multiclass":
+            loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
+        else:
+            loss = keras.losses.BinaryCrossentropy(label_smoothing=config.label_smoothing)
+        several = len(self.spec.classes) > 1
+        auc = keras.metrics.AUC(
+            name="auc", num_thresholds=1000, multi_label=several,
+            num_labels=len(self.spec.classes) if several else None,
+        )  # fmt: skip
+        network.compile(
+            optimizer=make_optimizer(config, steps),
+            loss=loss,
+            metrics=[auc],
+            jit_compile=self.device.jit_compile,
+        )
+        return network
+
+    def _tensorboard(self) -> list[keras.callbacks.Callback]:
+        # Absent on a minimal machine; the CSV holds the same numbers.
+        if importlib.util.find_spec("tensorboard") is None:
+            return []
+        return [keras.callbacks.TensorBoard(str(self.folder / "tensorboard"), write_graph=False)]
+
+
+def make_optimizer(config: ImageConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Return AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) with warm-up, then decay.
+
+    The rate rises linearly over ``warmup_epochs`` and falls to 0 along a cosine, or stays.
+    """
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    total = config.epochs * steps_per_epoch
+    rate: Any = config.learning_rate
+    if config.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(
+            config.learning_rate if not warmup else 0.0,
+            decay_steps=max(1, total - warmup),
+            warmup_target=config.learning_rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    elif warmup:
+        rate = keras.optimizers.schedules.PolynomialDecay(
+            config.learning_rate / warmup, warmup, config.learning_rate
+        )
+    return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
+
+
+class EpochKeeper(keras.callbacks.Callback):
+    """Keeps every epoch's state whole on disk: history, best weights, weights with optimizer.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    keep_best : bool
+        Whether the epoch of the best ``val_auc`` is wanted instead of the last.
+    """
+
+    def __init__(self, folder: Path, *, keep_best: bool) -> None:
+        super().__init__()
+        self._folder = folder
+        self._keep_best = keep_best
+        self.history = pd.DataFrame()
+
+    def resume(self, network: keras.Model) -> int:
+        """Load the newest state that can be read; return the epoch to go on with."""
+        network.optimizer.build(network.trainable_variables)
+        for epoch, path in sorted(self._states(), reverse=True):
+            try:
+                network.load_weights(path)
+            except (OSError, KeyError, ValueError):  # half-written: take the one before
+                continue
+            history = pd.read_csv(self._folder / _HISTORY)
+            self.history = history[history["epoch"] < epoch]
+            return epoch
+        return 0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Write history, then best weights, then state: a kill in between loses this epoch only."""
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row = pd.DataFrame([{"epoch": epoch, **(logs or {}), "learning_rate": rate}])
+        is_best = self._keep_best and self._beats(row)
+        self.history = pd.concat([self.history, row], ignore_index=True)
+        with atomic_path(self._folder / _HISTORY) as temporary:
+            self.history.to_csv(temporary, index=False)
+        if is_best:
+            with atomic_path(self._folder / "best.weights.h5") as temporary:
+                self.model.save_weights(temporary)
+        older = self._states()
+        with atomic_path(self._folder / f"state-{epoch + 1}.weights.h5") as temporary:
+            self.model.save_weights(temporary)
+        for _, path in sorted(older)[:-1]:  # the one before stays, in case this one is damaged
+            path.unlink()
+
+    def restore_best(self, network: keras.Model) -> None:
+        """Load the best epoch's weights where they were asked for."""
+        if self._keep_best and (self._folder / "best.weights.h5").exists():
+            network.load_weights(self._folder / "best.weights.h5")
+
+    @staticmethod
+    def forget(folder: Path) -> None:
+        """Delete what only an interrupted fit needs."""
+        for path in (*folder.glob("state-*.weights.h5"), folder / "best.weights.h5"):
+            path.unlink(missing_ok=True)
+
+    def _beats(self, row: pd.DataFrame) -> bool:
+        return self.history.empty or bool(row["val_auc"].iloc[0] > self.history["val_auc"].max())
+
+    def _states(self) -> list[tuple[int, Path]]:
+        paths = self._folder.glob("state-*.weights.h5")
+        return [(int(path.name.split(".")[0].removeprefix("state-")), path) for path in paths]

@@ -1,0 +1,107 @@
+"""Read a photo from a JPEG, PNG or DICOM file that nobody vouches for.
+
+In: a path. Out: an upright RGB ``PIL.Image`` or one sentence that says why not.
+"""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from kaggle_pipeline.errors import PipelineError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".dcm")
+MAX_PIXELS = 100_000_000
+"""Larger than any dermoscope's photo (SIIM-ISIC's largest has 36 million); stops bombs."""
+
+
+def read_image(path: Path, *, smallest_side_px: int | None = None) -> Image.Image:
+    """Return the photo in ``path`` as an upright 8-bit RGB image.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A ``.jpg``, ``.jpeg``, ``.png`` or ``.dcm`` file.
+    smallest_side_px : int, optional
+        A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as no side gets smaller than
+        this: enough for a hash or a thumbnail, and several times faster.
+
+    Raises
+    ------
+    PipelineError
+        If the file is missing, truncated, too large, of another type or cannot be decoded.
+    """
+    path = Path(path)
+    try:
+        if path.suffix.lower() == ".dcm":
+            return _read_dicom(path)
+        return _read_photo(path, smallest_side_px)
+    except FileNotFoundError:
+        raise PipelineError(f"{path} does not exist") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise PipelineError(f"cannot read image {path}: {_one_line(error)}") from None
+
+
+def image_size_px(path: Path) -> tuple[int, int]:
+    """Return ``(width, height)`` in px of a JPEG or PNG, reading its header only.
+
+    Raises
+    ------
+    PipelineError
+        As :func:`read_image`.
+    """
+    try:
+        with Image.open(path, formats=("JPEG", "PNG")) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError) as error:
+        raise PipelineError(f"cannot read image {path}: {_one_line(error)}") from None
+
+
+def _read_photo(path: Path, smallest_side_px: int | None) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+        image = Image.open(path, formats=("JPEG", "PNG"))
+    with image:
+        _check_size(*image.size)
+        if smallest_side_px is not None:
+            image.draft("RGB", (smallest_side_px, smallest_side_px))
+        image.load()
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
+
+
+def _read_dicom(path: Path) -> Image.Image:
+    try:
+        import pydicom
+        from pydicom.pixels import pixel_array
+    except ImportError:
+        raise PipelineError(
+            f"{path} is a DICOM file: install the 'dicom' extra to read it"
+        ) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd headers of old files; the pixels are checked
+            dataset = pydicom.dcmread(path)
+            frames = int(dataset.get("NumberOfFrames") or 1)
+            if frames != 1:
+                raise ValueError(f"{frames} frames, expected one photo")
+            _check_size(int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0))
+            pixels = pixel_array(dataset)  # YBR is converted to RGB
+    except FileNotFoundError:
+        raise
+    # pydicom and its decoders raise nearly anything on a hostile file.
+    except Exception as error:
+        raise PipelineError(f"cannot read DICOM {path}: {_one_line(error)}") from None
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
+        kind = f"{pixels.dtype} pixels of shape {pixels.shape}"
+        raise PipelineError(f"cannot read DICOM {path}: {kind}, expected 8-bit colour")
+    return Image.fromarray(pixels).convert("RGB")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,1 @@
+"""The tabular model: features, resampling, network, training."""

@@ -1,0 +1,94 @@
+"""Metadata → a matrix of numbers in [0, 1].
+
+In: examples. Out: one-hot blocks of fixed vocabularies and min-max-scaled numbers; only the
+numbers' bounds are learned, from training rows.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder
+
+from kaggle_pipeline.errors import PipelineError, nearest
+from kaggle_pipeline.spec import DatasetSpec
+
+
+class FeatureEncoder:
+    """One-hot and min-max encoding, scikit-learn's, with vocabularies from the spec.
+
+    A missing category is a block of zeros and a missing number 0, as the published recipe has it.
+
+    Parameters
+    ----------
+    numeric : sequence of str
+    categorical : mapping of str to sequence of str
+        Vocabulary of each categorical column.
+
+    Attributes
+    ----------
+    bounds_ : dict of str to (float, float)
+        After ``fit``: least and greatest training value of each numeric column.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> train = pd.DataFrame({"age_years": [20.0, 60.0], "sex": ["male", "female"]})
+    >>> encoder = FeatureEncoder(["age_years"], {"sex": ("female", "male")}).fit(train)
+    >>> encoder.transform(train).tolist()
+    [[0.0, 0.0, 1.0], [1.0, 1.0, 0.0]]
+    """
+
+    def __init__(self, numeric: Sequence[str], categorical: Mapping[str, Sequence[str]]) -> None:
+        self.numeric = list(numeric)
+        self.categorical = {name: list(words) for name, words in categorical.items()}
+
+    def fit(self, examples: pd.DataFrame) -> "FeatureEncoder":
+        """Learn the numbers' bounds from training rows."""
+        self.bounds_ = {}
+        for name in self.numeric:
+            values = examples[name].dropna()
+            low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
+            self.bounds_[name] = (float(low), float(high))
+        return self
+
+    def transform(self, examples: pd.DataFrame) -> np.ndarray:
+        """Return float32 (n, numbers + all vocabularies); values outside the bounds are clipped."""
+        parts = []
+        if self.numeric:
+            bounds = pd.DataFrame(self.bounds_)[self.numeric]
+            # Fitting on the two bounds gives the very scaler of all training rows.
+            scaler = MinMaxScaler(clip=True).fit(bounds)
+            parts.append(np.nan_to_num(scaler.transform(examples[self.numeric]), nan=0.0))
+        if self.categorical:
+            words = [np.array(words, object) for words in self.categorical.values()]
+            encoder = OneHotEncoder(categories=words, handle_unknown="ignore", sparse_output=False)
+            text = examples[list(self.categorical)].astype(object)
+            parts.append(encoder.fit(text.iloc[:0].reindex([0])).transform(text))
+        return np.hstack(parts).astype(np.float32)
+
+
+def choose_features(
+    spec: DatasetSpec, wanted: Sequence[str] | None, columns: Sequence[str]
+) -> tuple[list[str], dict[str, Sequence[str]]]:
+    """Return numeric names and categorical vocabularies of the features a config asks for.
+
+    Parameters
+    ----------
+    spec : DatasetSpec
+    wanted : sequence of str or None
+        None: all that the spec declares. A further column counts as a number.
+    columns : sequence of str
+        What the examples have.
+
+    Raises
+    ------
+    PipelineError
+        For a name that the examples lack.
+    """
+    names = list(spec.features if wanted is None else wanted)
+    for name in names:
+        if name not in columns:
+            raise PipelineError(f"unknown tabular feature {name!r}{nearest(name, list(columns))}")
+    categorical = {name: spec.categorical[name] for name in names if name in spec.categorical}
+    return [name for name in names if name not in categorical], categorical
