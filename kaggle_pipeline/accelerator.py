@@ -106,7 +106,7 @@ def _set_backend(backend: str) -> str:
         if keras.backend.backend() != backend:
             raise PipelineError(f"keras runs on {keras.backend.backend()} already, not {backend}")
     os.environ["KERAS_BACKEND"] = backend
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         __import__(backend)
         __import__("tensorflow")  # tf.data reads the records under either backend
@@ -207,3 +207,4 @@ def _make_cpu_repeatable(backend: str) -> None:
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
+        tf.get_logger().setLevel("ERROR")  # a new model a fold is no retracing to warn of

@@ -116,8 +116,13 @@ class ImageConfig:
     weights: str | None = "imagenet"
     """``imagenet`` (Keras downloads them), a ``.weights.h5`` file without the top, or null."""
     image_size_px: int = 1024
+    backbone_layer: str | None = None
+    """Take the features of this layer instead of the last, say ``block_6_expand_relu``."""
+    pool_share: float = 1.0
+    """Pool over this central share of each side of the feature map: a lesion is in the middle."""
     frozen: bool = False
-    """Train the head alone."""
+    """Train the head alone, on features that are computed once. Of the augmentations only the
+    dihedral views remain, of the published recipe's knobs only those of the head."""
     frozen_batch_norm: bool = False
     """Keep the statistics of the pretrained batch normalisation: better for few images."""
     dropout: float = 0.3
@@ -131,6 +136,8 @@ class ImageConfig:
     warmup_epochs: float = 1.0
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = 0.0
+    head_l2: float = 0.0
+    """Penalty on the squared weights of the last layer."""
     label_smoothing: float = 0.0
     class_weights: bool = True
     """Weigh class c by (1 / n_c) * (n / 2), after oversampling."""
@@ -156,6 +163,7 @@ class ImageConfig:
         _require(self.learning_rate > 0, "image.learning_rate", self.learning_rate, "above 0")
         for name in ("dropout", "label_smoothing", "inner_share"):
             _share(f"image.{name}", getattr(self, name))
+        _require(0 < self.pool_share <= 1, "image.pool_share", self.pool_share, "in (0, 1]")
         if self.steps_per_epoch is not None:
             _positive("image.steps_per_epoch", self.steps_per_epoch)
 

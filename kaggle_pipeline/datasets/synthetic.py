@@ -153,9 +153,9 @@ def _describe_patient(
         looks = np.clip(looks, 0.02, 0.98)
         absolute = float((looks - _MORPHOLOGY_MEAN) @ _SUSPICION)
         relative = float((looks - usual) @ _SUSPICION)
-        risk = absolute + 1.5 * relative + 0.07 * (age - 50) + _SITE_RISK[site]
-        risk += 0.6 if sex == "male" else -0.6
-        malignant = bool(rng.random() < 1 / (1 + np.exp(-(risk - 4.5))))
+        risk = absolute + 1.5 * relative + 0.09 * (age - 50) + _SITE_RISK[site]
+        risk += 0.9 if sex == "male" else -0.9
+        malignant = bool(rng.random() < 1 / (1 + np.exp(-(risk - 4.8))))
         rows.append(
             {
                 "patient_id": name,

@@ -158,7 +158,6 @@ def _records(source: Source, parse: Any, lookup: Any, shuffle_seed: Any) -> tf.d
     records = paths.interleave(
         lambda path: tf.data.TFRecordDataset(path, buffer_size=2**20),
         cycle_length=min(8, len(source.shards)),
-        deterministic=True,
     )
     pairs = records.map(parse).map(lambda image_id, image: (lookup.lookup(image_id), image))
     return pairs.filter(lambda row, image: row >= 0)

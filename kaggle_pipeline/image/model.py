@@ -5,8 +5,9 @@ In: examples and an index of the records that hold their images. Out: probabilit
 """
 
 import importlib.util
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ import pandas as pd
 from kaggle_pipeline.balance import oversampling_repeats, row_weights
 from kaggle_pipeline.config import ImageConfig, to_mapping
 from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.image.features import FeatureStore, weights_digest
 from kaggle_pipeline.image.input import (
     Source,
     TrainingRows,
@@ -24,7 +26,12 @@ from kaggle_pipeline.image.input import (
     training_batches,
     validation_batches,
 )
-from kaggle_pipeline.image.network import build_network, load_weights, with_views
+from kaggle_pipeline.image.network import (
+    build_network,
+    load_weights,
+    stacked_views,
+    with_views,
+)
 from kaggle_pipeline.rundir import atomic_path, read_json, write_json
 from kaggle_pipeline.spec import DatasetSpec
 
@@ -113,11 +120,18 @@ class ImageModel:
         valid : pandas.DataFrame or None
             Examples to watch; they choose the epoch only where ``selection`` says so.
         """
+        keras.utils.set_random_seed(self.seed)
+        if self.config.frozen:
+            self._fit_head(train, valid)
+        else:
+            self._fit_network(train, valid)
+        return self
+
+    def _fit_network(self, train: pd.DataFrame, valid: pd.DataFrame | None) -> None:
         config = self.config
         rows = self._training_rows(train, config.oversample)
         steps = config.steps_per_epoch or max(1, rows.shown // self._batch_size)
-        keras.utils.set_random_seed(self.seed)
-        with self.device.scope(mixed_precision=config.mixed_precision):
+        with self._scope():
             network = self._compile(build_network(config, self.spec), steps)
             watch = EpochKeeper(self.folder, keep_best=self.selection != "none")
             first_epoch = watch.resume(network)
@@ -132,12 +146,56 @@ class ImageModel:
                 initial_epoch=first_epoch,
                 steps_per_epoch=steps,
                 callbacks=[watch, *self._tensorboard()],
+                shuffle=False,  # the stream does
                 verbose=self.verbose,
             )
             watch.restore_best(network)
-        self.network_ = network
-        self.history_ = watch.history
-        return self
+        self.network_, self.history_ = network, watch.history
+
+    def _fit_head(self, train: pd.DataFrame, valid: pd.DataFrame | None) -> None:
+        """Train the last layers on the features of a frozen body, every view a row."""
+        config = self.config
+        with self._scope():
+            network = build_network(config, self.spec)
+            head = network.get_layer("head")
+            rows = self._training_rows(train, config.oversample)
+            order = np.repeat(np.arange(len(rows.ids)), rows.repeats)
+            features = self._features(network, train.index)
+            if not config.augment.dihedral:
+                features = features[:, :1]
+            views = features.shape[1]
+            head.get_layer("standardise").adapt(features.reshape(-1, features.shape[-1]))
+            steps = config.steps_per_epoch or -(-len(order) * views // self._batch_size)
+            watch = EpochKeeper(self.folder, keep_best=self.selection != "none", keep_state=False)
+            self._compile(head, steps)
+            watched = None
+            if valid is not None and len(valid):
+                answers = valid[list(self.spec.classes)].to_numpy(np.float32)
+                watched = (self._features(network, valid.index)[:, 0], answers)
+            head.fit(
+                features[order].reshape(-1, features.shape[-1]),
+                np.repeat(rows.targets[order], views, axis=0),
+                sample_weight=np.repeat(rows.weights[order], views),
+                batch_size=self._batch_size,
+                epochs=config.epochs,
+                steps_per_epoch=config.steps_per_epoch,
+                validation_data=watched,
+                callbacks=[watch],
+                verbose=self.verbose and 2,
+            )
+            watch.restore_best(head)
+        self.network_, self.history_ = network, watch.history
+
+    def _features(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
+        """Return the body's features of ``ids``, (n, views, channels), from disk where known."""
+        body = network.get_layer("body")
+        views = "dihedral" if self.config.augment.dihedral else self.config.tta
+        folder = self.folder.parent / "features" / f"{weights_digest(body)}-{views}"
+
+        def extract(missing: pd.Index) -> np.ndarray:
+            return self._answer(stacked_views(body, views), missing, "features")
+
+        return FeatureStore(folder, extract).get(ids)
 
     def predict(self, examples: pd.DataFrame) -> pd.DataFrame:
         """Return probabilities, one row an example, in the examples' order.
@@ -152,20 +210,27 @@ class ImageModel:
         PipelineError
             If the records lack an image.
         """
-        ids = examples.index
+        with self._scope():
+            answers = self._answer(
+                with_views(self.network_, self.config.tta), examples.index, "probability"
+            )
+        return pd.DataFrame(answers.astype(float), examples.index, list(self.spec.classes))
+
+    def _answer(self, viewer: keras.Model, ids: pd.Index, key: str) -> np.ndarray:
+        """Run ``viewer`` over the images of ``ids``; return its output ``key`` in their order."""
         batches = prediction_batches(self._source(ids), list(ids), self._batch_size)
-        with self.device.scope(mixed_precision=self.config.mixed_precision):
-            viewer = with_views(self.network_, self.config.tta)
-            viewer.compile(jit_compile=self.device.jit_compile)
-            found = viewer.predict(batches, verbose=self.verbose)
-        answers = np.full((len(ids), len(self.spec.classes)), np.nan)
+        viewer.compile(jit_compile=self.device.jit_compile)
+        found = viewer.predict(batches, verbose=self.verbose and 2)
+        answers = np.full((len(ids), *found[key].shape[1:]), np.nan, np.float32)
         real = found["row"] >= 0
-        answers[found["row"][real]] = found["probability"][real]
-        missing = np.flatnonzero(np.isnan(answers).any(axis=1))
+        answers[found["row"][real]] = found[key][real]
+        missing = np.flatnonzero(np.isnan(answers).reshape(len(ids), -1).any(axis=1))
         if len(missing):
-            raise PipelineError(f"no usable prediction for image {ids[missing[0]]}: not in the "
-                                f"records, or not a number ({len(missing)} such)")  # fmt: skip
-        return pd.DataFrame(answers, ids, list(self.spec.classes))
+            raise PipelineError(
+                f"no usable answer for image {ids[missing[0]]}: it is not in the records, or the "
+                f"network's answer is not a number ({len(missing)} such)"
+            )
+        return answers
 
     def save(self, folder: Path) -> None:
         """Write weights (without the optimizer) and settings; a later Keras reads both."""
@@ -190,11 +255,19 @@ class ImageModel:
             theirs, ours = settings["image"][key], to_mapping(self.config)[key]
             if theirs != ours:
                 raise PipelineError(f"{folder} was trained with image.{key} = {theirs}, not {ours}")
-        with self.device.scope(mixed_precision=self.config.mixed_precision):
+        with self._scope():
             network = build_network(self.config, self.spec, load_published=False)
             load_weights(network, Path(folder) / _WEIGHTS)
         self.network_ = network
         return self
+
+    @contextmanager
+    def _scope(self) -> Iterator[None]:
+        with self.device.scope(mixed_precision=self.config.mixed_precision):
+            with warnings.catch_warnings():
+                # Keras says so of every data set whose length it is not told; we count ourselves.
+                warnings.filterwarnings("ignore", "Your input ran out of data")
+                yield
 
     def _source(self, ids: pd.Index) -> Source:
         shards = self.shards_of(ids)
@@ -270,12 +343,15 @@ class EpochKeeper(keras.callbacks.Callback):
     folder : pathlib.Path
     keep_best : bool
         Whether the epoch of the best ``val_auc`` is wanted instead of the last.
+    keep_state : bool
+        Whether a stopped fit is worth going on with; false for one of seconds.
     """
 
-    def __init__(self, folder: Path, *, keep_best: bool) -> None:
+    def __init__(self, folder: Path, *, keep_best: bool, keep_state: bool = True) -> None:
         super().__init__()
         self._folder = folder
         self._keep_best = keep_best
+        self._keep_state = keep_state
         self.history = pd.DataFrame()
 
     def resume(self, network: keras.Model) -> int:
@@ -302,6 +378,8 @@ class EpochKeeper(keras.callbacks.Callback):
         if is_best:
             with atomic_path(self._folder / "best.weights.h5") as temporary:
                 self.model.save_weights(temporary)
+        if not self._keep_state:
+            return
         older = self._states()
         with atomic_path(self._folder / f"state-{epoch + 1}.weights.h5") as temporary:
             self.model.save_weights(temporary)

@@ -1,4 +1,4 @@
-"""The network: uint8 image → backbone → pooling → dropout → probabilities. Keras 3, any backend.
+"""The network: uint8 image → body (backbone, pooling) → head → probabilities. Keras 3, any backend.
 
 In: an :class:`ImageConfig` and a spec. Out: a ``keras.Model``; and the same model averaged over
 views for prediction.
@@ -11,7 +11,7 @@ import keras
 from keras import layers, ops
 
 from kaggle_pipeline.config import ImageConfig
-from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.errors import PipelineError, nearest
 from kaggle_pipeline.image.backbones import get_backbone
 from kaggle_pipeline.spec import DatasetSpec
 
@@ -47,20 +47,55 @@ def build_network(
     PipelineError
         If the backbone or its weights cannot be had.
     """
+    shape = (config.image_size_px, config.image_size_px, 3)
+    pixels = keras.Input(shape, dtype="uint8", name="image")
+    x = build_body(config, load_published=load_published)(pixels)
+    return keras.Model(pixels, build_head(config, spec, x.shape[-1])(x), name="image_model")
+
+
+def build_body(config: ImageConfig, *, load_published: bool) -> keras.Model:
+    """Return scaling, backbone and pooling: uint8 images → float (batch, channels)."""
     backbone = get_backbone(config.backbone)
     shape = (config.image_size_px, config.image_size_px, 3)
     pixels = keras.Input(shape, dtype="uint8", name="image")
-    body = _load_backbone(config, shape, load_published)
-    body.trainable = not config.frozen
+    extractor = _cut(_load_backbone(config, shape, load_published), config.backbone_layer)
+    extractor.trainable = not config.frozen
     # Scaled in float32 whatever the policy: bfloat16 would round away small contrasts.
     scaled = backbone.preprocess(ops.cast(pixels, "float32"))
     still = config.frozen or config.frozen_batch_norm
-    features = body(scaled, training=False) if still else body(scaled)
-    x = layers.GlobalAveragePooling2D(name="pool")(features)
+    x = extractor(scaled, training=False) if still else extractor(scaled)
+    if config.pool_share < 1:
+        margins = [round(side * (1 - config.pool_share) / 2) for side in x.shape[1:3]]
+        x = layers.Cropping2D([(margin, margin) for margin in margins], name="centre")(x)
+    return keras.Model(pixels, layers.GlobalAveragePooling2D(name="pool")(x), name="body")
+
+
+def build_head(config: ImageConfig, spec: DatasetSpec, channels: int) -> keras.Model:
+    """Return dropout and the last dense layer: (batch, channels) → probabilities.
+
+    On a frozen backbone the features are standardised first, by statistics of training rows.
+    """
+    features = x = keras.Input((channels,), name="features")
+    if config.frozen:
+        x = layers.Normalization(name="standardise", dtype="float32")(x)
     x = layers.Dropout(config.dropout, name="dropout")(x)
-    activation = "softmax" if spec.task == "multiclass" else "sigmoid"
-    head = layers.Dense(len(spec.classes), activation=activation, dtype="float32", name="head")
-    return keras.Model(pixels, head(x), name="image_model")
+    outputs = layers.Dense(
+        len(spec.classes),
+        activation="softmax" if spec.task == "multiclass" else "sigmoid",
+        kernel_regularizer=keras.regularizers.L2(config.head_l2) if config.head_l2 else None,
+        dtype="float32",
+        name="probability",
+    )
+    return keras.Model(features, outputs(x), name="head")
+
+
+def _cut(extractor: keras.Model, layer: str | None) -> keras.Model:
+    if layer is None:
+        return extractor
+    names = [known.name for known in extractor.layers]
+    if layer not in names:
+        raise PipelineError(f"image.backbone_layer {layer!r} is not in it{nearest(layer, names)}")
+    return keras.Model(extractor.inputs, extractor.get_layer(layer).output, name=extractor.name)
 
 
 def _load_backbone(
@@ -118,12 +153,25 @@ def with_views(network: keras.Model, views: str) -> keras.Model:
         ``{"probability": (batch, classes), "row": (batch,)}``; the row numbers come out beside
         the probabilities so that no order has to be trusted.
     """
+    return _over_views(network, VIEWS[views], "probability", lambda x: ops.mean(ops.stack(x), 0))
+
+
+def stacked_views(body: keras.Model, views: str) -> keras.Model:
+    """Return a model like :func:`with_views` whose answers are side by side: (batch, views, channels).
+
+    Under the key ``features``.
+    """
+    return _over_views(body, VIEWS[views], "features", lambda x: ops.stack(x, 1))
+
+
+def _over_views(
+    network: keras.Model, views: list[tuple[int, bool]], key: str, combine: Any
+) -> keras.Model:
     image = keras.Input(network.input_shape[1:], dtype="uint8", name="image")
     row = keras.Input((), dtype="int32", name="row")
-    answers = [network(_view(image, turns, mirror)) for turns, mirror in VIEWS[views]]
-    mean = answers[0] if len(answers) == 1 else layers.Average(dtype="float32")(answers)
-    outputs = {"probability": mean, "row": ops.add(row, 0)}
-    return keras.Model({"image": image, "row": row}, outputs, name="with_views")
+    answers = [network(_view(image, turns, mirror)) for turns, mirror in views]
+    outputs = {key: combine(answers), "row": ops.add(row, 0)}
+    return keras.Model({"image": image, "row": row}, outputs)
 
 
 def _view(image: Any, turns: int, mirror: bool) -> Any:

@@ -1,0 +1,69 @@
+"""Features of a frozen backbone, computed once: head training then takes seconds.
+
+In: a frozen body (image → pooled features), records, image ids. Out: float32 arrays
+``(n, views, channels)``, kept as blocks on disk so that every fold and a resumed run reuse them.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.rundir import atomic_path
+
+Extract = Callable[[pd.Index], np.ndarray]
+
+
+class FeatureStore:
+    """Blocks of features on disk, by image id.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of one body: another backbone, layer, size or set of weights needs another folder.
+    extract : callable
+        From ids to float32 features (n, views, channels); called for ids not seen before.
+    """
+
+    def __init__(self, folder: Path, extract: Extract) -> None:
+        self._folder = Path(folder)
+        self._extract = extract
+
+    def get(self, ids: pd.Index) -> np.ndarray:
+        """Return float32 features (n, views, channels) in the order of ``ids``."""
+        known_ids, known = self._read()
+        missing = ids.difference(known_ids, sort=False)
+        if len(missing):
+            block = self._extract(missing)
+            self._write(missing, block)
+            known_ids, known = known_ids.append(missing), [*known, block]
+        features = known[0] if len(known) == 1 else np.concatenate(known)
+        return features[known_ids.get_indexer(ids)]
+
+    def _read(self) -> tuple[pd.Index, list[np.ndarray]]:
+        ids, blocks = pd.Index([], dtype=object), []
+        for path in sorted(self._folder.glob("block-*.npz")):
+            try:
+                with np.load(path, allow_pickle=False) as block:
+                    ids = ids.append(pd.Index(block["ids"].astype(object)))
+                    blocks.append(block["features"])
+            except (OSError, ValueError, KeyError) as error:
+                raise PipelineError(f"{path} is damaged ({error}): delete it") from None
+        return ids, blocks
+
+    def _write(self, ids: pd.Index, features: np.ndarray) -> None:
+        number = len(list(self._folder.glob("block-*.npz")))
+        with atomic_path(self._folder / f"block-{number:03d}.npz") as temporary:
+            np.savez(temporary, ids=ids.to_numpy(str), features=features)
+
+
+def weights_digest(model: keras.Model) -> str:
+    """Return a short digest of all weights: the same body has the same, wherever it was loaded."""
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()[:16]
