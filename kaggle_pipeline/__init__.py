@@ -1,3 +1,3 @@
-"""Melanoma competition pipeline: image and tabular models, blended, ending in ``submission.csv``."""
+"""Melanoma competition pipeline: image and tabular models, blended into ``submission.csv``."""
 
 __version__ = "0.1.0"

@@ -20,7 +20,8 @@ _PROBE_SECONDS = 15
 _PROBES = {
     "jax": "import jax; print(jax.default_backend(), jax.device_count())",
     "tensorflow": (
-        "import tensorflow as tf; r = tf.distribute.cluster_resolver.TPUClusterResolver(tpu='local');"
+        "import tensorflow as tf;"
+        "r = tf.distribute.cluster_resolver.TPUClusterResolver(tpu='local');"
         "tf.tpu.experimental.initialize_tpu_system(r);"
         "print('tpu', len(tf.config.list_logical_devices('TPU')))"
     ),

@@ -6,10 +6,15 @@ In: words. Out: an exit code: 0, or 2 with one line on standard error that says 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kaggle_pipeline import __version__
 from kaggle_pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from kaggle_pipeline.stages.run import Run
 
 DISCLAIMER = "Research tool, not a medical device: its numbers are no diagnosis."
 _ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +40,8 @@ _EXAMPLES = {
     "make-synthetic": """
   python scripts/make_synthetic.py --out data/demo --patients 200 --image-size-px 96""",
     "score-submission": """
-  python scripts/score_submission.py --submission runs/demo/submission.csv --truth data/demo/truth.csv""",
+  python scripts/score_submission.py --submission runs/demo/submission.csv \\
+      --truth data/demo/truth.csv""",
 }
 
 
@@ -60,15 +66,21 @@ def build_parser() -> argparse.ArgumentParser:
     image = add("train-image", "Cross-validate the image model; OOF and test predictions by id.")
     _add_run_options(image)
     _add_model_options(image)
-    image.add_argument("--tpu", action="store_true", help="train on a TPU, or fail if there is none")
+    image.add_argument(
+        "--tpu", action="store_true", help="train on a TPU, or fail if there is none"
+    )
     tabular = add("train-tabular", "Cross-validate the dense network on patient metadata.")
     _add_run_options(tabular)
     _add_model_options(tabular)
     _add_run_options(add("make-submission", "Blend the trained models and write submission.csv."))
     whole = add("run-pipeline", "All stages in a row: raw folder to submission.csv.")
     _add_run_options(whole)
-    whole.add_argument("--tpu", action="store_true", help="train on a TPU, or fail if there is none")
-    _add_synthetic_options(add("make-synthetic", "Write a made-up competition for tests and demos."))
+    whole.add_argument(
+        "--tpu", action="store_true", help="train on a TPU, or fail if there is none"
+    )
+    _add_synthetic_options(
+        add("make-synthetic", "Write a made-up competition for tests and demos.")
+    )
     score = add("score-submission", "Score a submission against truth that was kept apart.")
     score.add_argument("--submission", type=Path, required=True)
     score.add_argument("--truth", type=Path, required=True)
@@ -96,7 +108,11 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--fold", type=int, action="append", metavar="K", help="train this fold only; may be repeated"
+        "--fold",
+        type=int,
+        action="append",
+        metavar="K",
+        help="train this fold only; may be repeated",
     )
 
 
@@ -122,9 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(options: argparse.Namespace) -> "object":
+def _run(options: argparse.Namespace) -> "Run":
     from kaggle_pipeline.config import load_experiment
-    from kaggle_pipeline.stages import Run
+    from kaggle_pipeline.stages.run import Run
 
     overrides = list(options.overrides)
     if getattr(options, "tpu", False):
@@ -140,19 +156,20 @@ def _run(options: argparse.Namespace) -> "object":
     )
 
 
-def _stage(name: str) -> Callable[[argparse.Namespace], None]:
-    def call(options: argparse.Namespace) -> None:
-        from kaggle_pipeline import stages
+def _stage(module: str, name: str) -> Callable[[argparse.Namespace], None]:
+    """Return a command that imports its stage only when it is called: --help stays quick."""
 
+    def call(options: argparse.Namespace) -> None:
+        stage = getattr(import_module(f"kaggle_pipeline.stages.{module}"), name)
         extra = {"only": options.fold} if hasattr(options, "fold") else {}
-        getattr(stages, name)(_run(options), **extra)
+        stage(_run(options), **extra)
 
     return call
 
 
 def _make_synthetic(options: argparse.Namespace) -> None:
     from kaggle_pipeline.datasets.synthetic import generate
-    from kaggle_pipeline.stages import Progress
+    from kaggle_pipeline.stages.run import Progress
 
     expected = round(options.patients * options.mean_images)
     with Progress(expected, "draw", "image", sys.stderr.isatty()) as progress:
@@ -164,17 +181,17 @@ def _make_synthetic(options: argparse.Namespace) -> None:
 
 
 def _score_submission(options: argparse.Namespace) -> None:
-    from kaggle_pipeline.stages import score_submission
+    from kaggle_pipeline.stages.submit import score_submission
 
     print(score_submission(options.submission, options.truth, options.seed))
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "prepare-data": _stage("prepare_data"),
-    "train-image": _stage("train_image"),
-    "train-tabular": _stage("train_tabular"),
-    "make-submission": _stage("make_submission"),
-    "run-pipeline": _stage("run_pipeline"),
+    "prepare-data": _stage("prepare", "prepare_data"),
+    "train-image": _stage("train", "train_image"),
+    "train-tabular": _stage("train", "train_tabular"),
+    "make-submission": _stage("submit", "make_submission"),
+    "run-pipeline": _stage("submit", "run_pipeline"),
     "make-synthetic": _make_synthetic,
     "score-submission": _score_submission,
 }

@@ -84,9 +84,7 @@ def convert(
 _RECIPE = ("image_size_px", "fit", "quality")
 
 
-def plan_shards(
-    examples: pd.DataFrame, config: RecordsConfig
-) -> list[tuple[str, pd.DataFrame]]:
+def plan_shards(examples: pd.DataFrame, config: RecordsConfig) -> list[tuple[str, pd.DataFrame]]:
     """Return each shard's name and rows.
 
     Rows are dealt out in a fixed random order: a shard is a sample of its split, so that shuffling
@@ -121,7 +119,7 @@ def convert_image(path: Path, config: RecordsConfig) -> bytes:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as original:
             upright = original.getexif().get(0x0112, 1) == 1  # EXIF orientation
-            if upright and original.mode == "RGB":
+            if upright and original.format == "JPEG" and original.mode == "RGB":
                 return content
     side = min(size, image.width, image.height)
     if config.fit == "crop":

@@ -32,7 +32,7 @@ class Model(Protocol):
         """Share of the training groups to hold out for ``inner``."""
 
     def fit(self, train: pd.DataFrame, valid: pd.DataFrame | None) -> "Model":
-        """Learn from ``train``; ``valid`` is watched, and chooses the epoch if ``selection`` says."""
+        """Learn from ``train``; watch ``valid``, and choose by it only if ``selection`` says so."""
 
     def predict(self, examples: pd.DataFrame) -> pd.DataFrame:
         """Return probabilities indexed by image id."""
@@ -84,7 +84,9 @@ def cross_validate(
         if (place / "oof.csv").exists():
             report(f"fold {fold}: done already")
             continue
-        train, judged = (examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold)))
+        train, judged = (
+            examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold))
+        )
         report(f"fold {fold}: {len(train)} images to learn from, {len(judged)} to judge by")
         place.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()

@@ -23,4 +23,6 @@ def nearest(name: str, allowed: list[str]) -> str:
     from difflib import get_close_matches
 
     close = get_close_matches(name, allowed, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; choose from {', '.join(sorted(allowed))}"
+    return (
+        f"; did you mean {close[0]!r}?" if close else f"; choose from {', '.join(sorted(allowed))}"
+    )

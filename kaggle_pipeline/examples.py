@@ -81,9 +81,7 @@ def _check_ids(table: pd.DataFrame, spec: DatasetSpec) -> None:
     _reject(table, ~table["split"].isin(SPLITS), "split", "train or test", spec)
 
 
-def _reject(
-    table: pd.DataFrame, bad: pd.Series, column: str, wish: str, spec: DatasetSpec
-) -> None:
+def _reject(table: pd.DataFrame, bad: pd.Series, column: str, wish: str, spec: DatasetSpec) -> None:
     if bad.any():
         row = bad.index[bad.to_numpy()][0]
         value = table.loc[row, column]

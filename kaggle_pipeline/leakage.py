@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from kaggle_pipeline.config import LeakageConfig
 from kaggle_pipeline.errors import PipelineError
@@ -94,11 +95,17 @@ def fingerprint_images(
 
 
 def _fingerprint(path: str) -> tuple[str, str, int, int]:
-    from imagehash import phash
-
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     image = read_image(Path(path), smallest_side_px=_HASH_SIDE_PX)
-    return digest, str(phash(image)), *image.size
+    return digest, _perceptual_hash(image), *image.size
+
+
+def _perceptual_hash(image: Image.Image) -> str:
+    try:
+        from imagehash import phash
+    except ImportError:  # not on every Kaggle image; the report says so
+        return ""
+    return str(phash(image))
 
 
 def fingerprint_table(rows: Sequence[tuple]) -> pd.DataFrame:
@@ -176,7 +183,9 @@ def drop_duplicates(
     """
     check = "duplicate photos in train"
     is_train = examples["split"] == "train"
-    inside = pairs[is_train.loc[pairs["first"]].to_numpy() & is_train.loc[pairs["second"]].to_numpy()]
+    inside = pairs[
+        is_train.loc[pairs["first"]].to_numpy() & is_train.loc[pairs["second"]].to_numpy()
+    ]
     if inside.empty:
         return examples, Finding(check, "ok", "none known")
     group = examples["group_id"]
@@ -246,9 +255,7 @@ def check_groups(examples: pd.DataFrame, spec: DatasetSpec) -> None:
     LeakageReport([_check_groups(examples, spec)], {}, []).stop_on_leak()
 
 
-def check_features(
-    examples: pd.DataFrame, spec: DatasetSpec, features: Sequence[str]
-) -> None:
+def check_features(examples: pd.DataFrame, spec: DatasetSpec, features: Sequence[str]) -> None:
     """Stop when one of ``features`` gives the target away: a model must not be trained on it."""
     LeakageReport(_check_giveaways(examples, spec, features), {}, []).stop_on_leak()
 
@@ -311,12 +318,12 @@ def _check_fold_photos(parts: pd.Series, pairs: pd.DataFrame, policy: str) -> Fi
     return Finding(check, "note" if policy == "keep" else "leak", detail, _some(across["first"]))
 
 
-def _check_near(
-    examples: pd.DataFrame, fingerprints: pd.DataFrame | None, bits: int
-) -> Finding:
+def _check_near(examples: pd.DataFrame, fingerprints: pd.DataFrame | None, bits: int) -> Finding:
     check = "near-equal photos in two groups"
     if fingerprints is None:
         return Finding(check, "not checkable", "images were not read")
+    if fingerprints["phash"].fillna("").eq("").any():
+        return Finding(check, "not checkable", "ImageHash is not installed")
     near = near_pairs(fingerprints.loc[fingerprints.index.intersection(examples.index)], bits)
     group = examples["group_id"]
     across = near[group.loc[near["first"]].to_numpy() != group.loc[near["second"]].to_numpy()]
@@ -446,7 +453,8 @@ def _shared_groups(
     if spec.group is None:
         return {}
     groups = {
-        name: set(examples.loc[ids, "group_id"]) for name, ids in parts.groupby(parts).groups.items()
+        name: set(examples.loc[ids, "group_id"])
+        for name, ids in parts.groupby(parts).groups.items()
     }
     return {
         one: {other: len(groups[one] & groups[other]) for other in sorted(groups)}

@@ -49,7 +49,11 @@ class WeightedAuc:
 
     def __call__(self, weights: Array | None = None) -> float:
         """Return the AUC under row ``weights`` (n,); NaN when a class has no weight."""
-        w = np.ones(len(self._order)) if weights is None else np.asarray(weights, float)[self._order]
+        w = (
+            np.ones(len(self._order))
+            if weights is None
+            else np.asarray(weights, float)[self._order]
+        )
         positive = np.add.reduceat(w * self._positive, self._starts)
         negative = np.add.reduceat(w * (1 - self._positive), self._starts)
         below = np.cumsum(negative) - negative
@@ -149,7 +153,9 @@ def summarise_oof(
     """
     ids = probabilities.index
     truth = targets.loc[ids, list(probabilities.columns)].to_numpy(int)
-    score = auc_with_interval(truth, probabilities.to_numpy(), groups.loc[ids].to_numpy(), seed=seed)
+    score = auc_with_interval(
+        truth, probabilities.to_numpy(), groups.loc[ids].to_numpy(), seed=seed
+    )
     return {
         "oof_auc": score.value,
         "oof_auc_low": score.low,

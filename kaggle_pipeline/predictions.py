@@ -63,7 +63,10 @@ class Predictions:
     def build(cls, probabilities: pd.DataFrame, fold: int | pd.Series, split: str) -> "Predictions":
         """Make predictions from a frame of probabilities, indexed by image id, a column a class."""
         classes = tuple(probabilities.columns)
-        return cls(probabilities.assign(fold=fold, split=split).rename_axis("image_id"), classes)
+        return cls(
+            probabilities.astype(float).assign(fold=fold, split=split).rename_axis("image_id"),
+            classes,
+        )
 
     @classmethod
     def read(cls, path: Path, classes: Sequence[str]) -> "Predictions":
@@ -77,10 +80,10 @@ class Predictions:
         path = Path(path)
         if not path.exists():
             raise PipelineError(f"{path} is missing: train that model first")
-        table = pd.read_csv(path, dtype={"image_id": str, "split": str}).set_index("image_id")
         try:
+            table = pd.read_csv(path, dtype={"image_id": str, "split": str}).set_index("image_id")
             return cls(table, tuple(classes))
-        except PipelineError as error:
+        except (PipelineError, KeyError, ValueError) as error:  # ValueError: no CSV, no number
             raise PipelineError(f"{path}: {error}") from None
 
     def write(self, path: Path) -> None:
@@ -92,7 +95,9 @@ class Predictions:
         """Raise a PipelineError unless exactly ``ids`` are predicted; ``name`` says by whom."""
         missing = ids.difference(self.table.index)
         if len(missing):
-            raise PipelineError(f"{name} predicts nothing for {missing[0]} ({len(missing)} missing)")
+            raise PipelineError(
+                f"{name} predicts nothing for {missing[0]} ({len(missing)} missing)"
+            )
         extra = self.table.index.difference(ids)
         if len(extra):
             raise PipelineError(f"{name} predicts {extra[0]}, not in this run ({len(extra)} such)")

@@ -3,7 +3,7 @@
 In: rows of examples and JPEG bytes, or files that somebody else wrote. Out: ``.tfrec`` shards whose
 name ends in their count (Kaggle's habit, ``train00-2071.tfrec``), and a table of what they hold.
 
-TensorFlow is imported inside the functions that need it, so that listing and counting shards do not.
+TensorFlow is imported inside the functions that need it; listing and counting shards do not.
 """
 
 import hashlib
@@ -50,7 +50,9 @@ def list_shards(folder: Path) -> list[Shard]:
     for path in sorted(Path(folder).glob("*.tfrec*")):
         match = _NAME.match(path.name)
         if not match:
-            raise PipelineError(f"{path}: a shard's name must end in its count, as train00-2071.tfrec")
+            raise PipelineError(
+                f"{path}: a shard's name must end in its count, as train00-2071.tfrec"
+            )
         shards.append(Shard(path, int(match["count"])))
     if not shards:
         raise PipelineError(f"no .tfrec files in {folder}: run prepare_data, or attach them")

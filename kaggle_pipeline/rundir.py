@@ -43,7 +43,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -66,8 +66,10 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing: run the stage that writes it first") from None
-    except json.JSONDecodeError as error:
-        raise PipelineError(f"{path} is not valid JSON ({error}); delete it and run again") from None
+    except ValueError as error:  # not JSON, or not even text
+        raise PipelineError(
+            f"{path} is not valid JSON ({error}); delete it and run again"
+        ) from None
 
 
 def versions() -> dict[str, str]:

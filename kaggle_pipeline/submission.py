@@ -53,7 +53,9 @@ def check_submission(submission: pd.DataFrame, spec: DatasetSpec, sample: pd.Dat
         raise PipelineError(f"submission {where} {odd} (sample has {len(wanted)} rows)")
     if list(ids) != list(wanted):
         row = next(i for i, (a, b) in enumerate(zip(ids, wanted, strict=True)) if a != b)
-        raise PipelineError(f"submission row {row} is {ids.iloc[row]}, the sample's {wanted.iloc[row]}")
+        raise PipelineError(
+            f"submission row {row} is {ids.iloc[row]}, the sample's {wanted.iloc[row]}"
+        )
     for name in spec.submission.columns:
         values = pd.to_numeric(submission[name], errors="coerce")
         bad = ~values.between(0, 1)

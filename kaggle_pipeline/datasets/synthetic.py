@@ -224,4 +224,3 @@ def _write_tables(table: pd.DataFrame, out_dir: Path) -> None:
     for path, content in files.items():  # train.csv last: it says that all is there
         with atomic_path(path) as temporary:
             content.to_csv(temporary, index=False)
-

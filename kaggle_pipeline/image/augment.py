@@ -3,8 +3,8 @@
 In: uint8 images ``(batch, side, side, 3)`` and a seed. Out: the same shape and dtype. Flips, turns,
 zoom, shear and shift are one affine map, and brightness, contrast, saturation and hue one 3 × 4
 matrix, so a batch costs one interpolation and one matrix product however much is switched on;
-a chain of single Keras layers would blur the image with each. All randomness comes from the seed, so
-the same seed gives the same batch, eagerly, inside ``tf.data`` and after a resumed run.
+a chain of single Keras layers would blur the image with each. All randomness comes from the seed,
+so the same seed gives the same batch, eagerly, inside ``tf.data`` and after a resumed run.
 """
 
 import math

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.image.augment import augment_batch
-from kaggle_pipeline.records import parse_id_and_image
+from kaggle_pipeline.records import count_records, parse_id_and_image
 from kaggle_pipeline.spec import DatasetSpec
 
 PADDING = -1
@@ -189,8 +189,6 @@ def _fit(image: Any, shape: Any, size: int) -> Any:
 
 
 def _mean_record_bytes(shards: Sequence[Path]) -> float:
-    """Rough size of a record: of the first one of the first shard would do, the mean is as cheap."""
-    from kaggle_pipeline.records import count_records
-
+    """Mean size of a record of the first shard, to turn a shuffle buffer's MiB into records."""
     shard = Path(shards[0])
     return max(1.0, shard.stat().st_size / max(1, count_records(shard)))

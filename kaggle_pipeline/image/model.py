@@ -27,6 +27,7 @@ from kaggle_pipeline.image.input import (
     validation_batches,
 )
 from kaggle_pipeline.image.network import (
+    VIEWS,
     build_network,
     load_weights,
     stacked_views,
@@ -189,11 +190,10 @@ class ImageModel:
     def _features(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
         """Return the body's features of ``ids``, (n, views, channels), from disk where known."""
         body = network.get_layer("body")
-        views = "dihedral" if self.config.augment.dihedral else self.config.tta
-        folder = self.folder.parent / "features" / f"{weights_digest(body)}-{views}"
+        folder = self.folder.parent / "features" / f"{weights_digest(body)}-{self._views}"
 
         def extract(missing: pd.Index) -> np.ndarray:
-            return self._answer(stacked_views(body, views), missing, "features")
+            return self._answer(stacked_views(body, self._views), missing, "features")
 
         return FeatureStore(folder, extract).get(ids)
 
@@ -211,10 +211,26 @@ class ImageModel:
             If the records lack an image.
         """
         with self._scope():
-            answers = self._answer(
-                with_views(self.network_, self.config.tta), examples.index, "probability"
-            )
+            if self.config.frozen:
+                answers = self._answer_from_features(examples.index)
+            else:
+                viewer = with_views(self.network_, self.config.tta)
+                answers = self._answer(viewer, examples.index, "probability")
         return pd.DataFrame(answers.astype(float), examples.index, list(self.spec.classes))
+
+    def _answer_from_features(self, ids: pd.Index) -> np.ndarray:
+        """Mean of the head's answers over the views, from features that may be on disk already."""
+        features = self._features(self.network_, ids)
+        wanted = [VIEWS[self._views].index(view) for view in VIEWS[self.config.tta]]
+        features = features[:, wanted]
+        head = self.network_.get_layer("head")
+        found = head.predict(features.reshape(-1, features.shape[-1]), batch_size=8192, verbose=0)
+        return found.reshape(len(ids), len(wanted), -1).mean(axis=1)
+
+    @property
+    def _views(self) -> str:
+        """Views that a frozen body is asked for: what training and prediction need together."""
+        return "dihedral" if self.config.augment.dihedral else self.config.tta
 
     def _answer(self, viewer: keras.Model, ids: pd.Index, key: str) -> np.ndarray:
         """Run ``viewer`` over the images of ``ids``; return its output ``key`` in their order."""
@@ -263,11 +279,11 @@ class ImageModel:
 
     @contextmanager
     def _scope(self) -> Iterator[None]:
-        with self.device.scope(mixed_precision=self.config.mixed_precision):
-            with warnings.catch_warnings():
-                # Keras says so of every data set whose length it is not told; we count ourselves.
-                warnings.filterwarnings("ignore", "Your input ran out of data")
-                yield
+        mixed = self.config.mixed_precision
+        with self.device.scope(mixed_precision=mixed), warnings.catch_warnings():
+            # Keras says so of every data set whose length it is not told; we count ourselves.
+            warnings.filterwarnings("ignore", "Your input ran out of data")
+            yield
 
     def _source(self, ids: pd.Index) -> Source:
         shards = self.shards_of(ids)

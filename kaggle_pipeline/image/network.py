@@ -157,9 +157,9 @@ def with_views(network: keras.Model, views: str) -> keras.Model:
 
 
 def stacked_views(body: keras.Model, views: str) -> keras.Model:
-    """Return a model like :func:`with_views` whose answers are side by side: (batch, views, channels).
+    """Return a model like :func:`with_views` that keeps the answers apart.
 
-    Under the key ``features``.
+    Its output ``features`` has shape (batch, views, channels).
     """
     return _over_views(body, VIEWS[views], "features", lambda x: ops.stack(x, 1))
 

@@ -31,4 +31,6 @@ def build_network(
     for units in hidden:
         x = layers.Dense(units, activation="relu")(x)
         x = layers.Dropout(dropout)(x)
-    return keras.Model(inputs, layers.Dense(outputs, activation=activation)(x), name="tabular_model")
+    return keras.Model(
+        inputs, layers.Dense(outputs, activation=activation)(x), name="tabular_model"
+    )

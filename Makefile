@@ -1,0 +1,47 @@
+# `make demo` and `make test` need python3 (3.11 or newer), make and a package index; nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+DEMO_DATA := data/demo
+DEMO_RUN := runs/demo
+
+.PHONY: demo test lint clean help
+
+help:
+	@echo "make demo   the whole way on made-up lesions: runs/demo/submission.csv, a few minutes"
+	@echo "make test   lint and all tests"
+	@echo "make clean  remove the environment, the demo's data and its run"
+
+# Each stamp is newer than setup.cfg exactly when the environment is current.
+$(VENV)/engine.stamp: setup.cfg pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (once, a minute or two)"
+	@$(PIP) install --editable '.[cpu]'
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/engine.stamp
+	@$(PIP) install --editable '.[cpu,dev]'
+	@touch $@
+
+$(DEMO_DATA)/competition/train.csv: $(VENV)/engine.stamp
+	@$(BIN)/python scripts/make_synthetic.py --out $(DEMO_DATA) --patients 200 --image-size-px 64
+
+demo: $(VENV)/engine.stamp | $(DEMO_DATA)/competition/train.csv
+	@$(BIN)/python scripts/run_pipeline.py --config configs/demo.yaml \
+	  --data-dir $(DEMO_DATA)/competition --run-dir $(DEMO_RUN) --overwrite
+	@$(BIN)/python scripts/score_submission.py --submission $(DEMO_RUN)/submission.csv \
+	  --truth $(DEMO_DATA)/truth.csv
+	@echo "pictures: $(DEMO_RUN)/prepare/overlap.png $(DEMO_RUN)/image/learning_curves.png" \
+	  "$(DEMO_RUN)/blend/roc.png"
+
+lint: $(VENV)/dev.stamp
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+test: lint
+	@$(BIN)/python -m pytest -n 2
+
+clean:
+	rm -rf $(VENV) $(DEMO_DATA) $(DEMO_RUN)

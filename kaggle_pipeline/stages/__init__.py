@@ -1,0 +1,15 @@
+"""The stages of a run: each reads files, calls the layers below and leaves files.
+
+In: an experiment, a data folder, a run folder. Out, in the run folder:
+
+=============  ==================================================================================
+``prepare/``   ``examples.csv folds.csv leakage.json overlap.png fingerprints.csv records.csv``
+``records/``   the TFRecords, where they were made here
+``image/``     ``fold<k>/``, ``oof.csv test.csv metrics.json learning_curves.png roc.png``
+``tabular/``   the same
+``blend/``     ``blend.json oof.csv test.csv metrics.json roc.png``
+=============  ==================================================================================
+
+and ``submission.csv``. Every stage folder also holds ``config.yaml`` (resolved) and
+``versions.json``.
+"""

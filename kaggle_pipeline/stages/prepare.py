@@ -1,0 +1,188 @@
+"""Raw folder → examples, leak audit, folds, TFRecords.
+
+In: a :class:`Run`. Out: the run's ``prepare/`` and, where images are converted here, ``records/``.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.examples import (
+    require_images,
+    split_rows,
+    validate_examples,
+    write_examples,
+)
+from kaggle_pipeline.folds import Folds, make_folds
+from kaggle_pipeline.leakage import (
+    LeakageReport,
+    audit_leakage,
+    check_groups,
+    drop_duplicates,
+    fingerprint_images,
+    fingerprint_table,
+    known_pairs,
+)
+from kaggle_pipeline.plots import plot_overlap
+from kaggle_pipeline.rundir import atomic_path, open_stage, write_json
+from kaggle_pipeline.spec import RawData
+from kaggle_pipeline.stages.run import Run
+
+_PREPARED_BY = ("dataset", "seed", "folds", "leakage")
+"""Parts of the config that decide examples and folds; models may differ in the rest."""
+
+
+def prepare_data(run: Run, *, with_records: bool = True) -> None:
+    """Raw folder → examples, leak audit, folds and (where there are images) TFRecords.
+
+    What is there already from the same settings is kept.
+
+    Parameters
+    ----------
+    run : Run
+    with_records : bool
+        False for a tabular model: no image is needed, and none is converted.
+
+    Raises
+    ------
+    PipelineError
+        If data is missing or broken, the audit finds a leak, or the run folder holds another
+        experiment's preparation.
+    """
+    if run.overwrite:
+        open_stage(run.run_dir, "prepare", resume=False, overwrite=True)
+        open_stage(run.run_dir, "records", resume=False, overwrite=True)
+    folder = open_stage(run.run_dir, "prepare", resume=True, overwrite=False)
+    if (folder / "folds.csv").exists():
+        run.require_same(folder, _PREPARED_BY)
+        run.say(f"prepared already: {folder}")
+    else:
+        _prepare_tables(run, folder)
+    if with_records:
+        _prepare_records(run, folder)
+
+
+def _prepare_tables(run: Run, folder: Path) -> None:
+    spec, config = run.spec, run.config
+    if not run.data_dir.is_dir():
+        raise PipelineError(f"no data folder {run.data_dir}: {spec.source}")
+    raw = spec.read_raw(run.data_dir)
+    examples = validate_examples(raw.examples, spec)
+    check_groups(examples, spec)
+    if examples["image_path"].notna().any():
+        require_images(examples, spec)
+    fingerprints = _fingerprint(run, examples, folder)
+    pairs = known_pairs(examples, raw.duplicate_pairs, fingerprints)
+    examples, found = drop_duplicates(examples, pairs, config.leakage.duplicates)
+    folds = make_folds(split_rows(examples, "train"), spec, config.folds, config.seed)
+    features = config.tabular.features or spec.features
+    report = audit_leakage(
+        examples, spec, folds, pairs, fingerprints, features, config.leakage, earlier=[found]
+    )
+    _write_report(run, report, folder)
+    report.stop_on_leak()
+    _write_sample(raw, folder)
+    write_examples(examples, folder / "examples.csv")
+    run.record_origin(folder)
+    folds.write(folder / "folds.csv")  # last: it says that the tables are done
+    _tell_examples(run, examples, folds)
+
+
+def _fingerprint(run: Run, examples: pd.DataFrame, folder: Path) -> pd.DataFrame | None:
+    paths = examples["image_path"].dropna()
+    if paths.empty or not run.config.leakage.fingerprints:
+        return None
+    path = folder / "fingerprints.csv"
+    if path.exists():
+        known = pd.read_csv(path, dtype={"image_id": str, "phash": str}).set_index("image_id")
+        if known.index.equals(paths.index):
+            return known
+    with run.progress(len(paths), "fingerprints") as progress:
+        rows = []
+        for row in fingerprint_images(paths, run.data_dir, run.config.records.workers):
+            rows.append(row)
+            progress(1)
+    table = fingerprint_table(rows)
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary)
+    return table
+
+
+def _write_report(run: Run, report: LeakageReport, folder: Path) -> None:
+    write_json(folder / "leakage.json", report.to_mapping())
+    if report.shared_groups:
+        plot_overlap(report.shared_groups, run.spec.group or "group", folder / "overlap.png")
+    run.say("leak audit:")
+    for finding in report.findings:
+        run.say(f"  {finding.status:>13}  {finding.check}: {finding.detail}")
+    run.say("  AUC of single columns, patients apart (judged on folds the tree has not seen):")
+    for row in report.single_features:
+        mark = "  acquisition, not the lesion" if row["acquisition"] else ""
+        run.say(f"    {row['oof_auc']:.3f}  {row['feature']}{mark}")
+
+
+def _write_sample(raw: RawData, folder: Path) -> None:
+    if raw.sample_submission is not None:
+        with atomic_path(folder / "sample_submission.csv") as temporary:
+            raw.sample_submission.to_csv(temporary, index=False)
+
+
+def _tell_examples(run: Run, examples: pd.DataFrame, folds: Folds) -> None:
+    spec = run.spec
+    train = split_rows(examples, "train")
+    positives = ", ".join(f"{int(train[name].sum())} {name}" for name in spec.classes)
+    groups = f", {train['group_id'].nunique()} {spec.group}s" if spec.group else ""
+    run.say(
+        f"{len(train)} training images ({positives}{groups}), "
+        f"{len(split_rows(examples, 'test'))} test images, folds {folds.numbers}"
+    )
+
+
+def _prepare_records(run: Run, folder: Path) -> None:
+    """Convert images, or index the TFRecords that are there; then compare with the examples."""
+    from kaggle_pipeline.convert import convert
+    from kaggle_pipeline.records import check_index, check_shard, index_records, list_shards
+
+    examples, config = run.examples(), run.config.records
+    place = _record_source(run, examples)
+    if place is None:
+        run.say(f"no images and no tfrecords/ in {run.data_dir}: tabular models only")
+        return
+    if place == run.run_dir / "records":
+        with run.progress(len(examples), f"convert to {config.image_size_px} px") as progress:
+            convert(examples, run.spec, run.data_dir, place, config, progress)
+    shards = list_shards(place)
+    index_path = folder / "records.csv"
+    if index_path.exists() and _indexes(index_path, place, [shard.path.name for shard in shards]):
+        for shard in shards:
+            check_shard(shard)
+        return
+    with run.progress(sum(shard.count for shard in shards), "index", "record") as progress:
+        rows = []
+        for row in index_records(shards, run.spec):
+            rows.append({"folder": str(place.resolve()), **row})
+            progress(1)
+    index = pd.DataFrame(rows)
+    check_index(index, examples, run.spec)
+    with atomic_path(index_path) as temporary:
+        index[["image_id", "shard", "folder"]].to_csv(temporary, index=False)
+
+
+def _record_source(run: Run, examples: pd.DataFrame) -> Path | None:
+    """Folder of the records to use: our own of the images, the data's own, or None."""
+    own, given = run.run_dir / "records", run.data_dir / "tfrecords"
+    has_images = examples["image_path"].notna().any()
+    source = run.config.records.source
+    if source == "images" or (source == "auto" and has_images):
+        require_images(examples, run.spec)
+        return own
+    if source == "tfrecords" or given.is_dir():
+        return given
+    return None
+
+
+def _indexes(path: Path, place: Path, names: list[str]) -> bool:
+    index = pd.read_csv(path, dtype=str)
+    of_here = index["folder"].eq(str(place.resolve())).all()
+    return of_here and sorted(index["shard"].unique()) == sorted(names)

@@ -1,0 +1,158 @@
+"""What every stage is given, and what every stage leaves behind.
+
+In: a config and folders. Out: a :class:`Run`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from tqdm import tqdm
+
+from kaggle_pipeline.config import Experiment, to_mapping, write_experiment
+from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.examples import read_examples
+from kaggle_pipeline.folds import Folds
+from kaggle_pipeline.metrics import roc_auc, summarise_oof
+from kaggle_pipeline.plots import plot_roc
+from kaggle_pipeline.predictions import Predictions
+from kaggle_pipeline.rundir import peak_memory_mb, versions, write_json
+from kaggle_pipeline.spec import DatasetSpec
+
+MODEL_STAGES = ("image", "tabular")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every stage is given.
+
+    Attributes
+    ----------
+    config : Experiment
+    data_dir, run_dir : pathlib.Path
+    resume, overwrite : bool
+    say : callable
+        Takes a line for the user.
+    interactive : bool
+        Whether progress bars make sense.
+    """
+
+    config: Experiment
+    data_dir: Path
+    run_dir: Path
+    resume: bool = False
+    overwrite: bool = False
+    say: Callable[[str], None] = print
+    interactive: bool = False
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """Spec of the experiment's data set."""
+        return get_spec(self.config.dataset)
+
+    @property
+    def prepared(self) -> Path:
+        """Folder of the prepare stage."""
+        return self.run_dir / "prepare"
+
+    def examples(self) -> pd.DataFrame:
+        """Examples in use, read from disk."""
+        return read_examples(self.prepared / "examples.csv", self.spec)
+
+    def folds(self) -> Folds:
+        """Folds, read from disk."""
+        return Folds.read(self.prepared / "folds.csv")
+
+    def progress(self, total: int, what: str, unit: str = "image") -> "Progress":
+        """Return a progress bar with rate and time left; a line now and then in a log file."""
+        return Progress(total, what, unit, self.interactive)
+
+    def record_origin(self, folder: Path) -> None:
+        """Write the resolved config and the package versions beside a stage's results."""
+        write_experiment(folder / "config.yaml", self.config)
+        write_json(folder / "versions.json", versions())
+
+    def require_same(self, folder: Path, keys: Sequence[str]) -> None:
+        """Stop unless the stage in ``folder`` was begun with the same values of ``keys``.
+
+        Raises
+        ------
+        PipelineError
+            That names the setting that differs.
+        """
+        path = folder / "config.yaml"
+        if not path.exists():
+            return
+        before, now = yaml.safe_load(path.read_text()), to_mapping(self.config)
+        for key in keys:
+            differing = _first_difference(before.get(key), now[key], key)
+            if differing:
+                name, old, new = differing
+                raise PipelineError(
+                    f"{folder} was made with {name} = {old}, this experiment says {new}: choose "
+                    "another --run-dir, or --overwrite"
+                )
+
+    def write_scores(
+        self, folder: Path, oof: Predictions, examples: pd.DataFrame, **further: object
+    ) -> dict:
+        """Write ``metrics.json`` of out-of-fold predictions and return its content.
+
+        Parameters
+        ----------
+        folder : pathlib.Path
+        oof : Predictions
+        examples : pandas.DataFrame
+        **further
+            Added to the scores, such as ``seconds``.
+        """
+        targets, groups = examples[list(self.spec.classes)], examples["group_id"]
+        metrics = summarise_oof(targets, oof.probabilities, groups, seed=self.config.seed)
+        metrics |= {**further, "peak_memory_mb": peak_memory_mb()}
+        write_json(folder / "metrics.json", metrics)
+        return metrics
+
+    def draw_roc(
+        self, folder: Path, models: Mapping[str, Predictions], examples: pd.DataFrame
+    ) -> None:
+        """Draw ``roc.png`` of out-of-fold predictions, a curve a model and class."""
+        curves, labels = {}, {}
+        for model, oof in models.items():
+            for name in self.spec.classes:
+                key = model if len(self.spec.classes) == 1 else f"{model} {name}"
+                truth = examples.loc[oof.table.index, name].to_numpy(int)
+                curves[key] = (truth, oof.table[name].to_numpy())
+                labels[key] = f"AUC {roc_auc(*curves[key]):.3f}"
+        plot_roc(curves, labels, folder / "roc.png")
+
+
+def _first_difference(old: object, new: object, key: str) -> tuple[str, object, object] | None:
+    """Dotted name and both values of the first setting that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in new:
+            found = _first_difference(old.get(name), new[name], f"{key}.{name}")
+            if found:
+                return found
+        return None
+    return None if old == new else (key, old, new)
+
+
+class Progress:
+    """A tqdm bar as a callable: ``bar(n)`` says that n more are done."""
+
+    def __init__(self, total: int, what: str, unit: str, interactive: bool) -> None:
+        every = 0.1 if interactive else 20.0
+        self._bar = tqdm(total=total, desc=what, unit=unit, mininterval=every, smoothing=0.05)
+
+    def __call__(self, done: int) -> None:
+        """Say that ``done`` more are done."""
+        self._bar.update(done)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()

@@ -1,0 +1,126 @@
+"""Cross-validation of the image and of the tabular model.
+
+In: a prepared :class:`Run`. Out: the run's ``image/`` or ``tabular/``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from kaggle_pipeline.crossval import Model, collect_folds, cross_validate, unfinished
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.leakage import check_features
+from kaggle_pipeline.plots import plot_histories
+from kaggle_pipeline.rundir import open_stage, read_json
+from kaggle_pipeline.stages.prepare import prepare_data
+from kaggle_pipeline.stages.run import Run
+
+
+def train_tabular(run: Run, only: Sequence[int] | None = None) -> None:
+    """Cross-validate the tabular model; prepares the tables first where they are missing."""
+    prepare_data(_keeping(run), with_records=False)
+    from kaggle_pipeline.accelerator import choose_accelerator
+
+    device = choose_accelerator("cpu")  # a network this small waits for a GPU more than it gains
+    from kaggle_pipeline.tabular.model import TabularModel
+
+    config = run.config
+    check_features(run.examples(), run.spec, config.tabular.features or run.spec.features)
+
+    def make_model(fold: int, folder: Path) -> TabularModel:
+        return TabularModel(
+            config.tabular, run.spec, seed=config.seed + fold, jit_compile=device.jit_compile
+        )
+
+    _train(run, "tabular", make_model, only)
+
+
+def train_image(run: Run, only: Sequence[int] | None = None) -> None:
+    """Cross-validate the image model; prepares tables and records first where they are missing."""
+    from kaggle_pipeline.accelerator import choose_accelerator
+
+    device = choose_accelerator(run.config.device)  # before hours of conversion, not after
+    run.say(f"device: {device.reason}")
+    prepare_data(_keeping(run))
+    index_path = run.prepared / "records.csv"
+    if not index_path.exists():
+        raise PipelineError(
+            f"no images for {run.spec.id} in {run.data_dir}: it needs jpeg/, DICOM or tfrecords/"
+        )
+    from kaggle_pipeline.image.model import ImageModel
+
+    config = run.config
+    shard_of = pd.read_csv(index_path, dtype=str).set_index("image_id")
+
+    def shards_of(ids: pd.Index) -> list[Path]:
+        rows = shard_of.loc[ids].drop_duplicates().sort_values("shard")
+        return [Path(row.folder) / row.shard for row in rows.itertuples()]
+
+    def make_model(fold: int, folder: Path) -> ImageModel:
+        return ImageModel(
+            config.image, run.spec, shards_of, device, folder,
+            seed=config.seed + fold,
+            swap_red_blue=config.records.channel_order == "bgr",
+            verbose=1 if run.interactive else 2,
+        )  # fmt: skip
+
+    _train(run, "image", make_model, only)
+
+
+def _keeping(run: Run) -> Run:
+    """The same run with preparation kept: --overwrite of a model does not convert again."""
+    return replace(run, overwrite=False)
+
+
+def _train(
+    run: Run, stage: str, make_model: Callable[[int, Path], Model], only: Sequence[int] | None
+) -> None:
+    """Cross-validate and, once every fold is done, join, score and draw."""
+    # A stage of which some folds are done is open for the others; a fold is never done twice.
+    going_on = run.resume or (bool(only) and not run.overwrite)
+    folder = open_stage(run.run_dir, stage, resume=going_on, overwrite=run.overwrite)
+    run.require_same(folder, [stage])
+    run.record_origin(folder)
+    examples, folds = run.examples(), run.folds()
+    cross_validate(
+        make_model,
+        examples,
+        run.spec,
+        folds,
+        folder,
+        seed=run.config.seed,
+        only=only,
+        report=lambda line: run.say(f"{stage} {line}"),
+    )
+    missing = unfinished(folds, folder)
+    if missing:
+        run.say(f"{stage}: folds {missing} are still to be trained (--fold)")
+        return
+    oof, _ = collect_folds(folds, run.spec, examples, folder)
+    seconds = sum(read_json(folder / f"fold{k}" / "metrics.json")["seconds"] for k in folds.numbers)
+    optimistic = make_model(folds.numbers[0], folder).selection == "fold"
+    metrics = run.write_scores(
+        folder, oof, examples, seconds=round(seconds, 1), epoch_chosen_on_judged_rows=optimistic
+    )
+    run.draw_roc(folder, {stage: oof}, examples)
+    _draw_histories(folder, folds.numbers)
+    run.say(f"{stage}: {_describe(metrics)}")
+
+
+def _describe(metrics: dict) -> str:
+    low, high = metrics["oof_auc_low"], metrics["oof_auc_high"]
+    text = (
+        f"OOF AUC {metrics['oof_auc']:.4f} [{low:.4f}, {high:.4f}] on {metrics['n']} images, "
+        f"{metrics['n_positive']} positive, in {metrics['seconds']:.0f} s"
+    )
+    if metrics["epoch_chosen_on_judged_rows"]:
+        text += " (optimistic: each epoch was chosen on the rows it is judged by)"
+    return text
+
+
+def _draw_histories(folder: Path, folds: Sequence[int]) -> None:
+    files = {fold: folder / f"fold{fold}" / "history.csv" for fold in folds}
+    histories = {fold: pd.read_csv(path) for fold, path in files.items()}
+    plot_histories(histories, folder / "learning_curves.png")
