@@ -7,11 +7,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO_DATA := data/demo
 DEMO_RUN := runs/demo
 
-.PHONY: demo test lint clean help
+.PHONY: demo test lint bench clean help
 
 help:
 	@echo "make demo   the whole way on made-up lesions: runs/demo/submission.csv, a few minutes"
 	@echo "make test   lint and all tests"
+	@echo "make bench  measurements that are too long for a test"
 	@echo "make clean  remove the environment, the demo's data and its run"
 
 # Each stamp is newer than setup.cfg exactly when the environment is current.
@@ -42,6 +43,9 @@ lint: $(VENV)/dev.stamp
 
 test: lint
 	@$(BIN)/python -m pytest -n 2
+
+bench: $(VENV)/engine.stamp
+	@$(BIN)/python scripts/benchmark.py memory
 
 clean:
 	rm -rf $(VENV) $(DEMO_DATA) $(DEMO_RUN)

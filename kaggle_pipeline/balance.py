@@ -34,7 +34,7 @@ def class_weights(counts: Array) -> Array:
     Examples
     --------
     >>> class_weights([32542, 6619]).round(4)
-    array([0.6017, 2.9583])
+    array([0.6017, 2.9582])
     """
     counts = np.asarray(counts, float)
     with np.errstate(divide="ignore"):

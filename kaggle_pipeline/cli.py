@@ -39,6 +39,8 @@ _EXAMPLES = {
   python scripts/run_pipeline.py --data-dir data/siim_isic_2020 --run-dir runs/mine --resume""",
     "make-synthetic": """
   python scripts/make_synthetic.py --out data/demo --patients 200 --image-size-px 96""",
+    "benchmark": """
+  python scripts/benchmark.py memory""",
     "score-submission": """
   python scripts/score_submission.py --submission runs/demo/submission.csv \\
       --truth data/demo/truth.csv""",
@@ -85,6 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
     score.add_argument("--submission", type=Path, required=True)
     score.add_argument("--truth", type=Path, required=True)
     score.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    bench = add("benchmark", "Measure what is too slow for a test.")
+    bench.add_argument("what", choices=["memory"])
+    bench.add_argument("--work-dir", type=Path, default=Path("runs/benchmark"))
     return parser
 
 
@@ -186,6 +191,12 @@ def _score_submission(options: argparse.Namespace) -> None:
     print(score_submission(options.submission, options.truth, options.seed))
 
 
+def _benchmark(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.benchmark import measure_memory
+
+    measure_memory(options.work_dir)
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "prepare-data": _stage("prepare", "prepare_data"),
     "train-image": _stage("train", "train_image"),
@@ -194,6 +205,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run-pipeline": _stage("submit", "run_pipeline"),
     "make-synthetic": _make_synthetic,
     "score-submission": _score_submission,
+    "benchmark": _benchmark,
 }
 
 if __name__ == "__main__":

@@ -55,7 +55,8 @@ def validate_examples(table: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
         table[column] = values.where(train)  # a test row's target is nobody's business
     for column in spec.numeric:
         values = pd.to_numeric(table[column], errors="coerce").astype(float)
-        _reject(table, values.isna() & table[column].notna(), column, "a number", spec)
+        odd = np.isinf(values) | (values.isna() & table[column].notna())
+        _reject(table, odd, column, "a number", spec)
         table[column] = values
     for column, vocabulary in spec.categorical.items():
         unknown = table[column].notna() & ~table[column].isin(vocabulary)

@@ -44,7 +44,7 @@ class Folds:
         folds_of_group = self.table.groupby("group_id")["fold"].nunique()
         split = folds_of_group.index[folds_of_group > 1]
         if len(split):
-            where = sorted(self.table.loc[self.table["group_id"] == split[0], "fold"].unique())
+            where = sorted({*self.table.loc[self.table["group_id"] == split[0], "fold"].tolist()})
             raise PipelineError(f"group {split[0]} is in more than one fold: {where}")
 
     @property
@@ -131,6 +131,8 @@ def _folds_from_column(train: pd.DataFrame, config: FoldsConfig) -> Folds:
         raise PipelineError(f"folds.column {column!r} of image {row} is not a number")
     kept = train[given >= 0]
     fold = given[given >= 0].astype(int) % config.k
+    if fold.nunique() < 2:
+        raise PipelineError(f"folds.column {column!r} makes {fold.nunique()} folds, 2 are needed")
     return Folds(pd.DataFrame({"group_id": kept["group_id"], "fold": fold}))
 
 
@@ -148,7 +150,7 @@ def _describe_groups(train: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
     count = rows[is_rarest].groupby("group_id").size().clip(upper=3)
     # The commonest class says nothing beyond the size.
     count = count.where(rarest < targets.shape[1] - 1, 0)
-    bucket = pd.qcut(size.rank(method="first"), min(5, len(size)), labels=False)
+    bucket = pd.qcut(size.rank(method="first"), min(10, len(size)), labels=False)
     return pd.DataFrame({"rank": rarest, "count": count, "bucket": bucket})
 
 

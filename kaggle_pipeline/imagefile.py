@@ -3,6 +3,7 @@
 In: a path. Out: an upright RGB ``PIL.Image`` or one sentence that says why not.
 """
 
+import struct
 import warnings
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from kaggle_pipeline.errors import PipelineError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".dcm")
 MAX_PIXELS = 100_000_000
 """Larger than any dermoscope's photo (SIIM-ISIC's largest has 36 million); stops bombs."""
+_BROKEN = (
+    OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError
+)  # fmt: skip
+"""What Pillow raises on broken files; TypeError and struct.error come from odd EXIF blocks."""
 
 
 def read_image(path: Path, *, smallest_side_px: int | None = None) -> Image.Image:
@@ -39,7 +44,7 @@ def read_image(path: Path, *, smallest_side_px: int | None = None) -> Image.Imag
         return _read_photo(path, smallest_side_px)
     except FileNotFoundError:
         raise PipelineError(f"{path} does not exist") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except _BROKEN as error:
         raise PipelineError(f"cannot read image {path}: {_one_line(error)}") from None
 
 
@@ -54,7 +59,7 @@ def image_size_px(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as image:
             return image.size
-    except (OSError, SyntaxError, ValueError) as error:
+    except _BROKEN as error:
         raise PipelineError(f"cannot read image {path}: {_one_line(error)}") from None
 
 
@@ -64,6 +69,8 @@ def _read_photo(path: Path, smallest_side_px: int | None) -> Image.Image:
         image = Image.open(path, formats=("JPEG", "PNG"))
     with image:
         _check_size(*image.size)
+        if image.mode.startswith("I"):  # Pillow would clip 16-bit grey to white
+            raise ValueError(f"{image.mode} pixels, expected 8-bit colour")
         if smallest_side_px is not None:
             image.draft("RGB", (smallest_side_px, smallest_side_px))
         image.load()

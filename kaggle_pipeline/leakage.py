@@ -323,7 +323,9 @@ def _check_near(examples: pd.DataFrame, fingerprints: pd.DataFrame | None, bits:
     if fingerprints is None:
         return Finding(check, "not checkable", "images were not read")
     if fingerprints["phash"].fillna("").eq("").any():
-        return Finding(check, "not checkable", "ImageHash is not installed")
+        return Finding(
+            check, "not checkable", "no perceptual hashes: only TFRecords, or no ImageHash"
+        )
     near = near_pairs(fingerprints.loc[fingerprints.index.intersection(examples.index)], bits)
     group = examples["group_id"]
     across = near[group.loc[near["first"]].to_numpy() != group.loc[near["second"]].to_numpy()]

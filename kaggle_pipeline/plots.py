@@ -55,7 +55,7 @@ def plot_overlap(shared: Mapping[str, Mapping[str, int]], group: str, path: Path
     axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
     axes.set_yticks(range(len(names)), names)
     verdict = "SHARED: a leak" if leaks.any() else "none shared"
-    axes.set_title(f"{group}s in common, part by part: {verdict}", fontsize=11)
+    axes.set_title(f"{group.capitalize()}s in common, part by part: {verdict}", fontsize=11)
     _save(figure, path)
 
 

@@ -105,5 +105,5 @@ def lenet(
         x = layers.Conv2D(filters * 2**stage, 3, padding="same", use_bias=False)(x)
         x = layers.BatchNormalization(momentum=0.9)(x)
         x = layers.ReLU()(x)
-        x = layers.MaxPooling2D()(x)
+        x = layers.MaxPooling2D(name=f"stage{stage}_pool")(x)  # where backbone_layer may cut
     return keras.Model(inputs, x, name="lenet")

@@ -25,6 +25,13 @@ from kaggle_pipeline.leakage import (
     known_pairs,
 )
 from kaggle_pipeline.plots import plot_overlap
+from kaggle_pipeline.records import (
+    check_index,
+    check_shard,
+    count_data_items,
+    index_records,
+    list_shards,
+)
 from kaggle_pipeline.rundir import atomic_path, open_stage, write_json
 from kaggle_pipeline.spec import RawData
 from kaggle_pipeline.stages.run import Run
@@ -90,8 +97,18 @@ def _prepare_tables(run: Run, folder: Path) -> None:
 
 
 def _fingerprint(run: Run, examples: pd.DataFrame, folder: Path) -> pd.DataFrame | None:
+    """Fingerprints of the image files, or of the data's own TFRecords; None where neither is read.
+
+    The records' photos are compared byte for byte alone: hashing them would decode them all.
+    """
+    if not run.config.leakage.fingerprints:
+        return None
+    place = _record_source(run, examples)
+    if place == run.data_dir / "tfrecords":
+        index = _index(run, place, folder).set_index("image_id")
+        return index[["image_sha256"]].rename(columns={"image_sha256": "sha256"}).assign(phash="")
     paths = examples["image_path"].dropna()
-    if paths.empty or not run.config.leakage.fingerprints:
+    if paths.empty:
         return None
     path = folder / "fingerprints.csv"
     if path.exists():
@@ -140,9 +157,8 @@ def _tell_examples(run: Run, examples: pd.DataFrame, folds: Folds) -> None:
 
 
 def _prepare_records(run: Run, folder: Path) -> None:
-    """Convert images, or index the TFRecords that are there; then compare with the examples."""
+    """Convert images, or take the TFRecords that are there; then compare with the examples."""
     from kaggle_pipeline.convert import convert
-    from kaggle_pipeline.records import check_index, check_shard, index_records, list_shards
 
     examples, config = run.examples(), run.config.records
     place = _record_source(run, examples)
@@ -152,21 +168,29 @@ def _prepare_records(run: Run, folder: Path) -> None:
     if place == run.run_dir / "records":
         with run.progress(len(examples), f"convert to {config.image_size_px} px") as progress:
             convert(examples, run.spec, run.data_dir, place, config, progress)
+    check_index(_index(run, place, folder), examples, run.spec)
+
+
+def _index(run: Run, place: Path, folder: Path) -> pd.DataFrame:
+    """Return what is in the records of ``place`` and keep it as ``records.csv``."""
     shards = list_shards(place)
-    index_path = folder / "records.csv"
-    if index_path.exists() and _indexes(index_path, place, [shard.path.name for shard in shards]):
-        for shard in shards:
-            check_shard(shard)
-        return
-    with run.progress(sum(shard.count for shard in shards), "index", "record") as progress:
+    path = folder / "records.csv"
+    if path.exists():
+        index = pd.read_csv(path, dtype={"image_id": str, "folder": str, "shard": str})
+        of_here = index["folder"].eq(str(place.resolve())).all()
+        if of_here and sorted(index["shard"].unique()) == [shard.path.name for shard in shards]:
+            for shard in shards:
+                check_shard(shard)
+            return index
+    with run.progress(count_data_items(shards), "index", "record") as progress:
         rows = []
         for row in index_records(shards, run.spec):
             rows.append({"folder": str(place.resolve()), **row})
             progress(1)
     index = pd.DataFrame(rows)
-    check_index(index, examples, run.spec)
-    with atomic_path(index_path) as temporary:
-        index[["image_id", "shard", "folder"]].to_csv(temporary, index=False)
+    with atomic_path(path) as temporary:
+        index.to_csv(temporary, index=False)
+    return index
 
 
 def _record_source(run: Run, examples: pd.DataFrame) -> Path | None:
@@ -180,9 +204,3 @@ def _record_source(run: Run, examples: pd.DataFrame) -> Path | None:
     if source == "tfrecords" or given.is_dir():
         return given
     return None
-
-
-def _indexes(path: Path, place: Path, names: list[str]) -> bool:
-    index = pd.read_csv(path, dtype=str)
-    of_here = index["folder"].eq(str(place.resolve())).all()
-    return of_here and sorted(index["shard"].unique()) == sorted(names)

@@ -1,0 +1,121 @@
+"""Tests of the choice of hardware, on a machine that has none but its CPU."""
+
+import re
+import time
+from dataclasses import replace
+
+import pytest
+
+from kaggle_pipeline import accelerator
+from kaggle_pipeline.accelerator import choose_accelerator
+from kaggle_pipeline.errors import PipelineError
+
+tf = pytest.importorskip("tensorflow")
+
+import keras  # noqa: E402
+
+HAS_GPU = bool(tf.config.list_physical_devices("GPU"))
+no_gpu = pytest.mark.skipif(HAS_GPU, reason="this machine has a GPU")
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch):
+    """No host variables of a TPU, and Keras' own choice of backend."""
+    for name in ("TPU_NAME", "TPU_ACCELERATOR_TYPE", "TPU_WORKER_ID", "KERAS_BACKEND"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_cpu_is_chosen_where_asked_for():
+    found = choose_accelerator("cpu")
+    assert (found.kind, found.backend, found.replicas) == ("cpu", "tensorflow", 1)
+    assert (found.policy, found.strategy) == ("float32", None)
+    assert found.reason == "CPU, Keras on tensorflow (asked for)"
+
+
+@no_gpu
+def test_auto_finds_the_cpu_and_says_why():
+    found = choose_accelerator("auto")
+    assert found.kind == "cpu"
+    assert found.reason == "CPU, Keras on tensorflow (no GPU or TPU found)"
+
+
+@no_gpu
+def test_a_gpu_that_is_not_there_is_an_error():
+    with pytest.raises(PipelineError, match=r"--device gpu: tensorflow sees no GPU here.*cpu"):
+        choose_accelerator("gpu")
+
+
+def test_a_tpu_that_is_not_there_is_a_quick_error_that_says_what_was_looked_for():
+    started = time.perf_counter()
+    with pytest.raises(PipelineError, match="no TPU found") as caught:
+        choose_accelerator("tpu")
+    assert time.perf_counter() - started < 2 * accelerator._PROBE_SECONDS + 10
+    assert re.search(r"\(tensorflow: [^;]+; jax: [^;]+\)", str(caught.value))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("probe", "why"),
+    [
+        ("import time; time.sleep(60)", "no answer in 1 s"),
+        ("import no_such_engine", "no TPU device"),
+        ("print('cpu', 1)", "no TPU device"),
+        ("print('tpu', 8); raise SystemExit(3)", "no TPU device"),
+        ("raise ImportError(\"No module named 'jax'\")", "not installed"),
+    ],
+)
+def test_a_probe_that_finds_no_tpu_says_why(monkeypatch, probe, why):
+    monkeypatch.setattr(accelerator, "_PROBES", {"jax": probe})
+    monkeypatch.setattr(accelerator, "_PROBE_SECONDS", 1 if "sleep" in probe else 15)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with pytest.raises(PipelineError, match=rf"no TPU found \(jax: {why}\)"):
+        choose_accelerator("tpu")
+
+
+def test_a_probe_counts_cores(monkeypatch):
+    noisy = "print('a line of the driver'); print('tpu', 8)"
+    monkeypatch.setattr(accelerator, "_PROBES", {"jax": noisy})
+    assert accelerator._probe_tpu("jax") == (8, "")
+
+
+def test_the_host_of_a_tpu_never_falls_back_to_its_cpu(monkeypatch):
+    monkeypatch.setenv("TPU_NAME", "local")
+    monkeypatch.setattr(accelerator, "_PROBES", {"tensorflow": "pass", "jax": "pass"})
+    with pytest.raises(PipelineError, match="no TPU found"):
+        choose_accelerator("auto")
+
+
+def test_another_backend_than_the_running_one_is_refused(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with pytest.raises(PipelineError, match="keras runs on tensorflow already, not jax"):
+        choose_accelerator("cpu")
+
+
+class TestScope:
+    """The dtype policy, inside and after."""
+
+    @pytest.mark.parametrize(("mixed", "policy"), [(True, "mixed_bfloat16"), (False, "float32")])
+    def test_the_policy_is_set_and_restored(self, mixed, policy):
+        device = replace(choose_accelerator("cpu"), policy="mixed_bfloat16")
+        before = keras.config.dtype_policy()
+        with device.scope(mixed_precision=mixed):
+            assert keras.config.dtype_policy().name == policy
+        assert keras.config.dtype_policy() == before
+
+    def test_the_policy_is_restored_after_an_error(self):
+        device = replace(choose_accelerator("cpu"), policy="mixed_bfloat16")
+        before = keras.config.dtype_policy()
+        with pytest.raises(KeyError), device.scope(mixed_precision=True):
+            raise KeyError
+        assert keras.config.dtype_policy() == before
+
+    def test_mixed_precision_means_float32_on_a_cpu(self):
+        with choose_accelerator("cpu").scope(mixed_precision=True):
+            assert keras.config.dtype_policy().name == "float32"
+
+    def test_the_strategys_scope_is_entered(self):
+        strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+        device = replace(choose_accelerator("cpu"), strategy=strategy)
+        with device.scope(mixed_precision=False):
+            assert tf.distribute.get_strategy() is strategy
+        assert tf.distribute.get_strategy() is not strategy

@@ -1,0 +1,286 @@
+"""Tests of the blend: identities, spaces, nesting, and the file that carries it."""
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit, logit
+
+from kaggle_pipeline.blend import Blend, blend_oof, blend_test, fit_blend
+from kaggle_pipeline.config import BlendConfig
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.folds import Folds
+from kaggle_pipeline.metrics import roc_auc
+from kaggle_pipeline.predictions import AVERAGED, Predictions
+
+N, K = 240, 3
+SPACES = ["mean", "rank", "logit"]
+IDS = pd.Index([f"ISIC_{i:04d}" for i in range(N)], name="image_id")
+
+
+def as_frame(values, ids=IDS):
+    return pd.DataFrame({"target": np.asarray(values, float)}, ids)
+
+
+@pytest.fixture
+def targets():
+    return as_frame(np.random.default_rng(0).random(N) < 0.3)
+
+
+@pytest.fixture
+def frames(targets):
+    """A good model, a fair one, and one that knows nothing."""
+    rng = np.random.default_rng(1)
+    truth = targets["target"].to_numpy()
+    return {
+        "good": as_frame(expit(rng.normal(2 * truth, 1))),
+        "fair": as_frame(expit(rng.normal(truth, 1) - 3)),
+        "noise": as_frame(rng.random(N)),
+    }
+
+
+@pytest.fixture
+def folds():
+    fold = np.arange(N) % K
+    return Folds(pd.DataFrame({"group_id": [f"IP_{i}" for i in range(N)], "fold": fold}, IDS))
+
+
+def oof(frame):
+    return Predictions.build(frame, 0, "oof")
+
+
+def pick(frames, *names):
+    return {name: frames[name] for name in names}
+
+
+@pytest.mark.parametrize("space", ["mean", "logit"])
+def test_blending_a_model_with_itself_gives_it_back(frames, targets, space):
+    twins = {"one": frames["good"], "two": frames["good"].copy()}
+    blended = fit_blend(twins, targets, BlendConfig(space=space)).apply(twins)
+    pd.testing.assert_frame_equal(blended, frames["good"], rtol=1e-12)
+
+
+def test_blending_a_model_with_itself_by_rank_gives_its_rank(frames, targets):
+    twins = {"one": frames["good"], "two": frames["good"].copy()}
+    config = BlendConfig(space="rank")
+    blended = fit_blend(twins, targets, config).apply(twins)
+    alone = fit_blend(pick(frames, "good"), targets, config).apply(pick(frames, "good"))
+    pd.testing.assert_frame_equal(blended, alone, rtol=1e-12)
+    assert roc_auc(targets, blended) == pytest.approx(roc_auc(targets, frames["good"]))
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_a_single_model_keeps_its_order(frames, targets, space):
+    blend = fit_blend(pick(frames, "fair"), targets, BlendConfig(space=space))
+    assert blend.weights == {"fair": 1.0}
+    blended = blend.apply(pick(frames, "fair"))["target"]
+    assert (blended.rank() == frames["fair"]["target"].rank()).all()
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_a_model_that_knows_nothing_gets_next_to_no_weight(frames, targets, space):
+    blend = fit_blend(pick(frames, "good", "noise"), targets, BlendConfig(space=space))
+    assert blend.weights["noise"] <= 0.15
+    assert sum(blend.weights.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_fitted_weights_are_not_worse_than_equal_ones_or_any_model(frames, targets, space):
+    blended = fit_blend(frames, targets, BlendConfig(space=space)).apply(frames)
+    equal = fit_blend(frames, targets, BlendConfig(space=space, weights="equal")).apply(frames)
+    others = [equal, *frames.values()]
+    assert roc_auc(targets, blended) >= max(roc_auc(targets, one) for one in others) - 1e-12
+
+
+def test_equal_weights_are_equal(frames, targets):
+    blend = fit_blend(frames, targets, BlendConfig(weights="equal"))
+    assert blend.weights == dict.fromkeys(frames, pytest.approx(1 / 3))
+
+
+def test_models_that_are_equally_good_share_the_weight(frames, targets):
+    twins = {"one": frames["good"], "two": frames["good"].copy()}
+    assert fit_blend(twins, targets, BlendConfig(space="mean")).weights == {"one": 0.5, "two": 0.5}
+
+
+def test_spaces_by_hand():
+    frames = {"a": as_frame([0.2, 0.9], ["x", "y"]), "b": as_frame([0.6, 0.5], ["x", "y"])}
+    weights = {"a": 0.25, "b": 0.75}
+    mean = Blend("mean", weights, {}).apply(frames)["target"]
+    assert mean.tolist() == pytest.approx([0.5, 0.6])
+    logits = Blend("logit", weights, {}).apply(frames)["target"]
+    expected = expit(0.25 * logit([0.2, 0.9]) + 0.75 * logit([0.6, 0.5]))
+    assert logits.tolist() == pytest.approx(expected.tolist())
+    knots = {"a": [[0.0, 0.2, 1.0]], "b": [[0.5, 0.6, 0.7]]}
+    ranks = Blend("rank", weights, knots).apply(frames)["target"]
+    assert ranks.tolist() == pytest.approx([0.25 * 0.5 + 0.75 * 0.5, 0.25 * 0.9375 + 0.75 * 0.0])
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_zero_and_one_stay_probabilities(targets, space):
+    hard = targets.copy()
+    frames = {"hard": hard, "soft": as_frame(np.linspace(0, 1, N))}
+    blended = fit_blend(frames, targets, BlendConfig(space=space, weights="equal")).apply(frames)
+    assert blended["target"].between(0, 1).all()
+
+
+@given(
+    known=st.lists(
+        st.sampled_from([0, 0.1, 0.1, 0.25, 0.5, 1]) | st.floats(0, 1), min_size=2, max_size=40
+    ),
+    new=st.lists(st.floats(0, 1), min_size=2, max_size=10).map(sorted),
+)
+@settings(max_examples=60)
+def test_rank_is_monotone_and_between_0_and_1(known, new):
+    ids = [f"i{n}" for n in range(len(known))]
+    frames = {"m": as_frame(known, ids)}
+    blend = fit_blend(frames, as_frame(np.zeros(len(known)), ids), BlendConfig(space="rank"))
+    ranks = blend.apply({"m": as_frame(new, range(len(new)))})["target"]
+    assert all(a <= b + 1e-12 for a, b in pairwise(ranks))
+    assert ranks.between(0, 1).all()
+
+
+def test_rank_of_a_single_new_row_is_what_it_is_among_many(frames, targets):
+    blend = fit_blend(frames, targets, BlendConfig(space="rank"))
+    together = blend.apply(frames)
+    one = {name: frame.iloc[[17]] for name, frame in frames.items()}
+    assert blend.apply(one).iloc[0, 0] == together.iloc[17, 0]
+    assert 0 < blend.apply(one).iloc[0, 0] < 1
+
+
+def test_ranks_are_spread_evenly(frames, targets):
+    blend = fit_blend(pick(frames, "good"), targets, BlendConfig(space="rank"))
+    ranks = np.sort(blend.apply(pick(frames, "good"))["target"])
+    np.testing.assert_allclose(ranks, np.linspace(0, 1, N), atol=0.01)
+
+
+def test_tied_training_values_share_their_middle_rank():
+    frames = {"m": as_frame([0, 0, 0, 0, 1], list("abcde"))}
+    blend = fit_blend(frames, as_frame([0, 0, 0, 0, 1], list("abcde")), BlendConfig(space="rank"))
+    assert blend.apply(frames)["target"].tolist() == pytest.approx([0.375] * 4 + [1.0])
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_order_of_the_rows_does_not_matter(frames, targets, space):
+    config = BlendConfig(space=space)
+    shuffled = targets.sample(frac=1, random_state=5).index
+    one = fit_blend(frames, targets, config)
+    two = fit_blend({n: f.loc[shuffled] for n, f in frames.items()}, targets.loc[shuffled], config)
+    assert one == two
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_blend_survives_its_json(frames, targets, space):
+    blend = fit_blend(frames, targets, BlendConfig(space=space))
+    again = Blend(**json.loads(json.dumps(blend.to_mapping(), allow_nan=False)))
+    assert again == blend
+    pd.testing.assert_frame_equal(again.apply(frames), blend.apply(frames), check_exact=True)
+
+
+def test_no_positive_leaves_equal_weights(frames):
+    nobody = as_frame(np.zeros(N))
+    assert fit_blend(pick(frames, "good", "fair"), nobody, BlendConfig()).weights == {
+        "good": 0.5,
+        "fair": 0.5,
+    }
+
+
+# ---------------------------------------------------------------------------- nested
+
+
+def nested(frames, targets, folds, spec, config):
+    models = {name: oof(frame.sample(frac=1, random_state=1)) for name, frame in frames.items()}
+    return blend_oof(models, targets, folds, spec, config)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_nested_blend_covers_every_judged_row_once_in_order(frames, targets, folds, spec, space):
+    blended = nested(frames, targets, folds, spec, BlendConfig(space=space))
+    assert list(blended.table.index) == list(folds.judged.index)
+    assert (blended.table["fold"] == folds.table["fold"]).all()
+    assert set(blended.table["split"]) == {"oof"}
+
+
+def test_nested_blend_does_not_learn_from_the_rows_it_blends(frames, targets, folds, spec):
+    config = BlendConfig(space="rank")
+    before = nested(frames, targets, folds, spec, config).probabilities
+    changed = targets.copy()
+    inside = folds.valid_ids(1)
+    changed.loc[inside] = 1 - changed.loc[inside]
+    after = nested(frames, changed, folds, spec, config).probabilities
+    pd.testing.assert_frame_equal(after.loc[inside], before.loc[inside], check_exact=True)
+    # The same change does reach the other folds, or this test would prove nothing.
+    assert (after != before).any(axis=None)
+
+
+def test_nested_ranks_come_from_the_other_folds(frames, targets, folds, spec):
+    config = BlendConfig(space="rank", weights="equal")
+    before = nested(frames, targets, folds, spec, config).probabilities
+    changed = {name: frame.copy() for name, frame in frames.items()}
+    one = folds.valid_ids(2)[0]
+    for frame in changed.values():
+        frame.loc[one] = 1.0
+    after = nested(changed, targets, folds, spec, config).probabilities
+    others = folds.valid_ids(2).drop(one)
+    pd.testing.assert_frame_equal(after.loc[others], before.loc[others], check_exact=True)
+    assert after.loc[one, "target"] == 1.0
+
+
+def test_nested_score_of_noise_is_not_better_than_chance(targets, folds, spec):
+    rng = np.random.default_rng(3)
+    frames = {f"noise{i}": as_frame(rng.random(N)) for i in range(3)}
+    config = BlendConfig(space="mean")
+    fitted = roc_auc(targets, fit_blend(frames, targets, config).apply(frames))
+    honest = roc_auc(targets, nested(frames, targets, folds, spec, config).probabilities)
+    assert honest < fitted
+    assert honest < 0.58
+
+
+def test_single_fold_is_blended_with_equal_weights(frames, targets, folds, spec):
+    table = folds.table.assign(fold=np.where(folds.table["fold"] == 0, 0, -1))
+    two = pick(frames, "good", "noise")
+    blended = blend_oof(
+        {name: oof(frame.loc[table.index[table["fold"] == 0]]) for name, frame in two.items()},
+        targets,
+        Folds(table),
+        spec,
+        BlendConfig(space="mean"),
+    ).probabilities
+    ids = blended.index
+    assert len(ids) == N // K
+    mean = (two["good"].loc[ids] + two["noise"].loc[ids]) / 2
+    pd.testing.assert_frame_equal(blended, mean, check_names=False)
+
+
+def test_nested_blend_names_model_and_id_that_is_missing(frames, targets, folds, spec):
+    models = {"good": oof(frames["good"]), "fair": oof(frames["fair"].drop(IDS[4]))}
+    with pytest.raises(PipelineError, match="fair predicts nothing for ISIC_0004"):
+        blend_oof(models, targets, folds, spec, BlendConfig())
+
+
+def test_nested_blend_of_several_classes(frames, targets, folds, spec):
+    spec = replace(spec, task="multilabel", classes=("a", "b"))
+    rng = np.random.default_rng(0)
+    truth = pd.DataFrame(rng.random((N, 2)) < 0.4, IDS, ["a", "b"]).astype(float)
+    models = {
+        name: oof(pd.DataFrame(expit(rng.normal(2 * truth, 1)), IDS, ["a", "b"])) for name in "xy"
+    }
+    blended = blend_oof(models, truth, folds, spec, BlendConfig(space="rank"))
+    best = max(roc_auc(truth, model.probabilities) for model in models.values())
+    assert roc_auc(truth, blended.probabilities) > best
+
+
+def test_test_predictions_are_joined_by_id(frames, targets):
+    two = pick(frames, "good", "fair")
+    blend = fit_blend(two, targets, BlendConfig(space="logit"))
+    models = {
+        "fair": Predictions.build(frames["fair"][::-1], AVERAGED, "test"),
+        "good": Predictions.build(frames["good"], AVERAGED, "test"),
+    }
+    blended = blend_test(blend, models, IDS)
+    pd.testing.assert_frame_equal(blended.probabilities, blend.apply(two), check_exact=True)
+    assert set(blended.table["split"]) == {"test"}

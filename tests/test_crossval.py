@@ -1,0 +1,259 @@
+"""Tests of the one loop over folds, with a model of a few lines that remembers what it was shown."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kaggle_pipeline.config import FoldsConfig
+from kaggle_pipeline.crossval import collect_folds, cross_validate, unfinished
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.examples import split_rows
+from kaggle_pipeline.folds import Folds, make_folds
+from kaggle_pipeline.metrics import roc_auc
+from kaggle_pipeline.predictions import Predictions
+from kaggle_pipeline.rundir import read_json, write_json
+
+
+class GroupMemory:
+    """Answers with the mean target of the image's group, 0.5 where it has not met the group."""
+
+    selection = "none"
+    inner_share = 0.25
+
+    def __init__(self, fold=0):
+        self.fold = fold
+
+    def fit(self, train, valid):
+        self.train, self.valid = train, valid
+        self.means_ = train.groupby("group_id")["target"].mean()
+        return self
+
+    def predict(self, examples):
+        answer = examples["group_id"].map(self.means_).fillna(0.5)
+        return pd.DataFrame({"target": answer.astype(float)})
+
+    def save(self, folder):
+        write_json(folder / "means.json", self.means_.to_dict())
+
+    def load(self, folder):
+        self.means_ = pd.Series(read_json(folder / "means.json"))
+        return self
+
+
+class FoldNumber(GroupMemory):
+    """Answers with a tenth of its fold's number plus a little of the age: known by hand."""
+
+    def predict(self, examples):
+        age = examples["age_years"].fillna(0).to_numpy()
+        answers = pd.DataFrame({"target": self.fold / 10 + age / 10000}, examples.index)
+        return answers.iloc[::-1]  # a model may return its rows in any order
+
+
+@pytest.fixture
+def examples(small_examples):
+    return small_examples(patients=24, images=5)
+
+
+@pytest.fixture
+def folds(examples, small_folds):
+    return small_folds(examples)
+
+
+def validate(examples, folds, spec, folder, model=GroupMemory, **options):
+    """Run the loop; return the fitted models by fold and what was reported."""
+    models, lines = {}, []
+
+    def make(fold, place):
+        assert place == folder / f"fold{fold}"
+        models[fold] = model(fold)
+        return models[fold]
+
+    cross_validate(make, examples, spec, folds, folder, seed=0, report=lines.append, **options)
+    return models, lines
+
+
+def test_every_image_is_judged_once_by_a_model_that_saw_neither_it_nor_its_group(
+    examples, folds, spec, tmp_path
+):
+    models, _ = validate(examples, folds, spec, tmp_path)
+    oof, _ = collect_folds(folds, spec, examples, tmp_path)
+    train = split_rows(examples, "train")
+    assert sorted(oof.table.index) == sorted(train.index)
+    for image_id, fold in oof.table["fold"].items():
+        shown = models[fold].train
+        assert image_id not in shown.index
+        assert train.loc[image_id, "group_id"] not in set(shown["group_id"])
+
+
+def test_no_model_learns_from_a_test_row(examples, folds, spec, tmp_path):
+    models, _ = validate(examples, folds, spec, tmp_path)
+    for model in models.values():
+        assert set(model.train["split"]) == {"train"}
+        assert model.train["target"].notna().all()
+
+
+def test_a_model_that_memorises_patients_cannot_score(examples, folds, spec, tmp_path):
+    validate(examples, folds, spec, tmp_path)
+    oof, _ = collect_folds(folds, spec, examples, tmp_path)
+    targets = examples.loc[oof.table.index, ["target"]]
+    assert roc_auc(targets, oof.probabilities) == 0.5
+    # The same model does score where patients are split: the memory works.
+    split = GroupMemory().fit(examples.loc[oof.table.index], None)
+    assert roc_auc(targets, split.predict(examples.loc[oof.table.index])) > 0.6
+
+
+def test_rows_returned_in_another_order_are_joined_by_id(examples, folds, spec, tmp_path):
+    validate(examples, folds, spec, tmp_path, FoldNumber)
+    oof, test = collect_folds(folds, spec, examples, tmp_path)
+    age = examples["age_years"].fillna(0) / 10000
+    expected = folds.table["fold"] / 10 + age.loc[folds.table.index]
+    np.testing.assert_allclose(oof.probabilities["target"], expected, atol=1e-15)
+    assert list(oof.table.index) == list(folds.judged.index)
+    ids = split_rows(examples, "test").index
+    assert list(test.table.index) == list(ids)
+    np.testing.assert_allclose(test.probabilities["target"], 0.1 + age.loc[ids], atol=1e-15)
+
+
+def test_files_of_a_fold_and_of_all(examples, folds, spec, tmp_path):
+    validate(examples, folds, spec, tmp_path)
+    oof, test = collect_folds(folds, spec, examples, tmp_path)
+    for fold in folds.numbers:
+        place = tmp_path / f"fold{fold}"
+        assert {path.name for path in place.iterdir()} == {
+            "means.json",
+            "metrics.json",
+            "oof.csv",
+            "test.csv",
+        }
+        assert read_json(place / "metrics.json")["n"] == len(folds.valid_ids(fold))
+    for name, found in (("oof", oof), ("test", test)):
+        back = Predictions.read(tmp_path / f"{name}.csv", spec.classes).table
+        pd.testing.assert_frame_equal(back, found.table, check_exact=True)
+
+
+def test_resuming_skips_folds_that_are_done(examples, folds, spec, tmp_path):
+    validate(examples, folds, spec, tmp_path)
+    before = (tmp_path / "fold0" / "oof.csv").stat().st_mtime_ns
+    (tmp_path / "fold1" / "oof.csv").unlink()
+    assert unfinished(folds, tmp_path) == [1]
+    models, lines = validate(examples, folds, spec, tmp_path)
+    assert list(models) == [1]
+    assert "fold 0: done already" in lines
+    assert (tmp_path / "fold0" / "oof.csv").stat().st_mtime_ns == before
+    assert unfinished(folds, tmp_path) == []
+
+
+@pytest.mark.parametrize("step", ["fit", "save", "predict"])
+def test_a_fold_that_fails_is_not_taken_for_done(examples, folds, spec, tmp_path, step):
+    class Failing(GroupMemory):
+        pass
+
+    def fail(self, *_):
+        if self.fold == 1:
+            raise RuntimeError("the machine went away")
+        return getattr(GroupMemory, step)(self, *_)
+
+    setattr(Failing, step, fail)
+    with pytest.raises(RuntimeError):
+        validate(examples, folds, spec, tmp_path, Failing)
+    assert unfinished(folds, tmp_path) == [1, 2]
+    with pytest.raises(PipelineError, match=r"fold1/oof\.csv"):
+        collect_folds(folds, spec, examples, tmp_path)
+    models, _ = validate(examples, folds, spec, tmp_path)
+    assert list(models) == [1, 2]
+
+
+def test_only_the_folds_that_were_asked_for(examples, folds, spec, tmp_path):
+    models, _ = validate(examples, folds, spec, tmp_path, only=[2, 0])
+    assert sorted(models) == [0, 2]
+    assert unfinished(folds, tmp_path) == [1]
+
+
+def test_a_fold_that_there_is_not_is_named_before_anything_is_done(examples, folds, spec, tmp_path):
+    with pytest.raises(PipelineError, match=r"--fold 7: this run has the folds \[0, 1, 2\]"):
+        validate(examples, folds, spec, tmp_path, only=[0, 7])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_prediction_that_is_missing_is_named(examples, folds, spec, tmp_path):
+    class Forgetful(GroupMemory):
+        def predict(self, examples):
+            return super().predict(examples).iloc[1:]
+
+    with pytest.raises(PipelineError) as caught:
+        validate(examples, folds, spec, tmp_path, Forgetful)
+        collect_folds(folds, spec, examples, tmp_path)
+    ids = [folds.valid_ids(fold)[0] for fold in folds.numbers]
+    assert any(image_id in str(caught.value) for image_id in ids)
+
+
+def test_predictions_of_other_folds_are_refused(examples, folds, spec, tmp_path, small_folds):
+    validate(examples, folds, spec, tmp_path)
+    other = small_folds(examples.iloc[:-5].drop(folds.table.index[0]))
+    with pytest.raises(PipelineError, match=str(folds.table.index[0])):
+        collect_folds(other, spec, examples, tmp_path)
+
+
+def test_without_a_test_split_there_are_no_test_predictions(examples, folds, spec, tmp_path):
+    train = split_rows(examples, "train")
+    validate(train, folds, spec, tmp_path)
+    oof, test = collect_folds(folds, spec, train, tmp_path)
+    assert test is None
+    assert len(oof.table) == len(train)
+    assert not list(tmp_path.rglob("test.csv"))
+
+
+def test_train_only_rows_are_learnt_from_and_not_judged(examples, folds, spec, tmp_path):
+    first = folds.table["group_id"] == folds.table["group_id"].iloc[0]
+    table = folds.table.assign(fold=folds.table["fold"].mask(first, -1))
+    models, _ = validate(examples, Folds(table), spec, tmp_path)
+    oof, _ = collect_folds(Folds(table), spec, examples, tmp_path)
+    extra = table.index[first]
+    assert not set(extra) & set(oof.table.index)
+    assert all(set(extra) <= set(model.train.index) for model in models.values())
+
+
+def test_holdout_trains_one_model(examples, spec, tmp_path):
+    folds = make_folds(split_rows(examples, "train"), spec, FoldsConfig(holdout=0.25), 0)
+    models, _ = validate(examples, folds, spec, tmp_path)
+    oof, test = collect_folds(folds, spec, examples, tmp_path)
+    assert list(models) == [0]
+    assert list(oof.table.index) == list(folds.valid_ids(0))
+    assert len(test.table) == len(split_rows(examples, "test"))
+
+
+class Inner(GroupMemory):
+    """Chooses an epoch by rows held out of the training folds."""
+
+    selection = "inner"
+
+
+def test_inner_rows_share_no_group_with_the_judged_or_the_learnt(examples, folds, spec, tmp_path):
+    models, _ = validate(examples, folds, spec, tmp_path, Inner)
+    for fold, model in models.items():
+        judged = examples.loc[folds.valid_ids(fold)]
+        parts = [set(rows["group_id"]) for rows in (model.train, model.valid, judged)]
+        assert all(parts)
+        assert not parts[0] & parts[1]
+        assert not parts[2] & (parts[0] | parts[1])
+        ids = [*model.train.index, *model.valid.index]
+        assert sorted(ids) == sorted(folds.train_ids(fold))
+        assert len(parts[1]) / len(parts[0] | parts[1]) == pytest.approx(0.25, abs=0.1)
+
+
+def test_inner_rows_follow_the_seed(examples, folds, spec, tmp_path):
+    one, _ = validate(examples, folds, spec, tmp_path / "a", Inner)
+    two, _ = validate(examples, folds, spec, tmp_path / "b", Inner)
+    assert all(one[fold].valid.index.equals(two[fold].valid.index) for fold in folds.numbers)
+
+
+@pytest.mark.parametrize("selection", ["none", "fold"])
+def test_other_models_learn_from_all_and_watch_the_judged(
+    examples, folds, spec, tmp_path, selection
+):
+    models, _ = validate(
+        examples, folds, spec, tmp_path, type("Model", (GroupMemory,), {"selection": selection})
+    )
+    for fold, model in models.items():
+        assert list(model.train.index) == list(folds.train_ids(fold))
+        assert list(model.valid.index) == list(folds.valid_ids(fold))

@@ -1,0 +1,228 @@
+"""Tests of folds: each image judged once, no group split, positives spread, seeds kept."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kaggle_pipeline.config import FoldsConfig
+from kaggle_pipeline.datasets.synthetic import SPEC
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.examples import split_rows
+from kaggle_pipeline.folds import TRAIN_ONLY, Folds, make_folds
+
+
+def training_rows(groups, targets):
+    ids = pd.Index([f"ISIC_{i:03d}" for i in range(len(groups))], name="image_id")
+    names = [f"IP_{g:03d}" for g in groups]
+    return pd.DataFrame({"group_id": names, "target": np.asarray(targets, float)}, ids)
+
+
+@pytest.fixture
+def train(small_examples):
+    return split_rows(small_examples(patients=80, images=5), "train")
+
+
+@st.composite
+def tables(draw):
+    """Training rows of k to 25 patients, each with one to six images, and a k."""
+    k = draw(st.integers(2, 6))
+    sizes = draw(st.lists(st.integers(1, 6), min_size=k, max_size=25))
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    n = len(groups)
+    targets = draw(st.lists(st.integers(0, 1), min_size=n, max_size=n))
+    order = draw(st.permutations(range(n)))
+    return training_rows(groups[order], np.array(targets)[order]), k
+
+
+@given(case=tables(), seed=st.integers(0, 2**31))
+@settings(max_examples=60, deadline=None)
+def test_every_image_is_judged_once_and_no_group_is_split(case, seed):
+    train, k = case
+    folds = make_folds(train, SPEC, FoldsConfig(k=k), seed)
+    assert folds.numbers == list(range(k))
+    judged = np.concatenate([folds.valid_ids(fold) for fold in folds.numbers])
+    assert sorted(judged) == sorted(train.index)
+    for fold in folds.numbers:
+        learn, judge = folds.train_ids(fold), folds.valid_ids(fold)
+        assert len(learn) + len(judge) == len(train)
+        assert not set(train.loc[learn, "group_id"]) & set(train.loc[judge, "group_id"])
+
+
+@given(case=tables(), seed=st.integers(0, 2**31))
+@settings(max_examples=60, deadline=None)
+def test_every_fold_gets_a_group_of_the_rarer_class_where_there_are_enough(case, seed):
+    train, k = case
+    rarer = int(train["target"].mean() < 0.5)
+    holders = train.loc[train["target"] == rarer, "group_id"].nunique()
+    folds = make_folds(train, SPEC, FoldsConfig(k=k), seed)
+    with_it = sum((train.loc[folds.valid_ids(f), "target"] == rarer).any() for f in folds.numbers)
+    # The rarer class is known by counts; at a tie either may be the one that is dealt out evenly.
+    if train["target"].mean() != 0.5:
+        assert with_it == k if holders >= k else with_it <= holders
+
+
+def test_positives_and_sizes_are_balanced(train, spec):
+    folds = make_folds(train, spec, FoldsConfig(k=5), 0)
+    joined = train.assign(fold=folds.table["fold"]).groupby("fold")
+    positives, sizes, groups = (
+        joined["target"].sum(),
+        joined.size(),
+        joined["group_id"].nunique(),
+    )
+    assert groups.max() - groups.min() <= 3
+    assert sizes.max() <= 1.3 * sizes.min()
+    assert positives.max() <= 2 * positives.min()
+
+
+def test_every_class_of_a_multiclass_data_set_is_spread(spec):
+    rng = np.random.default_rng(0)
+    spec = replace(spec, task="multiclass", classes=("nevus", "melanoma", "rare"))
+    kind = rng.choice(3, 300, p=[0.7, 0.2, 0.1])
+    train = training_rows(np.arange(300) // 2, np.zeros(300)).drop(columns="target")
+    train[list(spec.classes)] = np.eye(3)[kind]
+    folds = make_folds(train, spec, FoldsConfig(k=5), 0)
+    counts = train.groupby(folds.table["fold"])[list(spec.classes)].sum()
+    assert (counts.max() <= 1.8 * counts.min()).all()
+    assert counts["rare"].min() >= 3
+
+
+def test_same_seed_same_folds_and_another_seed_others(train, spec):
+    config = FoldsConfig(k=4)
+    one, two, other = (make_folds(train, spec, config, seed).table for seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(one, two)
+    assert (one["fold"] != other["fold"]).any()
+
+
+def test_order_of_the_rows_does_not_matter(train, spec):
+    config = FoldsConfig(k=4)
+    shuffled = train.sample(frac=1, random_state=3)
+    one, two = (make_folds(rows, spec, config, 1).table for rows in (train, shuffled))
+    pd.testing.assert_frame_equal(one, two.loc[one.index])
+
+
+def test_fewer_groups_than_folds_are_refused(spec):
+    train = training_rows([0, 0, 1, 1, 2, 2], [0, 1, 0, 1, 0, 1])
+    with pytest.raises(PipelineError, match="3 patients cannot fill 4 folds"):
+        make_folds(train, spec, FoldsConfig(k=4), 0)
+    assert make_folds(train, spec, FoldsConfig(k=3), 0).numbers == [0, 1, 2]
+
+
+def test_data_without_groups_are_divided_image_by_image(spec):
+    spec = replace(spec, group=None)
+    train = training_rows(np.arange(50), np.arange(50) % 5 == 0)
+    folds = make_folds(train, spec, FoldsConfig(k=5), 0)
+    assert folds.table["fold"].value_counts().tolist() == [10] * 5
+    positives = train.groupby(folds.table["fold"])["target"].sum()
+    assert positives.tolist() == [2] * 5
+    with pytest.raises(PipelineError, match="images cannot fill"):
+        make_folds(train.iloc[:3], spec, FoldsConfig(k=5), 0)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.15, 0.2, 0.3, 0.4, 0.7])
+def test_holdout_judges_about_that_share_of_the_groups_once(train, spec, share):
+    folds = make_folds(train, spec, FoldsConfig(holdout=share), 0)
+    assert folds.numbers == [0]
+    judged, rest = folds.valid_ids(0), folds.train_ids(0)
+    assert len(judged) + len(rest) == len(train)
+    groups = train.loc[judged, "group_id"].nunique()
+    assert groups / train["group_id"].nunique() == pytest.approx(share, abs=0.06)
+    assert not set(train.loc[judged, "group_id"]) & set(train.loc[rest, "group_id"])
+    assert set(folds.table.loc[rest, "fold"]) == {TRAIN_ONLY}
+    assert list(folds.judged.index) == list(judged)
+
+
+def test_given_column_is_taken_modulo_k_and_negatives_are_left_out(spec):
+    train = training_rows([0, 0, 1, 2, 3, 4], [0, 1, 0, 0, 1, 0])
+    train["tfrecord"] = [0, 0, 4, 7, -1, 5]
+    folds = make_folds(train, spec, FoldsConfig(k=3, column="tfrecord"), 0)
+    assert folds.table["fold"].to_dict() == {
+        "ISIC_000": 0,
+        "ISIC_001": 0,
+        "ISIC_002": 1,
+        "ISIC_003": 1,
+        "ISIC_005": 2,
+    }
+    for fold in folds.numbers:
+        assert "ISIC_004" not in folds.train_ids(fold)
+
+
+def test_given_column_that_splits_a_group_is_refused(spec):
+    train = training_rows([0, 0, 1], [0, 1, 0]).assign(tfrecord=[0, 1, 2])
+    with pytest.raises(PipelineError, match=r"IP_000.*\[0, 1\]"):
+        make_folds(train, spec, FoldsConfig(k=5, column="tfrecord"), 0)
+
+
+def test_missing_column_is_named_with_the_nearest(spec):
+    train = training_rows([0, 1], [0, 1]).assign(tfrecord=[0, 1])
+    with pytest.raises(PipelineError, match=r"'tfrecords'.*did you mean 'tfrecord'"):
+        make_folds(train, spec, FoldsConfig(k=2, column="tfrecords"), 0)
+
+
+@pytest.mark.parametrize("odd", [np.nan, "first"])
+def test_column_that_is_no_number_names_the_image(spec, odd):
+    train = training_rows([0, 1, 2], [0, 1, 0]).assign(tfrecord=pd.Series([0, odd, 1]).to_numpy())
+    with pytest.raises(PipelineError, match="ISIC_001"):
+        make_folds(train, spec, FoldsConfig(k=2, column="tfrecord"), 0)
+
+
+@pytest.mark.parametrize("values", [[-1, -1, -1], [1, 3, 5], [-1, 0, -1]])
+def test_column_that_makes_fewer_than_two_folds_is_refused(spec, values):
+    train = training_rows([0, 1, 2], [0, 1, 0]).assign(tfrecord=values)
+    with pytest.raises(PipelineError, match="tfrecord"):
+        make_folds(train, spec, FoldsConfig(k=2, column="tfrecord"), 0)
+
+
+def fold_table(groups, folds, ids=None):
+    ids = pd.Index(ids or [f"ISIC_{i}" for i in range(len(groups))], name="image_id")
+    return pd.DataFrame({"group_id": groups, "fold": folds}, ids)
+
+
+def test_constructor_refuses_a_split_group():
+    with pytest.raises(PipelineError, match=r"IP_1 is in more than one fold: \[0, 2\]"):
+        Folds(fold_table(["IP_0", "IP_1", "IP_1"], [0, 0, 2]))
+
+
+def test_constructor_refuses_a_group_that_is_half_train_only():
+    with pytest.raises(PipelineError, match="IP_1"):
+        Folds(fold_table(["IP_1", "IP_1"], [TRAIN_ONLY, 0]))
+
+
+def test_constructor_refuses_an_id_listed_twice():
+    with pytest.raises(PipelineError, match="image A more than once"):
+        Folds(fold_table(["IP_0", "IP_0"], [0, 0], ["A", "A"]))
+
+
+def test_train_only_rows_are_learnt_from_and_never_judged():
+    folds = Folds(fold_table(["a", "b", "c"], [0, 1, TRAIN_ONLY]))
+    assert folds.numbers == [0, 1]
+    assert all("ISIC_2" in folds.train_ids(fold) for fold in folds.numbers)
+    assert list(folds.judged.index) == ["ISIC_0", "ISIC_1"]
+
+
+def test_file_round_trip(train, spec, tmp_path):
+    folds = make_folds(train, spec, FoldsConfig(k=4), 0)
+    folds.write(tmp_path / "folds.csv")
+    pd.testing.assert_frame_equal(Folds.read(tmp_path / "folds.csv").table, folds.table)
+
+
+def test_file_keeps_ids_that_look_like_numbers(tmp_path):
+    Folds(fold_table(["007", "8"], [0, 1], ["01", "1e3"])).write(tmp_path / "folds.csv")
+    table = Folds.read(tmp_path / "folds.csv").table
+    assert list(table.index) == ["01", "1e3"]
+    assert list(table["group_id"]) == ["007", "8"]
+
+
+def test_file_that_was_changed_to_split_a_group_is_refused(tmp_path):
+    path = tmp_path / "folds.csv"
+    path.write_text("image_id,group_id,fold\na,IP_1,0\nb,IP_1,1\n")
+    with pytest.raises(PipelineError, match="IP_1"):
+        Folds.read(path)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(PipelineError, match=r"folds\.csv is missing"):
+        Folds.read(tmp_path / "folds.csv")

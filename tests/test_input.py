@@ -1,0 +1,249 @@
+"""Tests of the input pipeline: every image finds its row by id, as often as asked and in order."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers_image import make_examples, tiny_config, to_jpeg, write_payloads, write_records
+from PIL import Image
+
+from kaggle_pipeline.config import AugmentConfig
+from kaggle_pipeline.datasets.synthetic import SPEC
+from kaggle_pipeline.records import encode_record
+
+tf = pytest.importorskip("tensorflow")
+
+from kaggle_pipeline.image.input import (  # noqa: E402
+    PADDING,
+    Source,
+    TrainingRows,
+    prediction_batches,
+    training_batches,
+    validation_batches,
+)
+
+COUNT = 13
+EXAMPLES = make_examples(COUNT)
+IDS = EXAMPLES.index.to_numpy()
+RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
+
+
+def grey_of(number):
+    """The shade that tells image ``number`` from the others."""
+    return 12 + 18 * number
+
+
+def number_of(images):
+    """Which images these are, by their shade."""
+    shades = np.asarray(images, float).mean(axis=(1, 2, 3))
+    numbers = (shades - 12) / 18
+    assert np.abs(numbers - np.rint(numbers)).max(initial=0) < 0.2
+    return np.rint(numbers).astype(int)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """13 images in 3 shards, each a grey of its own."""
+    jpegs = {image_id: to_jpeg([grey_of(i)] * 3) for i, image_id in enumerate(IDS)}
+    paths = write_records(tmp_path_factory.mktemp("records"), EXAMPLES, jpegs, SPEC)
+    return Source(SPEC, paths, image_size_px=32)
+
+
+def one_record(folder, jpeg, **options):
+    """A source of a single image."""
+    payload = encode_record(IDS[0], EXAMPLES.iloc[0], jpeg, SPEC)
+    path = write_payloads(folder / "train00-1.tfrec", [payload])
+    return Source(SPEC, [path], **{"image_size_px": 32, **options})
+
+
+def only_image(source):
+    (batch,) = prediction_batches(source, IDS[:1], 1)
+    return batch["image"].numpy()[0].astype(int)
+
+
+def collect(stream):
+    """The rows and images of a prediction stream, without the filling."""
+    batches = [(batch["row"].numpy(), batch["image"].numpy()) for batch in stream]
+    rows = np.concatenate([rows for rows, _ in batches])
+    images = np.concatenate([images for _, images in batches])
+    return rows, images
+
+
+class TestPrediction:
+    """Every id once."""
+
+    @pytest.mark.parametrize("batch_size", [1, 4, COUNT, 32])
+    def test_every_id_comes_once_and_filling_is_flagged(self, source, batch_size):
+        stream = prediction_batches(source, IDS, batch_size)
+        assert stream.element_spec["image"].shape == (batch_size, 32, 32, 3)
+        assert stream.element_spec["row"].shape == (batch_size,)
+        rows, images = collect(stream)
+        real = rows != PADDING
+        assert len(rows) == -(-COUNT // batch_size) * batch_size
+        assert sorted(rows[real]) == list(range(COUNT))
+        np.testing.assert_array_equal(number_of(images[real]), rows[real])
+        assert not images[~real].any()
+
+    def test_rows_are_positions_in_the_ids_asked_for(self, source):
+        wanted = np.array([7, 2, 11])
+        rows, images = collect(prediction_batches(source, IDS[wanted], 2))
+        real = rows != PADDING
+        assert sorted(rows[real]) == [0, 1, 2]
+        np.testing.assert_array_equal(number_of(images[real]), wanted[rows[real]])
+
+    def test_the_order_of_the_shards_changes_nothing(self, source):
+        by_row = []
+        for shards in (source.shards, source.shards[::-1]):
+            rows, images = collect(prediction_batches(replace(source, shards=shards), IDS, 1))
+            by_row.append(images[np.argsort(rows)])
+        np.testing.assert_array_equal(*by_row)
+
+    def test_an_unwanted_image_is_not_decoded(self, source, tmp_path):
+        payload = encode_record("broken", EXAMPLES.iloc[0], b"no jpeg", SPEC)
+        broken = write_payloads(tmp_path / "train09-1.tfrec", [payload])
+        both = replace(source, shards=[broken, *source.shards])
+        rows, _ = collect(prediction_batches(both, IDS, 4))
+        assert sorted(rows[rows >= 0]) == list(range(COUNT))
+        validation = validation_batches(both, rows_of(), 4)
+        assert sum(len(images) for images, _ in validation) == COUNT
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            collect(prediction_batches(both, [*IDS, "broken"], 4))
+
+    def test_an_id_that_is_not_there_leaves_its_row_out(self, source):
+        rows, _ = collect(prediction_batches(source, ["nobody", IDS[4]], 2))
+        assert sorted(rows) == [PADDING, 1]
+
+
+class TestDecoding:
+    """JPEG to square."""
+
+    def test_a_fitting_image_is_decoded_as_pillow_does(self, tmp_path):
+        pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).repeat(4, 0).repeat(4, 1)
+        jpeg = to_jpeg(pixels)
+        found = only_image(one_record(tmp_path, jpeg))
+        wanted = np.asarray(Image.open(io.BytesIO(jpeg))).astype(int)
+        assert np.abs(found - wanted).max() <= 2
+
+    @pytest.mark.parametrize(("swap", "colour"), [(False, RED), (True, BLUE)])
+    def test_red_and_blue_are_swapped_where_asked(self, tmp_path, swap, colour):
+        found = only_image(one_record(tmp_path, to_jpeg(RED), swap_red_blue=swap))
+        assert np.abs(found - np.array(colour)).max() <= 4
+
+    @pytest.mark.parametrize("size", [16, 32, 48])
+    @pytest.mark.parametrize("upright", [False, True])
+    def test_the_central_square_of_another_shape_is_resized(self, tmp_path, size, upright):
+        pixels = np.full((32, 64, 3), GREEN, np.uint8)
+        pixels[:, 16:32], pixels[:, 32:48] = RED, BLUE
+        pixels = pixels.transpose(1, 0, 2) if upright else pixels
+        found = only_image(one_record(tmp_path, to_jpeg(pixels), image_size_px=size))
+        found = found.transpose(1, 0, 2) if upright else found
+        assert found.shape == (size, size, 3)
+        middle = size // 2
+        for part, colour in ((found[:, 1 : middle - 3], RED), (found[:, middle + 3 : -1], BLUE)):
+            assert np.abs(part - np.array(colour)).max() < 25
+
+    def test_shrinking_is_antialiased(self, tmp_path):
+        stripes = np.zeros((64, 64, 3), np.uint8)
+        stripes[:, ::2] = 255
+        found = only_image(one_record(tmp_path, to_jpeg(stripes, quality=100), image_size_px=16))
+        assert np.abs(found[2:-2, 2:-2] - 127.5).max() < 20
+
+
+def rows_of(repeats=None):
+    """Training rows whose target and weight tell the image's number."""
+    return TrainingRows(
+        ids=IDS,
+        targets=np.arange(COUNT, dtype=np.float32)[:, None] / 16,
+        weights=np.arange(COUNT, dtype=np.float32) + 100,
+        repeats=np.ones(COUNT, np.int64) if repeats is None else np.asarray(repeats),
+    )
+
+
+def train(source, rows, *, first_epoch=0, epochs=3, batch_size=4, steps=None, seed=1, **changes):
+    """All batches, as a list with one (images, targets, weights) of NumPy arrays a step."""
+    stream = training_batches(
+        source,
+        rows,
+        tiny_config(epochs=epochs, **changes),
+        batch_size=batch_size,
+        steps_per_epoch=steps or rows.shown // batch_size,
+        first_epoch=first_epoch,
+        seed=seed,
+    )
+    return [tuple(part.numpy() for part in batch) for batch in stream]
+
+
+def numbers_by_epoch(batches, epochs):
+    numbers = np.concatenate([number_of(images) for images, _, _ in batches])
+    return np.split(numbers, epochs)
+
+
+class TestTraining:
+    """The endless, repeatable stream."""
+
+    repeats = np.array([1, 3] * 6 + [1])  # 25 images shown
+
+    def test_an_epoch_shows_each_image_as_often_as_asked(self, source):
+        rows = rows_of(self.repeats)
+        batches = train(source, rows, batch_size=5)
+        assert len(batches) == 3 * 5
+        for numbers in numbers_by_epoch(batches, 3):
+            np.testing.assert_array_equal(np.bincount(numbers, minlength=COUNT), self.repeats)
+
+    def test_an_epoch_longer_than_the_data_goes_round_again(self, source):
+        batches = train(source, rows_of(self.repeats), batch_size=5, steps=10, epochs=2)
+        for numbers in numbers_by_epoch(batches, 2):
+            np.testing.assert_array_equal(np.bincount(numbers, minlength=COUNT), 2 * self.repeats)
+            assert not np.array_equal(numbers[:25], numbers[25:])
+
+    def test_a_row_repeated_no_times_is_never_shown(self, source):
+        repeats = np.ones(COUNT, int)
+        repeats[5] = 0
+        (numbers,) = numbers_by_epoch(train(source, rows_of(repeats), epochs=1), 1)
+        assert sorted(numbers) == [i for i in range(COUNT) if i != 5]
+
+    def test_targets_and_weights_follow_the_image(self, source):
+        for images, targets, weights in train(source, rows_of(self.repeats)):
+            assert images.shape == (4, 32, 32, 3) and images.dtype == np.uint8
+            numbers = number_of(images)
+            np.testing.assert_array_equal(targets, numbers[:, None].astype(np.float32) / 16)
+            np.testing.assert_array_equal(weights, numbers + np.float32(100))
+
+    @pytest.mark.parametrize("first", [1, 2])
+    def test_a_fresh_start_at_an_epoch_sees_what_an_uninterrupted_run_sees(self, source, first):
+        rows = rows_of(self.repeats)
+        options = {"batch_size": 4, "steps": 6, "augment": AugmentConfig()}
+        whole = train(source, rows, **options)
+        rest = train(source, rows, first_epoch=first, **options)
+        assert len(rest) == (3 - first) * 6
+        for batch, again in zip(whole[first * 6 :], rest, strict=True):
+            for part, part_again in zip(batch, again, strict=True):
+                np.testing.assert_array_equal(part, part_again)
+
+    def test_the_seed_decides_the_order(self, source):
+        first, again, other = (
+            np.concatenate(numbers_by_epoch(train(source, rows_of(), seed=seed), 3))
+            for seed in (1, 1, 2)
+        )
+        np.testing.assert_array_equal(first, again)
+        assert not np.array_equal(first, other)
+
+    def test_epochs_differ_in_order_and_are_mixed(self, source):
+        orders = numbers_by_epoch(train(source, rows_of(), batch_size=COUNT), 3)
+        for i, order in enumerate(orders):
+            assert sorted(order) == list(range(COUNT))
+            assert not any(np.array_equal(order, other) for other in orders[:i])
+
+    def test_the_same_image_is_augmented_anew_in_every_step(self, source):
+        batches = train(source, rows_of(), batch_size=COUNT, augment=AugmentConfig(brightness=0.3))
+        shades = [np.sort(images.mean(axis=(1, 2, 3))) for images, _, _ in batches]
+        assert np.abs(shades[0] - shades[1]).max() > 5
+
+    def test_validation_shows_every_row_once_with_its_target(self, source):
+        numbers = []
+        for images, targets in validation_batches(source, rows_of(self.repeats), 4):
+            found = number_of(images)
+            np.testing.assert_array_equal(targets.numpy()[:, 0] * 16, found)
+            numbers += found.tolist()
+        assert sorted(numbers) == list(range(COUNT))

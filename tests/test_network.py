@@ -1,0 +1,225 @@
+"""Tests of the network: heads, cuts, frozen bodies, views and weights from a file."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers_image import tiny_config
+
+from kaggle_pipeline.datasets.synthetic import SPEC
+from kaggle_pipeline.errors import PipelineError
+
+tf = pytest.importorskip("tensorflow")
+
+import keras  # noqa: E402
+
+from kaggle_pipeline.image.backbones import get_backbone  # noqa: E402
+from kaggle_pipeline.image.network import (  # noqa: E402
+    VIEWS,
+    build_body,
+    build_network,
+    load_weights,
+    stacked_views,
+    with_views,
+)
+
+THREE = ("melanoma", "naevus", "other")
+MULTICLASS = replace(SPEC, task="multiclass", classes=THREE)
+MULTILABEL = replace(SPEC, task="multilabel", classes=THREE)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    keras.utils.set_random_seed(0)
+
+
+def noise(count=5, side=32):
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3)).astype(np.uint8)
+
+
+def shaken(model):
+    """The model with batch-normalisation statistics as a trained one has."""
+    rng = np.random.default_rng(1)
+    for weight in model.weights:
+        if "moving_mean" in weight.path:
+            weight.assign(rng.uniform(-0.2, 0.2, weight.shape))
+        if "moving_variance" in weight.path:
+            weight.assign(rng.uniform(0.1, 0.3, weight.shape))
+    return model
+
+
+def lenet_file(path, **options):
+    """Weights of a LeNet, as a file; the backbone beside it."""
+    backbone = get_backbone("LeNet").build(input_shape=(32, 32, 3), weights=None, **options)
+    shaken(backbone).save_weights(path)
+    return backbone
+
+
+class TestHead:
+    """Shape and sort of the answer."""
+
+    @pytest.mark.parametrize(
+        ("spec", "classes"), [(SPEC, 1), (MULTILABEL, 3)], ids=["binary", "multilabel"]
+    )
+    def test_sigmoids(self, spec, classes):
+        network = build_network(tiny_config(), spec)
+        answers = np.asarray(network(noise()))
+        assert answers.shape == (5, classes) and answers.dtype == np.float32
+        layer = network.get_layer("head").get_layer("probability")
+        assert layer.activation is keras.activations.sigmoid
+
+    def test_softmax(self):
+        answers = np.asarray(build_network(tiny_config(), MULTICLASS)(noise()))
+        assert answers.shape == (5, 3)
+        np.testing.assert_allclose(answers.sum(axis=1), 1, rtol=1e-5)
+
+    def test_images_come_as_bytes_and_are_scaled_by_the_backbones_own_rule(self):
+        network = build_network(tiny_config(), SPEC)
+        assert network.input_shape == (None, 32, 32, 3) and network.input.dtype == "uint8"
+        body = network.get_layer("body")
+        images = noise()
+        features = body.get_layer("lenet")(images / 127.5 - 1)
+        np.testing.assert_allclose(body(images), np.mean(features, axis=(1, 2)), atol=1e-5)
+
+    def test_dropout_acts_in_training_only(self):
+        network = build_network(tiny_config(dropout=0.5, frozen_batch_norm=True), SPEC)
+        images = noise()
+        np.testing.assert_array_equal(network(images), network(images))
+        assert np.abs(network(images, training=True) - network(images)).max() > 1e-4
+
+    def test_the_penalty_is_on_the_head_alone(self):
+        assert not build_network(tiny_config(), SPEC).losses
+        network = build_network(tiny_config(head_l2=0.5), SPEC)
+        kernel = network.get_layer("head").get_layer("probability").kernel
+        (penalty,) = network.losses
+        assert float(penalty) == pytest.approx(0.5 * float(np.square(kernel).sum()), rel=1e-5)
+
+
+class TestBody:
+    """Where the features are taken from."""
+
+    def test_a_layer_may_be_cut_at_fold_after_fold(self):
+        config = tiny_config(backbone_layer="stage1_pool")
+        for _ in range(2):  # a second network in one process: automatic names would count on
+            body = build_body(config, load_published=False)
+            assert body.output_shape == (None, 8)
+
+    def test_an_unknown_layer_gives_the_nearest(self):
+        config = tiny_config(backbone_layer="stage1_pol")
+        with pytest.raises(PipelineError, match=r"backbone_layer 'stage1_pol'.*'stage1_pool'"):
+            build_body(config, load_published=False)
+
+    def test_pool_share_pools_the_centre(self):
+        config = tiny_config(image_size_px=64, pool_share=0.5)
+        body = shaken(build_body(config, load_published=False))
+        images = noise(side=64)
+        features = np.asarray(body.get_layer("lenet")(images / 127.5 - 1))
+        assert features.shape[1:3] == (8, 8)
+        np.testing.assert_allclose(
+            body(images), features[:, 2:6, 2:6].mean(axis=(1, 2)), rtol=1e-4, atol=1e-5
+        )
+
+    @pytest.mark.parametrize("frozen", [True, False])
+    def test_frozen_leaves_the_head_to_train(self, frozen):
+        network = build_network(tiny_config(frozen=frozen), SPEC)
+        shapes = [tuple(weight.shape) for weight in network.trainable_weights]
+        head = [(16, 1), (1,)]
+        assert shapes == head if frozen else (shapes[-2:] == head and len(shapes) == 2 + 3 * 3)
+
+    @pytest.mark.parametrize("changes", [{"frozen": True}, {"frozen_batch_norm": True}, {}])
+    def test_still_batch_norm_keeps_its_statistics_in_training(self, changes):
+        network = build_network(tiny_config(**changes), SPEC)
+        before = moving(network)
+        network(noise(), training=True)
+        same = [np.array_equal(a, b) for a, b in zip(before, moving(network), strict=True)]
+        assert len(same) == 6
+        assert all(same) if changes else not any(same)
+
+
+def moving(network):
+    body = network.get_layer("body")
+    return [np.array(weight.numpy()) for weight in body.weights if "moving" in weight.path]
+
+
+class TestViews:
+    """Test-time augmentation."""
+
+    def hand_made(self, images, views):
+        mirrored = [images, images[:, :, ::-1]]
+        if views == "none":
+            return [images]
+        turns = (0, 2) if views == "flips" else range(4)
+        return [np.rot90(side, k, axes=(1, 2)) for side in mirrored for k in turns]
+
+    @pytest.mark.parametrize(("views", "count"), [("none", 1), ("flips", 4), ("dihedral", 8)])
+    def test_views_are_averaged_and_rows_pass_through(self, views, count):
+        network = shaken(build_network(tiny_config(), MULTICLASS))
+        images, row = noise(), np.array([3, -1, 0, 7, 1], np.int32)
+        found = with_views(network, views)({"image": images, "row": row})
+        by_hand = [np.asarray(network(view.copy())) for view in self.hand_made(images, views)]
+        assert len(by_hand) == count == len(VIEWS[views])
+        assert set(found) == {"probability", "row"}
+        np.testing.assert_allclose(found["probability"], np.mean(by_hand, axis=0), atol=1e-6)
+        np.testing.assert_array_equal(found["row"], row)
+        if count > 1:
+            assert np.ptp(by_hand, axis=0).max() > 1e-4  # the views do differ
+
+    def test_features_of_the_views_stand_side_by_side(self):
+        body = shaken(build_body(tiny_config(), load_published=False))
+        images, row = noise(), np.arange(5, dtype=np.int32)
+        found = stacked_views(body, "dihedral")({"image": images, "row": row})
+        assert found["features"].shape == (5, 8, 16)
+        by_hand = {np.asarray(body(v.copy())).round(3).tobytes() for v in [images]}
+        assert np.asarray(found["features"])[:, 0].round(3).tobytes() in by_hand
+        np.testing.assert_array_equal(found["row"], row)
+
+
+class TestWeights:
+    """A file in place of the published weights."""
+
+    def test_a_file_gives_the_backbone_its_features(self, tmp_path):
+        path = tmp_path / "pretrained.weights.h5"
+        backbone = lenet_file(path, filters=4)
+        body = build_body(tiny_config(weights=str(path)), load_published=True)
+        images = noise()
+        wanted = np.mean(backbone(images / 127.5 - 1), axis=(1, 2))
+        np.testing.assert_allclose(body(images), wanted, rtol=1e-5, atol=1e-6)
+        untrained = build_body(tiny_config(weights=str(path)), load_published=False)
+        assert np.abs(untrained(images) - wanted).max() > 1e-2
+
+    def test_a_file_of_another_network_is_named(self, tmp_path):
+        path = tmp_path / "wide.weights.h5"
+        lenet_file(path, filters=8)
+        with pytest.raises(PipelineError, match=rf"image\.weights: {path} does not fit"):
+            build_body(tiny_config(weights=str(path)), load_published=True)
+
+    def test_a_file_of_other_layers_is_named(self, tmp_path):
+        path = tmp_path / "dense.weights.h5"
+        keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(path)
+        with pytest.raises(PipelineError, match=rf"{path} does not fit"):
+            build_body(tiny_config(weights=str(path)), load_published=True)
+
+    @pytest.mark.parametrize("content", [b"", b"no hdf5 at all"])
+    def test_a_damaged_file_is_named(self, tmp_path, content):
+        path = tmp_path / "damaged.weights.h5"
+        path.write_bytes(content)
+        with pytest.raises(PipelineError, match=rf"{path} does not fit"):
+            load_weights(build_network(tiny_config(), SPEC), path)
+
+    def test_a_missing_file_is_named(self, tmp_path):
+        path = tmp_path / "nowhere.weights.h5"
+        with pytest.raises(PipelineError, match=rf"image\.weights: {path} does not exist"):
+            build_body(tiny_config(weights=str(path)), load_published=True)
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"backbone_options": {"filtres": 4}}, "LeNet.*filtres"),
+            ({"weights": "imagenet"}, "LeNet has no published weights"),
+            ({"backbone": "LeNett"}, "'LeNett'; did you mean 'LeNet'"),
+            ({"backbone": "MobileNetV2", "backbone_options": {"alpah": 1}}, "MobileNetV2.*alpah"),
+        ],
+    )
+    def test_a_backbone_that_cannot_be_had_is_named(self, changes, said):
+        with pytest.raises(PipelineError, match=said):
+            build_network(tiny_config(**changes), SPEC)

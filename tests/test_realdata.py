@@ -1,0 +1,124 @@
+"""What only real files can show; skipped where they are not at hand."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kaggle_pipeline.config import FoldsConfig, RecordsConfig
+from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.examples import split_rows, validate_examples
+from kaggle_pipeline.folds import make_folds
+from kaggle_pipeline.imagefile import read_image
+from kaggle_pipeline.leakage import (
+    drop_duplicates,
+    fingerprint_images,
+    fingerprint_table,
+    known_pairs,
+    single_feature_table,
+)
+
+_BESIDE = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+DATA = Path(os.environ.get("KAGGLE_PIPELINE_REALDATA", _BESIDE))
+pytestmark = [
+    pytest.mark.realdata,
+    pytest.mark.skipif(not DATA.is_dir(), reason=f"no real data in {DATA}"),
+]
+SPEC = get_spec("siim_isic_2020")
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The competition's whole metadata."""
+    raw = SPEC.read_raw(DATA / "siim_isic_2020")
+    return raw, validate_examples(raw.examples, SPEC)
+
+
+def test_the_whole_metadata_reads(whole):
+    _, examples = whole
+    train = split_rows(examples, "train")
+    assert train["target"].sum() == 584 and train["group_id"].nunique() == 2056
+    missing = train[["sex", "age_years", "site"]].isna().sum().to_dict()
+    assert missing == {"sex": 65, "age_years": 68, "site": 527}
+
+
+def test_official_duplicates_never_cross_patients_and_are_dropped(whole):
+    raw, examples = whole
+    pairs = known_pairs(examples, raw.duplicate_pairs, None)
+    kept, finding = drop_duplicates(examples, pairs, "drop")
+    assert len(examples) - len(kept) == 425
+    assert "0 of them in two groups" in finding.detail
+
+
+def test_folds_balance_positives_and_sizes(whole):
+    train = split_rows(whole[1], "train")
+    folds = make_folds(train, SPEC, FoldsConfig(k=5), seed=2020)
+    by_fold = train.groupby(folds.table["fold"])["target"]
+    assert np.ptp(by_fold.sum()) <= 0.1 * train["target"].sum() / 5
+    assert np.ptp(by_fold.size()) <= 0.06 * len(train) / 5
+
+
+def test_deottes_groups_serve_as_folds(whole):
+    train = split_rows(whole[1], "train")
+    folds = make_folds(train, SPEC, FoldsConfig(k=5, column="tfrecord"), seed=0)
+    assert folds.numbers == [0, 1, 2, 3, 4]
+    assert len(train) - len(folds.table) == (train["tfrecord"] < 0).sum() > 0
+
+
+def test_image_size_alone_is_found_to_be_a_shortcut(whole):
+    train = split_rows(whole[1], "train")
+    folds = make_folds(train, SPEC, FoldsConfig(k=5), seed=2020)
+    auc = {row["feature"]: row["oof_auc"] for row in single_feature_table(train, SPEC, folds)}
+    assert auc["width_px × height_px"] > 0.75 > auc["all declared features"] > 0.6
+
+
+def test_small_competition_reads_and_hashes():
+    data = DATA / "siim_mini"
+    examples = validate_examples(SPEC.read_raw(data).examples, SPEC)
+    paths = split_rows(examples, "test")["image_path"][:40]
+    table = fingerprint_table(list(fingerprint_images(paths, data, workers=1)))
+    assert table["sha256"].is_unique and table["decoded_width_px"].eq(128).all()
+
+
+@pytest.mark.parametrize("path", sorted((DATA / "dicom").glob("*.dcm")), ids=lambda p: p.name)
+def test_every_dicom_reads_or_is_named(path):
+    pytest.importorskip("pydicom")
+    try:
+        image = read_image(path)
+    except PipelineError as error:
+        assert path.name in str(error)
+    else:
+        assert image.mode == "RGB" and min(image.size) >= 60
+
+
+def test_dicom_colours_are_those_of_the_jpeg():
+    pytest.importorskip("pydicom")
+    ours = read_image(DATA / "dicom" / "ISIC_0125706.dcm")
+    same = read_image(DATA / "siim_mini" / "jpeg" / "train" / "ISIC_0125706.jpg")
+    means = [np.asarray(image, float).mean(axis=(0, 1)) for image in (ours, same)]
+    assert np.abs(means[0] - means[1]).max() < 2
+
+
+def test_third_party_records_read_and_their_swap_is_undone():
+    from kaggle_pipeline.image.input import Source, prediction_batches
+    from kaggle_pipeline.records import check_shard, index_records, list_shards
+
+    shards = list_shards(DATA / "tfrecords_third_party")
+    for shard in shards:
+        check_shard(shard)
+    index = pd.DataFrame(index_records(shards, SPEC)).set_index("image_id")
+    assert len(index) == 100 and set(index["sex"].dropna()) <= {0, 1}  # -1 would be unknown
+    photo = DATA / "siim_mini" / "jpeg" / "train" / "ISIC_0147869.jpg"
+    truth = np.asarray(read_image(photo), float).mean(axis=(0, 1))
+    found = {}
+    for order in ("rgb", "bgr"):
+        config = RecordsConfig(channel_order=order)
+        swap = config.channel_order == "bgr"
+        source = Source(SPEC, [shard.path for shard in shards], 128, swap)
+        batch = next(iter(prediction_batches(source, ["ISIC_0147869"], 1)))
+        found[order] = batch["image"].numpy()[0].astype(float).mean(axis=(0, 1))
+    assert np.abs(found["bgr"] - truth).max() < 3
+    assert np.abs(found["rgb"] - truth).max() > 20
