@@ -94,6 +94,8 @@ def fit_blend(frames: Frames, targets: pd.DataFrame, config: BlendConfig) -> Ble
         auc = roc_auc(truth, np.tensordot(weights, parts, 1))
         if auc > best_auc + 1e-12:  # the first of equals: weights nearest to equal come first
             best, best_auc = weights, auc
+    if best is None:  # a class has no positive or no negative row: nothing to weigh by
+        return equal
     chosen = dict(zip(names, (float(w) for w in best), strict=True))
     return Blend(config.space, chosen, knots)
 

@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> "Run":
-    from kaggle_pipeline.config import load_experiment
+    from kaggle_pipeline.configfile import load_experiment
     from kaggle_pipeline.stages.run import Run
 
     overrides = list(options.overrides)

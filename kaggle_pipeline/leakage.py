@@ -95,8 +95,8 @@ def fingerprint_images(
 
 
 def _fingerprint(path: str) -> tuple[str, str, int, int]:
+    image = read_image(Path(path), smallest_side_px=_HASH_SIDE_PX)  # first: it names a bad file
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    image = read_image(Path(path), smallest_side_px=_HASH_SIDE_PX)
     return digest, _perceptual_hash(image), *image.size
 
 
@@ -192,7 +192,11 @@ def drop_duplicates(
     across = group.loc[inside["first"]].to_numpy() != group.loc[inside["second"]].to_numpy()
     counts = f"{len(inside)} pairs, {int(across.sum())} of them in two groups"
     if policy == "drop":
-        gone = pd.Index(inside["second"].unique())
+        # The later of every pair goes, so the earliest copy stays however the pairs are written.
+        place = {image_id: row for row, image_id in enumerate(examples.index)}
+        gone = pd.Index(
+            {max(p, key=place.get): 0 for p in inside.itertuples(index=False, name=None)}
+        )
         finding = Finding(check, "note", f"{counts}; {len(gone)} images dropped", _some(gone))
         return examples.drop(gone), finding
     if policy == "stop" and across.any():
@@ -411,6 +415,8 @@ def single_feature_table(
     for name, frame in columns.items():
         if frame.notna().any(axis=None):
             auc = _grouped_auc(frame, train[list(spec.classes)], fold)
+            if np.isnan(auc):  # no fold has both classes: nothing was judged
+                continue
             acquisition = any(part in name for part in spec.acquisition)
             rows.append({"feature": name, "oof_auc": round(auc, 4), "acquisition": acquisition})
     return sorted(rows, key=lambda row: -row["oof_auc"])
@@ -440,7 +446,9 @@ def _check_shortcuts(single: list[dict], features: Sequence[str]) -> Finding:
     check = "features that only reflect acquisition"
     strong = [row for row in single if row["acquisition"] and row["oof_auc"] >= ACQUISITION_AUC]
     if not any(row["acquisition"] for row in single):
-        return Finding(check, "not checkable", "the data does not tell the photos' original size")
+        return Finding(
+            check, "not checkable", "photos' original size unknown, or no folds to judge by"
+        )
     used = [row for row in strong if row["feature"] in features]
     if not strong:
         return Finding(check, "ok", f"none reaches an AUC of {ACQUISITION_AUC} alone")

@@ -7,10 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kaggle_pipeline.config import (
-    Experiment,
-    FoldsConfig,
-    ImageConfig,
+from kaggle_pipeline.config import Experiment, FoldsConfig, ImageConfig
+from kaggle_pipeline.configfile import (
     load_experiment,
     parse_experiment,
     to_mapping,

@@ -1,4 +1,4 @@
-"""Tests of the one loop over folds, with a model of a few lines that remembers what it was shown."""
+"""Tests of the one loop over folds, with a model that remembers what it was shown."""
 
 import numpy as np
 import pandas as pd

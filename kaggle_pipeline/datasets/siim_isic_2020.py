@@ -33,7 +33,7 @@ _COLUMNS = {
 _NEEDED = ("image_name", "patient_id", "sex", "age_approx", "anatom_site_general_challenge")
 _SIZES = "train_image_sizes.csv"
 _DUPLICATES = "ISIC_2020_Training_Duplicates.csv"
-_UNKNOWN = ("unknown", "-1", "nan", "NaN", "")
+_UNKNOWN = ("unknown", "-1", "-1.0", "nan", "NaN", "")
 """Spellings of "missing" in the re-split and extended versions of the competition's files."""
 # DICOM comes last: the JPEGs hold the same photos and decode faster.
 _FOLDERS = (("jpeg/{split}", (".jpg", ".jpeg", ".png")), ("{split}", (".jpg", ".png", ".dcm")))
@@ -66,9 +66,9 @@ def read_raw(data_dir: Path) -> RawData:
     table = table.rename(columns=_COLUMNS)
     for column in ("sex", "site"):
         text = table[column].astype("object").where(table[column].notna(), np.nan)
-        table[column] = text.map(lambda value: np.nan if value in _UNKNOWN else value)
+        table[column] = text.map(lambda value: np.nan if str(value) in _UNKNOWN else value)
     age = table["age_years"]
-    table["age_years"] = age.mask(age.astype(str).isin(_UNKNOWN) | (age.astype(str) == "-1.0"))
+    table["age_years"] = age.mask(age.astype(str).isin(_UNKNOWN))
     paths = _find_images(data_dir)
     table["image_path"] = [
         paths.get((row.split, row.image_id), np.nan) for row in table.itertuples()
@@ -100,6 +100,8 @@ def _read_csv(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
 def _add_sizes(train: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Join width, height and Deotte's leak-free ``tfrecord`` group by image name."""
     sizes = _read_csv(path, ("image_name", "width", "height"))
+    if sizes["image_name"].duplicated().any():
+        raise PipelineError(f"{path} lists an image more than once")
     extra = [name for name in ("width", "height", "tfrecord") if name in sizes.columns]
     return train.merge(sizes[["image_name", *extra]], "left", "image_name", validate="m:1")
 
@@ -112,7 +114,7 @@ def _find_images(data_dir: Path) -> dict[tuple[str, str], str]:
             folder = data_dir / pattern.format(split=split)
             if not folder.is_dir():
                 continue
-            for path in sorted(folder.iterdir()):
+            for path in sorted(folder.iterdir(), key=lambda p: (p.suffix.lower() == ".dcm", p)):
                 if path.suffix.lower() in suffixes:
                     found.setdefault((split, path.stem), path.relative_to(data_dir).as_posix())
     return found

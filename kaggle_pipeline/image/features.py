@@ -5,6 +5,7 @@ In: a frozen body (image → pooled features), records, image ids. Out: float32 
 """
 
 import hashlib
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class FeatureStore:
                 with np.load(path, allow_pickle=False) as block:
                     ids = ids.append(pd.Index(block["ids"].astype(object)))
                     blocks.append(block["features"])
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
                 raise PipelineError(f"{path} is damaged ({error}): delete it") from None
         return ids, blocks
 

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.balance import oversampling_repeats, row_weights
-from kaggle_pipeline.config import ImageConfig, to_mapping
+from kaggle_pipeline.config import ImageConfig
+from kaggle_pipeline.configfile import to_mapping
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.image.features import FeatureStore, weights_digest
 from kaggle_pipeline.image.input import (
@@ -121,7 +122,8 @@ class ImageModel:
         valid : pandas.DataFrame or None
             Examples to watch; they choose the epoch only where ``selection`` says so.
         """
-        keras.utils.set_random_seed(self.seed)
+        # TensorFlow fails on a global seed of 0 beside the tensors that seed the shuffles.
+        keras.utils.set_random_seed(self.seed or 20200817)
         if self.config.frozen:
             self._fit_head(train, valid)
         else:

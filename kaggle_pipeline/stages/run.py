@@ -11,7 +11,8 @@ import pandas as pd
 import yaml
 from tqdm import tqdm
 
-from kaggle_pipeline.config import Experiment, to_mapping, write_experiment
+from kaggle_pipeline.config import Experiment
+from kaggle_pipeline.configfile import to_mapping, write_experiment
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import read_examples

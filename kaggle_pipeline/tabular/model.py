@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.balance import class_index
-from kaggle_pipeline.config import TabularConfig, to_mapping
+from kaggle_pipeline.config import TabularConfig
+from kaggle_pipeline.configfile import to_mapping
 from kaggle_pipeline.rundir import atomic_path, read_json, write_json
 from kaggle_pipeline.spec import DatasetSpec
 from kaggle_pipeline.tabular.features import FeatureEncoder, choose_features
