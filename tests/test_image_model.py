@@ -1,5 +1,6 @@
 """Tests of the image model: it learns, is resumed, saved and loaded, and answers by id."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +14,6 @@ from kaggle_pipeline.datasets.synthetic import SPEC
 from kaggle_pipeline.errors import PipelineError
 
 tf = pytest.importorskip("tensorflow")
-
-import keras  # noqa: E402
 
 from kaggle_pipeline.accelerator import choose_accelerator  # noqa: E402
 from kaggle_pipeline.image.features import FeatureStore  # noqa: E402
@@ -45,23 +44,37 @@ def shards(tmp_path_factory):
     return write_records(tmp_path_factory.mktemp("records"), EXAMPLES, jpegs, SPEC)
 
 
-@pytest.fixture
-def make_model(device, shards, tmp_path):
-    """``make_model(folder name, seed, **changes of the config)``."""
+@pytest.fixture(scope="module")
+def build(device, shards):
+    """``build(folder, seed, **changes of the config)``: an untrained model."""
 
-    def build(name="run", seed=0, shards=shards, **changes):
+    def build_model(folder, seed=0, shards=shards, **changes):
         config = tiny_config(**changes)
-        folder = tmp_path / name / "fold0"
-        return ImageModel(config, SPEC, lambda ids: shards, device, folder, seed=seed)
+        return ImageModel(config, SPEC, lambda ids: shards, device, folder / "fold0", seed=seed)
 
-    return build
+    return build_model
+
+
+@pytest.fixture
+def make_model(build, tmp_path):
+    """The same, with the name of a folder in this test's own."""
+    return lambda name="run", *args, **changes: build(tmp_path / name, *args, **changes)
+
+
+@pytest.fixture(scope="module")
+def fitted(build, tmp_path_factory):
+    """A trained model of the usual settings, four views, nobody's to change; and where it lies."""
+    folder = tmp_path_factory.mktemp("fitted")
+    model = build(folder, tta="flips", epochs=1).fit(TRAIN, None)
+    model.save(folder / "saved")
+    return model, folder / "saved"
 
 
 @pytest.fixture
 def interrupted(monkeypatch):
     """``interrupted(model, epochs)``: fit, and be killed when so many epochs are on disk."""
 
-    def fit(model, epochs):
+    def fit(model, epochs, valid=None):
         whole = EpochKeeper.on_epoch_end
 
         def stop(self, epoch, logs=None):
@@ -71,7 +84,7 @@ def interrupted(monkeypatch):
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(EpochKeeper, "on_epoch_end", stop)
-            model.fit(TRAIN, VALID)
+            model.fit(TRAIN, valid)
 
     return fit
 
@@ -97,24 +110,23 @@ class TestFit:
         assert list(found.columns) == ["target"] and found["target"].dtype == np.float64
         assert roc_auc_score(TRAIN["target"], found["target"]) > 0.99
 
-    def test_the_seed_decides_every_bit(self, make_model):
+    def test_the_seed_decides_every_bit_and_watched_rows_none(self, make_model):
         first, again, other = (
-            weights(make_model(f"run{i}", seed, augment=TURNS).fit(TRAIN, VALID))
-            for i, seed in enumerate((1, 1, 2))
+            make_model(f"run{i}", seed, augment=TURNS).fit(TRAIN, valid)
+            for i, (seed, valid) in enumerate([(1, None), (1, VALID), (2, None)])
         )
-        assert are_equal(first, again)
-        assert not are_equal(first, other)
+        assert are_equal(weights(first), weights(again))
+        assert not are_equal(weights(first), weights(other))
+        assert "val_auc" in again.history_ and "val_auc" not in first.history_
 
-    def test_watched_rows_change_nothing(self, make_model):
-        watched = make_model("watched").fit(TRAIN, VALID)
-        alone = make_model("alone").fit(TRAIN, None)
-        assert are_equal(weights(watched), weights(alone))
-        assert "val_auc" not in alone.history_
+    def test_a_seed_of_nought_is_a_seed(self, make_model):
+        model = make_model("nought", 0, epochs=1, augment=TURNS).fit(TRAIN, None)
+        assert np.isfinite(model.history_["loss"]).all()
 
     def test_the_history_is_complete(self, make_model):
-        model = make_model(epochs=3).fit(TRAIN, VALID)
+        model = make_model(epochs=2).fit(TRAIN, VALID)
         history = pd.read_csv(model.folder / "history.csv")
-        assert history["epoch"].tolist() == [0, 1, 2]
+        assert history["epoch"].tolist() == [0, 1]
         wanted = {"loss", "auc", "val_loss", "val_auc", "learning_rate"}
         assert wanted <= set(history) and history.notna().all().all()
         assert history["learning_rate"].is_monotonic_decreasing
@@ -135,18 +147,6 @@ class TestFit:
         assert model.selection == ("inner" if checkpoint == "best_inner" else "none")
         assert [are_equal(weights(model), epoch) for epoch in seen] == [i == kept for i in range(4)]
         assert len(model.history_) == 4
-
-    def test_a_best_epoch_survives_a_stop(self, make_model, monkeypatch, interrupted):
-        whole, seen = EpochKeeper.on_epoch_end, {}
-
-        def planted(self, epoch, logs=None):
-            seen[epoch] = [np.array(weight) for weight in self.model.get_weights()]
-            whole(self, epoch, {**logs, "val_auc": (0.9, 0.5, 0.6)[epoch]})
-
-        monkeypatch.setattr(EpochKeeper, "on_epoch_end", planted)
-        interrupted(make_model(epochs=3, checkpoint="best_fold"), epochs=2)
-        model = make_model(epochs=3, checkpoint="best_fold").fit(TRAIN, VALID)
-        assert are_equal(weights(model), seen[0])
 
     @pytest.mark.parametrize(
         ("warmup", "schedule", "wanted"),
@@ -169,84 +169,101 @@ class TestFit:
         np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def whole(build, tmp_path_factory):
+    """A fit of four epochs that nothing stopped."""
+    return build(tmp_path_factory.mktemp("whole"), **RESUMED).fit(TRAIN, None)
+
+
+RESUMED = {"epochs": 4, "augment": TURNS, "dropout": 0.0}
+
+
 class TestResume:
     """A fit that was stopped."""
 
-    options = {"epochs": 4, "augment": TURNS, "dropout": 0.3}  # noqa: RUF012
-
-    @pytest.fixture
-    def whole(self, make_model):
-        return make_model("whole", **self.options).fit(TRAIN, VALID)
-
     def assert_same(self, model, whole):
-        pd.testing.assert_frame_equal(
-            pd.read_csv(model.folder / "history.csv"),
-            pd.read_csv(whole.folder / "history.csv"),
-            rtol=1e-9,
-        )
-        assert model.history_["epoch"].tolist() == [0, 1, 2, 3]
+        history = pd.read_csv(model.folder / "history.csv")
+        pd.testing.assert_frame_equal(history, whole.history_, rtol=1e-9)
+        pd.testing.assert_frame_equal(history, model.history_, rtol=1e-9)
         assert are_equal(weights(model), weights(whole))
 
     def test_it_goes_on_as_if_nothing_had_been(self, make_model, interrupted, whole):
-        interrupted(make_model(**self.options), epochs=2)
+        assert whole.history_["epoch"].tolist() == [0, 1, 2, 3]
+        interrupted(make_model(**RESUMED), epochs=2)
         folder = make_model().folder
         assert {"history.csv", "state-1.weights.h5", "state-2.weights.h5"} <= files(folder)
-        model = make_model(**self.options).fit(TRAIN, VALID)
+        model = make_model(**RESUMED).fit(TRAIN, None)
         self.assert_same(model, whole)
         states = {name for name in files(folder) if name.startswith("state")}
         assert states == {"state-3.weights.h5", "state-4.weights.h5"}
 
-    @pytest.mark.parametrize("damaged", [["state-3"], ["state-2", "state-3"]])
-    @pytest.mark.parametrize("kept_bytes", [0, 3000])
+    @pytest.mark.parametrize(
+        ("damaged", "kept_bytes"), [(["state-3"], 3000), (["state-2", "state-3"], 0)]
+    )
     def test_a_damaged_state_falls_back(self, make_model, interrupted, whole, damaged, kept_bytes):
-        interrupted(make_model(**self.options), epochs=3)
+        interrupted(make_model(**RESUMED), epochs=3)
         for name in damaged:
             path = make_model().folder / f"{name}.weights.h5"
             path.write_bytes(path.read_bytes()[:kept_bytes])
-        self.assert_same(make_model(**self.options).fit(TRAIN, VALID), whole)
+        self.assert_same(make_model(**RESUMED).fit(TRAIN, None), whole)
 
-    def test_a_finished_fit_is_not_done_again(self, make_model, whole, monkeypatch):
+    def test_dropout_draws_what_it_would_have_drawn(self, make_model, interrupted):
+        options = {"epochs": 2, "dropout": 0.5}
+        uninterrupted = make_model("other", **options).fit(TRAIN, None)
+        interrupted(make_model(**options), epochs=1)
+        self.assert_same(make_model(**options).fit(TRAIN, None), uninterrupted)
+
+    def test_the_best_epoch_is_remembered(self, make_model, monkeypatch, interrupted):
+        write, seen = EpochKeeper.on_epoch_end, {}
+
+        def planted(self, epoch, logs=None):
+            seen[epoch] = [np.array(weight) for weight in self.model.get_weights()]
+            write(self, epoch, {**logs, "val_auc": (0.9, 0.5)[epoch]})
+
+        monkeypatch.setattr(EpochKeeper, "on_epoch_end", planted)
+        interrupted(make_model(checkpoint="best_fold"), epochs=1, valid=VALID)
+        model = make_model(checkpoint="best_fold").fit(TRAIN, VALID)
+        assert list(seen) == [0, 1] and are_equal(weights(model), seen[0])
+
+    def test_a_finished_fit_is_not_done_again_and_saving_tidies_up(
+        self, build, whole, monkeypatch, tmp_path
+    ):
+        shutil.copytree(whole.folder, tmp_path / "fold0")
         monkeypatch.setattr(EpochKeeper, "on_epoch_end", None)
-        again = make_model("whole", **self.options).fit(TRAIN, VALID)
+        again = build(tmp_path, **RESUMED).fit(TRAIN, None)
         self.assert_same(again, whole)
-
-    def test_saving_forgets_what_only_a_stopped_fit_needs(self, whole):
-        whole.save(whole.folder)
-        kept = {name for name in files(whole.folder) if name != "tensorboard"}
+        again.save(again.folder)
+        kept = files(again.folder) - {"tensorboard"}
         assert kept == {"history.csv", "model.json", "model.weights.h5"}
 
 
 class TestPredict:
     """Answers by id."""
 
-    def test_a_saved_model_predicts_the_same_when_loaded(self, make_model, tmp_path):
-        model = make_model(tta="flips").fit(TRAIN, None)
-        model.save(tmp_path / "saved")
-        loaded = make_model("other", seed=9, tta="flips").load(tmp_path / "saved")
+    def test_a_saved_model_predicts_the_same_when_loaded(self, fitted, make_model):
+        model, saved = fitted
+        loaded = make_model(seed=9, tta="flips").load(saved)
         pd.testing.assert_frame_equal(loaded.predict(EXAMPLES), model.predict(EXAMPLES))
 
     @pytest.mark.parametrize(
         "changes", [{"image_size_px": 48}, {"backbone_options": {"filters": 8}}]
     )
-    def test_weights_of_another_network_are_refused(self, make_model, tmp_path, changes):
-        make_model().fit(TRAIN, None).save(tmp_path / "saved")
+    def test_weights_of_another_network_are_refused(self, fitted, make_model, changes):
         (key,) = changes
         with pytest.raises(PipelineError, match=rf"saved was trained with image\.{key} = "):
-            make_model("other", **changes).load(tmp_path / "saved")
+            make_model(**changes).load(fitted[1])
 
-    def test_missing_files_are_named(self, make_model, tmp_path):
+    def test_missing_files_are_named(self, fitted, make_model, tmp_path):
         with pytest.raises(PipelineError, match=r"nowhere/model\.json"):
             make_model().load(tmp_path / "nowhere")
-        model = make_model().fit(TRAIN, None)
-        model.save(tmp_path / "saved")
-        (tmp_path / "saved" / "model.weights.h5").unlink()
-        with pytest.raises(PipelineError, match=r"saved/model\.weights\.h5 does not exist"):
-            make_model("other").load(tmp_path / "saved")
+        shutil.copy(fitted[1] / "model.json", tmp_path)
+        with pytest.raises(PipelineError, match=r"/model\.weights\.h5 does not exist"):
+            make_model().load(tmp_path)
 
     def test_order_of_rows_and_shards_and_the_last_batch_change_nothing(
-        self, make_model, shards, tmp_path
+        self, fitted, make_model, shards
     ):
-        model = make_model(tta="flips").fit(TRAIN, None)
+        model, saved = fitted
         found = model.predict(EXAMPLES)  # 18 rows in batches of 4
         assert found.index.equals(EXAMPLES.index)
         assert found["target"].nunique() == COUNT
@@ -254,23 +271,20 @@ class TestPredict:
         again = model.predict(shuffled)
         assert again.index.equals(shuffled.index)
         pd.testing.assert_frame_equal(again.loc[found.index], found, atol=1e-6)
-        model.save(tmp_path / "saved")
         for changes in ({"shards": shards[::-1]}, {"batch_size": 7}):
-            other = make_model("other", tta="flips", **changes).load(tmp_path / "saved")
+            other = make_model(tta="flips", **changes).load(saved)
             pd.testing.assert_frame_equal(other.predict(EXAMPLES), found, atol=1e-6)
         few = model.predict(VALID.iloc[[3, 1]])
         pd.testing.assert_frame_equal(few, found.loc[few.index], atol=1e-6)
 
-    def test_an_image_that_the_records_lack_is_named(self, make_model):
-        model = make_model(epochs=1).fit(TRAIN, None)
+    def test_an_image_that_the_records_lack_is_named(self, fitted):
         extra = make_examples(COUNT + 2)
         with pytest.raises(PipelineError, match=r"image ISIC_0000018.*not in the records.*\(2 "):
-            model.predict(extra)
+            fitted[0].predict(extra)
 
-    def test_an_answer_that_is_no_number_is_named(self, make_model):
-        model = make_model(epochs=1).fit(TRAIN, None)
-        broken = [np.full_like(weight, np.nan) for weight in weights(model)]
-        model.network_.set_weights(broken)
+    def test_an_answer_that_is_no_number_is_named(self, fitted, make_model):
+        model = make_model().load(fitted[1])
+        model.network_.set_weights([np.full_like(weight, np.nan) for weight in weights(model)])
         with pytest.raises(PipelineError, match=r"ISIC_0000000.*not a number \(18 such\)"):
             model.predict(EXAMPLES)
 
@@ -279,7 +293,7 @@ class TestFrozen:
     """A head on features that are computed once."""
 
     def test_cached_features_answer_as_the_whole_network(self, make_model, shards):
-        options = {"frozen": True, "tta": "flips", "augment": AugmentConfig(), "epochs": 5}
+        options = {"frozen": True, "tta": "flips", "augment": AugmentConfig(), "epochs": 3}
         model = make_model(**options, learning_rate=0.05).fit(TRAIN, VALID)
         found = model.predict(EXAMPLES)["target"]
         viewer = with_views(model.network_, "flips")
@@ -292,34 +306,32 @@ class TestFrozen:
         assert found.std() > 1e-3
         np.testing.assert_allclose(found, by_hand, atol=1e-5)
 
-    def test_only_the_head_learns_and_from_standardised_features(self, make_model):
-        model = make_model(frozen=True, epochs=3, tta="dihedral").fit(TRAIN, VALID)
-        keras.utils.set_random_seed(0)
-        fresh = make_model("fresh", frozen=True, epochs=1, tta="dihedral").fit(TRAIN, VALID)
-        bodies = [fitted.network_.get_layer("body").get_weights() for fitted in (model, fresh)]
-        assert are_equal(*bodies)
-        heads = [fitted.network_.get_layer("head").get_weights() for fitted in (model, fresh)]
-        assert not are_equal(*heads)
-        assert model.history_["epoch"].tolist() == [0, 1, 2]
-        assert pd.read_csv(model.folder / "history.csv").shape[0] == 3
-        mean = model.network_.get_layer("head").get_layer("standardise").mean
-        features = model._features(model.network_, TRAIN.index)[:, 0]
-        np.testing.assert_allclose(np.ravel(mean), features.mean(axis=0), rtol=1e-3, atol=1e-4)
+    def test_only_the_head_learns_and_every_image_is_read_once(self, make_model, monkeypatch):
+        seen, write = [], EpochKeeper.on_epoch_end
 
-    def test_images_are_read_once(self, make_model, monkeypatch, tmp_path):
-        model = make_model(frozen=True, epochs=1).fit(TRAIN, VALID)
+        def watched(self, epoch, logs=None):
+            seen.append(self.model.get_weights())
+            write(self, epoch, logs)
+
+        monkeypatch.setattr(EpochKeeper, "on_epoch_end", watched)
+        model = make_model(frozen=True).fit(TRAIN, VALID)
+        assert not are_equal(*seen)
+        assert pd.read_csv(model.folder / "history.csv")["epoch"].tolist() == [0, 1]
         found = model.predict(EXAMPLES)
-        model.save(tmp_path / "saved")
+        model.save(model.folder)
+        fresh = make_model(frozen=True).load(model.folder)
         monkeypatch.setattr(ImageModel, "_answer", None)  # no image can be looked at any more
-        pd.testing.assert_frame_equal(model.predict(EXAMPLES), found)
-        loaded = make_model(frozen=True, seed=3, epochs=1).load(tmp_path / "saved")
-        pd.testing.assert_frame_equal(loaded.predict(EXAMPLES), found)
+        pd.testing.assert_frame_equal(fresh.predict(EXAMPLES), found)
+        # The same seed builds the same body: another fold finds the features of this one.
+        again = make_model(frozen=True).fit(TRAIN, VALID)
+        mean = again.network_.get_layer("head").get_layer("standardise").mean
+        features = again._features(again.network_, TRAIN.index)[:, 0]
+        np.testing.assert_allclose(np.ravel(mean), features.mean(axis=0), rtol=1e-3, atol=1e-4)
 
     def test_other_weights_have_features_of_their_own(self, make_model):
         for seed in (0, 1):
-            make_model(seed=seed, frozen=True, epochs=1).fit(TRAIN, None)
-        folder = make_model().folder.parent / "features"
-        assert len(files(folder)) == 2
+            make_model("run", seed, frozen=True, epochs=1).fit(TRAIN, None)
+        assert len(files(make_model().folder.parent / "features")) == 2
 
     def test_the_best_epoch_is_kept(self, make_model, monkeypatch):
         seen, whole = [], EpochKeeper.on_epoch_end

@@ -62,9 +62,13 @@ class FeatureStore:
             np.savez(temporary, ids=ids.to_numpy(str), features=features)
 
 
-def weights_digest(model: keras.Model) -> str:
-    """Return a short digest of all weights: the same body has the same, wherever it was loaded."""
-    digest = hashlib.sha256()
-    for weight in model.get_weights():
+def body_digest(body: keras.Model, *details: object) -> str:
+    """Return a short digest of all weights of ``body`` and of ``details``.
+
+    The same weights give the same digest wherever they were loaded; ``details`` name what weights
+    do not show, such as the image size and which layer is taken.
+    """
+    digest = hashlib.sha256(repr(details).encode())
+    for weight in body.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()[:16]

@@ -19,7 +19,8 @@ from kaggle_pipeline.balance import oversampling_repeats, row_weights
 from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.configfile import to_mapping
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.image.features import FeatureStore, weights_digest
+from kaggle_pipeline.image.checkpoint import EpochKeeper
+from kaggle_pipeline.image.features import FeatureStore, body_digest
 from kaggle_pipeline.image.input import (
     Source,
     TrainingRows,
@@ -38,7 +39,7 @@ from kaggle_pipeline.rundir import atomic_path, read_json, write_json
 from kaggle_pipeline.spec import DatasetSpec
 
 _SELECTION = {"last": "none", "best_inner": "inner", "best_fold": "fold"}
-_WEIGHTS, _SETTINGS, _HISTORY = "model.weights.h5", "model.json", "history.csv"
+_WEIGHTS, _SETTINGS = "model.weights.h5", "model.json"
 
 
 class Device(Protocol):
@@ -192,7 +193,10 @@ class ImageModel:
     def _features(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
         """Return the body's features of ``ids``, (n, views, channels), from disk where known."""
         body = network.get_layer("body")
-        folder = self.folder.parent / "features" / f"{weights_digest(body)}-{self._views}"
+        config = self.config
+        size, layer, share = config.image_size_px, config.backbone_layer, config.pool_share
+        digest = body_digest(body, config.backbone, size, layer, share, self._views)
+        folder = self.folder.parent / "features" / digest
 
         def extract(missing: pd.Index) -> np.ndarray:
             return self._answer(stacked_views(body, self._views), missing, "features")
@@ -351,73 +355,3 @@ def make_optimizer(config: ImageConfig, steps_per_epoch: int) -> keras.optimizer
             config.learning_rate / warmup, warmup, config.learning_rate
         )
     return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
-
-
-class EpochKeeper(keras.callbacks.Callback):
-    """Keeps every epoch's state whole on disk: history, best weights, weights with optimizer.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-    keep_best : bool
-        Whether the epoch of the best ``val_auc`` is wanted instead of the last.
-    keep_state : bool
-        Whether a stopped fit is worth going on with; false for one of seconds.
-    """
-
-    def __init__(self, folder: Path, *, keep_best: bool, keep_state: bool = True) -> None:
-        super().__init__()
-        self._folder = folder
-        self._keep_best = keep_best
-        self._keep_state = keep_state
-        self.history = pd.DataFrame()
-
-    def resume(self, network: keras.Model) -> int:
-        """Load the newest state that can be read; return the epoch to go on with."""
-        network.optimizer.build(network.trainable_variables)
-        for epoch, path in sorted(self._states(), reverse=True):
-            try:
-                network.load_weights(path)
-            except (OSError, KeyError, ValueError):  # half-written: take the one before
-                continue
-            history = pd.read_csv(self._folder / _HISTORY)
-            self.history = history[history["epoch"] < epoch]
-            return epoch
-        return 0
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Write history, then best weights, then state: a kill in between loses this epoch only."""
-        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        row = pd.DataFrame([{"epoch": epoch, **(logs or {}), "learning_rate": rate}])
-        is_best = self._keep_best and self._beats(row)
-        self.history = pd.concat([self.history, row], ignore_index=True)
-        with atomic_path(self._folder / _HISTORY) as temporary:
-            self.history.to_csv(temporary, index=False)
-        if is_best:
-            with atomic_path(self._folder / "best.weights.h5") as temporary:
-                self.model.save_weights(temporary)
-        if not self._keep_state:
-            return
-        older = self._states()
-        with atomic_path(self._folder / f"state-{epoch + 1}.weights.h5") as temporary:
-            self.model.save_weights(temporary)
-        for _, path in sorted(older)[:-1]:  # the one before stays, in case this one is damaged
-            path.unlink()
-
-    def restore_best(self, network: keras.Model) -> None:
-        """Load the best epoch's weights where they were asked for."""
-        if self._keep_best and (self._folder / "best.weights.h5").exists():
-            network.load_weights(self._folder / "best.weights.h5")
-
-    @staticmethod
-    def forget(folder: Path) -> None:
-        """Delete what only an interrupted fit needs."""
-        for path in (*folder.glob("state-*.weights.h5"), folder / "best.weights.h5"):
-            path.unlink(missing_ok=True)
-
-    def _beats(self, row: pd.DataFrame) -> bool:
-        return self.history.empty or bool(row["val_auc"].iloc[0] > self.history["val_auc"].max())
-
-    def _states(self) -> list[tuple[int, Path]]:
-        paths = self._folder.glob("state-*.weights.h5")
-        return [(int(path.name.split(".")[0].removeprefix("state-")), path) for path in paths]

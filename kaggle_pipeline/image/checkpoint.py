@@ -1,0 +1,84 @@
+"""Every epoch's state, whole on disk: a fit that is killed goes on after its last whole epoch.
+
+In: a Keras fit. Out: ``history.csv``, ``best.weights.h5`` where it is wanted, and
+``state-<epoch>.weights.h5`` (weights and optimizer) of the last two epochs.
+"""
+
+from pathlib import Path
+
+import keras
+import pandas as pd
+
+from kaggle_pipeline.rundir import atomic_path
+
+_HISTORY = "history.csv"
+
+
+class EpochKeeper(keras.callbacks.Callback):
+    """Keeps every epoch's state whole on disk: history, best weights, weights with optimizer.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    keep_best : bool
+        Whether the epoch of the best ``val_auc`` is wanted instead of the last.
+    keep_state : bool
+        Whether a stopped fit is worth going on with; false for one of seconds.
+    """
+
+    def __init__(self, folder: Path, *, keep_best: bool, keep_state: bool = True) -> None:
+        super().__init__()
+        self._folder = folder
+        self._keep_best = keep_best
+        self._keep_state = keep_state
+        self.history = pd.DataFrame()
+
+    def resume(self, network: keras.Model) -> int:
+        """Load the newest state that can be read; return the epoch to go on with."""
+        network.optimizer.build(network.trainable_variables)
+        for epoch, path in sorted(self._states(), reverse=True):
+            try:
+                network.load_weights(path)
+            except (OSError, KeyError, ValueError):  # half-written: take the one before
+                continue
+            history = pd.read_csv(self._folder / _HISTORY)
+            self.history = history[history["epoch"] < epoch]
+            return epoch
+        return 0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Write history, then best weights, then state: a kill in between loses this epoch only."""
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row = pd.DataFrame([{"epoch": epoch, **(logs or {}), "learning_rate": rate}])
+        is_best = self._keep_best and self._beats(row)
+        self.history = pd.concat([self.history, row], ignore_index=True)
+        with atomic_path(self._folder / _HISTORY) as temporary:
+            self.history.to_csv(temporary, index=False)
+        if is_best:
+            with atomic_path(self._folder / "best.weights.h5") as temporary:
+                self.model.save_weights(temporary)
+        if not self._keep_state:
+            return
+        older = self._states()
+        with atomic_path(self._folder / f"state-{epoch + 1}.weights.h5") as temporary:
+            self.model.save_weights(temporary)
+        for _, path in sorted(older)[:-1]:  # the one before stays, in case this one is damaged
+            path.unlink()
+
+    def restore_best(self, network: keras.Model) -> None:
+        """Load the best epoch's weights where they were asked for."""
+        if self._keep_best and (self._folder / "best.weights.h5").exists():
+            network.load_weights(self._folder / "best.weights.h5")
+
+    @staticmethod
+    def forget(folder: Path) -> None:
+        """Delete what only an interrupted fit needs."""
+        for path in (*folder.glob("state-*.weights.h5"), folder / "best.weights.h5"):
+            path.unlink(missing_ok=True)
+
+    def _beats(self, row: pd.DataFrame) -> bool:
+        return self.history.empty or bool(row["val_auc"].iloc[0] > self.history["val_auc"].max())
+
+    def _states(self) -> list[tuple[int, Path]]:
+        paths = self._folder.glob("state-*.weights.h5")
+        return [(int(path.name.split(".")[0].removeprefix("state-")), path) for path in paths]
