@@ -20,12 +20,13 @@ class FoldsConfig:
     column: str | None = None
     """Use this raw column (say Deotte's ``tfrecord``), modulo k; rows below 0 are left out."""
     holdout: float | None = None
-    """Instead of k folds, hold out this share of the groups once and train on the rest."""
+    """Instead of k folds, hold out this share of the groups once (0.05 to 0.9, in twentieths or
+    simpler fractions) and train on the rest."""
 
     def __post_init__(self) -> None:
         _require(self.k >= 2, "folds.k", self.k, "at least 2")
         if self.holdout is not None:
-            _require(0 < self.holdout < 1, "folds.holdout", self.holdout, "between 0 and 1")
+            _require(0.05 <= self.holdout <= 0.9, "folds.holdout", self.holdout, "in [0.05, 0.9]")
             _require(self.column is None, "folds.holdout", self.holdout, "null with folds.column")
 
 
@@ -119,7 +120,7 @@ class ImageConfig:
     """Train the head alone, on features that are computed once. Of the augmentations only the
     dihedral views remain, of the published recipe's knobs only those of the head."""
     frozen_batch_norm: bool = False
-    """Keep the statistics of the pretrained batch normalisation: better for few images."""
+    """Keep the pretrained batch normalisation as it is: better for few images."""
     dropout: float = 0.3
     batch_size: int = 16
     """Images a replica and step; the global batch is this times the replicas."""
@@ -156,8 +157,11 @@ class ImageConfig:
         for name in ("image_size_px", "batch_size", "epochs", "oversample", "shuffle_buffer_mb"):
             _positive(f"image.{name}", getattr(self, name))
         _require(self.learning_rate > 0, "image.learning_rate", self.learning_rate, "above 0")
-        for name in ("dropout", "label_smoothing", "inner_share"):
+        for name in ("dropout", "label_smoothing"):
             _share(f"image.{name}", getattr(self, name))
+        _inner("image.inner_share", self.inner_share)
+        for name in ("weight_decay", "head_l2", "warmup_epochs"):
+            _require(getattr(self, name) >= 0, f"image.{name}", getattr(self, name), "at least 0")
         _require(0 < self.pool_share <= 1, "image.pool_share", self.pool_share, "in (0, 1]")
         if self.steps_per_epoch is not None:
             _positive("image.steps_per_epoch", self.steps_per_epoch)
@@ -186,8 +190,8 @@ class TabularConfig:
         for name in ("epochs", "batch_size"):
             _positive(f"tabular.{name}", getattr(self, name))
         _require(self.learning_rate > 0, "tabular.learning_rate", self.learning_rate, "above 0")
-        for name in ("dropout", "inner_share"):
-            _share(f"tabular.{name}", getattr(self, name))
+        _share("tabular.dropout", self.dropout)
+        _inner("tabular.inner_share", self.inner_share)
         if self.patience is not None:
             _positive("tabular.patience", self.patience)
 
@@ -229,6 +233,10 @@ def _require(condition: bool, key: str, value: Any, wish: str) -> None:
 
 def _positive(key: str, value: int) -> None:
     _require(value >= 1, key, value, "at least 1")
+
+
+def _inner(key: str, value: float) -> None:
+    _require(0.05 <= value <= 0.5, key, value, "in [0.05, 0.5]")
 
 
 def _share(key: str, value: float) -> None:

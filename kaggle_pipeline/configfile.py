@@ -5,6 +5,7 @@ an error that names the key and the nearest allowed one.
 """
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -121,9 +122,12 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
         return tuple(_convert(arguments[0], item, f"{key}[{i}]") for i, item in enumerate(value))
     if hint is float and not isinstance(value, bool):
         try:
-            return float(value)
+            number = float(value)
         except (TypeError, ValueError):
-            pass
+            raise PipelineError(f"{key} is {value!r}, expected a number") from None
+        if not math.isfinite(number):
+            raise PipelineError(f"{key} is {value!r}, must be finite")
+        return number
     if hint in (int, bool, str) and type(value) is hint:
         return value
     if origin is not None and origin is not tuple and isinstance(value, Mapping):

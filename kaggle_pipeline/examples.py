@@ -117,7 +117,7 @@ def read_examples(path: Path, spec: DatasetSpec) -> pd.DataFrame:
     if not path.exists():
         raise PipelineError(f"{path} is missing: run prepare_data first")
     text = dict.fromkeys(("image_id", *_TEXT, *spec.categorical), str)
-    table = pd.read_csv(path, dtype=text, low_memory=False).set_index("image_id")
+    table = pd.read_csv(path, dtype=text, float_precision="round_trip").set_index("image_id")
     return table.astype({column: float for column in (*spec.classes, *spec.numeric)})
 
 

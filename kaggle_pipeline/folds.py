@@ -5,6 +5,7 @@ In: examples. Out: ``folds.csv`` (``image_id, group_id, fold``), written once, r
 
 import warnings
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,11 @@ def make_folds(train: pd.DataFrame, spec: DatasetSpec, config: FoldsConfig, seed
     if config.column is not None:
         return _folds_from_column(train, config)
     groups = _describe_groups(train, spec)
-    k = config.k if config.holdout is None else max(2, round(1 / config.holdout))
+    share = None
+    if config.holdout is not None:  # as p of q parts, the nearest that the groups can fill
+        most = min(20, len(groups))
+        share = max(Fraction(config.holdout).limit_denominator(most), Fraction(1, most))
+    k = share.denominator if share else config.k
     if len(groups) < k:
         raise PipelineError(f"{len(groups)} {spec.group or 'image'}s cannot fill {k} folds")
     strata = _merge_rare(groups, k)
@@ -114,8 +119,8 @@ def make_folds(train: pd.DataFrame, spec: DatasetSpec, config: FoldsConfig, seed
         # A last stratum of fewer than k groups cannot be in every fold; that is no mistake.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         parts = [chosen for _, chosen in deal.split(groups, strata)]
-    for fold, chosen in enumerate(parts[:1] if config.holdout is not None else parts):
-        fold_of_group.iloc[chosen] = fold
+    for number, chosen in enumerate(parts[: share.numerator] if share else parts):
+        fold_of_group.iloc[chosen] = 0 if share else number
     fold = train["group_id"].map(fold_of_group).astype(int)
     return Folds(pd.DataFrame({"group_id": train["group_id"], "fold": fold}))
 

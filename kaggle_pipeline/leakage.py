@@ -4,27 +4,20 @@ In: examples, folds, and (where images are at hand) their fingerprints. Out: a l
 each ``ok``, ``note``, ``leak`` or ``not checkable``; a leak stops the run.
 """
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pandas as pd
-from PIL import Image
 
 from kaggle_pipeline.config import LeakageConfig
 from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.fingerprints import near_pairs
 from kaggle_pipeline.folds import Folds
-from kaggle_pipeline.imagefile import read_image
-from kaggle_pipeline.metrics import roc_auc
+from kaggle_pipeline.giveaways import settles_target, single_feature_table
 from kaggle_pipeline.spec import DatasetSpec
 
 Status = Literal["ok", "note", "leak", "not checkable"]
-_HASH_SIDE_PX = 128
-"""Side at which photos are hashed: pHash itself works on 32 px."""
 ACQUISITION_AUC = 0.6
 """From here on an acquisition column is called a shortcut."""
 
@@ -59,108 +52,6 @@ class LeakageReport:
         for finding in self.findings:
             if finding.status == "leak":
                 raise PipelineError(f"leak: {finding.check}: {finding.detail}")
-
-
-# ---------------------------------------------------------------------------- fingerprints
-
-
-def fingerprint_images(
-    paths: pd.Series, data_dir: Path, workers: int | None = None
-) -> Iterator[tuple[str, str, str, int, int]]:
-    """Yield what is needed to find equal and near-equal photos, in the order of ``paths``.
-
-    Parameters
-    ----------
-    paths : pandas.Series
-        Path relative to ``data_dir`` of each image id (the index).
-    data_dir : pathlib.Path
-    workers : int, optional
-        Processes; one a core by default.
-
-    Yields
-    ------
-    tuple
-        ``image_id``, SHA-256 of the file (hex), 64-bit perceptual hash (hex; DCT hash of
-        ImageHash), width and height in px as decoded for hashing.
-
-    Raises
-    ------
-    PipelineError
-        If a file cannot be read as an image.
-    """
-    jobs = [str(Path(data_dir) / path) for path in paths]
-    with ProcessPoolExecutor(workers) as pool:
-        for image_id, found in zip(paths.index, pool.map(_fingerprint, jobs, chunksize=16)):  # noqa: B905 - same length
-            yield (image_id, *found)
-
-
-def _fingerprint(path: str) -> tuple[str, str, int, int]:
-    image = read_image(Path(path), smallest_side_px=_HASH_SIDE_PX)  # first: it names a bad file
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    return digest, _perceptual_hash(image), *image.size
-
-
-def _perceptual_hash(image: Image.Image) -> str:
-    try:
-        from imagehash import phash
-    except ImportError:  # not on every Kaggle image; the report says so
-        return ""
-    return str(phash(image))
-
-
-def fingerprint_table(rows: Sequence[tuple]) -> pd.DataFrame:
-    """Return the rows of :func:`fingerprint_images` as a table indexed by ``image_id``."""
-    columns = ["image_id", "sha256", "phash", "decoded_width_px", "decoded_height_px"]
-    return pd.DataFrame(rows, columns=columns).set_index("image_id")
-
-
-def equal_pairs(fingerprints: pd.DataFrame) -> pd.DataFrame:
-    """Return pairs of ids whose files are the same byte for byte (columns ``first, second``)."""
-    rows = []
-    for _, same in fingerprints.groupby("sha256", sort=False):
-        ids = list(same.index)
-        rows += [(ids[0], other) for other in ids[1:]]
-    return _pairs(rows)
-
-
-def near_pairs(fingerprints: pd.DataFrame, bits: int) -> pd.DataFrame:
-    """Return pairs of ids whose perceptual hashes differ in at most ``bits`` of 64 bits.
-
-    Every pair is compared, a block of rows at a time, so memory grows with n and not n².
-    """
-    codes = np.array([int(text, 16) for text in fingerprints["phash"]], np.uint64)
-    ids = fingerprints.index.to_numpy()
-    rows = []
-    for start in range(0, len(codes), 256):
-        block = codes[start : start + 256, None] ^ codes[None, start:]
-        for i, j in np.argwhere(np.bitwise_count(block) <= bits):
-            if j > i:
-                rows.append((ids[start + i], ids[start + j]))
-    return _pairs(rows)
-
-
-def _pairs(rows: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["first", "second"], dtype=object)
-
-
-# ---------------------------------------------------------------------------- duplicates
-
-
-def known_pairs(
-    examples: pd.DataFrame, official: pd.DataFrame | None, fingerprints: pd.DataFrame | None
-) -> pd.DataFrame:
-    """Return all pairs of ids known to show the same photo: listed officially or equal in bytes.
-
-    Pairs of which an image is not in ``examples`` are left out.
-    """
-    parts = []
-    if official is not None:
-        parts.append(official.iloc[:, :2].set_axis(["first", "second"], axis=1).astype(object))
-    if fingerprints is not None:
-        parts.append(equal_pairs(fingerprints))
-    pairs = pd.concat(parts, ignore_index=True) if parts else _pairs([])
-    here = pairs["first"].isin(examples.index) & pairs["second"].isin(examples.index)
-    return pairs[here & (pairs["first"] != pairs["second"])].reset_index(drop=True)
 
 
 def drop_duplicates(
@@ -357,7 +248,7 @@ def _check_giveaways(
         else:
             if len(test) and train[column].notna().any() and test[column].isna().all():
                 why.append("is known in train only")
-            if _settles_target(train, column, spec):
+            if settles_target(train, column, spec):
                 why.append("settles the target")
         if not why or (column in spec.classes and column not in features):
             continue
@@ -369,77 +260,6 @@ def _check_giveaways(
                 Finding("columns that give the target away", "note", f"{detail}; not used")
             )
     return findings or [Finding("columns that give the target away", "ok", "none")]
-
-
-def _settles_target(train: pd.DataFrame, column: str, spec: DatasetSpec) -> bool:
-    """Whether knowing the value (of few) nearly settles a class that it was not told.
-
-    Many-valued columns could settle it by chance alone, so only values seen at least twice count,
-    and they must cover most rows.
-    """
-    values = train[column].astype(object).where(train[column].notna(), "missing")
-    counts = values.map(values.value_counts())
-    seen = counts >= 2
-    if values.nunique() < 2 or seen.mean() < 0.9:
-        return False
-    for name in spec.classes:
-        target = train.loc[seen, name]
-        if target.nunique() < 2:
-            continue
-        rate = target.groupby(values[seen]).transform("mean")
-        if roc_auc(target.to_numpy(), rate.to_numpy()) > 0.999:
-            return True
-    return False
-
-
-def single_feature_table(
-    examples: pd.DataFrame, spec: DatasetSpec, folds: Folds
-) -> list[dict[str, float | str | bool]]:
-    """Return the out-of-fold AUC that each column reaches alone, best first.
-
-    A decision tree is fitted on the other folds, so the folds keep groups apart; the AUC is the
-    mean over the folds. Width times height is tried beside the declared columns: on SIIM-ISIC it
-    alone reaches 0.79, which says where a photo was taken and nothing about the lesion.
-    """
-    train = examples.loc[folds.judged.index]
-    fold = folds.judged["fold"].to_numpy()
-    if len(np.unique(fold)) < 2:
-        return []
-    columns = {name: train[[name]] for name in (*spec.features, *spec.acquisition) if name in train}
-    if spec.features:
-        columns["all declared features"] = train[list(spec.features)]
-    if set(spec.acquisition) <= set(train.columns):
-        product = train[list(spec.acquisition)].prod(axis=1, min_count=len(spec.acquisition))
-        columns[" × ".join(spec.acquisition)] = product.to_frame("product")
-    rows = []
-    for name, frame in columns.items():
-        if frame.notna().any(axis=None):
-            auc = _grouped_auc(frame, train[list(spec.classes)], fold)
-            if np.isnan(auc):  # no fold has both classes: nothing was judged
-                continue
-            acquisition = any(part in name for part in spec.acquisition)
-            rows.append({"feature": name, "oof_auc": round(auc, 4), "acquisition": acquisition})
-    return sorted(rows, key=lambda row: -row["oof_auc"])
-
-
-def _grouped_auc(frame: pd.DataFrame, targets: pd.DataFrame, fold: np.ndarray) -> float:
-    """Mean over classes and folds of the AUC of a model that saw the other folds only."""
-    from sklearn.tree import DecisionTreeClassifier
-
-    coded = frame.apply(lambda c: c if c.dtype.kind in "fi" else c.astype("category").cat.codes)
-    x = coded.to_numpy(float)
-    aucs = []
-    for name in targets:
-        y = targets[name].to_numpy(int)
-        for number in np.unique(fold):
-            inside, outside = fold == number, fold != number
-            if min(np.ptp(y[inside]), np.ptp(y[outside])) == 0:
-                continue  # a class is missing: nothing to learn or to judge here
-            tree = DecisionTreeClassifier(
-                min_samples_leaf=max(5, len(y) // 200), max_leaf_nodes=64, random_state=0
-            ).fit(x[outside], y[outside])
-            aucs.append(roc_auc(y[inside], tree.predict_proba(x[inside])[:, 1]))
-    return float(np.mean(aucs)) if aucs else float("nan")
 
 
 def _check_shortcuts(single: list[dict], features: Sequence[str]) -> Finding:

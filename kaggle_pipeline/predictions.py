@@ -81,7 +81,10 @@ class Predictions:
         if not path.exists():
             raise PipelineError(f"{path} is missing: train that model first")
         try:
-            table = pd.read_csv(path, dtype={"image_id": str, "split": str}).set_index("image_id")
+            # pandas' quick parser is off by a last bit now and then; a blend must repeat exactly.
+            table = pd.read_csv(
+                path, dtype={"image_id": str, "split": str}, float_precision="round_trip"
+            ).set_index("image_id")
             return cls(table, tuple(classes))
         except (PipelineError, KeyError, ValueError) as error:  # ValueError: no CSV, no number
             raise PipelineError(f"{path}: {error}") from None

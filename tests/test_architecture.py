@@ -19,7 +19,7 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 
 LAYERS = {
     0: "errors imagefile spec config configfile predictions metrics rundir",
-    1: "datasets examples folds leakage balance records accelerator",
+    1: "datasets examples folds fingerprints giveaways leakage balance records accelerator",
     2: "image tabular context",
     3: "crossval blend submission convert preflight kernel",
     4: "webapp plots report",

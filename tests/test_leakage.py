@@ -11,18 +11,20 @@ from PIL import Image, ImageFilter
 from kaggle_pipeline.config import LeakageConfig
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import split_rows, validate_examples
-from kaggle_pipeline.folds import Folds
-from kaggle_pipeline.leakage import (
-    audit_leakage,
-    check_features,
-    check_groups,
-    drop_duplicates,
+from kaggle_pipeline.fingerprints import (
     equal_pairs,
     fingerprint_images,
     fingerprint_table,
     known_pairs,
     near_pairs,
-    single_feature_table,
+)
+from kaggle_pipeline.folds import Folds
+from kaggle_pipeline.giveaways import single_feature_table
+from kaggle_pipeline.leakage import (
+    audit_leakage,
+    check_features,
+    check_groups,
+    drop_duplicates,
 )
 
 NO_PAIRS = pd.DataFrame({"first": [], "second": []}, dtype=object)
@@ -346,7 +348,7 @@ def test_fingerprints_find_equal_bytes_and_recompression(photos):
     paths, folder = photos
     table = fingerprint_table(list(fingerprint_images(paths, folder, workers=1)))
     assert list(table.index) == list("abcde")
-    assert table["decoded_width_px"].tolist() == [64] * 5
+    assert table["width_px"].tolist() == [64] * 5
     assert equal_pairs(table).to_numpy().tolist() == [["a", "b"]]
     near = {tuple(pair) for pair in near_pairs(table, 2).to_numpy()}
     assert {("a", "b"), ("a", "c"), ("b", "c")} == near

@@ -11,15 +11,11 @@ from kaggle_pipeline.config import FoldsConfig, RecordsConfig
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import split_rows, validate_examples
+from kaggle_pipeline.fingerprints import fingerprint_images, fingerprint_table, known_pairs
 from kaggle_pipeline.folds import make_folds
+from kaggle_pipeline.giveaways import single_feature_table
 from kaggle_pipeline.imagefile import read_image
-from kaggle_pipeline.leakage import (
-    drop_duplicates,
-    fingerprint_images,
-    fingerprint_table,
-    known_pairs,
-    single_feature_table,
-)
+from kaggle_pipeline.leakage import drop_duplicates
 
 _BESIDE = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 DATA = Path(os.environ.get("KAGGLE_PIPELINE_REALDATA", _BESIDE))
@@ -80,7 +76,7 @@ def test_small_competition_reads_and_hashes():
     examples = validate_examples(SPEC.read_raw(data).examples, SPEC)
     paths = split_rows(examples, "test")["image_path"][:40]
     table = fingerprint_table(list(fingerprint_images(paths, data, workers=1)))
-    assert table["sha256"].is_unique and table["decoded_width_px"].eq(128).all()
+    assert table["sha256"].is_unique and table["width_px"].eq(256).all()
 
 
 @pytest.mark.parametrize("path", sorted((DATA / "dicom").glob("*.dcm")), ids=lambda p: p.name)

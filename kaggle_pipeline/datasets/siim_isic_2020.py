@@ -31,20 +31,29 @@ _COLUMNS = {
     "height": "height_px",
 }
 _NEEDED = ("image_name", "patient_id", "sex", "age_approx", "anatom_site_general_challenge")
+_SOURCE = (
+    "get it with `kaggle competitions download -c siim-isic-melanoma-classification` "
+    "and unpack it there, or say --data-dir"
+)
 _SIZES = "train_image_sizes.csv"
 _DUPLICATES = "ISIC_2020_Training_Duplicates.csv"
 _UNKNOWN = ("unknown", "-1", "-1.0", "nan", "NaN", "")
 """Spellings of "missing" in the re-split and extended versions of the competition's files."""
 # DICOM comes last: the JPEGs hold the same photos and decode faster.
-_FOLDERS = (("jpeg/{split}", (".jpg", ".jpeg", ".png")), ("{split}", (".jpg", ".png", ".dcm")))
+_FOLDERS = (
+    ("jpeg/{split}", (".jpg", ".jpeg", ".png")),
+    ("{split}", (".jpg", ".jpeg", ".png", ".dcm")),
+)
 
 
-def read_raw(data_dir: Path) -> RawData:
+def read_raw(data_dir: Path, source: str = _SOURCE) -> RawData:
     """Read the competition's folder.
 
     Parameters
     ----------
     data_dir : pathlib.Path
+    source : str
+        How to get the data, for the error when it is missing.
 
     Returns
     -------
@@ -58,10 +67,10 @@ def read_raw(data_dir: Path) -> RawData:
         If a file or a column is missing.
     """
     data_dir = Path(data_dir)
-    train = _read_csv(data_dir / "train.csv", (*_NEEDED, "target"))
+    train = _read_csv(data_dir / "train.csv", (*_NEEDED, "target"), source)
     if "width" not in train and (data_dir / _SIZES).exists():
         train = _add_sizes(train, data_dir / _SIZES)
-    test = _read_csv(data_dir / "test.csv", _NEEDED)
+    test = _read_csv(data_dir / "test.csv", _NEEDED, source)
     table = pd.concat([train.assign(split="train"), test.assign(split="test")], ignore_index=True)
     table = table.rename(columns=_COLUMNS)
     for column in ("sex", "site"):
@@ -83,11 +92,11 @@ def read_raw(data_dir: Path) -> RawData:
     )
 
 
-def _read_csv(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
+def _read_csv(path: Path, needed: tuple[str, ...], source: str = _SOURCE) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype={"image_name": str, "patient_id": str}, low_memory=False)
     except FileNotFoundError:
-        raise PipelineError(f"{path} is missing: {SPEC.source}") from None
+        raise PipelineError(f"{path} is missing: {source}") from None
     except (ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise PipelineError(f"{path} cannot be read as CSV: {reason}") from None
@@ -139,6 +148,5 @@ SPEC = DatasetSpec(
     ),
     submission=SubmissionFormat("image_name", {"target": "target"}),
     read_raw=read_raw,
-    source="get it with `kaggle competitions download -c siim-isic-melanoma-classification` "
-    "and unpack it there, or say --data-dir",
+    source=_SOURCE,
 )

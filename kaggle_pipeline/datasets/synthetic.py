@@ -4,15 +4,16 @@ In: a folder, the number of patients, an image size and a seed. Out: ``competiti
 ``siim_isic_2020`` reads it, and ``truth.csv`` with the test labels, kept apart so that a pipeline
 that is given ``competition/`` cannot see it.
 
-A lesion is malignant with a probability that follows its morphology, weakly the patient's age and
-sex and the site, and above all how far it strays from the patient's other lesions (the "ugly
-duckling", Grob & Bonerandi 1998, doi:10.1001/archderm.134.1.103-a): image, metadata and patient
-context can each be seen to help, and none settles the answer.
+A lesion is malignant with a probability that follows its morphology, above all how far that
+strays from the patient's own pattern (the "ugly duckling", Grob & Bonerandi 1998,
+doi:10.1001/archderm.134.1.103-a), and weakly the patient's age and sex and the site: image,
+metadata and patient context can each be seen to help, and none settles the answer.
 """
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -25,18 +26,22 @@ from kaggle_pipeline.datasets.lesions import Morphology, Skin, draw_lesion
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.rundir import atomic_path
 
+_SOURCE = (
+    "make it with `python scripts/make_synthetic.py --out FOLDER` and say "
+    "--data-dir FOLDER/competition"
+)
 SPEC = replace(
     siim_isic_2020.SPEC,
     id="synthetic",
-    source="make it with `python scripts/make_synthetic.py --out FOLDER` and say "
-    "--data-dir FOLDER/competition",
+    source=_SOURCE,
+    read_raw=partial(siim_isic_2020.read_raw, source=_SOURCE),
 )
 
 # Share of lesions by site in the 2020 training set, head to arm in the order of SITES.
 _SITE_SHARES = (0.06, 0.26, 0.01, 0.01, 0.51, 0.15)
 _SITE_RISK = (1.4, -0.2, 0.4, 0.6, 0.0, 0.4)
 _MORPHOLOGY_MEAN = np.array([0.30, 0.25, 0.30, 0.40, 0.45, 0.40, 0.10])
-_PATIENT_SPREAD, _LESION_SPREAD = 0.09, 0.13
+_PATIENT_SPREAD, _LESION_SPREAD = 0.22, 0.10
 # Asymmetry, border, colours and veil speak for melanoma (ABCD rule); size and darkness a little.
 _SUSPICION = np.array([1.3, 1.3, 1.2, 0.6, 0.4, -0.2, 1.2])
 _JPEG_QUALITY = 92
@@ -153,7 +158,7 @@ def _describe_patient(
         looks = np.clip(looks, 0.02, 0.98)
         absolute = float((looks - _MORPHOLOGY_MEAN) @ _SUSPICION)
         relative = float((looks - usual) @ _SUSPICION)
-        risk = absolute + 1.5 * relative + 0.09 * (age - 50) + _SITE_RISK[site]
+        risk = 0.3 * absolute + 2.8 * relative + 0.09 * (age - 50) + _SITE_RISK[site]
         risk += 0.9 if sex == "male" else -0.9
         malignant = bool(rng.random() < 1 / (1 + np.exp(-(risk - 4.8))))
         rows.append(

@@ -60,10 +60,14 @@ def build_body(config: ImageConfig, *, load_published: bool) -> keras.Model:
     pixels = keras.Input(shape, dtype="uint8", name="image")
     extractor = _cut(_load_backbone(config, shape, load_published), config.backbone_layer)
     extractor.trainable = not config.frozen
+    if config.frozen_batch_norm:
+        # Not `training=False` in the call: a surrounding Keras 3 model overrides that.
+        for layer in extractor.layers:
+            if isinstance(layer, layers.BatchNormalization):
+                layer.trainable = False
     # Scaled in float32 whatever the policy: bfloat16 would round away small contrasts.
     scaled = backbone.preprocess(ops.cast(pixels, "float32"))
-    still = config.frozen or config.frozen_batch_norm
-    x = extractor(scaled, training=False) if still else extractor(scaled)
+    x = extractor(scaled)
     if config.pool_share < 1:
         margins = [round(side * (1 - config.pool_share) / 2) for side in x.shape[1:3]]
         x = layers.Cropping2D([(margin, margin) for margin in margins], name="centre")(x)

@@ -14,16 +14,9 @@ from kaggle_pipeline.examples import (
     validate_examples,
     write_examples,
 )
+from kaggle_pipeline.fingerprints import fingerprint_images, fingerprint_table, known_pairs
 from kaggle_pipeline.folds import Folds, make_folds
-from kaggle_pipeline.leakage import (
-    LeakageReport,
-    audit_leakage,
-    check_groups,
-    drop_duplicates,
-    fingerprint_images,
-    fingerprint_table,
-    known_pairs,
-)
+from kaggle_pipeline.leakage import LeakageReport, audit_leakage, check_groups, drop_duplicates
 from kaggle_pipeline.plots import plot_overlap
 from kaggle_pipeline.records import (
     check_index,
@@ -80,6 +73,7 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     if examples["image_path"].notna().any():
         require_images(examples, spec)
     fingerprints = _fingerprint(run, examples, folder)
+    examples = _add_sizes(examples, fingerprints)
     pairs = known_pairs(examples, raw.duplicate_pairs, fingerprints)
     examples, found = drop_duplicates(examples, pairs, config.leakage.duplicates)
     folds = make_folds(split_rows(examples, "train"), spec, config.folds, config.seed)
@@ -124,6 +118,16 @@ def _fingerprint(run: Run, examples: pd.DataFrame, folder: Path) -> pd.DataFrame
     with atomic_path(path) as temporary:
         table.to_csv(temporary)
     return table
+
+
+def _add_sizes(examples: pd.DataFrame, fingerprints: pd.DataFrame | None) -> pd.DataFrame:
+    """Fill in the photos' original sizes where the raw tables do not tell them."""
+    for column in ("width_px", "height_px"):
+        if fingerprints is not None and column in fingerprints:
+            found = fingerprints[column].reindex(examples.index).astype(float)
+            told = examples.get(column, found)
+            examples = examples.assign(**{column: told.fillna(found)})
+    return examples
 
 
 def _write_report(run: Run, report: LeakageReport, folder: Path) -> None:
