@@ -22,14 +22,19 @@ class EpochKeeper(keras.callbacks.Callback):
     folder : pathlib.Path
     keep_best : bool
         Whether the epoch of the best ``val_auc`` is wanted instead of the last.
+    seed : int
+        Of the dropout layers.
     keep_state : bool
         Whether a stopped fit is worth going on with; false for one of seconds.
     """
 
-    def __init__(self, folder: Path, *, keep_best: bool, keep_state: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *, keep_best: bool, seed: int, keep_state: bool = True
+    ) -> None:
         super().__init__()
         self._folder = folder
         self._keep_best = keep_best
+        self._seed = seed
         self._keep_state = keep_state
         self.history = pd.DataFrame()
 
@@ -45,6 +50,12 @@ class EpochKeeper(keras.callbacks.Callback):
             self.history = history[history["epoch"] < epoch]
             return epoch
         return 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Seed every dropout by the epoch: Keras keeps its state in no weights file."""
+        states = [v for v in self.model.variables if v.path.endswith("seed_generator_state")]
+        for number, state in enumerate(states):
+            state.assign([self._seed + number, 1000 * epoch])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Write history, then best weights, then state: a kill in between loses this epoch only."""

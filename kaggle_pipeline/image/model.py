@@ -39,6 +39,15 @@ from kaggle_pipeline.rundir import atomic_path, read_json, write_json
 from kaggle_pipeline.spec import DatasetSpec
 
 _SELECTION = {"last": "none", "best_inner": "inner", "best_fold": "fold"}
+_ARCHITECTURE = (
+    "backbone",
+    "backbone_options",
+    "backbone_layer",
+    "pool_share",
+    "image_size_px",
+    "frozen",
+)
+"""Settings that weights depend on."""
 _WEIGHTS, _SETTINGS = "model.weights.h5", "model.json"
 
 
@@ -137,7 +146,7 @@ class ImageModel:
         steps = config.steps_per_epoch or max(1, rows.shown // self._batch_size)
         with self._scope():
             network = self._compile(build_network(config, self.spec), steps)
-            watch = EpochKeeper(self.folder, keep_best=self.selection != "none")
+            watch = EpochKeeper(self.folder, keep_best=self.selection != "none", seed=self.seed)
             first_epoch = watch.resume(network)
             stream = training_batches(
                 self._source(train.index), rows, config, batch_size=self._batch_size,
@@ -170,7 +179,12 @@ class ImageModel:
             views = features.shape[1]
             head.get_layer("standardise").adapt(features.reshape(-1, features.shape[-1]))
             steps = config.steps_per_epoch or -(-len(order) * views // self._batch_size)
-            watch = EpochKeeper(self.folder, keep_best=self.selection != "none", keep_state=False)
+            watch = EpochKeeper(
+                self.folder,
+                keep_best=self.selection != "none",
+                seed=self.seed,
+                keep_state=False,
+            )
             self._compile(head, steps)
             watched = None
             if valid is not None and len(valid):
@@ -273,7 +287,7 @@ class ImageModel:
             If files are missing or were written for another network.
         """
         settings = read_json(Path(folder) / _SETTINGS)
-        for key in ("backbone", "backbone_options", "image_size_px"):
+        for key in _ARCHITECTURE:
             theirs, ours = settings["image"][key], to_mapping(self.config)[key]
             if theirs != ours:
                 raise PipelineError(f"{folder} was trained with image.{key} = {theirs}, not {ours}")
