@@ -236,6 +236,19 @@ def check_index(index: pd.DataFrame, examples: pd.DataFrame, spec: DatasetSpec) 
             _check_target(of_record[field.name], examples[field.column])
 
 
+def shards_holding(index: pd.DataFrame, ids: pd.Index) -> list[Path]:
+    """Return the shards that hold ``ids``, each once, by name.
+
+    Parameters
+    ----------
+    index : pandas.DataFrame
+        Rows of :func:`index_records` with the ``folder`` of each shard added.
+    ids : pandas.Index
+    """
+    places = index.loc[index["image_id"].isin(ids), ["folder", "shard"]].drop_duplicates()
+    return sorted(Path(place.folder) / place.shard for place in places.itertuples())
+
+
 def _check_target(recorded: pd.Series, target: pd.Series) -> None:
     both = recorded.notna() & target.notna()
     wrong = both & (pd.to_numeric(recorded, errors="coerce") != target)

@@ -397,3 +397,10 @@ def test_several_classes_are_learned(make_model, device, shards, tmp_path):
     found = model.fit(examples, examples).predict(examples)
     assert list(found.columns) == ["a", "b", "c"]
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_shard_read_twice_is_an_error(build, shards, tmp_path):
+    model = build(tmp_path, epochs=1).fit(TRAIN, None)
+    model.shards_of = lambda ids: list(shards) * 2
+    with pytest.raises(PipelineError, match="more than once"):
+        model.predict(TRAIN)

@@ -1,6 +1,7 @@
 """Tests of the TFRecord schema: what is written is read back, and no damage goes unnamed."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from kaggle_pipeline.records import (
     list_shards,
     parse_id_and_image,
     read_records,
+    shards_holding,
 )
 
 tf = pytest.importorskip("tensorflow")
@@ -283,3 +285,16 @@ class TestForeignRecords:
         assert parse_id_and_image(spec)(tf.constant(payload))[0].numpy() == b"abc"
         write_payloads(tmp_path / "a-1.tfrec", [payload])
         assert next(index_records(list_shards(tmp_path), spec))["image_id"] == "abc"
+
+
+def test_shards_holding_names_each_shard_once_and_only_those_needed():
+    index = pd.DataFrame(
+        {
+            "image_id": list("abcd"),
+            "folder": "/r",
+            "shard": ["train01-2.tfrec", "train01-2.tfrec", "train00-1.tfrec", "test00-1.tfrec"],
+            "image_sha256": list("wxyz"),
+        }
+    )
+    found = shards_holding(index, pd.Index(["b", "a", "c"]))
+    assert found == [Path("/r/train00-1.tfrec"), Path("/r/train01-2.tfrec")]

@@ -259,6 +259,10 @@ class ImageModel:
         found = viewer.predict(batches, verbose=self.verbose and 2)
         answers = np.full((len(ids), *found[key].shape[1:]), np.nan, np.float32)
         real = found["row"] >= 0
+        answered, times = np.unique(found["row"][real], return_counts=True)
+        if (times > 1).any():
+            twice = ids[answered[times > 1][0]]
+            raise PipelineError(f"image {twice} came out of the records more than once")
         answers[found["row"][real]] = found[key][real]
         missing = np.flatnonzero(np.isnan(answers).reshape(len(ids), -1).any(axis=1))
         if len(missing):

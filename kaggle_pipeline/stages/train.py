@@ -5,6 +5,7 @@ In: a prepared :class:`Run`. Out: the run's ``image/`` or ``tabular/``.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from kaggle_pipeline.crossval import Model, collect_folds, cross_validate, unfin
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.leakage import check_features
 from kaggle_pipeline.plots import plot_histories
+from kaggle_pipeline.records import shards_holding
 from kaggle_pipeline.rundir import open_stage, read_json
 from kaggle_pipeline.stages.prepare import prepare_data
 from kaggle_pipeline.stages.run import Run
@@ -52,15 +54,11 @@ def train_image(run: Run, only: Sequence[int] | None = None) -> None:
     from kaggle_pipeline.image.model import ImageModel
 
     config = run.config
-    shard_of = pd.read_csv(index_path, dtype=str).set_index("image_id")
-
-    def shards_of(ids: pd.Index) -> list[Path]:
-        rows = shard_of.loc[ids].drop_duplicates().sort_values("shard")
-        return [Path(row.folder) / row.shard for row in rows.itertuples()]
+    index = pd.read_csv(index_path, dtype=str)
 
     def make_model(fold: int, folder: Path) -> ImageModel:
         return ImageModel(
-            config.image, run.spec, shards_of, device, folder,
+            config.image, run.spec, partial(shards_holding, index), device, folder,
             seed=config.seed + fold,
             swap_red_blue=config.records.channel_order == "bgr",
             verbose=1 if run.interactive else 2,
