@@ -41,7 +41,7 @@ def make_submission(run: Run) -> Path:
     targets = examples.loc[ids, list(spec.classes)]
     blend = fit_blend(join_by_id(oof, ids), targets, config.blend)
     write_json(folder / "blend.json", blend.to_mapping())
-    seconds = round(time.perf_counter() - started, 1)
+    seconds = round(time.perf_counter() - started, 3)
     run.write_scores(folder, nested, examples, seconds=seconds, weights=blend.weights)
     run.draw_roc(folder, {**oof, "blend": nested}, examples)
     test_ids = split_rows(examples, "test").index
