@@ -5,6 +5,7 @@ under whose ``scope`` models are built. It must be chosen before keras is import
 """
 
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -45,7 +46,8 @@ class Accelerator:
         For ``model.compile``.
     reason : str
         One sentence for the log.
-    strategy : tf.distribute.Strategy or None
+    strategy : tf.distribute.Strategy, keras.distribution.Distribution or None
+        Entered by ``scope``.
     """
 
     kind: Literal["cpu", "gpu", "tpu"]
@@ -92,12 +94,22 @@ def choose_accelerator(device: Device = "auto") -> Accelerator:
     if gpus:
         return _gpu(backend, gpus)
     if device == "gpu":
-        raise PipelineError(f"--device gpu: {backend} sees no GPU here; say --device cpu or auto")
+        raise PipelineError(f"device=gpu: {backend} sees no GPU here; say --set device=cpu or auto")
     _make_cpu_repeatable(backend)
     # XLA on a CPU costs 8 times the speed of TensorFlow's own kernels (MobileNetV2, 224 px).
     jit: bool | str = False if backend == "tensorflow" else "auto"
     why = "asked for" if device == "cpu" else "no GPU or TPU found"
-    return Accelerator("cpu", backend, 1, "float32", jit, f"CPU, Keras on {backend} ({why})")
+    reason = f"CPU, Keras on {backend} ({why})"
+    return Accelerator("cpu", backend, 1, "float32", jit, reason, _cpu_strategy(backend))
+
+
+def _cpu_strategy(backend: str) -> Any:
+    """Keep TensorFlow on the CPU beside a GPU that was not asked for."""
+    if backend != "tensorflow" or not _count_gpus(backend):
+        return None
+    import tensorflow as tf
+
+    return tf.distribute.OneDeviceStrategy("/cpu:0")
 
 
 def _set_backend(backend: str) -> str:
@@ -148,6 +160,7 @@ def _looks_like_tpu_host() -> bool:
     return any(name in os.environ for name in ("TPU_NAME", "TPU_ACCELERATOR_TYPE", "TPU_WORKER_ID"))
 
 
+@functools.cache  # one process owns a TPU: looking again from a second one would not see it
 def _tpu() -> Accelerator:
     """Return the TPU, TPUStrategy first, then Keras on JAX; an error says what was looked for."""
     wanted = os.environ.get("KERAS_BACKEND")
@@ -197,9 +210,9 @@ def _tpu_strategy(count: int) -> Accelerator:
 def _tpu_jax(count: int) -> Accelerator:
     import keras
 
-    keras.distribution.set_distribution(keras.distribution.DataParallel())
+    parallel = keras.distribution.DataParallel()  # its scope() ends with ours
     reason = f"TPU with {count} cores, Keras on JAX, data parallel"
-    return Accelerator("tpu", "jax", count, "mixed_bfloat16", "auto", reason)
+    return Accelerator("tpu", "jax", count, "mixed_bfloat16", "auto", reason, parallel)
 
 
 def _make_cpu_repeatable(backend: str) -> None:

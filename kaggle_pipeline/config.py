@@ -189,6 +189,10 @@ class TabularConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             _positive(f"tabular.{name}", getattr(self, name))
+        for i, units in enumerate(self.hidden):
+            _positive(f"tabular.hidden[{i}]", units)
+        wish = "null or at least one column"
+        _require(self.features is None or bool(self.features), "tabular.features", [], wish)
         _require(self.learning_rate > 0, "tabular.learning_rate", self.learning_rate, "above 0")
         _share("tabular.dropout", self.dropout)
         _inner("tabular.inner_share", self.inner_share)
@@ -207,7 +211,10 @@ class BlendConfig:
     """``auc``: simplex weights of the best out-of-fold AUC; ``equal``."""
 
     def __post_init__(self) -> None:
-        _require(len(self.models) >= 1, "blend.models", list(self.models), "at least one model")
+        known = {"image", "tabular"}
+        fine = bool(self.models) and len(set(self.models)) == len(self.models)
+        fine = fine and set(self.models) <= known
+        _require(fine, "blend.models", list(self.models), "one or both of image, tabular")
 
 
 @dataclass(frozen=True)
@@ -224,6 +231,10 @@ class Experiment:
     image: ImageConfig = field(default_factory=ImageConfig)
     tabular: TabularConfig = field(default_factory=TabularConfig)
     blend: BlendConfig = field(default_factory=BlendConfig)
+
+    def __post_init__(self) -> None:
+        # Folds add their number to it, and NumPy and scikit-learn take 32 bits.
+        _require(0 <= self.seed < 2**32 - 1000, "seed", self.seed, "from 0 to 2**32 - 1001")
 
 
 def _require(condition: bool, key: str, value: Any, wish: str) -> None:

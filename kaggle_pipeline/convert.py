@@ -6,7 +6,6 @@ what each shard was made from; a conversion that was stopped goes on where it wa
 
 import hashlib
 import io
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import require_images, split_rows
 from kaggle_pipeline.imagefile import read_image
 from kaggle_pipeline.records import check_shard, encode_record, list_shards, shard_name
-from kaggle_pipeline.rundir import atomic_path, write_json
+from kaggle_pipeline.rundir import atomic_path, read_json, write_json
 from kaggle_pipeline.spec import DatasetSpec
 
 _IN_FLIGHT = 8
@@ -71,7 +70,7 @@ def convert(
     # Workers never see TensorFlow: spawning keeps them free of whatever the parent has loaded.
     with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
         for name, rows in plan:
-            digest = _digest(rows)
+            digest = _digest(rows, Path(data_dir))
             if manifest["shards"].get(name) == digest and (out_dir / name).exists():
                 progress(len(rows))
                 continue
@@ -169,9 +168,16 @@ def _map_bounded(
         yield waiting.popleft().result()
 
 
-def _digest(rows: pd.DataFrame) -> str:
-    """Digest of what a shard is made from: its rows, in order, all columns."""
-    return hashlib.sha256(rows.to_csv().encode()).hexdigest()
+def _digest(rows: pd.DataFrame, data_dir: Path) -> str:
+    """Digest of what a shard is made from: its rows in order, and each photo's size and date."""
+    digest = hashlib.sha256(rows.to_csv().encode())
+    for path in rows["image_path"]:
+        try:
+            state = (data_dir / path).stat()
+        except FileNotFoundError:
+            raise PipelineError(f"{data_dir / path} does not exist") from None
+        digest.update(f"{state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def _open_manifest(out_dir: Path, recipe: dict) -> dict:
@@ -180,7 +186,7 @@ def _open_manifest(out_dir: Path, recipe: dict) -> dict:
     if not path.exists():
         out_dir.mkdir(parents=True, exist_ok=True)
         return recipe
-    manifest = json.loads(path.read_text())
+    manifest = read_json(path)
     for key in ("dataset", *_RECIPE):
         if manifest.get(key) != recipe[key]:
             raise PipelineError(

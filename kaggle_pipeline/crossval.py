@@ -19,6 +19,9 @@ from kaggle_pipeline.predictions import Predictions, average
 from kaggle_pipeline.rundir import write_json
 from kaggle_pipeline.spec import DatasetSpec
 
+SAVED = "model.json"
+"""File whose presence says that a fold's model is trained and saved."""
+
 
 class Model(Protocol):
     """What the loop asks of a model: settings in ``__init__``, data in ``fit``."""
@@ -38,7 +41,7 @@ class Model(Protocol):
         """Return probabilities indexed by image id."""
 
     def save(self, folder: Path) -> None:
-        """Write all that ``load`` needs."""
+        """Write all that ``load`` needs, :data:`SAVED` last of all."""
 
     def load(self, folder: Path) -> "Model":
         """Read what ``save`` wrote."""
@@ -91,8 +94,11 @@ def cross_validate(
         place.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         model = make_model(fold, place)
-        model.fit(*_fit_rows(model, train, judged, spec, seed))
-        model.save(place)
+        if (place / SAVED).exists():  # stopped between training and the last prediction
+            model.load(place)
+        else:
+            model.fit(*_fit_rows(model, train, judged, spec, seed))
+            model.save(place)
         test = split_rows(examples, "test")
         if len(test):
             Predictions.build(model.predict(test), fold, "test").write(place / "test.csv")
@@ -116,8 +122,9 @@ def collect_folds(
     """
     places = [folder / f"fold{fold}" for fold in folds.numbers]
     parts = [Predictions.read(place / "oof.csv", spec.classes) for place in places]
+    for fold, place, part in zip(folds.numbers, places, parts, strict=True):
+        part.require(folds.valid_ids(fold), str(place))
     oof = Predictions(pd.concat([part.table for part in parts]), spec.classes)
-    oof.require(folds.judged.index, str(folder))
     oof = Predictions(oof.table.loc[folds.judged.index], spec.classes)
     oof.write(folder / "oof.csv")
     ids = split_rows(examples, "test").index

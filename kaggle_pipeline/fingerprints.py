@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from kaggle_pipeline.imagefile import image_size_px, read_image
 
@@ -105,9 +107,15 @@ def _pairs(rows: Sequence[tuple[str, str]]) -> pd.DataFrame:
 def known_pairs(
     examples: pd.DataFrame, official: pd.DataFrame | None, fingerprints: pd.DataFrame | None
 ) -> pd.DataFrame:
-    """Return all pairs of ids known to show the same photo: listed officially or equal in bytes.
+    """Return the ids known to show the same photo: listed officially or equal in bytes.
 
-    Pairs of which an image is not in ``examples`` are left out; each pair comes once.
+    Chains count: where a is b and b is c, all three are one photo. Each photo's first image (in the
+    examples' order) is paired once with each of its others; ids not in ``examples`` are left out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``first`` and ``second``.
     """
     parts = []
     if official is not None:
@@ -115,7 +123,13 @@ def known_pairs(
     if fingerprints is not None:
         parts.append(equal_pairs(fingerprints))
     pairs = pd.concat(parts, ignore_index=True) if parts else _pairs([])
-    here = pairs["first"].isin(examples.index) & pairs["second"].isin(examples.index)
-    either_way = pairs.apply(lambda row: tuple(sorted(row)), axis=1, result_type="reduce")
-    once = ~either_way.duplicated() if len(pairs) else here
-    return pairs[here & once & (pairs["first"] != pairs["second"])].reset_index(drop=True)
+    ids = examples.index
+    here = pairs[pairs["first"].isin(ids) & pairs["second"].isin(ids)]
+    one, other = (ids.get_indexer(here[name]) for name in ("first", "second"))
+    links = coo_array((np.ones(len(here)), (one, other)), shape=(len(ids), len(ids)))
+    _, photo = connected_components(links, directed=False)
+    rows = pd.DataFrame({"photo": photo, "image_id": ids.to_numpy(object)})
+    first = rows.groupby("photo")["image_id"].transform("first")
+    repeated = rows["image_id"] != first
+    found = pd.DataFrame({"first": first[repeated], "second": rows["image_id"][repeated]})
+    return found.astype(object).reset_index(drop=True)

@@ -145,9 +145,10 @@ def audit_leakage(
     return LeakageReport(findings, _shared_groups(examples, spec, parts), single)
 
 
-def check_groups(examples: pd.DataFrame, spec: DatasetSpec) -> None:
-    """Stop at once when a group is in train and in test: nothing after it would mean anything."""
-    LeakageReport([_check_groups(examples, spec)], {}, []).stop_on_leak()
+def audit_groups(examples: pd.DataFrame, spec: DatasetSpec) -> LeakageReport:
+    """Return a report on the split alone: whether a group is in train and in test."""
+    shared = _shared_groups(examples, spec, examples["split"])
+    return LeakageReport([_check_groups(examples, spec)], shared, [])
 
 
 def check_features(examples: pd.DataFrame, spec: DatasetSpec, features: Sequence[str]) -> None:

@@ -21,6 +21,9 @@ from kaggle_pipeline.spec import DatasetSpec, RecordField
 
 _NAME = re.compile(r"^(?P<stem>.+)-(?P<count>\d+)\.tfrec(ord)?$")
 _LENGTH_BYTES, _CRC_BYTES = 8, 4
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_JPEG_TAIL_BYTES = 4096
+"""Some cameras write padding after the end marker."""
 MISSING_INT = -1
 """What Kaggle's and others' files write for a missing number or code."""
 
@@ -197,6 +200,10 @@ def index_records(shards: Sequence[Shard], spec: DatasetSpec) -> Iterator[dict[s
                 if record.get(needed) is None:
                     raise PipelineError(f"{shard.path}: record {number} has no {needed!r}")
             image = record.pop("image")
+            if not image.startswith(_JPEG_START) or _JPEG_END not in image[-_JPEG_TAIL_BYTES:]:
+                raise PipelineError(
+                    f"{shard.path}: image {record[spec.record_id]} is no JPEG, or truncated"
+                )
             yield {
                 "image_id": record.pop(spec.record_id),
                 "shard": shard.path.name,

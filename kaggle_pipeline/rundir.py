@@ -22,6 +22,9 @@ _PACKAGES = (
     "imbalanced-learn", "pillow", "ImageHash", "matplotlib",
 )  # fmt: skip
 
+_OURS = ("config.yaml", "leakage.json", "manifest.json", "history.csv", "model.json")
+"""A stage's folder holds one of these; nothing else is ever deleted."""
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -123,6 +126,11 @@ def open_stage(run_dir: Path, stage: str, *, resume: bool, overwrite: bool) -> P
     folder = Path(run_dir) / stage
     if folder.exists() and any(folder.iterdir()):
         if overwrite:
+            if not any((folder / name).exists() for name in _OURS):
+                raise PipelineError(
+                    f"{folder} holds files but no {_OURS[0]}: it may not be a run's, so it is not "
+                    "deleted; remove it by hand or choose another --run-dir"
+                )
             shutil.rmtree(folder)
         elif not resume:
             raise PipelineError(

@@ -41,7 +41,7 @@ def test_auto_finds_the_cpu_and_says_why():
 
 @no_gpu
 def test_a_gpu_that_is_not_there_is_an_error():
-    with pytest.raises(PipelineError, match=r"--device gpu: tensorflow sees no GPU here.*cpu"):
+    with pytest.raises(PipelineError, match=r"device=gpu: tensorflow sees no GPU here.*cpu"):
         choose_accelerator("gpu")
 
 

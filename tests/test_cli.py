@@ -167,6 +167,10 @@ def test_a_patient_in_train_and_test_stops(data, tmp_path, capsys):
     edit_csv(data / "test.csv", lambda t: t.assign(patient_id=[patient, *t["patient_id"][1:]]))
     assert call("prepare-data", data, tmp_path / "run") == 2
     assert patient in error_line(capsys)
+    report = json.loads((tmp_path / "run" / "prepare" / "leakage.json").read_text())
+    assert report["findings"][0]["status"] == "leak"
+    assert report["shared_groups"]["train"]["test"] == 1
+    assert (tmp_path / "run" / "prepare" / "overlap.png").exists()
 
 
 def test_an_image_listed_twice_stops(data, tmp_path, capsys):
@@ -245,7 +249,10 @@ def test_an_unknown_key_is_named_with_the_nearest(tmp_path, capsys):
 
 
 def test_missing_data_says_where_to_get_it(tmp_path, capsys):
-    assert main(["run-pipeline", "--data-dir", str(tmp_path / "no"), "--run-dir", "r"]) == 2
+    assert (
+        main(["run-pipeline", "--data-dir", str(tmp_path / "no"), "--run-dir", str(tmp_path / "r")])
+        == 2
+    )
     assert "kaggle competitions download" in error_line(capsys)
 
 

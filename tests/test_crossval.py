@@ -33,10 +33,10 @@ class GroupMemory:
         return pd.DataFrame({"target": answer.astype(float)})
 
     def save(self, folder):
-        write_json(folder / "means.json", self.means_.to_dict())
+        write_json(folder / "model.json", self.means_.to_dict())
 
     def load(self, folder):
-        self.means_ = pd.Series(read_json(folder / "means.json"))
+        self.means_ = pd.Series(read_json(folder / "model.json"))
         return self
 
 
@@ -120,7 +120,7 @@ def test_files_of_a_fold_and_of_all(examples, folds, spec, tmp_path):
     for fold in folds.numbers:
         place = tmp_path / f"fold{fold}"
         assert {path.name for path in place.iterdir()} == {
-            "means.json",
+            "model.json",
             "metrics.json",
             "oof.csv",
             "test.csv",
@@ -189,9 +189,31 @@ def test_a_prediction_that_is_missing_is_named(examples, folds, spec, tmp_path):
 
 def test_predictions_of_other_folds_are_refused(examples, folds, spec, tmp_path, small_folds):
     validate(examples, folds, spec, tmp_path)
-    other = small_folds(examples.iloc[:-5].drop(folds.table.index[0]))
-    with pytest.raises(PipelineError, match=str(folds.table.index[0])):
+    other = small_folds(examples, seed=9)  # the same rows, dealt out otherwise
+    assert not other.table["fold"].equals(folds.table["fold"])
+    with pytest.raises(PipelineError, match=r"fold0 predicts (nothing for )?ISIC_"):
         collect_folds(other, spec, examples, tmp_path)
+
+
+def test_a_fold_that_was_stopped_after_training_is_not_trained_again(
+    examples, folds, spec, tmp_path
+):
+    class Stopped(Exception):
+        pass
+
+    class StopsBeforePredicting(GroupMemory):
+        def predict(self, rows):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        validate(examples, folds, spec, tmp_path, model=StopsBeforePredicting)
+
+    class IsOnlyLoaded(GroupMemory):
+        def fit(self, train, valid):
+            raise AssertionError("trained again")
+
+    validate(examples, folds, spec, tmp_path, model=IsOnlyLoaded, only=[0])
+    assert (tmp_path / "fold0" / "oof.csv").exists()
 
 
 def test_without_a_test_split_there_are_no_test_predictions(examples, folds, spec, tmp_path):

@@ -21,9 +21,9 @@ from kaggle_pipeline.fingerprints import (
 from kaggle_pipeline.folds import Folds
 from kaggle_pipeline.giveaways import single_feature_table
 from kaggle_pipeline.leakage import (
+    audit_groups,
     audit_leakage,
     check_features,
-    check_groups,
     drop_duplicates,
 )
 
@@ -119,7 +119,9 @@ def patient_in_both(examples):
 
 def test_patient_in_train_and_test_stops_at_once(patient_in_both, spec):
     examples, patient = patient_in_both
-    assert f"patient {patient} is in train and in test" in refusal(check_groups, examples, spec)
+    report = audit_groups(examples, spec)
+    assert f"patient {patient} is in train and in test" in refusal(report.stop_on_leak)
+    assert report.shared_groups["train"]["test"] == 1
 
 
 def test_patient_in_train_and_test_is_in_the_report(patient_in_both, audit):

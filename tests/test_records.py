@@ -27,6 +27,7 @@ from kaggle_pipeline.records import (
 
 tf = pytest.importorskip("tensorflow")
 
+JPEG = b"\xff\xd8 an image \xff\xd9"
 MISSING = st.sampled_from([None, np.nan, pd.NA])
 ROWS = st.lists(
     st.fixed_dictionaries(
@@ -195,11 +196,21 @@ def test_the_index_holds_everything_but_the_image(shard):
     assert index["target"].tolist() == examples["target"].tolist()
 
 
+@pytest.mark.parametrize("image", [b"\x89PNG", b"\xff\xd8 cut off"])
+def test_an_image_that_is_no_whole_jpeg_is_named(tmp_path, image):
+    path = write_payloads(
+        tmp_path / "train00-2.tfrec",
+        [foreign(image=JPEG, image_name=b"a"), foreign(image=image, image_name=b"b")],
+    )
+    with pytest.raises(PipelineError, match=f"{path}: image b is no JPEG, or truncated"):
+        list(index_records(list_shards(tmp_path), SPEC))
+
+
 @pytest.mark.parametrize("lacking", ["image", "image_name"])
 def test_a_record_without_image_or_id_is_named(tmp_path, lacking):
-    features = {"image": b"x", "image_name": b"a"}
+    features = {"image": JPEG, "image_name": b"a"}
     del features[lacking]
-    records = [foreign(image=b"x", image_name=b"b"), foreign(**features)]
+    records = [foreign(image=JPEG, image_name=b"b"), foreign(**features)]
     path = write_payloads(tmp_path / "train00-2.tfrec", records)
     with pytest.raises(PipelineError, match=f"{path}: record 1 has no '{lacking}'"):
         list(index_records(list_shards(tmp_path), SPEC))
@@ -281,7 +292,7 @@ class TestForeignRecords:
 
     def test_the_id_may_have_another_name(self, tmp_path):
         spec = replace(SPEC, record_id="isic_id")
-        payload = foreign(image=b"x", isic_id=b"abc")
+        payload = foreign(image=JPEG, isic_id=b"abc")
         assert parse_id_and_image(spec)(tf.constant(payload))[0].numpy() == b"abc"
         write_payloads(tmp_path / "a-1.tfrec", [payload])
         assert next(index_records(list_shards(tmp_path), spec))["image_id"] == "abc"

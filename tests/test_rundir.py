@@ -110,11 +110,20 @@ def test_open_stage_resume_keeps_and_overwrite_deletes_this_stage_alone(tmp_path
     for stage in ("image", "tabular"):
         (tmp_path / stage / "fold0").mkdir(parents=True)
         (tmp_path / stage / "fold0" / "oof.csv").write_text("x")
+        (tmp_path / stage / "config.yaml").write_text("name: x")
     open_stage(tmp_path, "image", resume=True, overwrite=False)
-    assert names(tmp_path / "image") == ["fold0"]
+    assert names(tmp_path / "image") == ["config.yaml", "fold0"]
     open_stage(tmp_path, "image", resume=False, overwrite=True)
     assert names(tmp_path / "image") == []
-    assert names(tmp_path / "tabular") == ["fold0"]
+    assert names(tmp_path / "tabular") == ["config.yaml", "fold0"]
+
+
+def test_a_folder_that_is_not_ours_is_never_deleted(tmp_path):
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "mine.txt").write_text("precious")
+    with pytest.raises(PipelineError, match=r"records.*not deleted"):
+        open_stage(tmp_path, "records", resume=False, overwrite=True)
+    assert (tmp_path / "records" / "mine.txt").read_text() == "precious"
 
 
 def test_versions_name_what_computes():

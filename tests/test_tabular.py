@@ -96,7 +96,9 @@ class TestFeatureEncoder:
 class TestChooseFeatures:
     """Which columns a config asks for."""
 
-    columns = ("age_years", "sex", "site", "patient_images")
+    columns = pd.DataFrame(
+        {"age_years": [1.0], "sex": ["male"], "site": ["torso"], "patient_images": [3], "id": ["a"]}
+    )
 
     def test_the_specs_features_by_default(self):
         numeric, categorical = choose_features(SPEC, None, self.columns)
@@ -108,8 +110,12 @@ class TestChooseFeatures:
         assert numeric == ["patient_images"] and list(categorical) == ["site"]
 
     def test_an_unknown_name_gives_the_nearest(self):
-        with pytest.raises(PipelineError, match=r"tabular feature 'age_year'.*'age_years'"):
+        with pytest.raises(PipelineError, match=r"unknown feature 'age_year'.*'age_years'"):
             choose_features(SPEC, ("age_year",), self.columns)
+
+    def test_text_without_a_vocabulary_is_refused(self):
+        with pytest.raises(PipelineError, match="'id' holds text"):
+            choose_features(SPEC, ("id",), self.columns)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +175,7 @@ class TestResample:
     @pytest.mark.parametrize("names", [("age_years",), ("sex", "site")])
     def test_numbers_alone_and_categories_alone(self, rare, names):
         rows, classes, _ = rare
-        numeric, categorical = choose_features(SPEC, names, list(rows.columns))
+        numeric, categorical = choose_features(SPEC, names, rows)
         fitted = FeatureEncoder(numeric, categorical).fit(rows)
         x, y = resample_rows(rows, classes, fitted, "smotenc", 0)
         assert np.bincount(y).tolist() == [50, 50]
@@ -303,5 +309,5 @@ class TestTabularModel:
         assert make_model(patience=patience).selection == selection
 
     def test_an_unknown_feature_is_named(self, learnable):
-        with pytest.raises(PipelineError, match="tabular feature 'sexx'"):
+        with pytest.raises(PipelineError, match="unknown feature 'sexx'"):
             make_model(features=("sexx",)).fit(learnable, None)

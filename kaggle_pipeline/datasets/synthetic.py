@@ -99,8 +99,11 @@ def generate(
     competition = Path(out_dir) / "competition"
     if (competition / "train.csv").exists():
         raise PipelineError(f"{competition} exists already: delete it or choose another --out")
-    if patients < 4:
-        raise PipelineError(f"--patients {patients}: at least 4 are needed")
+    least = {"patients": (patients, 4), "image-size-px": (image_size_px, 16)}
+    least |= {"mean-images": (mean_images, 2), "seed": (seed, 0)}
+    for name, (value, lowest) in least.items():
+        if value < lowest:
+            raise PipelineError(f"--{name} {value}: at least {lowest} is needed")
     table, morphologies, skins = describe(patients, seed, test_share, mean_images)
     jobs = []
     for row, morphology in zip(table.itertuples(), morphologies, strict=True):

@@ -43,7 +43,8 @@ class FeatureStore:
             self._write(missing, block)
             known_ids, known = known_ids.append(missing), [*known, block]
         features = known[0] if len(known) == 1 else np.concatenate(known)
-        return features[known_ids.get_indexer(ids)]
+        first = ~known_ids.duplicated()
+        return features[first][known_ids[first].get_indexer(ids)]
 
     def _read(self) -> tuple[pd.Index, list[np.ndarray]]:
         ids, blocks = pd.Index([], dtype=object), []
@@ -57,8 +58,9 @@ class FeatureStore:
         return ids, blocks
 
     def _write(self, ids: pd.Index, features: np.ndarray) -> None:
-        number = len(list(self._folder.glob("block-*.npz")))
-        with atomic_path(self._folder / f"block-{number:03d}.npz") as temporary:
+        # Named by content: folds that run side by side may write the same ids, never half a file.
+        name = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
+        with atomic_path(self._folder / f"block-{name}.npz") as temporary:
             np.savez(temporary, ids=ids.to_numpy(str), features=features)
 
 

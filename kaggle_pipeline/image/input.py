@@ -4,7 +4,8 @@ In: shards and the rows that are wanted. Out: a ``tf.data.Dataset``. Which recor
 row, fold and how often it is shown is settled by its id before it is decoded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from kaggle_pipeline.config import ImageConfig
+from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.image.augment import augment_batch
 from kaggle_pipeline.records import count_records, parse_id_and_image
 from kaggle_pipeline.spec import DatasetSpec
@@ -141,6 +143,15 @@ def validation_batches(source: Source, rows: TrainingRows, batch_size: int) -> t
     decoded = found.map(_decoder(source), num_parallel_calls=tf.data.AUTOTUNE)
     batches = decoded.batch(batch_size)
     return batches.map(lambda row, images: (images, tf.gather(targets, row))).prefetch(2)
+
+
+@contextmanager
+def reading_errors() -> Iterator[None]:
+    """Turn what TensorFlow raises on damaged records into a PipelineError of one line."""
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
+        raise PipelineError(f"a record cannot be read: {error.message.splitlines()[0]}") from None
 
 
 def _row_lookup(ids: np.ndarray) -> tf.lookup.StaticHashTable:

@@ -25,6 +25,7 @@ from kaggle_pipeline.image.input import (
     Source,
     TrainingRows,
     prediction_batches,
+    reading_errors,
     training_batches,
     validation_batches,
 )
@@ -198,7 +199,7 @@ class ImageModel:
                 epochs=config.epochs,
                 steps_per_epoch=config.steps_per_epoch,
                 validation_data=watched,
-                callbacks=[watch],
+                callbacks=[watch, *self._tensorboard()],
                 verbose=self.verbose and 2,
             )
             watch.restore_best(head)
@@ -209,7 +210,9 @@ class ImageModel:
         body = network.get_layer("body")
         config = self.config
         size, layer, share = config.image_size_px, config.backbone_layer, config.pool_share
-        digest = body_digest(body, config.backbone, size, layer, share, self._views)
+        digest = body_digest(
+            body, config.backbone, size, layer, share, self.swap_red_blue, self._views
+        )
         folder = self.folder.parent / "features" / digest
 
         def extract(missing: pd.Index) -> np.ndarray:
@@ -304,7 +307,11 @@ class ImageModel:
     @contextmanager
     def _scope(self) -> Iterator[None]:
         mixed = self.config.mixed_precision
-        with self.device.scope(mixed_precision=mixed), warnings.catch_warnings():
+        with (
+            self.device.scope(mixed_precision=mixed),
+            warnings.catch_warnings(),
+            reading_errors(),
+        ):
             # Keras says so of every data set whose length it is not told; we count ourselves.
             warnings.filterwarnings("ignore", "Your input ran out of data")
             yield

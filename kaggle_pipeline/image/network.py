@@ -53,6 +53,13 @@ def build_network(
     return keras.Model(pixels, build_head(config, spec, x.shape[-1])(x), name="image_model")
 
 
+def check_backbone(config: ImageConfig) -> None:
+    """Raise a PipelineError if the backbone's name or weights file is wrong; builds nothing."""
+    get_backbone(config.backbone)
+    if config.weights not in (None, "imagenet") and not Path(config.weights).exists():
+        raise PipelineError(f"image.weights: {config.weights} does not exist")
+
+
 def build_body(config: ImageConfig, *, load_published: bool) -> keras.Model:
     """Return scaling, backbone and pooling: uint8 images → float (batch, channels)."""
     backbone = get_backbone(config.backbone)

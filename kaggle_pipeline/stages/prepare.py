@@ -3,6 +3,7 @@
 In: a :class:`Run`. Out: the run's ``prepare/`` and, where images are converted here, ``records/``.
 """
 
+import hashlib
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,12 @@ from kaggle_pipeline.examples import (
 )
 from kaggle_pipeline.fingerprints import fingerprint_images, fingerprint_table, known_pairs
 from kaggle_pipeline.folds import Folds, make_folds
-from kaggle_pipeline.leakage import LeakageReport, audit_leakage, check_groups, drop_duplicates
+from kaggle_pipeline.leakage import (
+    LeakageReport,
+    audit_groups,
+    audit_leakage,
+    drop_duplicates,
+)
 from kaggle_pipeline.plots import plot_overlap
 from kaggle_pipeline.records import (
     check_index,
@@ -25,11 +31,12 @@ from kaggle_pipeline.records import (
     index_records,
     list_shards,
 )
-from kaggle_pipeline.rundir import atomic_path, open_stage, write_json
+from kaggle_pipeline.rundir import atomic_path, open_stage, read_json, write_json
 from kaggle_pipeline.spec import RawData
 from kaggle_pipeline.stages.run import Run
+from kaggle_pipeline.tabular.features import choose_features
 
-_PREPARED_BY = ("dataset", "seed", "folds", "leakage")
+PREPARED_BY = ("dataset", "seed", "folds", "leakage")
 """Parts of the config that decide examples and folds; models may differ in the rest."""
 
 
@@ -53,9 +60,12 @@ def prepare_data(run: Run, *, with_records: bool = True) -> None:
     if run.overwrite:
         open_stage(run.run_dir, "prepare", resume=False, overwrite=True)
         open_stage(run.run_dir, "records", resume=False, overwrite=True)
+    if not (run.prepared / "folds.csv").exists() and not run.data_dir.is_dir():
+        raise PipelineError(f"no data folder {run.data_dir}: {run.spec.source}")
     folder = open_stage(run.run_dir, "prepare", resume=True, overwrite=False)
     if (folder / "folds.csv").exists():
-        run.require_same(folder, _PREPARED_BY)
+        run.require_same(folder, PREPARED_BY)
+        _require_same_tables(run, folder)
         run.say(f"prepared already: {folder}")
     else:
         _prepare_tables(run, folder)
@@ -65,11 +75,9 @@ def prepare_data(run: Run, *, with_records: bool = True) -> None:
 
 def _prepare_tables(run: Run, folder: Path) -> None:
     spec, config = run.spec, run.config
-    if not run.data_dir.is_dir():
-        raise PipelineError(f"no data folder {run.data_dir}: {spec.source}")
     raw = spec.read_raw(run.data_dir)
     examples = validate_examples(raw.examples, spec)
-    check_groups(examples, spec)
+    _stop_on_shared_groups(run, examples, folder)
     if examples["image_path"].notna().any():
         require_images(examples, spec)
     fingerprints = _fingerprint(run, examples, folder)
@@ -78,6 +86,7 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     examples, found = drop_duplicates(examples, pairs, config.leakage.duplicates)
     folds = make_folds(split_rows(examples, "train"), spec, config.folds, config.seed)
     features = config.tabular.features or spec.features
+    choose_features(spec, features, examples)
     report = audit_leakage(
         examples, spec, folds, pairs, fingerprints, features, config.leakage, earlier=[found]
     )
@@ -86,8 +95,36 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     _write_sample(raw, folder)
     write_examples(examples, folder / "examples.csv")
     run.record_origin(folder)
+    write_json(folder / "tables.json", _digest_tables(run.data_dir))
     folds.write(folder / "folds.csv")  # last: it says that the tables are done
     _tell_examples(run, examples, folds)
+
+
+def _stop_on_shared_groups(run: Run, examples: pd.DataFrame, folder: Path) -> None:
+    """Report and stop when a group is in train and in test: nothing after it would mean much."""
+    report = audit_groups(examples, run.spec)
+    if any(finding.status == "leak" for finding in report.findings):
+        _write_report(run, report, folder)
+        report.stop_on_leak()
+
+
+def _digest_tables(data_dir: Path) -> dict[str, str]:
+    """SHA-256 of every CSV file at the top of the data folder."""
+    files = sorted(Path(data_dir).glob("*.csv"))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _require_same_tables(run: Run, folder: Path) -> None:
+    """Stop when the data folder's tables are not those that were prepared; it may be gone."""
+    if not run.data_dir.is_dir():
+        return
+    before, now = read_json(folder / "tables.json"), _digest_tables(run.data_dir)
+    for name in sorted({*before, *now}):
+        if before.get(name) != now.get(name):
+            raise PipelineError(
+                f"{run.data_dir / name} is not the file that {folder} was made from: choose "
+                "another --run-dir, or prepare_data --overwrite"
+            )
 
 
 def _fingerprint(run: Run, examples: pd.DataFrame, folder: Path) -> pd.DataFrame | None:
@@ -104,29 +141,26 @@ def _fingerprint(run: Run, examples: pd.DataFrame, folder: Path) -> pd.DataFrame
     paths = examples["image_path"].dropna()
     if paths.empty:
         return None
-    path = folder / "fingerprints.csv"
-    if path.exists():
-        known = pd.read_csv(path, dtype={"image_id": str, "phash": str}).set_index("image_id")
-        if known.index.equals(paths.index):
-            return known
     with run.progress(len(paths), "fingerprints") as progress:
         rows = []
         for row in fingerprint_images(paths, run.data_dir, run.config.records.workers):
             rows.append(row)
             progress(1)
     table = fingerprint_table(rows)
-    with atomic_path(path) as temporary:
+    with atomic_path(folder / "fingerprints.csv") as temporary:
         table.to_csv(temporary)
     return table
 
 
 def _add_sizes(examples: pd.DataFrame, fingerprints: pd.DataFrame | None) -> pd.DataFrame:
     """Fill in the photos' original sizes where the raw tables do not tell them."""
+    if fingerprints is None or "width_px" not in fingerprints:
+        return examples
     for column in ("width_px", "height_px"):
-        if fingerprints is not None and column in fingerprints:
+        # All or nothing: a told size is the original's, a found one may be a resized copy's.
+        if column not in examples or examples[column].isna().all():
             found = fingerprints[column].reindex(examples.index).astype(float)
-            told = examples.get(column, found)
-            examples = examples.assign(**{column: told.fillna(found)})
+            examples = examples.assign(**{column: found})
     return examples
 
 

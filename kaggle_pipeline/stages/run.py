@@ -77,7 +77,7 @@ class Run:
         write_json(folder / "versions.json", versions())
 
     def require_same(self, folder: Path, keys: Sequence[str]) -> None:
-        """Stop unless the stage in ``folder`` was begun with the same values of ``keys``.
+        """Stop unless the stage in ``folder`` was begun with the same values of (dotted) ``keys``.
 
         Raises
         ------
@@ -87,9 +87,13 @@ class Run:
         path = folder / "config.yaml"
         if not path.exists():
             return
-        before, now = yaml.safe_load(path.read_text()), to_mapping(self.config)
+        try:
+            before = yaml.safe_load(path.read_text())
+        except yaml.YAMLError:
+            raise PipelineError(f"{path} is damaged: start anew with --overwrite") from None
+        now = to_mapping(self.config)
         for key in keys:
-            differing = _first_difference(before.get(key), now[key], key)
+            differing = _first_difference(_look_up(before, key), _look_up(now, key), key)
             if differing:
                 name, old, new = differing
                 raise PipelineError(
@@ -130,11 +134,18 @@ class Run:
         plot_roc(curves, labels, folder / "roc.png")
 
 
+def _look_up(content: object, key: str) -> object:
+    """Value of a dotted key, None where there is none."""
+    for part in key.split("."):
+        content = content.get(part) if isinstance(content, dict) else None
+    return content
+
+
 def _first_difference(old: object, new: object, key: str) -> tuple[str, object, object] | None:
     """Dotted name and both values of the first setting that differs."""
     if isinstance(old, dict) and isinstance(new, dict):
-        for name in new:
-            found = _first_difference(old.get(name), new[name], f"{key}.{name}")
+        for name in {**old, **new}:
+            found = _first_difference(old.get(name), new.get(name), f"{key}.{name}")
             if found:
                 return found
         return None

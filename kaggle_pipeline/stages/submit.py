@@ -32,6 +32,10 @@ def make_submission(run: Run) -> Path:
     config, spec = run.config, run.spec
     examples, folds = run.examples(), run.folds()
     oof = {name: _read_model(run, name, "oof") for name in config.blend.models}
+    for name, predictions in oof.items():
+        predictions.require(folds.judged.index, name)
+        if not predictions.table["fold"].loc[folds.judged.index].equals(folds.judged["fold"]):
+            raise PipelineError(f"the model {name!r} was judged on other folds than this run's")
     # Cheap and derived from files that are kept: it is simply made anew.
     folder = open_stage(run.run_dir, "blend", resume=False, overwrite=True)
     run.record_origin(folder)
@@ -42,7 +46,18 @@ def make_submission(run: Run) -> Path:
     blend = fit_blend(join_by_id(oof, ids), targets, config.blend)
     write_json(folder / "blend.json", blend.to_mapping())
     seconds = round(time.perf_counter() - started, 3)
-    run.write_scores(folder, nested, examples, seconds=seconds, weights=blend.weights)
+    optimistic = any(
+        read_json(run.run_dir / name / "metrics.json")["epoch_chosen_on_judged_rows"]
+        for name in oof
+    )
+    run.write_scores(
+        folder,
+        nested,
+        examples,
+        seconds=seconds,
+        weights=blend.weights,
+        epoch_chosen_on_judged_rows=optimistic,
+    )
     run.draw_roc(folder, {**oof, "blend": nested}, examples)
     test_ids = split_rows(examples, "test").index
     if not len(test_ids):
@@ -79,13 +94,14 @@ def _score_table(run: Run) -> str:
         "",
         f"{'model':<10}{'OOF AUC':>9}   {'95 % interval':<19}{'images':>8}{'positive':>10}",
     ]
-    for stage in (*MODEL_STAGES, "blend"):
+    for stage in (*run.config.blend.models, "blend"):
         path = run.run_dir / stage / "metrics.json"
         if path.exists():
             m = read_json(path)
             interval = f"[{m['oof_auc_low']:.4f}, {m['oof_auc_high']:.4f}]"
             counts = f"{m['n']:>8}{m['n_positive']!s:>10}"
-            lines.append(f"{stage:<10}{m['oof_auc']:>9.4f}   {interval:<19}{counts}")
+            mark = "  optimistic" if m["epoch_chosen_on_judged_rows"] else ""
+            lines.append(f"{stage:<10}{m['oof_auc']:>9.4f}   {interval:<19}{counts}{mark}")
     weights = read_json(run.run_dir / "blend" / "metrics.json")["weights"]
     shares = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
     return "\n".join([*lines, f"blend weights: {shares} (space: {run.config.blend.space})", ""])
@@ -97,13 +113,35 @@ def run_pipeline(run: Run) -> Path:
     if "image" in wanted:
         from kaggle_pipeline.accelerator import choose_accelerator
 
-        choose_accelerator(run.config.device)
+        choose_accelerator(run.config.device)  # its absence is said now, not after the conversion
     prepare_data(run, with_records="image" in wanted)
     if "image" in wanted:
         train_image(run)
     if "tabular" in wanted:
         train_tabular(run)
     return make_submission(run)
+
+
+def _read_scored(path: Path) -> pd.DataFrame:
+    """A CSV with ``image_name`` and a 0-to-1 ``target``, indexed by the former."""
+    try:
+        table = pd.read_csv(path, dtype={"image_name": str})
+    except FileNotFoundError:
+        raise PipelineError(f"{path} does not exist") from None
+    except (ValueError, OSError) as error:
+        raise PipelineError(f"{path} cannot be read as CSV: {error}") from None
+    for column in ("image_name", "target"):
+        if column not in table:
+            raise PipelineError(f"{path} has no column {column!r}")
+    if table["image_name"].duplicated().any():
+        twice = table["image_name"][table["image_name"].duplicated()].iloc[0]
+        raise PipelineError(f"{path} lists {twice} more than once")
+    bad = ~pd.to_numeric(table["target"], errors="coerce").between(0, 1)
+    if bad.any():
+        raise PipelineError(
+            f"{path}: target of {table['image_name'][bad].iloc[0]} is not in [0, 1]"
+        )
+    return table.set_index("image_name")
 
 
 def score_submission(submission_path: Path, truth_path: Path, seed: int) -> str:
@@ -125,9 +163,7 @@ def score_submission(submission_path: Path, truth_path: Path, seed: int) -> str:
     """
     tables = []
     for path in (submission_path, truth_path):
-        if not path.exists():
-            raise PipelineError(f"{path} does not exist")
-        tables.append(pd.read_csv(path, dtype={"image_name": str}).set_index("image_name"))
+        tables.append(_read_scored(path))
     submission, truth = tables
     odd = submission.index.symmetric_difference(truth.index)
     if len(odd):

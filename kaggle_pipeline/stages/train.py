@@ -16,13 +16,18 @@ from kaggle_pipeline.leakage import check_features
 from kaggle_pipeline.plots import plot_histories
 from kaggle_pipeline.records import shards_holding
 from kaggle_pipeline.rundir import open_stage, read_json
-from kaggle_pipeline.stages.prepare import prepare_data
+from kaggle_pipeline.stages.prepare import PREPARED_BY, prepare_data
 from kaggle_pipeline.stages.run import Run
+
+_ALSO_DECIDING = {
+    "image": [f"records.{name}" for name in ("source", "image_size_px", "fit", "channel_order")]
+}
+"""Settings outside its own section that a stage's folds must agree in."""
 
 
 def train_tabular(run: Run, only: Sequence[int] | None = None) -> None:
     """Cross-validate the tabular model; prepares the tables first where they are missing."""
-    prepare_data(_keeping(run), with_records=False)
+    prepare_data(replace(run, overwrite=False), with_records=False)
     from kaggle_pipeline.accelerator import choose_accelerator
 
     device = choose_accelerator("cpu")  # a network this small waits for a GPU more than it gains
@@ -36,7 +41,8 @@ def train_tabular(run: Run, only: Sequence[int] | None = None) -> None:
             config.tabular, run.spec, seed=config.seed + fold, jit_compile=device.jit_compile
         )
 
-    _train(run, "tabular", make_model, only)
+    with device.scope(mixed_precision=False):
+        _train(run, "tabular", make_model, only)
 
 
 def train_image(run: Run, only: Sequence[int] | None = None) -> None:
@@ -45,7 +51,11 @@ def train_image(run: Run, only: Sequence[int] | None = None) -> None:
 
     device = choose_accelerator(run.config.device)  # before hours of conversion, not after
     run.say(f"device: {device.reason}")
-    prepare_data(_keeping(run))
+    from kaggle_pipeline.image.network import check_backbone
+
+    check_backbone(run.config.image)
+    # Without --overwrite: that of a model does not convert again.
+    prepare_data(replace(run, overwrite=False))
     index_path = run.prepared / "records.csv"
     if not index_path.exists():
         raise PipelineError(
@@ -67,19 +77,21 @@ def train_image(run: Run, only: Sequence[int] | None = None) -> None:
     _train(run, "image", make_model, only)
 
 
-def _keeping(run: Run) -> Run:
-    """The same run with preparation kept: --overwrite of a model does not convert again."""
-    return replace(run, overwrite=False)
-
-
 def _train(
     run: Run, stage: str, make_model: Callable[[int, Path], Model], only: Sequence[int] | None
 ) -> None:
     """Cross-validate and, once every fold is done, join, score and draw."""
     # A stage of which some folds are done is open for the others; a fold is never done twice.
-    going_on = run.resume or (bool(only) and not run.overwrite)
-    folder = open_stage(run.run_dir, stage, resume=going_on, overwrite=run.overwrite)
-    run.require_same(folder, [stage])
+    folder = open_stage(
+        run.run_dir,
+        stage,
+        resume=run.resume or bool(only),
+        overwrite=run.overwrite and not only,
+    )
+    if run.overwrite:
+        for fold in only or ():
+            open_stage(folder, f"fold{fold}", resume=False, overwrite=True)
+    run.require_same(folder, [*PREPARED_BY, stage, *_ALSO_DECIDING.get(stage, ())])
     run.record_origin(folder)
     examples, folds = run.examples(), run.folds()
     cross_validate(

@@ -69,7 +69,7 @@ class FeatureEncoder:
 
 
 def choose_features(
-    spec: DatasetSpec, wanted: Sequence[str] | None, columns: Sequence[str]
+    spec: DatasetSpec, wanted: Sequence[str] | None, examples: pd.DataFrame
 ) -> tuple[list[str], dict[str, Sequence[str]]]:
     """Return numeric names and categorical vocabularies of the features a config asks for.
 
@@ -78,17 +78,19 @@ def choose_features(
     spec : DatasetSpec
     wanted : sequence of str or None
         None: all that the spec declares. A further column counts as a number.
-    columns : sequence of str
-        What the examples have.
+    examples : pandas.DataFrame
 
     Raises
     ------
     PipelineError
-        For a name that the examples lack.
+        For a name that the examples lack, or that holds neither a number nor a vocabulary's word.
     """
     names = list(spec.features if wanted is None else wanted)
     for name in names:
-        if name not in columns:
-            raise PipelineError(f"unknown tabular feature {name!r}{nearest(name, list(columns))}")
+        if name not in examples.columns:
+            hint = nearest(name, list(examples.columns))
+            raise PipelineError(f"tabular.features: unknown feature {name!r}{hint}")
+        if name not in spec.categorical and examples[name].dtype.kind not in "fiub":
+            raise PipelineError(f"tabular.features: {name!r} holds text without a vocabulary")
     categorical = {name: spec.categorical[name] for name in names if name in spec.categorical}
     return [name for name in names if name not in categorical], categorical

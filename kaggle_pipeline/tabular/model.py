@@ -75,7 +75,7 @@ class TabularModel:
             Rows that stop the training early where ``patience`` is set; else only watched.
         """
         config = self.config
-        numeric, categorical = choose_features(self.spec, config.features, list(train.columns))
+        numeric, categorical = choose_features(self.spec, config.features, train)
         self.encoder_ = FeatureEncoder(numeric, categorical).fit(train)
         targets = train[list(self.spec.classes)].to_numpy(int)
         x, classes = resample_rows(
