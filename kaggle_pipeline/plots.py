@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from kaggle_pipeline.rundir import atomic_path
@@ -73,15 +74,18 @@ def plot_histories(histories: Mapping[int, pd.DataFrame], path: Path) -> None:
         for fold, history in histories.items():
             colour = f"C{fold % 10}"
             epochs = history["epoch"] + 1
-            axes.plot(epochs, history[metric], color=colour, lw=0.8, alpha=0.6)
+            axes.plot(epochs, history[metric], ".-", ms=3, color=colour, lw=0.8, alpha=0.6)
             if f"val_{metric}" in history:
                 label = f"fold {fold}"
-                axes.plot(epochs, history[f"val_{metric}"], color=colour, lw=1.8, label=label)
+                axes.plot(epochs, history[f"val_{metric}"], ".-", color=colour, lw=1.8, label=label)
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel({"loss": "loss", "auc": "ROC AUC"}[metric])
         axes.grid(alpha=0.25)
     axes.legend(fontsize=8, title="validation", title_fontsize=8)
-    figure.suptitle("Learning curves (thin: training, with augmentation and dropout)", fontsize=11)
+    figure.suptitle(
+        "Learning curves (thin: training, made harder by dropout and the like)", fontsize=11
+    )
     _save(figure, path)
 
 

@@ -204,6 +204,8 @@ def _prepare_records(run: Run, folder: Path) -> None:
         run.say(f"no images and no tfrecords/ in {run.data_dir}: tabular models only")
         return
     if place == run.run_dir / "records":
+        if not run.data_dir.is_dir():
+            raise PipelineError(f"no data folder {run.data_dir}: {run.spec.source}")
         with run.progress(len(examples), f"convert to {config.image_size_px} px") as progress:
             convert(examples, run.spec, run.data_dir, place, config, progress)
     check_index(_index(run, place, folder), examples, run.spec)

@@ -84,7 +84,7 @@ def _read_model(run: Run, name: str, split: str) -> Predictions:
     if not path.exists():
         others = [stage for stage in MODEL_STAGES if (run.run_dir / stage / "oof.csv").exists()]
         hint = f", or say --set blend.models=[{','.join(others)}]" if others else ""
-        raise PipelineError(f"the model {name!r} is not trained in {run.run_dir}{hint}")
+        raise PipelineError(f"the model {name!r} is not trained in {run.run_dir}: train it{hint}")
     return Predictions.read(path, run.spec.classes)
 
 

@@ -18,6 +18,7 @@ from kaggle_pipeline.records import shards_holding
 from kaggle_pipeline.rundir import open_stage, read_json
 from kaggle_pipeline.stages.prepare import PREPARED_BY, prepare_data
 from kaggle_pipeline.stages.run import Run
+from kaggle_pipeline.tabular.features import choose_features
 
 _ALSO_DECIDING = {
     "image": [f"records.{name}" for name in ("source", "image_size_px", "fit", "channel_order")]
@@ -34,6 +35,8 @@ def train_tabular(run: Run, only: Sequence[int] | None = None) -> None:
     from kaggle_pipeline.tabular.model import TabularModel
 
     config = run.config
+    # Before --overwrite deletes anything.
+    choose_features(run.spec, config.tabular.features, run.examples())
     check_features(run.examples(), run.spec, config.tabular.features or run.spec.features)
 
     def make_model(fold: int, folder: Path) -> TabularModel:
