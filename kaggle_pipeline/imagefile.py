@@ -12,7 +12,6 @@ from PIL import Image, ImageOps
 
 from kaggle_pipeline.errors import PipelineError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".dcm")
 MAX_PIXELS = 100_000_000
 """Larger than any dermoscope's photo (SIIM-ISIC's largest has 36 million); stops bombs."""
 _BROKEN = (

@@ -36,8 +36,9 @@ def train_tabular(run: Run, only: Sequence[int] | None = None) -> None:
 
     config = run.config
     # Before --overwrite deletes anything.
-    choose_features(run.spec, config.tabular.features, run.examples())
-    check_features(run.examples(), run.spec, config.tabular.features or run.spec.features)
+    examples, features = run.examples(), config.tabular.features or run.spec.features
+    choose_features(run.spec, features, examples)
+    check_features(examples, run.spec, features)
 
     def make_model(fold: int, folder: Path) -> TabularModel:
         return TabularModel(
