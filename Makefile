@@ -1,5 +1,7 @@
 # `make demo` and `make test` need python3 (3.11 or newer), make and a package index; nothing else.
 PYTHON ?= python3
+# Further packages for the tests: `make test TEST_PACKAGES=torch` compares with PyTorch twins too.
+TEST_PACKAGES ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -23,7 +25,7 @@ $(VENV)/engine.stamp: setup.cfg pyproject.toml
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/engine.stamp
-	@$(PIP) install --editable '.[cpu,dev]'
+	@$(PIP) install --editable '.[cpu,dev]' $(TEST_PACKAGES)
 	@touch $@
 
 $(DEMO_DATA)/competition/train.csv: $(VENV)/engine.stamp
@@ -42,6 +44,8 @@ lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff format --check .
 
 test: lint
+	@$(BIN)/python scripts/list_backbones.py LeNet PrimitiveCNN MobileNetV2 ResNet50 \
+	  InceptionResNetV2 resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d 2>/dev/null
 	@$(BIN)/python -m pytest -n 2
 
 bench: $(VENV)/engine.stamp

@@ -38,7 +38,19 @@ _EXAMPLES = {
   python scripts/run_pipeline.py --config configs/demo.yaml --data-dir data/demo/competition
   python scripts/run_pipeline.py --data-dir data/siim_isic_2020 --run-dir runs/mine --resume""",
     "make-synthetic": """
-  python scripts/make_synthetic.py --out data/demo --patients 200 --image-size-px 96""",
+  python scripts/make_synthetic.py --out data/demo --patients 200 --image-size-px 96
+  python scripts/make_synthetic.py --dataset ham10000 --out data/made_up --images 400""",
+    "predict": """
+  python scripts/predict.py --run-dir runs/siim_isic_2020 --images photos/
+  python scripts/predict.py --run-dir runs/mine --images photos/ --out photos.csv""",
+    "explore-data": """
+  python scripts/explore_data.py --config configs/ham10000_mobilenet.yaml
+  python scripts/explore_data.py --data-dir data/siim_isic_2020 --out pictures/""",
+    "compare-runs": """
+  python scripts/compare_runs.py runs/ham10000_lenet runs/ham10000_lenet_by_lesion""",
+    "list-backbones": """
+  python scripts/list_backbones.py
+  python scripts/list_backbones.py resnet18 ResNet50 MobileNetV2""",
     "benchmark": """
   python scripts/benchmark.py memory""",
     "score-submission": """
@@ -83,6 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_synthetic_options(
         add("make-synthetic", "Write a made-up competition for tests and demos.")
     )
+    _add_other_tools(add)
     score = add("score-submission", "Score a submission against truth that was kept apart.")
     score.add_argument("--submission", type=Path, required=True)
     score.add_argument("--truth", type=Path, required=True)
@@ -121,8 +134,32 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_other_tools(add: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    predict = add("predict", "Predict a folder of new photos with a run's trained image models.")
+    predict.add_argument("--run-dir", type=Path, required=True, help="with a trained image/")
+    predict.add_argument("--images", type=Path, required=True, help="JPEG, PNG or DICOM files")
+    predict.add_argument(
+        "--out", type=Path, default=Path("predictions.csv"), help="default: %(default)s"
+    )
+    predict.add_argument("--device", choices=["auto", "cpu", "gpu", "tpu"], default="auto")
+    explore = add("explore-data", "Draw a data set: classes, ages, sites, gaps, sample photos.")
+    explore.add_argument("--config", type=Path, default=_DEFAULT_CONFIG, help="says which data set")
+    explore.add_argument("--data-dir", type=Path, help="default: data/<dataset of the config>")
+    explore.add_argument("--out", type=Path, help="default: pictures/<dataset>")
+    compare = add("compare-runs", "Print the scores of several runs in one table.")
+    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
+    backbones = add("list-backbones", "Print every backbone: parameters, input range, output.")
+    backbones.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    backbones.add_argument("--image-size-px", type=int, default=96, help="default: 96")
+
+
 def _add_synthetic_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="gets competition/ and truth.csv")
+    parser.add_argument(
+        "--dataset", choices=["siim_isic_2020", "isic_2017", "ham10000"], default="siim_isic_2020",
+        help="whose layout and classes (default: siim_isic_2020)",
+    )  # fmt: skip
+    parser.add_argument("--images", type=int, default=600, help="of the other two (default: 600)")
     parser.add_argument("--patients", type=int, default=200, help="default: 200")
     parser.add_argument("--image-size-px", type=int, default=128, help="default: 128")
     parser.add_argument("--mean-images", type=float, default=8.0, help="a patient (default: 8)")
@@ -176,16 +213,54 @@ def _stage(module: str, name: str) -> Callable[[argparse.Namespace], None]:
 
 
 def _make_synthetic(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.datasets.generators import generate_like
     from kaggle_pipeline.datasets.synthetic import generate
     from kaggle_pipeline.stages.run import Progress
 
-    expected = round(options.patients * options.mean_images)
+    of_patients = options.dataset == "siim_isic_2020"
+    expected = round(options.patients * options.mean_images) if of_patients else options.images
     with Progress(expected, "draw", "image", sys.stderr.isatty()) as progress:
-        generate(
-            options.out, patients=options.patients, image_size_px=options.image_size_px,
-            seed=options.seed, mean_images=options.mean_images, progress=progress,
-        )  # fmt: skip
-    print(f"wrote {options.out / 'competition'} and {options.out / 'truth.csv'}")
+        common = {
+            "image_size_px": options.image_size_px, "seed": options.seed, "progress": progress
+        }  # fmt: skip
+        if of_patients:
+            size = {"patients": options.patients, "mean_images": options.mean_images}
+            generate(options.out, **size, **common)
+        else:
+            generate_like(options.dataset, options.out, images=options.images, **common)
+    truth = options.out / "truth.csv"
+    print(f"wrote {options.out / 'competition'}" + (f" and {truth}" if truth.exists() else ""))
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.predict import predict_images
+
+    predict_images(options.run_dir, options.images, options.out, device=options.device)
+    print(DISCLAIMER)
+
+
+def _explore_data(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.configfile import load_experiment
+    from kaggle_pipeline.stages.look import explore_data
+
+    dataset = load_experiment(options.config).dataset
+    explore_data(
+        dataset,
+        options.data_dir or Path("data") / dataset,
+        options.out or Path("pictures") / dataset,
+    )
+
+
+def _compare_runs(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.look import compare_runs
+
+    print(compare_runs(options.runs))
+
+
+def _list_backbones(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.look import describe_backbones
+
+    print(describe_backbones(options.names, options.image_size_px))
 
 
 def _score_submission(options: argparse.Namespace) -> None:
@@ -207,6 +282,10 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "make-submission": _stage("submit", "make_submission"),
     "run-pipeline": _stage("submit", "run_pipeline"),
     "make-synthetic": _make_synthetic,
+    "predict": _predict,
+    "explore-data": _explore_data,
+    "compare-runs": _compare_runs,
+    "list-backbones": _list_backbones,
     "score-submission": _score_submission,
     "benchmark": _benchmark,
 }

@@ -22,12 +22,35 @@ class FoldsConfig:
     holdout: float | None = None
     """Instead of k folds, hold out this share of the groups once (0.05 to 0.9, in twentieths or
     simpler fractions) and train on the rest."""
+    judge: str | None = None
+    """Judge the rows where this raw column is true (say ``official_validation``), train on the
+    others."""
+    by: Literal["group", "image"] = "group"
+    """``image`` repeats recipes that split single images: rows of one lesion or patient then sit on
+    both sides, the audit says so, and every score of the run is marked as optimistic."""
+    test_share: float | None = None
+    """Set this share of the groups aside first as a labelled test part, for one last score; for a
+    data set that has no test part of its own."""
 
     def __post_init__(self) -> None:
         _require(self.k >= 2, "folds.k", self.k, "at least 2")
         if self.holdout is not None:
             _require(0.05 <= self.holdout <= 0.9, "folds.holdout", self.holdout, "in [0.05, 0.9]")
-            _require(self.column is None, "folds.holdout", self.holdout, "null with folds.column")
+        ways = {"holdout": self.holdout, "column": self.column, "judge": self.judge}
+        chosen = [name for name, value in ways.items() if value is not None]
+        for name in chosen[1:]:
+            _require(False, f"folds.{name}", ways[name], f"null with folds.{chosen[0]}")
+        if self.test_share is not None:
+            _inner("folds.test_share", self.test_share)
+
+
+@dataclass(frozen=True)
+class ExamplesConfig:
+    """Which rows are used."""
+
+    missing: Literal["keep", "drop"] = "keep"
+    """``drop`` leaves out training rows with a missing or unknown feature, as some published
+    recipes do; test rows always stay."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +142,17 @@ class ImageConfig:
     frozen: bool = False
     """Train the head alone, on features that are computed once. Of the augmentations only the
     dihedral views remain, of the published recipe's knobs only those of the head."""
+    train_from: str | None = None
+    """Train this layer of the backbone and all later ones; the earlier ones, which are the slow
+    ones, stay as published."""
     frozen_batch_norm: bool = False
     """Keep the pretrained batch normalisation as it is: better for few images."""
+    batch_norm_steps: int = 0
+    """Before training, set the statistics of all batch normalisation by so many batches of training
+    images (AdaBN, Li et al. 2016, arXiv:1603.04779): skin is not ImageNet."""
+    batch_norm_momentum: float | None = None
+    """null: the backbone's own. Keras' MobileNetV2 averages over 1,000 steps (0.999), which a short
+    fit does not have: until then it is judged by ImageNet's statistics."""
     dropout: float = 0.3
     batch_size: int = 16
     """Images a replica and step; the global batch is this times the replicas."""
@@ -136,9 +168,16 @@ class ImageConfig:
     """Penalty on the squared weights of the last layer."""
     label_smoothing: float = 0.0
     class_weights: bool = True
-    """Weigh class c by (1 / n_c) * (n / 2), after oversampling."""
-    oversample: int = 1
-    """Show each image of a positive (or rare) class this many times an epoch."""
+    """Weigh class c by (1 / n_c) * (n / 2) (7 in place of 2 for 7 classes), after oversampling."""
+    class_weight_power: float = 1.0
+    """Exponent of the class weights: 0.5 balances half way."""
+    oversample: float = 1.0
+    """Show the images of a positive (or rare) class this many times an epoch; 2.5 shows each twice
+    and a random half of them once more."""
+    images_per_class: int | None = None
+    """Instead: draw so many images of each class, with replacement, from the training rows."""
+    networks: Literal["one", "one_per_class"] = "one"
+    """For several independent questions: one network with a sigmoid each, or a network each."""
     checkpoint: Literal["last", "best_inner", "best_fold"] = "last"
     """Which epoch's weights to keep. ``best_inner``: best AUC on patients held out of the training
     folds. ``best_fold``: best AUC on the very fold that is judged, the usual habit, and
@@ -156,6 +195,20 @@ class ImageConfig:
     def __post_init__(self) -> None:
         for name in ("image_size_px", "batch_size", "epochs", "oversample", "shuffle_buffer_mb"):
             _positive(f"image.{name}", getattr(self, name))
+        steps = self.batch_norm_steps
+        fine = steps == 0 or (steps > 0 and not self.frozen)
+        _require(fine, "image.batch_norm_steps", steps, "at least 0, and 0 with image.frozen")
+        if self.batch_norm_momentum is not None:
+            momentum = self.batch_norm_momentum
+            _require(0 < momentum < 1, "image.batch_norm_momentum", momentum, "in (0, 1)")
+        power = self.class_weight_power
+        _require(0 <= power <= 1, "image.class_weight_power", power, "in [0, 1]")
+        if self.images_per_class is not None:
+            _positive("image.images_per_class", self.images_per_class)
+            fine = self.oversample == 1
+            _require(fine, "image.oversample", self.oversample, "1 with image.images_per_class")
+        if self.train_from is not None:
+            _require(not self.frozen, "image.train_from", self.train_from, "null with image.frozen")
         _require(self.learning_rate > 0, "image.learning_rate", self.learning_rate, "above 0")
         for name in ("dropout", "label_smoothing"):
             _share(f"image.{name}", getattr(self, name))
@@ -175,6 +228,8 @@ class TabularConfig:
     """Columns to use; null: those that the data set declares."""
     resampling: Literal["smotenc", "smote", "none"] = "smotenc"
     """``smotenc`` knows categories; ``smote`` interpolates one-hot columns as published."""
+    missing: Literal["zero", "indicator"] = "zero"
+    """What a missing value becomes: 0, as published; or 0 and a 1 in a column of its own."""
     hidden: tuple[int, ...] = (64, 32)
     dropout: float = 0.5
     epochs: int = 10
@@ -225,6 +280,7 @@ class Experiment:
     dataset: str
     seed: int = 2020
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    examples: ExamplesConfig = field(default_factory=ExamplesConfig)
     folds: FoldsConfig = field(default_factory=FoldsConfig)
     leakage: LeakageConfig = field(default_factory=LeakageConfig)
     records: RecordsConfig = field(default_factory=RecordsConfig)
@@ -242,7 +298,7 @@ def _require(condition: bool, key: str, value: Any, wish: str) -> None:
         raise PipelineError(f"{key} is {value!r}, must be {wish}")
 
 
-def _positive(key: str, value: int) -> None:
+def _positive(key: str, value: float) -> None:
     _require(value >= 1, key, value, "at least 1")
 
 

@@ -53,6 +53,9 @@ def validate_examples(table: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
         values = pd.to_numeric(table[column], errors="coerce").astype(float)
         _reject(table, train & ~values.isin([0, 1]), column, "0 or 1", spec)
         table[column] = values.where(train)  # a test row's target is nobody's business
+    if spec.task == "multiclass":
+        _reject(table, train & (table[list(spec.classes)].sum(axis=1) != 1), spec.classes[0],
+                "exactly one class", spec)  # fmt: skip
     for column in spec.numeric:
         values = pd.to_numeric(table[column], errors="coerce").astype(float)
         odd = np.isinf(values) | (values.isna() & table[column].notna())
@@ -97,6 +100,12 @@ def require_images(table: pd.DataFrame, spec: DatasetSpec) -> None:
             f"{spec.id}: no image file for {table.loc[missing[0], 'split']} row {missing[0]} "
             f"({len(missing)} of {len(table)} rows have none)"
         )
+
+
+def drop_incomplete(table: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
+    """Return the table without the training rows that lack a declared feature."""
+    lacking = table[list(spec.features)].isna().any(axis=1)
+    return table[~(lacking & (table["split"] == "train"))]
 
 
 def write_examples(table: pd.DataFrame, path: Path) -> None:

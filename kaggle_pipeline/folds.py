@@ -81,6 +81,42 @@ class Folds:
         return cls(table)
 
 
+def set_test_aside(
+    examples: pd.DataFrame, spec: DatasetSpec, config: FoldsConfig, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Turn a share of the training groups into a test part whose labels are kept apart.
+
+    Parameters
+    ----------
+    examples : pandas.DataFrame
+        All of the split ``train``.
+    config : FoldsConfig
+        ``test_share``, and ``by`` for what is drawn.
+
+    Returns
+    -------
+    tuple of pandas.DataFrame
+        The examples, targets of the chosen rows NaN; and those targets by image id.
+
+    Raises
+    ------
+    PipelineError
+        If the data has a test part of its own.
+    """
+    if (examples["split"] == "test").any():
+        raise PipelineError(
+            f"folds.test_share: {spec.id} has a test part of its own here; say null"
+        )
+    drawn = make_folds(examples, spec, FoldsConfig(holdout=config.test_share, by=config.by), seed)
+    chosen = examples.index.isin(drawn.valid_ids(0))
+    classes = list(spec.classes)
+    truth = examples.loc[chosen, classes].copy()
+    examples = examples.copy()
+    examples.loc[chosen, "split"] = "test"
+    examples.loc[chosen, classes] = float("nan")
+    return examples, truth
+
+
 def make_folds(train: pd.DataFrame, spec: DatasetSpec, config: FoldsConfig, seed: int) -> Folds:
     """Divide training rows into folds.
 
@@ -93,7 +129,7 @@ def make_folds(train: pd.DataFrame, spec: DatasetSpec, config: FoldsConfig, seed
     train : pandas.DataFrame
         Training rows of the examples.
     config : FoldsConfig
-        k, or a holdout share, or a given column.
+        k, or a holdout share, or a given column; by group or by image.
     seed : int
         Seed of the deal.
 
@@ -102,8 +138,12 @@ def make_folds(train: pd.DataFrame, spec: DatasetSpec, config: FoldsConfig, seed
     PipelineError
         If there are fewer groups than folds, or the given column is missing or splits a group.
     """
+    if config.by == "image":
+        train = train.assign(group_id=train.index)
     if config.column is not None:
         return _folds_from_column(train, config)
+    if config.judge is not None:
+        return _folds_from_mark(train, config.judge)
     groups = _describe_groups(train, spec)
     share = None
     if config.holdout is not None:  # as p of q parts, the nearest that the groups can fill
@@ -127,9 +167,7 @@ def make_folds(train: pd.DataFrame, spec: DatasetSpec, config: FoldsConfig, seed
 
 def _folds_from_column(train: pd.DataFrame, config: FoldsConfig) -> Folds:
     column = config.column
-    if column not in train.columns:
-        hint = nearest(column, list(train.columns))
-        raise PipelineError(f"folds.column {column!r} is not in the data{hint}")
+    _require_column(train, column, "column")
     given = pd.to_numeric(train[column], errors="coerce")
     if given.isna().any():
         row = given.index[given.isna()][0]
@@ -139,6 +177,22 @@ def _folds_from_column(train: pd.DataFrame, config: FoldsConfig) -> Folds:
     if fold.nunique() < 2:
         raise PipelineError(f"folds.column {column!r} makes {fold.nunique()} folds, 2 are needed")
     return Folds(pd.DataFrame({"group_id": kept["group_id"], "fold": fold}))
+
+
+def _folds_from_mark(train: pd.DataFrame, column: str) -> Folds:
+    """One fold, of the rows where ``column`` is true."""
+    _require_column(train, column, "judge")
+    judged = train[column].isin([True, 1, "True", "true", "1"])
+    if judged.all() or not judged.any():
+        raise PipelineError(f"folds.judge: {column!r} is the same for all training rows")
+    fold = judged.map({True: 0, False: TRAIN_ONLY})
+    return Folds(pd.DataFrame({"group_id": train["group_id"], "fold": fold}))
+
+
+def _require_column(train: pd.DataFrame, column: str, key: str) -> None:
+    if column not in train.columns:
+        hint = nearest(column, list(train.columns))
+        raise PipelineError(f"folds.{key} {column!r} is not in the data{hint}")
 
 
 def _describe_groups(train: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:

@@ -112,6 +112,7 @@ def audit_leakage(
     features: Sequence[str],
     config: LeakageConfig,
     earlier: Sequence[Finding] = (),
+    groups_split: bool = False,
 ) -> LeakageReport:
     """Run every check.
 
@@ -129,12 +130,14 @@ def audit_leakage(
     config : LeakageConfig
     earlier : sequence of Finding
         Findings made on the way here.
+    groups_split : bool
+        The config asked for a split of single images: shared groups are noted, not a leak.
     """
     parts = _part_of_row(examples, folds)
     single = single_feature_table(examples, spec, folds)
     findings = [
-        _check_groups(examples, spec),
-        _check_fold_groups(examples, spec, parts),
+        _check_groups(examples, spec, groups_split),
+        _check_fold_groups(examples, spec, parts, groups_split),
         *earlier,
         _check_test_photos(examples, pairs, config.duplicates),
         _check_fold_photos(parts, pairs, config.duplicates),
@@ -166,7 +169,7 @@ def _part_of_row(examples: pd.DataFrame, folds: Folds) -> pd.Series:
     return names.reindex(examples.index).where(examples["split"] == "train", "test").dropna()
 
 
-def _check_groups(examples: pd.DataFrame, spec: DatasetSpec) -> Finding:
+def _check_groups(examples: pd.DataFrame, spec: DatasetSpec, groups_split: bool = False) -> Finding:
     check = f"{spec.group or 'group'} in train and test"
     if spec.group is None:
         return Finding(check, "not checkable", "the data set names no groups")
@@ -174,11 +177,19 @@ def _check_groups(examples: pd.DataFrame, spec: DatasetSpec) -> Finding:
     both = sorted(set(by_split.get("train", ())) & set(by_split.get("test", ())))
     if both:
         detail = f"{spec.group} {both[0]} is in train and in test ({len(both)} such)"
-        return Finding(check, "leak", detail, _some(both))
+        return _shared(check, detail, both, groups_split)
     return Finding(check, "ok", "none shared")
 
 
-def _check_fold_groups(examples: pd.DataFrame, spec: DatasetSpec, parts: pd.Series) -> Finding:
+def _shared(check: str, detail: str, groups: Sequence[str], groups_split: bool) -> Finding:
+    if groups_split:
+        detail += "; folds.by: image asks for it, and every score of this run is optimistic"
+    return Finding(check, "note" if groups_split else "leak", detail, _some(groups))
+
+
+def _check_fold_groups(
+    examples: pd.DataFrame, spec: DatasetSpec, parts: pd.Series, groups_split: bool
+) -> Finding:
     check = f"{spec.group or 'group'} in two folds"
     if spec.group is None:
         return Finding(check, "not checkable", "the data set names no groups")
@@ -186,7 +197,8 @@ def _check_fold_groups(examples: pd.DataFrame, spec: DatasetSpec, parts: pd.Seri
     number = parts[parts != "test"].groupby(group).nunique()
     split = number.index[number > 1]
     if len(split):
-        return Finding(check, "leak", f"{spec.group} {split[0]} is in two folds", _some(split))
+        detail = f"{spec.group} {split[0]} is in two folds ({len(split)} such)"
+        return _shared(check, detail, split, groups_split)
     return Finding(check, "ok", "none shared")
 
 

@@ -15,19 +15,27 @@ from sklearn.metrics import roc_curve
 
 from kaggle_pipeline.rundir import atomic_path
 
-_BLUE, _GREY, _RED = "#20639b", "#8a8f98", "#c0392b"
+BLUE, GREY, RED = "#20639b", "#8a8f98", "#c0392b"
+_CURVES = {"loss": "loss", "auc": "ROC AUC", "accuracy": "accuracy"}
 
 
-def _figure(width: float, height: float, **options: object) -> Figure:
-    """A figure of its own, without pyplot's global state."""
+def new_figure(width: float, height: float, **options: object) -> Figure:
+    """Return a figure of its own, ``width`` by ``height`` inches, without pyplot's global state."""
     figure = Figure(figsize=(width, height), layout="constrained", **options)
     FigureCanvasAgg(figure)
     return figure
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG at 130 dots an inch, atomically."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=130)
+
+
+def shorten(name: str, length: int = 16) -> str:
+    """Return ``name`` as a figure can hold it: not too long, and no "$", which starts a formula."""
+    name = name if len(name) <= length else f"{name[: length - 1]}…"
+    return name.replace("$", r"\$")
 
 
 def plot_overlap(shared: Mapping[str, Mapping[str, int]], group: str, path: Path) -> None:
@@ -43,7 +51,7 @@ def plot_overlap(shared: Mapping[str, Mapping[str, int]], group: str, path: Path
     """
     names = list(shared)
     counts = np.array([[shared[a][b] for b in names] for a in names])
-    figure = _figure(1.8 + 0.75 * len(names), 1.6 + 0.7 * len(names))
+    figure = new_figure(1.8 + 0.75 * len(names), 1.6 + 0.7 * len(names))
     axes = figure.subplots()
     off_diagonal = ~np.eye(len(names), dtype=bool)
     leaks = (counts > 0) & off_diagonal
@@ -52,41 +60,42 @@ def plot_overlap(shared: Mapping[str, Mapping[str, int]], group: str, path: Path
     colour[leaks] = (0.96, 0.70, 0.66)
     axes.imshow(colour)
     for (i, j), count in np.ndenumerate(counts):
-        axes.text(j, i, f"{count:,}", ha="center", va="center", color="black" if count else _GREY)
+        axes.text(j, i, f"{count:,}", ha="center", va="center", color="black" if count else GREY)
     axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
     axes.set_yticks(range(len(names)), names)
     verdict = "SHARED: a leak" if leaks.any() else "none shared"
     axes.set_title(f"{group.capitalize()}s in common, part by part: {verdict}", fontsize=11)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def plot_histories(histories: Mapping[int, pd.DataFrame], path: Path) -> None:
-    """Draw loss and AUC by epoch, thin lines for training and thick ones for validation.
+def plot_histories(histories: Mapping[str, pd.DataFrame], path: Path) -> None:
+    """Draw loss, AUC and (of a softmax) accuracy by epoch: thin lines training, thick validation.
 
     Parameters
     ----------
-    histories : mapping of int to pandas.DataFrame
-        ``history.csv`` of each fold: ``epoch``, ``loss``, ``auc``, ``val_loss``, ``val_auc``.
+    histories : mapping of str to pandas.DataFrame
+        By name of the curve, ``history.csv`` of each fit: ``epoch``, then each metric for
+        training and, prefixed with ``val_``, for the watched rows.
     path : pathlib.Path
     """
-    figure = _figure(9.5, 3.8)
-    for axes, metric in zip(figure.subplots(1, 2), ("loss", "auc"), strict=True):
-        for fold, history in histories.items():
-            colour = f"C{fold % 10}"
+    metrics = [name for name in _CURVES if all(name in table for table in histories.values())]
+    figure = new_figure(4.75 * len(metrics), 3.8)
+    for axes, metric in zip(figure.subplots(1, len(metrics)), metrics, strict=True):
+        for number, (label, history) in enumerate(histories.items()):
+            colour = f"C{number % 10}"
             epochs = history["epoch"] + 1
             axes.plot(epochs, history[metric], ".-", ms=3, color=colour, lw=0.8, alpha=0.6)
             if f"val_{metric}" in history:
-                label = f"fold {fold}"
                 axes.plot(epochs, history[f"val_{metric}"], ".-", color=colour, lw=1.8, label=label)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylabel({"loss": "loss", "auc": "ROC AUC"}[metric])
+        axes.set_ylabel(_CURVES[metric])
         axes.grid(alpha=0.25)
     axes.legend(fontsize=8, title="validation", title_fontsize=8)
     figure.suptitle(
         "Learning curves (thin: training, made harder by dropout and the like)", fontsize=11
     )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_roc(
@@ -102,9 +111,9 @@ def plot_roc(
         What the legend says of each, such as its AUC with interval.
     path : pathlib.Path
     """
-    figure = _figure(5.6, 5.2)
+    figure = new_figure(5.6, 5.2)
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=_GREY, lw=1, ls="--")
+    axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
     for number, (name, (targets, scores)) in enumerate(curves.items()):
         false_rate, true_rate, _ = roc_curve(targets, scores)
         axes.plot(false_rate, true_rate, lw=2, color=f"C{number}", label=f"{name}: {labels[name]}")
@@ -113,4 +122,4 @@ def plot_roc(
     axes.set_aspect("equal")
     axes.grid(alpha=0.25)
     axes.legend(loc="lower right", fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)

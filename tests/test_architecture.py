@@ -18,11 +18,11 @@ FILES = {
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 
 LAYERS = {
-    0: "errors imagefile spec config configfile predictions metrics rundir",
+    0: "errors imagefile spec config configfile predictions metrics rates rundir",
     1: "datasets examples folds fingerprints giveaways leakage balance records accelerator",
     2: "image tabular context",
-    3: "crossval blend submission convert preflight kernel",
-    4: "webapp plots report",
+    3: "judged subgroups evaluation crossval blend submission convert preflight kernel",
+    4: "webapp plots evaluation_plots explore explore_plots page report_scores report_data report",
     5: "stages benchmark cli __main__",
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
@@ -117,12 +117,15 @@ def test_tensorflow_has_few_doors(module):
     if short(module) not in TENSORFLOW:
         assert "tensorflow" not in roots
     if short(module) != "accelerator":
-        assert not {"jax", "torch"} & roots
+        assert "jax" not in roots
+    if short(module) not in {"accelerator", "image.torchweights"}:
+        assert not {"torch", "safetensors"} & roots
     if layer_of(module) != 2 and short(module) != "accelerator":
         assert "keras" not in roots
 
 
 LIGHT = "config folds leakage blend submission crossval metrics predictions cli stages datasets"
+LIGHT += " evaluation explore report"
 
 
 def test_light_modules_load_no_deep_learning():

@@ -10,11 +10,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from kaggle_pipeline.datasets import MODULES, get_spec, siim_isic_2020, synthetic
+from kaggle_pipeline.datasets.generators import generate_like
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import split_rows, validate_examples
 from kaggle_pipeline.metrics import roc_auc
 
 # ---------------------------------------------------------------------------- conformance
+
+SPLITS_OF = {"ham10000": {"train"}}
+WITH_SAMPLE = {"siim_isic_2020", "synthetic"}
+FIRST_TABLE = {
+    "isic_2017": "ISIC-2017_Training_Part3_GroundTruth.csv",
+    "ham10000": "HAM10000_metadata.csv",
+}
 
 
 @pytest.fixture(params=list(MODULES))
@@ -22,10 +30,25 @@ def each_spec(request):
     return get_spec(request.param)
 
 
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory, competition):
+    """Data set to a small raw folder in its own layout."""
+    folders = dict.fromkeys(("siim_isic_2020", "synthetic"), competition)
+    for name in ("isic_2017", "ham10000"):
+        folders[name] = tmp_path_factory.mktemp(name)
+        generate_like(name, folders[name], images=90, image_size_px=32, seed=7, workers=1)
+    return {name: folder / "competition" for name, folder in folders.items()}
+
+
 @pytest.fixture
-def raw_and_examples(each_spec, competition):
+def raw_folder(each_spec, made_up):
+    return made_up[each_spec.id]
+
+
+@pytest.fixture
+def raw_and_examples(each_spec, raw_folder):
     """What a data set reads from a small raw tree, before and after validation."""
-    raw = each_spec.read_raw(competition / "competition")
+    raw = each_spec.read_raw(raw_folder)
     return raw, validate_examples(raw.examples, each_spec)
 
 
@@ -55,7 +78,9 @@ def test_examples_hold_what_the_spec_declares(each_spec, raw_and_examples):
     for column, vocabulary in each_spec.categorical.items():
         assert set(table[column].dropna()) <= set(vocabulary)
         assert table[column].nunique() > 1
-    assert set(table["split"]) == {"train", "test"}
+    for column in each_spec.features:
+        assert 0 < table[column].isna().mean() < 0.5
+    assert set(table["split"]) == SPLITS_OF.get(each_spec.id, {"train", "test"})
     assert table["group_id"].notna().all()
 
 
@@ -65,13 +90,21 @@ def test_splits_share_no_group_and_train_has_every_class(each_spec, raw_and_exam
     if each_spec.group is not None:
         assert not set(train["group_id"]) & set(test["group_id"])
         assert train["group_id"].nunique() < len(train)
+    else:
+        assert (table["group_id"] == table.index).all()
     for column in each_spec.classes:
         assert set(train[column]) == {0, 1}
+    if each_spec.task == "multiclass":
+        assert (train[list(each_spec.classes)].sum(axis=1) == 1).all()
     assert test[list(each_spec.classes)].isna().all(axis=None)
 
 
 def test_sample_and_duplicates_speak_of_the_examples(each_spec, raw_and_examples):
     raw, table = raw_and_examples
+    if each_spec.id not in WITH_SAMPLE:
+        assert raw.sample_submission is None
+        assert raw.duplicate_pairs is None
+        return
     layout = each_spec.submission
     assert list(raw.sample_submission.columns) == [layout.id_column, *layout.columns]
     assert set(raw.sample_submission[layout.id_column]) == set(split_rows(table, "test").index)
@@ -79,10 +112,10 @@ def test_sample_and_duplicates_speak_of_the_examples(each_spec, raw_and_examples
     assert raw.duplicate_pairs.isin(split_rows(table, "train").index).all(axis=None)
 
 
-def test_every_image_is_there(each_spec, raw_and_examples, competition):
+def test_every_image_is_there(each_spec, raw_and_examples, raw_folder):
     _, table = raw_and_examples
     for image_id, path in table["image_path"].items():
-        file = competition / "competition" / path
+        file = raw_folder / path
         assert file.stem == image_id
         assert file.is_file()
 
@@ -90,7 +123,7 @@ def test_every_image_is_there(each_spec, raw_and_examples, competition):
 def test_data_folder_that_is_empty_says_how_to_get_the_data(each_spec, tmp_path):
     with pytest.raises(PipelineError) as caught:
         each_spec.read_raw(tmp_path)
-    assert str(tmp_path / "train.csv") in str(caught.value)
+    assert str(tmp_path / FIRST_TABLE.get(each_spec.id, "train.csv")) in str(caught.value)
     assert each_spec.source in str(caught.value)
 
 

@@ -12,7 +12,7 @@ from kaggle_pipeline.config import FoldsConfig
 from kaggle_pipeline.datasets.synthetic import SPEC
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import split_rows
-from kaggle_pipeline.folds import TRAIN_ONLY, Folds, make_folds
+from kaggle_pipeline.folds import TRAIN_ONLY, Folds, make_folds, set_test_aside
 
 
 def training_rows(groups, targets):
@@ -226,3 +226,68 @@ def test_file_that_was_changed_to_split_a_group_is_refused(tmp_path):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(PipelineError, match=r"folds\.csv is missing"):
         Folds.read(tmp_path / "folds.csv")
+
+
+# ------------------------------------------------------------------ other ways to divide
+
+
+def test_judge_takes_the_marked_rows_and_trains_on_the_others(train):
+    marked = train.assign(official=np.arange(len(train)) % 7 == 0)
+    # Whole patients, as no fold may split one.
+    marked["official"] = marked.groupby("group_id")["official"].transform("first")
+    folds = make_folds(marked, SPEC, FoldsConfig(judge="official"), seed=0)
+    assert folds.numbers == [0]
+    assert set(folds.valid_ids(0)) == set(marked.index[marked["official"]])
+    assert set(folds.train_ids(0)) == set(marked.index[~marked["official"]])
+
+
+@pytest.mark.parametrize(
+    ("column", "words"), [("oficial", "did you mean 'official'"), ("same", "the same for all")]
+)
+def test_judge_by_a_column_that_says_nothing_is_refused(train, column, words):
+    rows = train.assign(official=True, same=True)
+    with pytest.raises(PipelineError, match=words):
+        make_folds(rows, SPEC, FoldsConfig(judge=column), seed=0)
+
+
+def test_by_image_splits_groups_and_by_group_does_not(train):
+    def split_groups(by):
+        folds = make_folds(train, SPEC, FoldsConfig(holdout=0.2, by=by), seed=0)
+        judged, learned = (
+            set(train.loc[ids, "group_id"]) for ids in (folds.valid_ids(0), folds.train_ids(0))
+        )
+        return len(judged & learned)
+
+    assert split_groups("group") == 0 and split_groups("image") > 10
+
+
+def test_a_test_part_is_set_aside_by_group_with_its_labels_apart(train):
+    config = FoldsConfig(test_share=0.2)
+    examples, truth = set_test_aside(train.assign(split="train"), SPEC, config, seed=3)
+    test, rest = split_rows(examples, "test"), split_rows(examples, "train")
+    assert not set(test["group_id"]) & set(rest["group_id"])
+    assert len(test) == pytest.approx(len(train) / 5, rel=0.25)
+    assert test["target"].isna().all() and rest["target"].notna().all()
+    assert list(truth.index) == list(test.index)
+    assert (truth["target"] == train.loc[test.index, "target"]).all() and truth["target"].sum() > 0
+    again, _ = set_test_aside(train.assign(split="train"), SPEC, config, seed=3)
+    pd.testing.assert_frame_equal(again, examples)
+
+
+def test_a_second_test_part_is_refused(small_examples):
+    with pytest.raises(PipelineError, match="has a test part of its own"):
+        set_test_aside(small_examples(), SPEC, FoldsConfig(test_share=0.2), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("settings_", "key"),
+    [
+        ({"holdout": 0.2, "judge": "a"}, "folds.judge"),
+        ({"holdout": 0.2, "column": "a"}, "folds.column"),
+        ({"column": "a", "judge": "b"}, "folds.judge"),
+        ({"test_share": 0.9}, "folds.test_share"),
+    ],
+)
+def test_two_ways_to_divide_at_once_are_refused(settings_, key):
+    with pytest.raises(PipelineError, match=key):
+        FoldsConfig(**settings_)

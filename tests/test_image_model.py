@@ -21,8 +21,9 @@ from kaggle_pipeline.accelerator import choose_accelerator  # noqa: E402
 from kaggle_pipeline.image.checkpoint import EpochKeeper  # noqa: E402
 from kaggle_pipeline.image.features import FeatureStore, body_digest  # noqa: E402
 from kaggle_pipeline.image.input import Source, prediction_batches  # noqa: E402
-from kaggle_pipeline.image.model import ImageModel, make_optimizer  # noqa: E402
+from kaggle_pipeline.image.model import ImageModel  # noqa: E402
 from kaggle_pipeline.image.network import build_body, with_views  # noqa: E402
+from kaggle_pipeline.image.training import make_optimizer  # noqa: E402
 
 COUNT = 18
 EXAMPLES = make_examples(COUNT)

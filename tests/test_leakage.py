@@ -41,6 +41,7 @@ def audit(spec, small_folds):
 
     def run(examples, *, pairs=NO_PAIRS, fingerprints=None, features=None, folds=None, **changes):
         used = changes.pop("spec", spec)
+        groups_split = changes.pop("groups_split", False)
         return audit_leakage(
             examples,
             used,
@@ -49,6 +50,7 @@ def audit(spec, small_folds):
             fingerprints,
             used.features if features is None else features,
             LeakageConfig(**changes),
+            groups_split=groups_split,
         )
 
     return run
@@ -142,6 +144,17 @@ def test_patient_in_two_folds_is_found_even_if_the_fold_table_hides_it(audit, ex
     assert found.status == "leak"
     assert train["group_id"].iloc[0] in found.rows
     assert "is in two folds" in refusal(report.stop_on_leak)
+
+
+def test_a_split_by_image_that_was_asked_for_is_noted_and_does_not_stop(audit, patient_in_both):
+    examples, _ = patient_in_both
+    train = split_rows(examples, "train")
+    table = pd.DataFrame({"group_id": train.index, "fold": np.arange(len(train)) % 3}, train.index)
+    report = audit(examples, folds=Folds(table), groups_split=True)
+    for words in ("patient in train and test", "patient in two folds"):
+        found = finding(report, words)
+        assert found.status == "note" and "optimistic" in found.detail and found.rows
+    report.stop_on_leak()
 
 
 def test_without_groups_nothing_is_called_passed(audit, examples, spec):

@@ -7,16 +7,28 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    roc_auc_score,
+    roc_curve,
+)
 
+from kaggle_pipeline import rates
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.metrics import (
     MeanAuc,
     Score,
     WeightedAuc,
     auc_with_interval,
+    bootstrap_weights,
     group_weights,
     roc_auc,
+    score_mapping,
+    score_of,
     summarise_oof,
 )
 
@@ -208,3 +220,188 @@ def test_summary_of_several_classes_counts_each():
     summary = summarise_oof(truth, truth[["z", "x", "y"]], pd.Series(range(6), ids), seed=0)
     assert summary["n_positive"] == [1, 3, 2]  # in the order of the probabilities' columns
     assert summary["oof_auc"] == 1.0
+
+
+# ---------------------------------------------------------------------------- further scores
+
+
+def test_bootstrap_weights_begin_with_the_rows_themselves():
+    groups = np.array(["b", "a", "b", "c"])
+    weights = bootstrap_weights(groups, 7, seed=3)
+    np.testing.assert_array_equal(weights[0], 1)
+    np.testing.assert_array_equal(weights[1:], group_weights(groups, 7, seed=3))
+
+
+def test_score_of_takes_estimate_and_percentiles():
+    values = np.r_[0.5, np.linspace(0, 1, 201), [np.nan] * 9]
+    assert score_of(values) == Score(0.5, pytest.approx(0.025), pytest.approx(0.975))
+    assert score_of(np.array([np.nan, 0.1, 0.2])) is None
+    assert score_of(np.array([0.1, np.nan, np.nan])) is None
+
+
+def test_centred_interval_lies_around_the_estimate_and_not_below_zero():
+    replicates = np.linspace(0.10, 0.20, 101)  # all above the estimate
+    score = score_of(np.r_[0.03, replicates], centred=True)
+    assert score.value == 0.03
+    assert score.low == 0
+    assert score.high == pytest.approx(0.03 + 0.0475)
+
+
+def test_score_mapping_gives_a_reason_or_a_number_never_both():
+    assert score_mapping(np.array([0.5, 0.5]), "why") == {"value": 0.5, "low": 0.5, "high": 0.5}
+    nothing = score_mapping(np.array([np.nan, 0.5]), "why")
+    assert nothing == {"value": None, "low": None, "high": None, "reason": "why"}
+
+
+@given(rows=ROWS)
+def test_rank_scores_equal_scikit_learn(rows):
+    targets, scores, weights = map(np.array, zip(*rows, strict=True))
+    assume(weights[targets == 1].sum() and weights[targets == 0].sum())
+    found = rates.rank_scores(targets, scores, np.stack([np.ones_like(weights), weights]))
+    expected = average_precision_score(targets, scores, sample_weight=weights)
+    assert found["average_precision"][1] == pytest.approx(expected, abs=1e-12)
+    expected = roc_auc_score(targets, scores, sample_weight=weights)
+    assert found["auc"][1] == pytest.approx(expected, abs=1e-12)
+    false_rate, true_rate, _ = roc_curve(
+        targets, scores, sample_weight=weights, drop_intermediate=False
+    )
+    for percent in (80, 90):
+        kept = false_rate <= 1 - percent / 100 + 1e-12
+        name = f"sensitivity_at_{percent}_specificity"
+        assert found[name][1] == pytest.approx(true_rate[kept].max(), abs=1e-12)
+
+
+def test_rank_scores_of_many_rows_do_not_depend_on_chunks(monkeypatch):
+    rng = np.random.default_rng(0)
+    targets = rng.random(500) < 0.1
+    scores = rng.normal(targets, 1).round(1)
+    weights = bootstrap_weights(np.arange(500), 150, 0)
+    whole = rates.rank_scores(targets, scores, weights)
+    monkeypatch.setattr("kaggle_pipeline.metrics._LEAST", 1)
+    monkeypatch.setattr("kaggle_pipeline.metrics._CHUNK", 1)
+    for name, values in rates.rank_scores(targets, scores, weights).items():
+        np.testing.assert_array_equal(values, whole[name])
+    one_by_one = [WeightedAuc(targets, scores)(row) for row in weights]
+    np.testing.assert_array_equal(whole["auc"], one_by_one)
+
+
+def test_rank_scores_are_nan_when_a_replicate_lacks_a_class():
+    weights = np.array([[1, 1, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0]])
+    found = rates.rank_scores([0, 0, 1, 1], [0.1, 0.6, 0.5, 0.9], weights)
+    for name in ("auc", "sensitivity_at_80_specificity", "sensitivity_at_90_specificity"):
+        np.testing.assert_array_equal(np.isnan(found[name]), [False, True, True])
+    np.testing.assert_array_equal(np.isnan(found["average_precision"]), [False, False, True])
+
+
+def test_sensitivity_at_a_specificity_of_a_known_case():
+    # Ten negatives at 0.0 … 0.9: at 90 % specificity one of them, at 80 % two may be called.
+    targets = np.r_[np.zeros(10), np.ones(4)]
+    scores = np.r_[np.arange(10) / 10, [0.95, 0.85, 0.75, 0.05]]
+    found = rates.rank_scores(targets, scores, np.ones((1, 14)))
+    assert found["sensitivity_at_90_specificity"][0] == 0.5
+    assert found["sensitivity_at_80_specificity"][0] == 0.75
+    assert rates.threshold_at(targets, scores, 0.9) == 0.85
+    assert rates.threshold_at(targets, scores, 0.8) == 0.75
+    # Called from there on, the specificity is what was asked for.
+    assert (scores[targets == 0] < 0.75).mean() == 0.8
+
+
+def test_no_threshold_where_nothing_is_found():
+    assert rates.threshold_at([1, 0, 0], [0.1, 0.9, 0.9], 0.9) is None
+    assert rates.rank_scores([1, 0, 0], [0.1, 0.9, 0.9], np.ones((1, 3)))[
+        "sensitivity_at_90_specificity"
+    ] == [0]
+
+
+@pytest.fixture
+def softmax():
+    """Truth (one-hot) and probabilities of 200 rows and 4 classes, and weights with zeros."""
+    rng = np.random.default_rng(1)
+    truth = np.eye(4, dtype=int)[rng.choice(4, 200, p=[0.6, 0.2, 0.15, 0.05])]
+    odds = np.exp(rng.normal(0, 1, (200, 4)) + truth)
+    weights = rng.integers(0, 4, (3, 200)).astype(np.uint16)
+    return truth, odds / odds.sum(axis=1, keepdims=True), weights
+
+
+def test_accuracies_of_a_softmax_equal_scikit_learn(softmax):
+    truth, chances, weights = softmax
+    decided = rates.decide(chances, "multiclass")
+    labels, guesses = truth.argmax(axis=1), chances.argmax(axis=1)
+    plain = rates.accuracy(weights, truth, decided, "multiclass")
+    balanced = rates.balanced_accuracy(weights, truth, decided, "multiclass")
+    for row, one, mean in zip(weights, plain, balanced, strict=True):
+        assert one == pytest.approx(accuracy_score(labels, guesses, sample_weight=row))
+        assert mean == pytest.approx(balanced_accuracy_score(labels, guesses, sample_weight=row))
+
+
+def test_a_tie_is_decided_for_one_class_only():
+    np.testing.assert_array_equal(rates.decide(np.full((1, 3), 1 / 3), "multiclass"), [[1, 0, 0]])
+    np.testing.assert_array_equal(rates.decide(np.array([[0.5, 0.49]]), "multilabel"), [[1, 0]])
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
+def test_accuracies_of_sigmoids_are_means_over_classes(task):
+    rng = np.random.default_rng(2)
+    k = 1 if task == "binary" else 3
+    truth, chances = (rng.random((90, k)) < 0.3).astype(int), rng.random((90, k))
+    weights = rng.integers(0, 3, (1, 90))
+    decided = rates.decide(chances, task)
+    single = [(truth[:, c], decided[:, c]) for c in range(k)]
+    options = {"sample_weight": weights[0]}
+    expected = np.mean([accuracy_score(*pair, **options) for pair in single])
+    assert rates.accuracy(weights, truth, decided, task)[0] == pytest.approx(expected)
+    expected = np.mean([balanced_accuracy_score(*pair, **options) for pair in single])
+    assert rates.balanced_accuracy(weights, truth, decided, task)[0] == pytest.approx(expected)
+    expected = np.mean([brier_score_loss(truth[:, c], chances[:, c], **options) for c in range(k)])
+    assert rates.brier(weights, truth, chances, task)[0] == pytest.approx(expected)
+
+
+def test_brier_of_a_softmax_sums_over_the_classes():
+    truth, chances = np.array([[1, 0, 0]]), np.array([[0.5, 0.3, 0.2]])
+    assert rates.brier(np.ones((1, 1)), truth, chances, "multiclass")[0] == pytest.approx(
+        0.25 + 0.09 + 0.04
+    )
+
+
+def test_balanced_accuracy_is_nan_when_a_replicate_lacks_a_class(softmax):
+    truth, chances, weights = softmax
+    without = np.where(truth[:, 3] == 1, 0, weights[:1])
+    decided = rates.decide(chances, "multiclass")
+    assert np.isnan(rates.balanced_accuracy(without, truth, decided, "multiclass")).all()
+
+
+def test_calibration_of_a_known_case():
+    # Bins are a fifteenth wide: 0.62 and 0.66 share one, 0.05 has its own.
+    chances, outcomes = np.array([0.62, 0.66, 0.05, 0.05]), np.array([1, 0, 0, 0])
+    found = rates.reliability(np.ones((1, 4)), outcomes, chances)
+    assert found.count[0].nonzero()[0].tolist() == [0, 9]
+    assert found.predicted[0, 9] == pytest.approx(0.64)
+    assert found.observed[0, 9] == 0.5
+    assert found.ece[0] == pytest.approx((2 * 0.14 + 2 * 0.05) / 4)
+    assert np.isnan(found.observed[0, 1])
+
+
+def test_calibration_equals_scikit_learns_curve_and_counts_weights():
+    rng = np.random.default_rng(3)
+    chances = np.r_[rng.random(400), 0, 1, 1 / 15, 8 / 15]  # with edges of bins
+    outcomes = rng.random(404) < chances**2
+    weights = np.stack([np.ones(404, int), rng.integers(0, 3, 404)])
+    found = rates.reliability(weights, outcomes, chances)
+    observed, predicted = calibration_curve(outcomes, chances, n_bins=15)
+    np.testing.assert_allclose(found.observed[0], observed)
+    np.testing.assert_allclose(found.predicted[0], predicted)
+    repeated = rates.reliability(
+        np.ones((1, weights[1].sum())),
+        np.repeat(outcomes, weights[1]),
+        np.repeat(chances, weights[1]),
+    )
+    np.testing.assert_allclose(found.ece[1], repeated.ece[0])
+    assert found.count.sum(axis=1).tolist() == [404, weights[1].sum()]
+
+
+def test_top_label_is_the_most_probable_class():
+    right, confidence = rates.top_label(
+        np.array([[1, 0], [1, 0]]), np.array([[0.7, 0.3], [0.2, 0.8]])
+    )
+    assert right.tolist() == [1, 0]
+    assert confidence.tolist() == [0.7, 0.8]

@@ -22,6 +22,7 @@ from kaggle_pipeline.image.network import (  # noqa: E402
     stacked_views,
     with_views,
 )
+from kaggle_pipeline.image.training import adapt_batch_norm  # noqa: E402
 
 THREE = ("melanoma", "naevus", "other")
 MULTICLASS = replace(SPEC, task="multiclass", classes=THREE)
@@ -134,6 +135,55 @@ class TestBody:
         same = [np.array_equal(a, b) for a, b in zip(before, moving(network), strict=True)]
         assert len(same) == 6
         assert all(same) if changes else not any(same)
+
+    def test_train_from_leaves_what_comes_before_as_it_was(self):
+        network = build_network(tiny_config(train_from="stage0_pool"), SPEC)
+        states = {
+            layer.name: layer.trainable
+            for layer in network.get_layer("body").get_layer("lenet").layers
+        }
+        start = list(states).index("stage0_pool")
+        assert list(states.values()) == [False] * start + [True] * (len(states) - start)
+        before = moving(network)
+        network(noise(), training=True)
+        same = [np.array_equal(a, b) for a, b in zip(before, moving(network), strict=True)]
+        assert same == [True] * 2 + [False] * 4
+
+    def test_adapting_takes_the_images_statistics_and_changes_no_weight(self):
+        network = build_network(tiny_config(frozen_batch_norm=True, dropout=0.5), SPEC)
+        lenet = network.get_layer("body").get_layer("lenet")
+        first = lenet.get_layer(index=1)
+        fixed = [
+            np.array(w) for w in network.weights if "moving" not in w.path and "seed" not in w.path
+        ]
+        batch = (noise(), np.zeros((5, 1), np.float32), np.ones(5, np.float32))
+        adapt_batch_norm(network, tf.data.Dataset.from_tensors(batch).repeat(), steps=90)
+        answer = np.asarray(first(noise() / 127.5 - 1))
+        norm = lenet.get_layer(index=2)
+        np.testing.assert_allclose(norm.moving_mean, answer.mean(axis=(0, 1, 2)), atol=1e-3)
+        np.testing.assert_allclose(norm.moving_variance, answer.var(axis=(0, 1, 2)), rtol=1e-2)
+        after = [
+            np.array(w) for w in network.weights if "moving" not in w.path and "seed" not in w.path
+        ]
+        assert all(np.array_equal(a, b) for a, b in zip(fixed, after, strict=True))
+        assert not norm.trainable and norm.momentum == 0.9
+        still = moving(network)
+        network(noise(), training=True)
+        assert all(np.array_equal(a, b) for a, b in zip(still, moving(network), strict=True))
+
+    def test_train_from_an_unknown_layer_gives_the_nearest(self):
+        with pytest.raises(PipelineError, match=r"train_from 'stage0_pol'.*'stage0_pool'"):
+            build_body(tiny_config(train_from="stage0_pol"), load_published=False)
+
+    def test_the_memory_of_batch_norm_is_the_configs(self):
+        means = []
+        for momentum in (None, 0.5):
+            keras.utils.set_random_seed(0)
+            network = build_network(tiny_config(batch_norm_momentum=momentum), SPEC)
+            network(noise(), training=True)
+            means.append(np.concatenate(moving(network)[::2]))
+        # One step moves a mean of 0 by (1 - momentum) of the batch's: LeNet's own momentum is 0.9.
+        np.testing.assert_allclose(means[1][:4], 5 * means[0][:4], rtol=1e-4)
 
 
 def moving(network):

@@ -311,3 +311,52 @@ class TestTabularModel:
     def test_an_unknown_feature_is_named(self, learnable):
         with pytest.raises(PipelineError, match="unknown feature 'sexx'"):
             make_model(features=("sexx",)).fit(learnable, None)
+
+
+class TestMissingIndicators:
+    """``tabular.missing: indicator``."""
+
+    def test_a_column_says_what_is_missing(self):
+        rows = pd.DataFrame(
+            {"age_years": [20.0, np.nan], "sex": ["male", np.nan], "site": [np.nan, "torso"]}
+        )
+        fitted = FeatureEncoder(SPEC.numeric, SPEC.categorical, indicators=True).fit(rows)
+        matrix = fitted.transform(rows)
+        assert matrix.shape == (2, WIDTH + 3) == (2, fitted.width)
+        np.testing.assert_array_equal(matrix[:, WIDTH:], [[0, 0, 1], [1, 1, 0]])
+        np.testing.assert_array_equal(matrix[:, :WIDTH], encoder().fit(rows).transform(rows))
+
+    @pytest.mark.parametrize("method", ["smotenc", "none"])
+    def test_invented_rows_are_whole_or_missing_never_half(self, method, small_examples):
+        train = small_examples(patients=40, images=6).query("split == 'train'")
+        fitted = FeatureEncoder(SPEC.numeric, SPEC.categorical, indicators=True).fit(train)
+        matrix, _ = resample_rows(train, train["target"].to_numpy(int), fitted, method, seed=0)
+        flags = matrix[:, WIDTH:]
+        assert set(np.unique(flags)) == {0, 1}
+        np.testing.assert_array_equal(flags[: len(train), 0] == 1, train["age_years"].isna())
+        assert (matrix[flags[:, 0] == 1, 0] == 0).all()
+        for block, flag in ((SEX, 1), (SITE, 2)):
+            np.testing.assert_array_equal(matrix[:, block].sum(axis=1), 1 - flags[:, flag])
+
+    def test_the_model_keeps_them_when_it_is_saved(self, small_examples, tmp_path):
+        train = small_examples(patients=20).query("split == 'train'")
+        options = {"missing": "indicator", "epochs": 1, "resampling": "none"}
+        model = make_model(**options).fit(train, None)
+        model.save(tmp_path)
+        again = make_model(**options).load(tmp_path)
+        pd.testing.assert_frame_equal(again.predict(train), model.predict(train))
+        blank = train.assign(age_years=0.0)
+        assert not model.predict(blank).equals(model.predict(blank.assign(age_years=np.nan)))
+
+
+def test_two_sigmoids_learn_two_questions(small_examples):
+    rng = np.random.default_rng(0)
+    train = small_examples(patients=60).query("split == 'train'")
+    train = train.assign(
+        a=(train["age_years"] > 45).astype(float), b=(train["sex"] == "male") * 1.0
+    )
+    spec = replace(SPEC, task="multilabel", classes=("a", "b"))
+    shuffled = train.loc[rng.permutation(train.index)]
+    found = make_model(spec, epochs=40, learning_rate=0.01).fit(shuffled, None).predict(train)
+    for name in ("a", "b"):
+        assert roc_auc_score(train[name], found[name]) > 0.95

@@ -6,6 +6,8 @@ from kaggle_pipeline.errors import PipelineError, nearest
 from kaggle_pipeline.spec import DatasetSpec
 
 MODULES = {
+    "ham10000": "kaggle_pipeline.datasets.ham10000",
+    "isic_2017": "kaggle_pipeline.datasets.isic_2017",
     "siim_isic_2020": "kaggle_pipeline.datasets.siim_isic_2020",
     "synthetic": "kaggle_pipeline.datasets.synthetic",
 }

@@ -53,6 +53,8 @@ class Morphology:
     darkness: float
     network: float  # strength of the pigment network
     veil: float  # blue-white veil
+    blood: float = 0.0  # vessels and lacunae in place of pigment: pink, red, at 1 deep red
+    scar: float = 0.0  # whitish middle
 
 
 @dataclass(frozen=True)
@@ -206,9 +208,11 @@ def _add_lesion(stage: _Stage, scene: np.ndarray, depth: np.ndarray) -> np.ndarr
     melanin = _ground(stage, depth) * (1.0 - 0.6 * patches["red"])
     melanin += 0.7 * patches["dark_brown"] + 0.4 * globules
     black = 0.9 * patches["black"] + 0.35 * globules + 0.3 * veil
-    top = cover * (1.0 - 0.8 * patches["white"])
+    top = cover * (1.0 - 0.8 * patches["white"]) * (1.0 - 0.9 * stage.morphology.blood)
     scene = _absorb(scene, (top * melanin, MELANIN_ABSORBANCE), (top * black, BLACK_ABSORBANCE))
-    scene = _absorb(scene, (cover * (0.03 + 0.8 * patches["red"]), BLOOD_ABSORBANCE))
+    lacunae = stage.morphology.blood * np.clip(1.5 + 0.7 * stage.textures[1], 0.5, 2.5)
+    blood = 0.03 + 0.8 * patches["red"] + lacunae * (1.0 - 0.8 * patches["white"])
+    scene = _absorb(scene, (cover * blood, BLOOD_ABSORBANCE))
     # The hazes lie below the surface, whose own pigment dims them.
     dimming = 1.0 - 0.4 * stage.skin.tone
     scene += 0.45 * inner * patches["white"] * (dimming * _colour(SCAR_RGB) - scene)
@@ -233,6 +237,8 @@ def _colour_patches(stage: _Stage) -> dict[str, np.ndarray]:
         texture = 0.7 * (stage.textures[place % 3] - stage.textures[(place + 1) % 3])
         strength = min(max(len(ranks) * stage.morphology.colour_variety - place, 0.0), 1.0)
         patches[name] = strength * _patch(stage, texture, 0.75, stage.rng.uniform(0.45, 0.7))
+    middle = _smooth_step(0.9 + 0.3 * stage.textures[2] - 2.0 * (stage.u**2 + stage.v**2))
+    patches["white"] = np.maximum(patches["white"], stage.morphology.scar * middle)
     return patches
 
 

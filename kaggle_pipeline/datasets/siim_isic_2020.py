@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kaggle_pipeline.datasets.rawfiles import PHOTOS, blank_unknown, find_photos, read_table
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
 
@@ -37,13 +38,7 @@ _SOURCE = (
 )
 _SIZES = "train_image_sizes.csv"
 _DUPLICATES = "ISIC_2020_Training_Duplicates.csv"
-_UNKNOWN = ("unknown", "-1", "-1.0", "nan", "NaN", "")
-"""Spellings of "missing" in the re-split and extended versions of the competition's files."""
-# DICOM comes last: the JPEGs hold the same photos and decode faster.
-_FOLDERS = (
-    ("jpeg/{split}", (".jpg", ".jpeg", ".png")),
-    ("{split}", (".jpg", ".jpeg", ".png", ".dcm")),
-)
+_IDS = ("image_name", "patient_id")
 
 
 def read_raw(data_dir: Path, source: str = _SOURCE) -> RawData:
@@ -73,14 +68,16 @@ def read_raw(data_dir: Path, source: str = _SOURCE) -> RawData:
     test = _read_csv(data_dir / "test.csv", _NEEDED, source)
     table = pd.concat([train.assign(split="train"), test.assign(split="test")], ignore_index=True)
     table = table.rename(columns=_COLUMNS)
-    for column in ("sex", "site"):
-        text = table[column].astype("object").where(table[column].notna(), np.nan)
-        table[column] = text.map(lambda value: np.nan if str(value) in _UNKNOWN else value)
-    age = table["age_years"]
-    table["age_years"] = age.mask(age.astype(str).isin(_UNKNOWN))
-    paths = _find_images(data_dir)
+    for column in ("sex", "site", "age_years"):
+        table[column] = blank_unknown(table[column])
+    # DICOM comes last: the JPEGs hold the same photos and decode faster.
+    suffixes = (*PHOTOS, ".dcm")
+    photos = {
+        split: find_photos(data_dir, (f"jpeg/{split}", split), suffixes)
+        for split in ("train", "test")
+    }
     table["image_path"] = [
-        paths.get((row.split, row.image_id), np.nan) for row in table.itertuples()
+        photos[row.split].get(row.image_id, np.nan) for row in table.itertuples()
     ]
     sample, pairs = data_dir / "sample_submission.csv", data_dir / _DUPLICATES
     return RawData(
@@ -93,17 +90,7 @@ def read_raw(data_dir: Path, source: str = _SOURCE) -> RawData:
 
 
 def _read_csv(path: Path, needed: tuple[str, ...], source: str = _SOURCE) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype={"image_name": str, "patient_id": str}, low_memory=False)
-    except FileNotFoundError:
-        raise PipelineError(f"{path} is missing: {source}") from None
-    except (ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise PipelineError(f"{path} cannot be read as CSV: {reason}") from None
-    for column in needed:
-        if column not in table.columns:
-            raise PipelineError(f"{path} has no column {column!r}")
-    return table
+    return read_table(path, needed, source, _IDS)
 
 
 def _add_sizes(train: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -113,20 +100,6 @@ def _add_sizes(train: pd.DataFrame, path: Path) -> pd.DataFrame:
         raise PipelineError(f"{path} lists an image more than once")
     extra = [name for name in ("width", "height", "tfrecord") if name in sizes.columns]
     return train.merge(sizes[["image_name", *extra]], "left", "image_name", validate="m:1")
-
-
-def _find_images(data_dir: Path) -> dict[tuple[str, str], str]:
-    """Map (split, image id) to a path relative to ``data_dir``; the first layout listed wins."""
-    found: dict[tuple[str, str], str] = {}
-    for split in ("train", "test"):
-        for pattern, suffixes in _FOLDERS:
-            folder = data_dir / pattern.format(split=split)
-            if not folder.is_dir():
-                continue
-            for path in sorted(folder.iterdir(), key=lambda p: (p.suffix.lower() == ".dcm", p)):
-                if path.suffix.lower() in suffixes:
-                    found.setdefault((split, path.stem), path.relative_to(data_dir).as_posix())
-    return found
 
 
 SPEC = DatasetSpec(

@@ -10,21 +10,26 @@ doi:10.1001/archderm.134.1.103-a), and weakly the patient's age and sex and the 
 metadata and patient context can each be seen to help, and none settles the answer.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from kaggle_pipeline.datasets import siim_isic_2020
-from kaggle_pipeline.datasets.lesions import Morphology, Skin, draw_lesion
-from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.rundir import atomic_path
+from kaggle_pipeline.datasets.drawing import (
+    JPEG_QUALITY,
+    Drawing,
+    Progress,
+    check_least,
+    draw_all,
+    no_progress,
+    refuse_existing,
+    unique_codes,
+    write_tables,
+)
+from kaggle_pipeline.datasets.lesions import MIN_SIZE_PX, Morphology, Skin
 
 _SOURCE = (
     "make it with `python scripts/make_synthetic.py --out FOLDER` and say "
@@ -44,19 +49,6 @@ _MORPHOLOGY_MEAN = np.array([0.30, 0.25, 0.30, 0.40, 0.45, 0.40, 0.10])
 _PATIENT_SPREAD, _LESION_SPREAD = 0.22, 0.10
 # Asymmetry, border, colours and veil speak for melanoma (ABCD rule); size and darkness a little.
 _SUSPICION = np.array([1.3, 1.3, 1.2, 0.6, 0.4, -0.2, 1.2])
-_JPEG_QUALITY = 92
-
-
-@dataclass(frozen=True)
-class _Lesion:
-    """One image to draw."""
-
-    path: str
-    morphology: Morphology
-    skin: Skin
-    size_px: int
-    quality: int
-    seed: tuple[int, int]
 
 
 def generate(
@@ -68,7 +60,7 @@ def generate(
     test_share: float = 0.25,
     mean_images: float = 8.0,
     workers: int | None = None,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Progress = no_progress,
 ) -> None:
     """Write a competition and its truth.
 
@@ -97,27 +89,23 @@ def generate(
         If the folder holds a competition already, or there are too few patients.
     """
     competition = Path(out_dir) / "competition"
-    if (competition / "train.csv").exists():
-        raise PipelineError(f"{competition} exists already: delete it or choose another --out")
-    least = {"patients": (patients, 4), "image-size-px": (image_size_px, 16)}
-    least |= {"mean-images": (mean_images, 2), "seed": (seed, 0)}
-    for name, (value, lowest) in least.items():
-        if value < lowest:
-            raise PipelineError(f"--{name} {value}: at least {lowest} is needed")
+    refuse_existing(competition / "train.csv")
+    least = {"patients": (patients, 4), "image-size-px": (image_size_px, MIN_SIZE_PX)}
+    check_least(least | {"mean-images": (mean_images, 2), "seed": (seed, 0)})
     table, morphologies, skins = describe(patients, seed, test_share, mean_images)
-    jobs = []
-    for row, morphology in zip(table.itertuples(), morphologies, strict=True):
-        path = competition / "jpeg" / row.split / f"{row.image_name}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A repeated photo is the same drawing, compressed anew.
-        quality = _JPEG_QUALITY - 12 * row.repeated
-        drawing = (seed, row.lesion)
-        jobs.append(
-            _Lesion(str(path), morphology, skins[row.patient_id], image_size_px, quality, drawing)
+    drawings = [
+        Drawing(
+            path=competition / "jpeg" / row.split / f"{row.image_name}.jpg",
+            morphology=morphology,
+            skin=skins[row.patient_id],
+            size_px=image_size_px,
+            seed=(seed, row.lesion),
+            # A repeated photo is the same drawing, compressed anew.
+            quality=JPEG_QUALITY - 12 * row.repeated,
         )
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for _ in pool.map(_draw, jobs, chunksize=8):
-            progress(1)
+        for row, morphology in zip(table.itertuples(), morphologies, strict=True)
+    ]
+    draw_all(drawings, workers, progress)
     _write_tables(table, Path(out_dir))
 
 
@@ -126,7 +114,7 @@ def describe(
 ) -> tuple[pd.DataFrame, list[Morphology], dict[str, Skin]]:
     """Return the table of all images, what each looks like, and each patient's skin."""
     rng = np.random.default_rng([seed, 0])
-    names = _unique_codes(rng, patients, "IP_")
+    names = unique_codes(rng, patients, "IP_")
     in_test = np.zeros(patients, bool)
     in_test[rng.permutation(patients)[: max(1, round(patients * test_share))]] = True
     rows, vectors, skins = [], [], {}
@@ -135,7 +123,7 @@ def describe(
         rows += [{**row, "split": "test" if test else "train"} for row in found]
         vectors += looks
     table = pd.DataFrame(rows)
-    table.insert(0, "image_name", _unique_codes(rng, len(table), "ISIC_"))
+    table.insert(0, "image_name", unique_codes(rng, len(table), "ISIC_"))
     table["lesion"] = np.arange(len(table))
     table, vectors = _repeat_some(rng, table, vectors)
     for column, share in (("sex", 0.01), ("age_approx", 0.02), ("site", 0.02)):
@@ -187,20 +175,9 @@ def _repeat_some(
     again = table.iloc[chosen].copy()
     again["repeated"] = True
     taken = set(table["image_name"])
-    fresh = [code for code in _unique_codes(rng, 3 * len(again) + 9, "ISIC_") if code not in taken]
+    fresh = [code for code in unique_codes(rng, 3 * len(again) + 9, "ISIC_") if code not in taken]
     again["image_name"] = fresh[: len(again)]
     return pd.concat([table, again], ignore_index=True), vectors + [vectors[i] for i in chosen]
-
-
-def _unique_codes(rng: np.random.Generator, count: int, prefix: str) -> list[str]:
-    return [f"{prefix}{code:07d}" for code in rng.choice(10_000_000, count, replace=False)]
-
-
-def _draw(lesion: _Lesion) -> None:
-    rng = np.random.default_rng([*lesion.seed, 1])
-    image, _ = draw_lesion(lesion.morphology, lesion.skin, lesion.size_px, rng)
-    with atomic_path(Path(lesion.path)) as temporary:
-        Image.fromarray(image).save(temporary, quality=lesion.quality)
 
 
 def _write_tables(table: pd.DataFrame, out_dir: Path) -> None:
@@ -222,13 +199,11 @@ def _write_tables(table: pd.DataFrame, out_dir: Path) -> None:
             "image_name_2": repeated["image_name"].to_numpy(),
         }
     )
-    files = {
+    tables = {
         out_dir / "truth.csv": test[["image_name", "patient_id", "target"]],
         competition / "ISIC_2020_Training_Duplicates.csv": pairs,
         competition / "sample_submission.csv": test[["image_name"]].assign(target=0),
         competition / "test.csv": test[columns],
         competition / "train.csv": train[[*columns, "diagnosis", "benign_malignant", "target"]],
     }
-    for path, content in files.items():  # train.csv last: it says that all is there
-        with atomic_path(path) as temporary:
-            content.to_csv(temporary, index=False)
+    write_tables(tables)

@@ -1,19 +1,31 @@
 """Backbones by name: all of keras.applications, each with its own preprocessing, and our own.
 
-In: a name. Out: a :class:`Backbone` that builds the feature extractor and scales its input.
+In: a name. Out: a :class:`Backbone` that builds the feature extractor and scales its input. Names
+are those of the library whose architecture and weights they are: ``ResNet50`` is
+keras.applications', ``resnet50`` torchvision's.
 A new backbone is one function and one line in ``_own_backbones``.
 """
 
 import inspect
+import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
-from keras import layers
+import numpy as np
+import pandas as pd
+from keras import ops
 
 from kaggle_pipeline.errors import PipelineError, nearest
+from kaggle_pipeline.image.resnets import RESNETS, build_resnet
+from kaggle_pipeline.image.smallnets import lenet, primitive_cnn
+from kaggle_pipeline.image.torchweights import fetch_published, load_torch_weights
+
+_IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 @dataclass(frozen=True)
@@ -27,10 +39,17 @@ class Backbone:
         map (batch, h, w, channels).
     preprocess : callable
         From pixels in [0, 255] (float32) to what the published weights were trained on.
+    published_torch : str, optional
+        Address of the PyTorch file that ``weights="imagenet"`` loads. Where there is one, other
+        PyTorch files of the same architecture fit too.
+    parameters : int, optional
+        Published count of trainable parameters, with the top for ImageNet's 1000 classes.
     """
 
     build: Callable[..., keras.Model]
     preprocess: Callable[[Any], Any]
+    published_torch: str | None = None
+    parameters: int | None = None
 
 
 def get_backbone(name: str) -> Backbone:
@@ -50,6 +69,64 @@ def get_backbone(name: str) -> Backbone:
 def list_backbones() -> Mapping[str, Backbone]:
     """Return every backbone there is, by name."""
     return _keras_applications() | _own_backbones()
+
+
+def backbone_table(names: Iterable[str] | None = None, image_size_px: int = 1024) -> pd.DataFrame:
+    """Return what each backbone is like: size, range of its input, shape of its output.
+
+    Each is built once, untrained, and dropped before the next. Keras' session is cleared for that:
+    call this in a process that holds no model of its own.
+
+    Parameters
+    ----------
+    names : iterable of str, optional
+        Default: all.
+    image_size_px : int
+        Side of the images; some architectures need 75 px, and below 299 px what they cut off at
+        the edges spoils the stride.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``backbone``: ``parameters`` (trained or not, without the top), ``input_range``
+        (of black and of white after preprocessing, over the channels), ``output_shape``
+        (h, w, channels) and ``stride`` (image side over output side, to the nearest power of two).
+
+    Raises
+    ------
+    PipelineError
+        If a name is unknown.
+    """
+    known = list_backbones()
+    rows = []
+    for name in known if names is None else names:
+        backbone = get_backbone(name)
+        shape = (image_size_px, image_size_px, 3)
+        keras.backend.clear_session()
+        # Shapes and counts need no numbers: where nothing is drawn, the largest take no memory.
+        with keras.StatelessScope(initialize_variables=False):
+            model = backbone.build(input_shape=shape, weights=None)
+        output = model.output_shape[1:]
+        rows.append(
+            {
+                "backbone": name,
+                "parameters": model.count_params(),
+                "input_range": _input_range(backbone),
+                "output_shape": output,
+                "stride": 2 ** round(math.log2(image_size_px / output[0])),
+            }
+        )
+    keras.backend.clear_session()
+    columns = ["backbone", "parameters", "input_range", "output_shape", "stride"]
+    return pd.DataFrame(rows, columns=columns).set_index("backbone")
+
+
+def _input_range(backbone: Backbone) -> str:
+    """Return the least and the greatest that preprocessing makes of black and white."""
+    pixels = np.zeros((1, 1, 2, 3), np.float32)
+    pixels[0, 0, 1] = 255
+    scaled = ops.convert_to_numpy(backbone.preprocess(ops.convert_to_tensor(pixels)))
+    return f"[{scaled.min():.4g}, {scaled.max():.4g}]"
 
 
 def _keras_applications() -> dict[str, Backbone]:
@@ -73,7 +150,28 @@ def _without_top(build: Callable[..., keras.Model]) -> Callable[..., keras.Model
 
 
 def _own_backbones() -> dict[str, Backbone]:
-    return {"LeNet": Backbone(lenet, scale_to_unit)}
+    small = {
+        "LeNet": Backbone(lenet, scale_to_unit),
+        "PrimitiveCNN": Backbone(primitive_cnn, scale_to_unit),
+    }
+    residual = {
+        name: Backbone(partial(_build_residual, name), standardise, kind.url, kind.parameters)
+        for name, kind in RESNETS.items()
+    }
+    return small | residual
+
+
+def _build_residual(
+    name: str, input_shape: tuple[int, int, int], weights: str | None = None
+) -> keras.Model:
+    """Return a residual network without its top, untrained or with torchvision's weights."""
+    if weights not in (None, "imagenet"):
+        raise PipelineError(f"image.weights: {name} has imagenet's weights, not {weights!r}")
+    published = fetch_published(name) if weights else None
+    model = build_resnet(name, input_shape)
+    if published is not None:
+        load_torch_weights(model, published)
+    return model
 
 
 def scale_to_unit(pixels: Any) -> Any:
@@ -81,29 +179,6 @@ def scale_to_unit(pixels: Any) -> Any:
     return pixels / 127.5 - 1.0
 
 
-def lenet(
-    input_shape: tuple[int, int, int], weights: None = None, filters: int = 32
-) -> keras.Model:
-    """Return three convolutions with batch normalisation and max-pooling each.
-
-    The small network of the public HAM10000 notebooks, named after LeCun et al. 1998
-    (doi:10.1109/5.726791); for small images and for a quick look.
-
-    Parameters
-    ----------
-    input_shape : tuple
-        (side, side, 3) in px.
-    weights : None
-        There are no published ones.
-    filters : int
-        Of the first convolution; doubled by each further one.
-    """
-    if weights is not None:
-        raise PipelineError("image.weights: LeNet has no published weights; say null or a file")
-    inputs = x = keras.Input(input_shape)
-    for stage in range(3):
-        x = layers.Conv2D(filters * 2**stage, 3, padding="same", use_bias=False)(x)
-        x = layers.BatchNormalization(momentum=0.9)(x)
-        x = layers.ReLU()(x)
-        x = layers.MaxPooling2D(name=f"stage{stage}_pool")(x)  # where backbone_layer may cut
-    return keras.Model(inputs, x, name="lenet")
+def standardise(pixels: Any) -> Any:
+    """Return pixels in [0, 255] less ImageNet's mean, over its deviation, as torchvision does."""
+    return (pixels / 255.0 - _IMAGENET_MEAN) / _IMAGENET_DEVIATION

@@ -15,7 +15,6 @@ import keras
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.balance import oversampling_repeats, row_weights
 from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.configfile import to_mapping
 from kaggle_pipeline.errors import PipelineError
@@ -35,6 +34,12 @@ from kaggle_pipeline.image.network import (
     load_weights,
     stacked_views,
     with_views,
+)
+from kaggle_pipeline.image.training import (
+    adapt_batch_norm,
+    compile_network,
+    plain_rows,
+    training_rows,
 )
 from kaggle_pipeline.rundir import atomic_path, read_json, write_json
 from kaggle_pipeline.spec import DatasetSpec
@@ -77,6 +82,8 @@ class ImageModel:
     seed : int
     swap_red_blue : bool
         For records that somebody wrote as BGR.
+    features_dir : pathlib.Path, optional
+        Where a frozen body's features are kept for all folds; by default beside ``folder``.
     verbose : {0, 1, 2}
         Of Keras: silent, progress bar, a line an epoch.
 
@@ -98,6 +105,7 @@ class ImageModel:
         *,
         seed: int,
         swap_red_blue: bool = False,
+        features_dir: Path | None = None,
         verbose: int = 0,
     ) -> None:
         self.config = config
@@ -107,6 +115,7 @@ class ImageModel:
         self.folder = Path(folder)
         self.seed = seed
         self.swap_red_blue = swap_red_blue
+        self.features_dir = features_dir or self.folder.parent / "features"
         self.verbose = verbose
 
     @property
@@ -143,18 +152,18 @@ class ImageModel:
 
     def _fit_network(self, train: pd.DataFrame, valid: pd.DataFrame | None) -> None:
         config = self.config
-        rows = self._training_rows(train, config.oversample)
+        rows = training_rows(train, config, self.spec, self.seed)
         steps = config.steps_per_epoch or max(1, rows.shown // self._batch_size)
         with self._scope():
-            network = self._compile(build_network(config, self.spec), steps)
+            network = build_network(config, self.spec)
+            if config.batch_norm_steps:
+                stream = self._stream(train, rows, steps, first_epoch=0)
+                adapt_batch_norm(network, stream, config.batch_norm_steps)
+            self._compile(network, steps)
             watch = EpochKeeper(self.folder, keep_best=self.selection != "none", seed=self.seed)
             first_epoch = watch.resume(network)
-            stream = training_batches(
-                self._source(train.index), rows, config, batch_size=self._batch_size,
-                steps_per_epoch=steps, first_epoch=first_epoch, seed=self.seed,
-            )  # fmt: skip
             network.fit(
-                stream,
+                self._stream(train, rows, steps, first_epoch),
                 validation_data=self._validation(valid),
                 epochs=config.epochs,
                 initial_epoch=first_epoch,
@@ -166,13 +175,19 @@ class ImageModel:
             watch.restore_best(network)
         self.network_, self.history_ = network, watch.history
 
+    def _stream(self, train: pd.DataFrame, rows: TrainingRows, steps: int, first_epoch: int) -> Any:
+        return training_batches(
+            self._source(train.index), rows, self.config, batch_size=self._batch_size,
+            steps_per_epoch=steps, first_epoch=first_epoch, seed=self.seed,
+        )  # fmt: skip
+
     def _fit_head(self, train: pd.DataFrame, valid: pd.DataFrame | None) -> None:
         """Train the last layers on the features of a frozen body, every view a row."""
         config = self.config
         with self._scope():
             network = build_network(config, self.spec)
             head = network.get_layer("head")
-            rows = self._training_rows(train, config.oversample)
+            rows = training_rows(train, config, self.spec, self.seed)
             order = np.repeat(np.arange(len(rows.ids)), rows.repeats)
             features = self._features(network, train.index)
             if not config.augment.dihedral:
@@ -213,7 +228,7 @@ class ImageModel:
         digest = body_digest(
             body, config.backbone, size, layer, share, self.swap_red_blue, self._views
         )
-        folder = self.folder.parent / "features" / digest
+        folder = self.features_dir / digest
 
         def extract(missing: pd.Index) -> np.ndarray:
             return self._answer(stacked_views(body, self._views), missing, "features")
@@ -320,63 +335,17 @@ class ImageModel:
         shards = self.shards_of(ids)
         return Source(self.spec, shards, self.config.image_size_px, self.swap_red_blue)
 
-    def _training_rows(self, examples: pd.DataFrame, oversample: int) -> TrainingRows:
-        targets = examples[list(self.spec.classes)].to_numpy(np.float32)
-        repeats = oversampling_repeats(targets, oversample)
-        weights = np.ones(len(targets), np.float32)
-        if self.config.class_weights:
-            weights = row_weights(targets, repeats)
-        return TrainingRows(examples.index.to_numpy(), targets, weights, repeats)
-
     def _validation(self, valid: pd.DataFrame | None) -> Any:
         if valid is None or valid.empty:
             return None
-        rows = self._training_rows(valid, oversample=1)
+        rows = plain_rows(valid, self.spec)
         return validation_batches(self._source(valid.index), rows, self._batch_size)
 
     def _compile(self, network: keras.Model, steps: int) -> keras.Model:
-        config = self.config
-        if self.spec.task == "multiclass":
-            loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
-        else:
-            loss = keras.losses.BinaryCrossentropy(label_smoothing=config.label_smoothing)
-        several = len(self.spec.classes) > 1
-        auc = keras.metrics.AUC(
-            name="auc", num_thresholds=1000, multi_label=several,
-            num_labels=len(self.spec.classes) if several else None,
-        )  # fmt: skip
-        network.compile(
-            optimizer=make_optimizer(config, steps),
-            loss=loss,
-            metrics=[auc],
-            jit_compile=self.device.jit_compile,
-        )
-        return network
+        return compile_network(network, self.config, self.spec, steps, self.device.jit_compile)
 
     def _tensorboard(self) -> list[keras.callbacks.Callback]:
         # Absent on a minimal machine; the CSV holds the same numbers.
         if importlib.util.find_spec("tensorboard") is None:
             return []
         return [keras.callbacks.TensorBoard(str(self.folder / "tensorboard"), write_graph=False)]
-
-
-def make_optimizer(config: ImageConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Return AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) with warm-up, then decay.
-
-    The rate rises linearly over ``warmup_epochs`` and falls to 0 along a cosine, or stays.
-    """
-    warmup = round(config.warmup_epochs * steps_per_epoch)
-    total = config.epochs * steps_per_epoch
-    rate: Any = config.learning_rate
-    if config.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(
-            config.learning_rate if not warmup else 0.0,
-            decay_steps=max(1, total - warmup),
-            warmup_target=config.learning_rate if warmup else None,
-            warmup_steps=warmup,
-        )
-    elif warmup:
-        rate = keras.optimizers.schedules.PolynomialDecay(
-            config.learning_rate / warmup, warmup, config.learning_rate
-        )
-    return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)

@@ -13,6 +13,7 @@ from keras import layers, ops
 from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.errors import PipelineError, nearest
 from kaggle_pipeline.image.backbones import get_backbone
+from kaggle_pipeline.image.torchweights import PACKAGES, check_library, load_torch_weights
 from kaggle_pipeline.spec import DatasetSpec
 
 VIEWS = {
@@ -55,9 +56,21 @@ def build_network(
 
 def check_backbone(config: ImageConfig) -> None:
     """Raise a PipelineError if the backbone's name or weights file is wrong; builds nothing."""
-    get_backbone(config.backbone)
-    if config.weights not in (None, "imagenet") and not Path(config.weights).exists():
-        raise PipelineError(f"image.weights: {config.weights} does not exist")
+    published = get_backbone(config.backbone).published_torch
+    if config.weights is None:
+        return
+    if config.weights == "imagenet":
+        if published is not None:
+            check_library(Path(published))
+        return
+    path = Path(config.weights)
+    if not path.exists():
+        raise PipelineError(f"image.weights: {path} does not exist")
+    if path.suffix in PACKAGES:
+        if published is None:
+            what = f"{path} is a PyTorch file, which {config.backbone} cannot take"
+            raise PipelineError(f"image.weights: {what}; choose resnet18 or its like, or a .h5")
+        check_library(path)
 
 
 def build_body(config: ImageConfig, *, load_published: bool) -> keras.Model:
@@ -67,11 +80,13 @@ def build_body(config: ImageConfig, *, load_published: bool) -> keras.Model:
     pixels = keras.Input(shape, dtype="uint8", name="image")
     extractor = _cut(_load_backbone(config, shape, load_published), config.backbone_layer)
     extractor.trainable = not config.frozen
-    if config.frozen_batch_norm:
-        # Not `training=False` in the call: a surrounding Keras 3 model overrides that.
-        for layer in extractor.layers:
-            if isinstance(layer, layers.BatchNormalization):
-                layer.trainable = False
+    if config.train_from:
+        _freeze_before(extractor, config.train_from)
+    for layer in extractor.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            # Not `training=False` in the call: a surrounding Keras 3 model overrides that.
+            layer.trainable = layer.trainable and not config.frozen_batch_norm
+            layer.momentum = config.batch_norm_momentum or layer.momentum
     # Scaled in float32 whatever the policy: bfloat16 would round away small contrasts.
     scaled = backbone.preprocess(ops.cast(pixels, "float32"))
     x = extractor(scaled)
@@ -100,6 +115,15 @@ def build_head(config: ImageConfig, spec: DatasetSpec, channels: int) -> keras.M
     return keras.Model(features, outputs(x), name="head")
 
 
+def _freeze_before(extractor: keras.Model, layer: str) -> None:
+    """Freeze all layers before ``layer``; a frozen batch normalisation keeps its statistics too."""
+    names = [known.name for known in extractor.layers]
+    if layer not in names:
+        raise PipelineError(f"image.train_from {layer!r} is not in it{nearest(layer, names)}")
+    for early in extractor.layers[: names.index(layer)]:
+        early.trainable = False
+
+
 def _cut(extractor: keras.Model, layer: str | None) -> keras.Model:
     if layer is None:
         return extractor
@@ -125,7 +149,10 @@ def _load_backbone(
         hint = "; with no internet name a file in image.weights, or say null" if published else ""
         raise PipelineError(f"{what} cannot be built: {reason}{hint}") from None
     if load_published and config.weights not in (None, "imagenet"):
-        load_weights(body, Path(config.weights))
+        check_backbone(config)
+        path = Path(config.weights)
+        load = load_torch_weights if path.suffix in PACKAGES else load_weights
+        load(body, path)
     return body
 
 

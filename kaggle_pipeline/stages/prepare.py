@@ -10,13 +10,14 @@ import pandas as pd
 
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import (
+    drop_incomplete,
     require_images,
     split_rows,
     validate_examples,
     write_examples,
 )
 from kaggle_pipeline.fingerprints import fingerprint_images, fingerprint_table, known_pairs
-from kaggle_pipeline.folds import Folds, make_folds
+from kaggle_pipeline.folds import Folds, make_folds, set_test_aside
 from kaggle_pipeline.leakage import (
     LeakageReport,
     audit_groups,
@@ -33,10 +34,10 @@ from kaggle_pipeline.records import (
 )
 from kaggle_pipeline.rundir import atomic_path, open_stage, read_json, write_json
 from kaggle_pipeline.spec import RawData
-from kaggle_pipeline.stages.run import Run
+from kaggle_pipeline.stages.run import TEST_TRUTH, Run
 from kaggle_pipeline.tabular.features import choose_features
 
-PREPARED_BY = ("dataset", "seed", "folds", "leakage")
+PREPARED_BY = ("dataset", "seed", "examples", "folds", "leakage")
 """Parts of the config that decide examples and folds; models may differ in the rest."""
 
 
@@ -77,6 +78,9 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     spec, config = run.spec, run.config
     raw = spec.read_raw(run.data_dir)
     examples = validate_examples(raw.examples, spec)
+    if config.examples.missing == "drop":
+        before, examples = len(examples), drop_incomplete(examples, spec)
+        run.say(f"{before - len(examples)} training rows with a missing feature dropped")
     _stop_on_shared_groups(run, examples, folder)
     if examples["image_path"].notna().any():
         require_images(examples, spec)
@@ -84,12 +88,17 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     examples = _add_sizes(examples, fingerprints)
     pairs = known_pairs(examples, raw.duplicate_pairs, fingerprints)
     examples, found = drop_duplicates(examples, pairs, config.leakage.duplicates)
+    if config.folds.test_share is not None:
+        examples, truth = set_test_aside(examples, spec, config.folds, config.seed)
+        with atomic_path(folder / TEST_TRUTH) as temporary:
+            truth.to_csv(temporary)
     folds = make_folds(split_rows(examples, "train"), spec, config.folds, config.seed)
     features = config.tabular.features or spec.features
     choose_features(spec, features, examples)
     report = audit_leakage(
-        examples, spec, folds, pairs, fingerprints, features, config.leakage, earlier=[found]
-    )
+        examples, spec, folds, pairs, fingerprints, features, config.leakage,
+        earlier=[found], groups_split=config.folds.by == "image",
+    )  # fmt: skip
     _write_report(run, report, folder)
     report.stop_on_leak()
     _write_sample(raw, folder)

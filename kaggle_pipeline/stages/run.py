@@ -15,15 +15,19 @@ from kaggle_pipeline.config import Experiment
 from kaggle_pipeline.configfile import to_mapping, write_experiment
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.evaluation import evaluate
+from kaggle_pipeline.evaluation_plots import write_evaluation
 from kaggle_pipeline.examples import read_examples
 from kaggle_pipeline.folds import Folds
-from kaggle_pipeline.metrics import roc_auc, summarise_oof
+from kaggle_pipeline.metrics import roc_auc
 from kaggle_pipeline.plots import plot_roc
 from kaggle_pipeline.predictions import Predictions
 from kaggle_pipeline.rundir import peak_memory_mb, versions, write_json
 from kaggle_pipeline.spec import DatasetSpec
 
 MODEL_STAGES = ("image", "tabular")
+TEST_TRUTH = "test_truth.csv"
+"""In ``prepare/``: the labels of a test part that was set aside from labelled data."""
 
 
 @dataclass(frozen=True)
@@ -101,22 +105,48 @@ class Run:
                     "another --run-dir, or --overwrite"
                 )
 
-    def write_scores(
-        self, folder: Path, oof: Predictions, examples: pd.DataFrame, **further: object
+    def judge(
+        self,
+        folder: Path,
+        oof: Predictions,
+        test: Predictions | None,
+        examples: pd.DataFrame,
+        folds: Folds,
+        **further: object,
     ) -> dict:
-        """Write ``metrics.json`` of out-of-fold predictions and return its content.
+        """Write ``metrics.json`` and the evaluation of a stage's predictions.
+
+        Out-of-fold predictions give ``evaluation.json`` and pictures; test predictions the same
+        under ``test_``, where the test part was set aside from labelled data.
 
         Parameters
         ----------
         folder : pathlib.Path
-        oof : Predictions
+        oof, test : Predictions
         examples : pandas.DataFrame
+        folds : Folds
         **further
-            Added to the scores, such as ``seconds``.
+            Added to the metrics, such as ``seconds``.
+
+        Returns
+        -------
+        dict
+            The metrics.
         """
-        targets, groups = examples[list(self.spec.classes)], examples["group_id"]
-        metrics = summarise_oof(targets, oof.probabilities, groups, seed=self.config.seed)
-        metrics |= {**further, "peak_memory_mb": peak_memory_mb()}
+        spec, seed = self.spec, self.config.seed
+        groups_split = self.config.folds.by == "image"
+        marks = {}
+        if groups_split:
+            marks[f"{spec.group} seen in training"] = _seen_in_training(examples, folds)
+        evaluation = evaluate(examples, oof.probabilities, spec, seed=seed, marks=marks)
+        write_evaluation(folder, evaluation)
+        truth_path = self.prepared / TEST_TRUTH
+        if test is not None and truth_path.exists():
+            truth = pd.read_csv(truth_path, dtype={"image_id": str}).set_index("image_id")
+            scored = evaluate(examples, test.probabilities, spec, seed=seed, truth=truth)
+            write_evaluation(folder, scored, prefix="test_")
+        metrics = _summarise(evaluation)
+        metrics |= {**further, "groups_split": groups_split, "peak_memory_mb": peak_memory_mb()}
         write_json(folder / "metrics.json", metrics)
         return metrics
 
@@ -132,6 +162,31 @@ class Run:
                 curves[key] = (truth, oof.table[name].to_numpy())
                 labels[key] = f"AUC {roc_auc(*curves[key]):.3f}"
         plot_roc(curves, labels, folder / "roc.png")
+
+
+def _summarise(evaluation: dict) -> dict:
+    """What ``metrics.json`` says of an evaluation: the few numbers that people compare."""
+    auc, positives = evaluation["scores"]["auc"], evaluation["counts"]
+    counts = [counted["positive"] for counted in positives.values()]
+    return {
+        "oof_auc": auc["value"],
+        "oof_auc_low": auc["low"],
+        "oof_auc_high": auc["high"],
+        "accuracy": evaluation["scores"]["accuracy"]["value"],
+        "balanced_accuracy": evaluation["scores"]["balanced_accuracy"]["value"],
+        "n": evaluation["n"],
+        "n_positive": counts[0] if len(counts) == 1 else counts,
+    }
+
+
+def _seen_in_training(examples: pd.DataFrame, folds: Folds) -> pd.Series:
+    """Whether the model that judged an image had learned from another one of its group."""
+    groups = examples["group_id"]
+    seen = {}
+    for fold in folds.numbers:
+        learned = set(groups.loc[folds.train_ids(fold)])
+        seen |= {one: groups[one] in learned for one in folds.valid_ids(fold)}
+    return pd.Series(seen)
 
 
 def _look_up(content: object, key: str) -> object:

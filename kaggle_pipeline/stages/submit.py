@@ -4,24 +4,32 @@ In: a :class:`Run` with trained models. Out: the run's ``blend/`` and ``submissi
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from kaggle_pipeline.blend import blend_oof, blend_test, fit_blend
+from kaggle_pipeline.blend import Blend, blend_oof, blend_test, fit_blend
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import split_rows
 from kaggle_pipeline.metrics import auc_with_interval
 from kaggle_pipeline.predictions import Predictions, join_by_id
+from kaggle_pipeline.report import write_report
 from kaggle_pipeline.rundir import open_stage, read_json, write_json
+from kaggle_pipeline.stages.look import compare_runs
 from kaggle_pipeline.stages.prepare import prepare_data
 from kaggle_pipeline.stages.run import MODEL_STAGES, Run
 from kaggle_pipeline.stages.train import train_image, train_tabular
 from kaggle_pipeline.submission import build_submission, check_submission, write_submission
 
 
-def make_submission(run: Run) -> Path:
-    """Blend the models' predictions and write ``submission.csv``; return its path.
+def make_submission(run: Run) -> Path | None:
+    """Blend the models' predictions and write ``submission.csv``.
+
+    Returns
+    -------
+    pathlib.Path or None
+        None where the data set has no test rows: the blend is judged, there is nothing to submit.
 
     Raises
     ------
@@ -50,21 +58,35 @@ def make_submission(run: Run) -> Path:
         read_json(run.run_dir / name / "metrics.json")["epoch_chosen_on_judged_rows"]
         for name in oof
     )
-    run.write_scores(
-        folder,
-        nested,
-        examples,
-        seconds=seconds,
-        weights=blend.weights,
-        epoch_chosen_on_judged_rows=optimistic,
-    )
-    run.draw_roc(folder, {**oof, "blend": nested}, examples)
     test_ids = split_rows(examples, "test").index
-    if not len(test_ids):
-        raise PipelineError(f"{spec.id} has no test rows here, so there is nothing to submit")
-    test = {name: _read_model(run, name, "test") for name in config.blend.models}
-    blended = blend_test(blend, test, test_ids)
+    blended = _blend_test(run, blend, test_ids)
+    run.judge(
+        folder, nested, blended, examples, folds, seconds=seconds, weights=blend.weights,
+        epoch_chosen_on_judged_rows=optimistic,
+    )  # fmt: skip
+    run.draw_roc(folder, {**oof, "blend": nested}, examples)
+    run.say(compare_runs([run.run_dir]))
+    shares = ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items())
+    run.say(f"blend weights: {shares} (space: {config.blend.space})")
+    run.say(f"report: {write_report(run.run_dir, spec)}")
+    if blended is None:
+        run.say(f"{spec.id} has no test rows here, so there is nothing to submit")
+        return None
     blended.write(folder / "test.csv")
+    return _submit(run, blended)
+
+
+def _blend_test(run: Run, blend: Blend, ids: pd.Index) -> Predictions | None:
+    """The blend of the models' test predictions; None where nothing is to be predicted."""
+    if not len(ids):
+        return None
+    test = {name: _read_model(run, name, "test") for name in run.config.blend.models}
+    return blend_test(blend, test, ids)
+
+
+def _submit(run: Run, blended: Predictions) -> Path:
+    """Write the checked submission."""
+    spec = run.spec
     sample_path = run.prepared / "sample_submission.csv"
     id_type = {spec.submission.id_column: str}
     sample = pd.read_csv(sample_path, dtype=id_type) if sample_path.exists() else None
@@ -73,7 +95,6 @@ def make_submission(run: Run) -> Path:
         check_submission(submission, spec, sample)
     path = run.run_dir / "submission.csv"
     write_submission(submission, path)
-    run.say(_score_table(run))
     checked = "no sample to check against" if sample is None else "checked against the sample"
     run.say(f"{path}: {len(submission)} rows, {checked}")
     return path
@@ -88,27 +109,8 @@ def _read_model(run: Run, name: str, split: str) -> Predictions:
     return Predictions.read(path, run.spec.classes)
 
 
-def _score_table(run: Run) -> str:
-    """Scores of all finished stages, one line each."""
-    lines = [
-        "",
-        f"{'model':<10}{'OOF AUC':>9}   {'95 % interval':<19}{'images':>8}{'positive':>10}",
-    ]
-    for stage in (*run.config.blend.models, "blend"):
-        path = run.run_dir / stage / "metrics.json"
-        if path.exists():
-            m = read_json(path)
-            interval = f"[{m['oof_auc_low']:.4f}, {m['oof_auc_high']:.4f}]"
-            counts = f"{m['n']:>8}{m['n_positive']!s:>10}"
-            mark = "  optimistic" if m["epoch_chosen_on_judged_rows"] else ""
-            lines.append(f"{stage:<10}{m['oof_auc']:>9.4f}   {interval:<19}{counts}{mark}")
-    weights = read_json(run.run_dir / "blend" / "metrics.json")["weights"]
-    shares = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
-    return "\n".join([*lines, f"blend weights: {shares} (space: {run.config.blend.space})", ""])
-
-
-def run_pipeline(run: Run) -> Path:
-    """Prepare, train both models, blend; return the submission's path."""
+def run_pipeline(run: Run) -> Path | None:
+    """Prepare, train both models, blend; return the submission's path, if there is one to make."""
     wanted = run.config.blend.models
     if "image" in wanted:
         from kaggle_pipeline.accelerator import choose_accelerator
@@ -122,37 +124,43 @@ def run_pipeline(run: Run) -> Path:
     return make_submission(run)
 
 
-def _read_scored(path: Path) -> pd.DataFrame:
-    """A CSV with ``image_name`` and a 0-to-1 ``target``, indexed by the former."""
+def _read_scored(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """A CSV of an id column and numbers in [0, 1], indexed by the former.
+
+    ``columns`` (id first) must be there; by default all are taken.
+    """
     try:
-        table = pd.read_csv(path, dtype={"image_name": str})
+        table = pd.read_csv(path)
     except FileNotFoundError:
         raise PipelineError(f"{path} does not exist") from None
     except (ValueError, OSError) as error:
         raise PipelineError(f"{path} cannot be read as CSV: {error}") from None
-    for column in ("image_name", "target"):
+    id_column, *scored = columns or table.columns
+    for column in (id_column, *scored):
         if column not in table:
             raise PipelineError(f"{path} has no column {column!r}")
-    if table["image_name"].duplicated().any():
-        twice = table["image_name"][table["image_name"].duplicated()].iloc[0]
+    table = table.set_index(table[id_column].astype(str))
+    if table.index.has_duplicates:
+        twice = table.index[table.index.duplicated()][0]
         raise PipelineError(f"{path} lists {twice} more than once")
-    bad = ~pd.to_numeric(table["target"], errors="coerce").between(0, 1)
-    if bad.any():
-        raise PipelineError(
-            f"{path}: target of {table['image_name'][bad].iloc[0]} is not in [0, 1]"
-        )
-    return table.set_index("image_name")
+    for column in scored:
+        values = pd.to_numeric(table[column], errors="coerce")
+        if not values.between(0, 1).all():
+            row = table.index[~values.between(0, 1)][0]
+            raise PipelineError(f"{path}: {column} of {row} is not in [0, 1]")
+        table[column] = values
+    return table
 
 
 def score_submission(submission_path: Path, truth_path: Path, seed: int) -> str:
-    """Return one line with the AUC of a submission against kept-apart truth.
+    """Return one line a class with the AUC of a submission against kept-apart truth.
 
     Parameters
     ----------
     submission_path : pathlib.Path
-        Id column, then probability.
+        Id column, then a probability a class.
     truth_path : pathlib.Path
-        ``image_name``, ``target`` and, for the interval, ``patient_id``.
+        The same columns, and, for the interval, ``patient_id`` where patients are known.
     seed : int
         Of the bootstrap.
 
@@ -161,16 +169,18 @@ def score_submission(submission_path: Path, truth_path: Path, seed: int) -> str:
     PipelineError
         If a file is missing or an id is in one of them only.
     """
-    tables = []
-    for path in (submission_path, truth_path):
-        tables.append(_read_scored(path))
-    submission, truth = tables
+    submission = _read_scored(submission_path)
+    columns = list(submission.columns)
+    truth = _read_scored(truth_path, columns)
     odd = submission.index.symmetric_difference(truth.index)
     if len(odd):
         raise PipelineError(f"{odd[0]} is in only one of {submission_path} and {truth_path}")
     truth = truth.loc[submission.index]
     groups = truth["patient_id"] if "patient_id" in truth else pd.Series(truth.index)
-    score = auc_with_interval(
-        truth["target"].to_numpy(int), submission["target"].to_numpy(), groups.to_numpy(), seed=seed
-    )
-    return f"test AUC {score} on {len(truth)} images, {int(truth['target'].sum())} positive"
+    lines = []
+    for name in columns[1:]:
+        target = truth[name].to_numpy(int)
+        score = auc_with_interval(target, submission[name].to_numpy(), groups.to_numpy(), seed=seed)
+        of_class = f" {name}" if len(columns) > 2 else ""
+        lines.append(f"test AUC{of_class} {score} on {len(truth)} images, {target.sum()} positive")
+    return "\n".join(lines)

@@ -7,18 +7,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from kaggle_pipeline.config import Experiment
 from kaggle_pipeline.crossval import Model, collect_folds, cross_validate, unfinished
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.leakage import check_features
+from kaggle_pipeline.perclass import PerClassModel
 from kaggle_pipeline.plots import plot_histories
 from kaggle_pipeline.records import shards_holding
+from kaggle_pipeline.report import write_report
 from kaggle_pipeline.rundir import open_stage, read_json
+from kaggle_pipeline.spec import DatasetSpec
+from kaggle_pipeline.stages.look import OPTIMISTIC, compare_runs
 from kaggle_pipeline.stages.prepare import PREPARED_BY, prepare_data
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.tabular.features import choose_features
+
+if TYPE_CHECKING:
+    from kaggle_pipeline.accelerator import Accelerator
 
 _ALSO_DECIDING = {
     "image": [f"records.{name}" for name in ("source", "image_size_px", "fit", "channel_order")]
@@ -65,20 +74,45 @@ def train_image(run: Run, only: Sequence[int] | None = None) -> None:
         raise PipelineError(
             f"no images for {run.spec.id} in {run.data_dir}: it needs jpeg/, DICOM or tfrecords/"
         )
+    make_model = image_model_maker(
+        run.config, run.spec, partial(shards_holding, pd.read_csv(index_path, dtype=str)), device,
+        features_dir=run.run_dir / "image" / "features",
+        swap_red_blue=run.config.records.channel_order == "bgr",
+        verbose=1 if run.interactive else 2,
+    )  # fmt: skip
+    _train(run, "image", make_model, only)
+
+
+def image_model_maker(
+    config: Experiment,
+    spec: DatasetSpec,
+    shards_of: Callable[[pd.Index], list[Path]],
+    device: "Accelerator",
+    *,
+    features_dir: Path,
+    swap_red_blue: bool,
+    verbose: int,
+) -> Callable[[int, Path], Model]:
+    """Return ``make_model(fold, folder)`` of the experiment's image model.
+
+    Raises
+    ------
+    PipelineError
+        If a network a class is asked of a data set whose classes exclude each other.
+    """
     from kaggle_pipeline.image.model import ImageModel
 
-    config = run.config
-    index = pd.read_csv(index_path, dtype=str)
-
-    def make_model(fold: int, folder: Path) -> ImageModel:
+    def make(of_spec: DatasetSpec, folder: Path, seed: int) -> ImageModel:
         return ImageModel(
-            config.image, run.spec, partial(shards_holding, index), device, folder,
-            seed=config.seed + fold,
-            swap_red_blue=config.records.channel_order == "bgr",
-            verbose=1 if run.interactive else 2,
+            config.image, of_spec, shards_of, device, folder, seed=seed,
+            swap_red_blue=swap_red_blue, features_dir=features_dir, verbose=verbose,
         )  # fmt: skip
 
-    _train(run, "image", make_model, only)
+    if config.image.networks == "one":
+        return lambda fold, folder: make(spec, folder, config.seed + fold)
+    if spec.task != "multilabel":
+        raise PipelineError(f"image.networks: {spec.id} asks one question; say one")
+    return lambda fold, folder: PerClassModel(partial(make, seed=config.seed + fold), spec, folder)
 
 
 def _train(
@@ -112,29 +146,39 @@ def _train(
     if missing:
         run.say(f"{stage}: folds {missing} are still to be trained (--fold)")
         return
-    oof, _ = collect_folds(folds, run.spec, examples, folder)
+    oof, test = collect_folds(folds, run.spec, examples, folder)
     seconds = sum(read_json(folder / f"fold{k}" / "metrics.json")["seconds"] for k in folds.numbers)
     optimistic = make_model(folds.numbers[0], folder).selection == "fold"
-    metrics = run.write_scores(
-        folder, oof, examples, seconds=round(seconds, 1), epoch_chosen_on_judged_rows=optimistic
-    )
+    metrics = run.judge(
+        folder, oof, test, examples, folds,
+        seconds=round(seconds, 1), epoch_chosen_on_judged_rows=optimistic,
+    )  # fmt: skip
     run.draw_roc(folder, {stage: oof}, examples)
     _draw_histories(folder, folds.numbers)
     run.say(f"{stage}: {_describe(metrics)}")
+    run.say(compare_runs([run.run_dir]))
+    run.say(f"report: {write_report(run.run_dir, run.spec)}")
 
 
 def _describe(metrics: dict) -> str:
-    low, high = metrics["oof_auc_low"], metrics["oof_auc_high"]
+    auc = "not to be had, a class lacks rows"
+    if metrics["oof_auc"] is not None:
+        low, high = metrics["oof_auc_low"], metrics["oof_auc_high"]
+        auc = f"{metrics['oof_auc']:.4f} [{low:.4f}, {high:.4f}]"
     text = (
-        f"OOF AUC {metrics['oof_auc']:.4f} [{low:.4f}, {high:.4f}] on {metrics['n']} images, "
-        f"{metrics['n_positive']} positive, in {metrics['seconds']:.0f} s"
+        f"OOF AUC {auc} on {metrics['n']} images, "
+        f"{metrics['n_positive']} positive, in {metrics['seconds']:.0f} s, "
+        f"peak memory {metrics['peak_memory_mb']:.0f} MiB"
     )
-    if metrics["epoch_chosen_on_judged_rows"]:
-        text += " (optimistic: each epoch was chosen on the rows it is judged by)"
-    return text
+    marks = [words for key, words in OPTIMISTIC.items() if metrics[key]]
+    return text + (f" (optimistic: {', '.join(marks)})" if marks else "")
 
 
 def _draw_histories(folder: Path, folds: Sequence[int]) -> None:
-    files = {fold: folder / f"fold{fold}" / "history.csv" for fold in folds}
-    histories = {fold: pd.read_csv(path) for fold, path in files.items()}
+    histories = {}
+    for fold in folds:
+        place = folder / f"fold{fold}"
+        for path in sorted([*place.glob("history.csv"), *place.glob("*/history.csv")]):
+            of_class = "" if path.parent == place else f" {path.parent.name}"
+            histories[f"fold {fold}{of_class}"] = pd.read_csv(path)
     plot_histories(histories, folder / "learning_curves.png")

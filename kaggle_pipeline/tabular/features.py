@@ -17,13 +17,15 @@ from kaggle_pipeline.spec import DatasetSpec
 class FeatureEncoder:
     """One-hot and min-max encoding, scikit-learn's, with vocabularies from the spec.
 
-    A missing category is a block of zeros and a missing number 0, as the published recipe has it.
+    A missing category is a block of zeros and a missing number 0, as the published recipe has it;
+    with ``indicators`` a further column each is 1 where the value is missing.
 
     Parameters
     ----------
     numeric : sequence of str
     categorical : mapping of str to sequence of str
         Vocabulary of each categorical column.
+    indicators : bool
 
     Attributes
     ----------
@@ -39,9 +41,21 @@ class FeatureEncoder:
     [[0.0, 0.0, 1.0], [1.0, 1.0, 0.0]]
     """
 
-    def __init__(self, numeric: Sequence[str], categorical: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        numeric: Sequence[str],
+        categorical: Mapping[str, Sequence[str]],
+        indicators: bool = False,
+    ) -> None:
         self.numeric = list(numeric)
         self.categorical = {name: list(words) for name, words in categorical.items()}
+        self.indicators = indicators
+
+    @property
+    def width(self) -> int:
+        """Columns that ``transform`` returns."""
+        flags = self.indicators * (len(self.numeric) + len(self.categorical))
+        return len(self.numeric) + sum(map(len, self.categorical.values())) + flags
 
     def fit(self, examples: pd.DataFrame) -> "FeatureEncoder":
         """Learn the numbers' bounds from training rows."""
@@ -53,7 +67,10 @@ class FeatureEncoder:
         return self
 
     def transform(self, examples: pd.DataFrame) -> np.ndarray:
-        """Return float32 (n, numbers + all vocabularies); values outside the bounds are clipped."""
+        """Return float32 (n, ``width``); values outside the bounds are clipped.
+
+        First the numbers, then a block a vocabulary, then the indicators where they are wanted.
+        """
         parts = []
         if self.numeric:
             bounds = pd.DataFrame(self.bounds_)[self.numeric]
@@ -65,6 +82,8 @@ class FeatureEncoder:
             encoder = OneHotEncoder(categories=words, handle_unknown="ignore", sparse_output=False)
             text = examples[list(self.categorical)].astype(object)
             parts.append(encoder.fit(text.iloc[:0].reindex([0])).transform(text))
+        if self.indicators:
+            parts.append(examples[[*self.numeric, *self.categorical]].isna().to_numpy())
         return np.hstack(parts).astype(np.float32)
 
 

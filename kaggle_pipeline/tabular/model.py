@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.balance import class_index
+from kaggle_pipeline.balance import label_sets
 from kaggle_pipeline.config import TabularConfig
 from kaggle_pipeline.configfile import to_mapping
 from kaggle_pipeline.rundir import atomic_path, read_json, write_json
@@ -76,17 +76,16 @@ class TabularModel:
         """
         config = self.config
         numeric, categorical = choose_features(self.spec, config.features, train)
-        self.encoder_ = FeatureEncoder(numeric, categorical).fit(train)
-        targets = train[list(self.spec.classes)].to_numpy(int)
-        x, classes = resample_rows(
-            train, class_index(targets), self.encoder_, config.resampling, self.seed
-        )
+        indicators = config.missing == "indicator"
+        self.encoder_ = FeatureEncoder(numeric, categorical, indicators).fit(train)
+        sets, codes = label_sets(train[list(self.spec.classes)].to_numpy(np.float32))
+        x, codes = resample_rows(train, codes, self.encoder_, config.resampling, self.seed)
         keras.utils.set_random_seed(self.seed)
         self.network_ = self._build(x.shape[1])
         self.network_.compile(
             optimizer=keras.optimizers.Adam(config.learning_rate),
             loss="categorical_crossentropy" if self._is_softmax else "binary_crossentropy",
-            metrics=[keras.metrics.AUC(name="auc", num_thresholds=1000)],
+            metrics=[self._auc()],
             jit_compile=self.jit_compile,
         )
         watched = None
@@ -94,7 +93,7 @@ class TabularModel:
             watched = (self.encoder_.transform(valid), valid[list(self.spec.classes)].to_numpy(int))
         fitted = self.network_.fit(
             x,
-            self._as_targets(classes),
+            sets[codes],
             batch_size=config.batch_size,
             epochs=config.epochs,
             validation_data=watched,
@@ -128,6 +127,7 @@ class TabularModel:
                 "tabular": to_mapping(self.config),
                 "numeric": encoder.numeric,
                 "categorical": encoder.categorical,
+                "indicators": encoder.indicators,
                 "bounds": encoder.bounds_,
             },
         )
@@ -135,11 +135,12 @@ class TabularModel:
     def load(self, folder: Path) -> "TabularModel":
         """Read what :meth:`save` wrote; ``predict`` then gives the same numbers."""
         settings = read_json(Path(folder) / _SETTINGS)
-        encoder = FeatureEncoder(settings["numeric"], settings["categorical"])
+        encoder = FeatureEncoder(
+            settings["numeric"], settings["categorical"], settings["indicators"]
+        )
         encoder.bounds_ = {name: tuple(bounds) for name, bounds in settings["bounds"].items()}
         self.encoder_ = encoder
-        width = len(encoder.numeric) + sum(map(len, encoder.categorical.values()))
-        self.network_ = self._build(width)
+        self.network_ = self._build(encoder.width)
         self.network_.load_weights(Path(folder) / _WEIGHTS)
         return self
 
@@ -153,10 +154,10 @@ class TabularModel:
         outputs = len(self.spec.classes)
         return build_network(width, outputs, activation, config.hidden, config.dropout)
 
-    def _as_targets(self, classes: np.ndarray) -> np.ndarray:
-        if self._is_softmax:
-            return np.eye(len(self.spec.classes), dtype=np.float32)[classes]
-        return classes[:, None].astype(np.float32)
+    def _auc(self) -> keras.metrics.Metric:
+        count = len(self.spec.classes)
+        several = {"multi_label": True, "num_labels": count} if count > 1 else {}
+        return keras.metrics.AUC(name="auc", num_thresholds=1000, **several)
 
     def _stopping(self, watches: bool) -> list[keras.callbacks.Callback]:
         if self.config.patience is None or not watches:

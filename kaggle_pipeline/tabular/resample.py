@@ -70,17 +70,23 @@ def _resample_raw(
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Invent rows among the raw columns, then encode originals and inventions alike."""
+    # "Missing" is a category of its own here, and a missing number 0, which encodes to 0; whether
+    # it was missing is a category too.
     names = list(encoder.categorical)
-    # "Missing" is a category of its own here, and a missing number 0, which encodes to 0.
     words = examples[names].astype(object).where(examples[names].notna(), _MISSING)
+    flags = {name: f"{name} {_MISSING}" for name in encoder.numeric if encoder.indicators}
+    for name, flag in flags.items():
+        words[flag] = examples[name].isna().map({True: "yes", False: "no"})
     options = {"k_neighbors": neighbours, "random_state": seed}
     if encoder.numeric:
-        sampler = _import_sampler("SMOTENC")(categorical_features=names, **options)
+        sampler = _import_sampler("SMOTENC")(categorical_features=list(words), **options)
         table = pd.concat([examples[encoder.numeric].fillna(0.0).astype(float), words], axis=1)
     else:
         sampler, table = _import_sampler("SMOTEN")(**options), words
     table, balanced = sampler.fit_resample(table, classes)
     table[names] = table[names].astype(object).where(table[names] != _MISSING, np.nan)
+    for name, flag in flags.items():
+        table[name] = table[name].mask(table[flag] == "yes")
     return encoder.transform(table), np.asarray(balanced)
 
 

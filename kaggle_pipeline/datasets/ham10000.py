@@ -1,0 +1,92 @@
+"""HAM10000: 10,015 dermatoscopic photos of 7,470 lesions in seven classes.
+
+In: a folder with ``HAM10000_metadata.csv`` and the photos in ``HAM10000_images_part1`` and
+``_part2`` (or all in ``images``), which are read where they lie. Out:
+:class:`~kaggle_pipeline.spec.RawData`.
+
+Tschandl, Rosendahl & Kittler 2018 (doi:10.1038/sdata.2018.161). Many lesions have several photos,
+so rows of one lesion must stay together. ``dx_type`` (how the diagnosis was made) is kept for the
+audit alone: only nevi were followed up, so it speaks of the answer.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from kaggle_pipeline.datasets.rawfiles import blank_unknown, find_photos, read_table
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
+
+CLASSES = ("mel", "nv", "bcc", "akiec", "bkl", "df", "vasc")
+"""Melanoma, nevus, basal cell carcinoma, actinic keratosis or Bowen's disease, benign keratosis,
+dermatofibroma, vascular lesion: the order of ISIC 2018's task 3."""
+SITES = (
+    "abdomen", "acral", "back", "chest", "ear", "face", "foot", "genital", "hand",
+    "lower extremity", "neck", "scalp", "trunk", "upper extremity",
+)  # fmt: skip
+_TABLE = "HAM10000_metadata.csv"
+_FOLDERS = ("HAM10000_images_part1", "HAM10000_images_part2", "images")
+_NEEDED = ("lesion_id", "image_id", "dx", "age", "sex", "localization")
+_SOURCE = (
+    "get it from https://doi.org/10.7910/DVN/DBW86T (or "
+    "`kaggle datasets download kmader/skin-cancer-mnist-ham10000`) and unpack it there, or say "
+    "--data-dir"
+)
+
+
+def read_raw(data_dir: Path) -> RawData:
+    """Read the collection's folder; all rows are the split ``train``.
+
+    Parameters
+    ----------
+    data_dir : pathlib.Path
+
+    Raises
+    ------
+    PipelineError
+        If the table or a column is missing, or a diagnosis is not one of :data:`CLASSES`.
+    """
+    data_dir = Path(data_dir)
+    path = data_dir / _TABLE
+    raw = read_table(path, _NEEDED, _SOURCE, ["lesion_id", "image_id", "dx", "localization"])
+    odd = ~raw["dx"].isin(CLASSES)
+    if odd.any():
+        row = raw[odd].iloc[0]
+        wish = ", ".join(CLASSES)
+        raise PipelineError(f"{path}: dx of image {row['image_id']} is {row['dx']!r}, know {wish}")
+    table = pd.DataFrame(
+        {
+            "image_id": raw["image_id"],
+            "group_id": raw["lesion_id"],
+            "split": "train",
+            **{name: (raw["dx"] == name).astype(float) for name in CLASSES},
+            "age_years": blank_unknown(raw["age"]),
+            "sex": blank_unknown(raw["sex"]),
+            "site": blank_unknown(raw["localization"]),
+            "image_path": raw["image_id"].map(find_photos(data_dir, _FOLDERS)),
+        }
+    )
+    if "dx_type" in raw:
+        table["dx_type"] = raw["dx_type"]
+    return RawData(examples=table)
+
+
+SPEC = DatasetSpec(
+    id="ham10000",
+    group="lesion",
+    task="multiclass",
+    classes=CLASSES,
+    numeric=("age_years",),
+    categorical={"sex": ("female", "male"), "site": SITES},
+    record_fields=(
+        RecordField("lesion_id", "group_id", "bytes"),
+        RecordField("age", "age_years", "int"),
+        RecordField("sex", "sex", "bytes"),
+        RecordField("localization", "site", "bytes"),
+        *(RecordField(name, name, "int") for name in CLASSES),
+    ),
+    submission=SubmissionFormat("image", {name.upper(): name for name in CLASSES}),
+    read_raw=read_raw,
+    source=_SOURCE,
+    record_id="image_id",
+)

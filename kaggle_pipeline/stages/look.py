@@ -1,0 +1,105 @@
+"""Looking only: a data set in pictures, runs beside each other, the backbones there are.
+
+In: a data folder, finished runs, names. Out: pictures, or a table as text; no run is changed.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.evaluation_plots import describe_score
+from kaggle_pipeline.examples import validate_examples
+from kaggle_pipeline.explore import explore
+from kaggle_pipeline.rundir import read_json
+from kaggle_pipeline.stages.run import MODEL_STAGES
+
+OPTIMISTIC = {
+    "epoch_chosen_on_judged_rows": "epoch chosen on judged rows",
+    "groups_split": "split by image",
+}
+"""Flags of ``metrics.json`` that make a score flatter, and what tables say of them."""
+_PARTS = {"evaluation.json": "out of fold", "test_evaluation.json": "test part"}
+
+
+def explore_data(
+    dataset: str, data_dir: Path, out: Path, say: Callable[[str], None] = print
+) -> list[Path]:
+    """Draw classes, ages, sites, images a group, gaps and sample photos of a raw data folder.
+
+    Raises
+    ------
+    PipelineError
+        If the data is missing or breaks a rule of the examples table.
+    """
+    spec = get_spec(dataset)
+    if not Path(data_dir).is_dir():
+        raise PipelineError(f"no data folder {data_dir}: {spec.source}")
+    examples = validate_examples(spec.read_raw(data_dir).examples, spec)
+    paths = explore(examples, spec, data_dir, out)
+    for path in paths:
+        say(str(path))
+    return paths
+
+
+def compare_runs(run_dirs: Sequence[Path]) -> str:
+    """Return the scores of several runs as one table, a line a model and judged part.
+
+    Raises
+    ------
+    PipelineError
+        If a folder holds no evaluated model.
+    """
+    rows = []
+    for run_dir in run_dirs:
+        found = [row for stage in (*MODEL_STAGES, "blend") for row in _rows(Path(run_dir), stage)]
+        if not found:
+            raise PipelineError(f"{run_dir} holds no evaluated model: train one first")
+        rows += found
+    return pd.DataFrame(rows).fillna("").to_string(index=False)
+
+
+def _rows(run_dir: Path, stage: str) -> list[dict[str, str]]:
+    rows = []
+    for name, part in _PARTS.items():
+        path = run_dir / stage / name
+        if path.exists():
+            metrics = read_json(run_dir / stage / "metrics.json")
+            rows.append(_row(run_dir.name, stage, part, read_json(path), metrics))
+    return rows
+
+
+def _row(run: str, stage: str, part: str, evaluation: dict, metrics: dict) -> dict[str, str]:
+    row = {"run": run, "model": stage, "judged on": part}
+    row |= {"images": str(evaluation["n"]), f"{evaluation['group']}s": str(evaluation["groups"])}
+    classes = evaluation["classes"]
+    if evaluation["task"] == "multiclass":
+        for name in ("accuracy", "balanced_accuracy", "auc"):
+            row[name.replace("_", " ")] = describe_score(evaluation["scores"][name])
+    else:
+        for name in classes:
+            title = "auc" if len(classes) == 1 else f"auc {name}"
+            row[title] = describe_score(evaluation["per_class"][name]["auc"])
+    row |= {"seconds": f"{metrics['seconds']:.0f}", "peak MiB": f"{metrics['peak_memory_mb']:.0f}"}
+    marks = [word for key, word in OPTIMISTIC.items() if metrics.get(key)]
+    return {**row, "optimistic": ", ".join(marks)}
+
+
+def describe_backbones(names: Sequence[str], image_size_px: int) -> str:
+    """Return parameters, input range and output shape of backbones as a table.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Empty for all.
+    image_size_px : int
+        Side of the image that the output shape is of.
+    """
+    from kaggle_pipeline.accelerator import choose_accelerator
+
+    choose_accelerator("cpu")  # a table needs no more
+    from kaggle_pipeline.image.backbones import backbone_table
+
+    return backbone_table(names or None, image_size_px).to_string()

@@ -1,0 +1,121 @@
+"""Predictions of a trained image model for a folder of new photos.
+
+In: a run's folder and photos that nobody has labelled. Out: a CSV by image id.
+"""
+
+import re
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from kaggle_pipeline.configfile import load_experiment
+from kaggle_pipeline.convert import convert
+from kaggle_pipeline.crossval import SAVED
+from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.predictions import Predictions, average
+from kaggle_pipeline.records import index_records, list_shards, shards_holding
+from kaggle_pipeline.rundir import atomic_path
+from kaggle_pipeline.spec import DatasetSpec
+from kaggle_pipeline.stages.train import image_model_maker
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".dcm")
+
+
+def predict_images(
+    run_dir: Path,
+    images: Path,
+    out: Path,
+    *,
+    device: str = "auto",
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Write the mean probability of a run's fold models for every photo in a folder.
+
+    Photos go the way the training photos went: the same square, the same size, the same JPEG
+    quality, the same views. So a test photo of the run gets the very number of ``image/test.csv``.
+
+    Parameters
+    ----------
+    run_dir : pathlib.Path
+        With a finished ``image/fold<k>`` or several.
+    images : pathlib.Path
+        Folder with JPEG, PNG or DICOM files (not in sub-folders); the file's stem is the image id.
+    out : pathlib.Path
+        CSV to write: ``image_id``, then a probability a class.
+    device : {"auto", "cpu", "gpu", "tpu"}
+    say : callable
+        Takes a line for the user.
+
+    Raises
+    ------
+    PipelineError
+        If the run has no trained image model, the folder no photos, two photos have one stem, or a
+        photo cannot be read.
+    """
+    stage = Path(run_dir) / "image"
+    folds = _trained_folds(stage)
+    config = load_experiment(stage / "config.yaml")
+    spec = get_spec(config.dataset)
+    examples = list_photos(images, spec)
+    from kaggle_pipeline.accelerator import choose_accelerator
+
+    chosen = choose_accelerator(device)
+    say(f"device: {chosen.reason}")
+    say(f"{len(examples)} photos, models of {len(folds)} folds")
+    with tempfile.TemporaryDirectory() as scratch:
+        records = Path(scratch) / "records"
+        convert(examples, spec, Path(images), records, config.records)
+        rows = index_records(list_shards(records), spec)
+        index = pd.DataFrame([{"folder": str(records), **row} for row in rows])
+        make_model = image_model_maker(
+            config, spec, partial(shards_holding, index), chosen,
+            features_dir=Path(scratch) / "features", swap_red_blue=False, verbose=0,
+        )  # fmt: skip
+        parts = []
+        for fold, folder in folds.items():
+            found = make_model(fold, folder).load(folder).predict(examples)
+            parts.append(Predictions.build(found, fold, "test"))
+            say(f"fold {fold}: done")
+    mean = average(parts).probabilities.sort_index()
+    with atomic_path(Path(out)) as temporary:
+        mean.to_csv(temporary)
+    say(f"{out}: {len(mean)} rows, {', '.join(spec.classes)}")
+    return Path(out)
+
+
+def list_photos(folder: Path, spec: DatasetSpec) -> pd.DataFrame:
+    """Return examples of the photos in ``folder``: index ``image_id``, all of the split ``test``.
+
+    Raises
+    ------
+    PipelineError
+        If there is no photo, a name is not a plain one, or two files have one stem.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise PipelineError(f"--images {folder}: no such folder")
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
+    if not paths:
+        raise PipelineError(f"--images {folder} holds no {', '.join(PHOTO_SUFFIXES)} file")
+    seen: dict[str, Path] = {}
+    for path in paths:
+        if not re.fullmatch(r"[\w\-][\w.\-]*", path.stem):
+            raise PipelineError(f"{path}: rename it, letters, digits, '.', '-' and '_' only")
+        if path.stem in seen:
+            raise PipelineError(f"{path} and {seen[path.stem].name} have the same image id")
+        seen[path.stem] = path
+    index = pd.Index(list(seen), name="image_id")
+    names = [path.name for path in seen.values()]
+    return pd.DataFrame({"group_id": index, "split": "test", "image_path": names}, index=index)
+
+
+def _trained_folds(stage: Path) -> dict[int, Path]:
+    """Folders of the folds that are trained and saved, by number."""
+    folders = sorted(path.parent for path in stage.glob(f"fold*/{SAVED}"))
+    if not folders or not (stage / "config.yaml").exists():
+        raise PipelineError(f"{stage} holds no trained image model: run train_image first")
+    return {int(folder.name.removeprefix("fold")): folder for folder in folders}

@@ -1,0 +1,151 @@
+"""Tests of what is asked of a finished run: predictions for new photos, tables, pictures."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from kaggle_pipeline.cli import main
+from kaggle_pipeline.datasets.generators import generate_like
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = [
+    word
+    for change in (
+        "folds={holdout: 0.3, test_share: 0.2}", "records.image_size_px=32", "records.workers=1",
+        "image.image_size_px=32", "image.backbone=LeNet", "image.backbone_options={filters: 4}",
+        "image.weights=null", "image.train_from=null", "image.batch_size=16", "image.epochs=2",
+        "image.tta=flips", "leakage.fingerprints=false",
+    )
+    for word in ("--set", change)
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ham(tmp_path_factory):
+    """A trained run on made-up HAM10000: (data folder, run folder)."""
+    pytest.importorskip("tensorflow")
+    root = tmp_path_factory.mktemp("ham")
+    generate_like("ham10000", root, images=200, image_size_px=48, seed=2, workers=1)
+    config = ROOT / "configs" / "ham10000_mobilenet.yaml"
+    places = ["--data-dir", str(root / "competition"), "--run-dir", str(root / "run")]
+    assert main(["train-image", "--config", str(config), *places, *TINY]) == 0
+    return root / "competition", root / "run"
+
+
+@pytest.fixture
+def photos(ham, tmp_path):
+    """The run's own test photos, as a folder of new ones."""
+    data_dir, run_dir = ham
+    test = pd.read_csv(run_dir / "prepare" / "examples.csv").query("split == 'test'")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in test["image_path"]:
+        shutil.copy(data_dir / path, folder)
+    return folder
+
+
+def predict(run_dir, images, out):
+    return ["predict", "--run-dir", str(run_dir), "--images", str(images), "--out", str(out)]
+
+
+def error_line(capsys):
+    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_saved_model_predicts_the_same_in_another_process(ham, photos, tmp_path):
+    _, run_dir = ham
+    out = tmp_path / "new.csv"
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "predict.py"),
+        *predict(run_dir, photos, out)[1:],
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "no diagnosis" in done.stdout
+    found = pd.read_csv(out).set_index("image_id")
+    known = pd.read_csv(run_dir / "image" / "test.csv").set_index("image_id")
+    assert list(found.columns) == ["mel", "nv", "bcc", "akiec", "bkl", "df", "vasc"]
+    assert set(found.index) == set(known.index) and len(found) > 20
+    np.testing.assert_allclose(found, known.loc[found.index, found.columns], atol=1e-6)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+
+
+def test_photos_of_any_kind_and_shape_are_taken(ham, tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, shape in (("a.png", (40, 90, 3)), ("b.JPEG", (64, 64, 3)), ("c.jpg", (20, 30, 3))):
+        Image.fromarray(rng.integers(0, 255, shape, np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("no photo")
+    out = tmp_path / "out.csv"
+    assert main(predict(ham[1], folder, out)) == 0
+    assert pd.read_csv(out)["image_id"].tolist() == ["a", "b", "c"]
+
+
+def test_mistakes_are_named_and_nothing_is_written(ham, photos, tmp_path, capsys):
+    out, first = tmp_path / "out.csv", sorted(photos.iterdir())[0]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert main(predict(ham[1], empty, out)) == 2 and "no .jpg" in error_line(capsys)
+    assert main(predict(ham[1], tmp_path / "no", out)) == 2 and "no such folder" in error_line(
+        capsys
+    )
+    assert main(predict(empty, photos, out)) == 2 and "train_image first" in error_line(capsys)
+    shutil.copy(first, first.with_suffix(".jpeg"))
+    assert main(predict(ham[1], photos, out)) == 2 and "same image id" in error_line(capsys)
+    first.with_suffix(".jpeg").unlink()
+    first.write_bytes(first.read_bytes()[:300])
+    assert main(predict(ham[1], photos, out)) == 2 and first.name in error_line(capsys)
+    assert not out.exists()
+
+
+def test_runs_are_compared_in_one_table(ham, capsys):
+    capsys.readouterr()
+    assert main(["compare-runs", str(ham[1]), str(ham[1])]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert "balanced accuracy" in lines[0] and "peak MiB" in lines[0] and "lesions" in lines[0]
+    assert len(lines) == 5
+    assert sum("out of fold" in line for line in lines) == sum("test part" in x for x in lines) == 2
+
+
+def test_a_folder_without_a_model_is_not_compared(tmp_path, capsys):
+    assert main(["compare-runs", str(tmp_path)]) == 2
+    assert str(tmp_path) in error_line(capsys)
+
+
+def test_the_test_part_was_never_learned_from(ham):
+    _, run_dir = ham
+    examples = pd.read_csv(run_dir / "prepare" / "examples.csv").set_index("image_id")
+    truth = pd.read_csv(run_dir / "prepare" / "test_truth.csv").set_index("image_id")
+    folds = pd.read_csv(run_dir / "prepare" / "folds.csv").set_index("image_id")
+    test = examples[examples["split"] == "test"]
+    assert set(truth.index) == set(test.index) and not set(truth.index) & set(folds.index)
+    assert test[truth.columns].isna().all().all()
+    lesions = examples["group_id"]
+    assert not set(lesions[test.index]) & set(lesions[folds.index])
+
+
+def test_explore_draws_the_raw_folder(ham, tmp_path, capsys):
+    config = ROOT / "configs" / "ham10000_mobilenet.yaml"
+    arguments = ["--config", str(config), "--data-dir", str(ham[0]), "--out", str(tmp_path / "p")]
+    assert main(["explore-data", *arguments]) == 0
+    paths = [Path(line) for line in capsys.readouterr().out.split()]
+    assert len([path for path in paths if path.suffix == ".png"]) >= 5
+    for path in paths:
+        assert path.exists() and path.stat().st_size > 100
+
+
+def test_backbones_are_listed(capsys):
+    pytest.importorskip("tensorflow")
+    code = main(["list-backbones", "LeNet", "resnet18", "--image-size-px", "64"])
+    out = capsys.readouterr().out
+    assert code == 0 and "LeNet" in out and "resnet18" in out and "(2, 2, 512)" in out

@@ -1,0 +1,76 @@
+"""Every experiment in ``configs/``, shrunk, on the made-up version of its data set: all the way."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from kaggle_pipeline.cli import main
+from kaggle_pipeline.configfile import load_experiment
+from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.datasets.generators import GENERATORS, generate_like
+
+CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.yaml"))
+# Small, but all that a recipe names stays: backbone, balance, folds' kind, schedule, views.
+SHRUNK = (
+    "records.image_size_px=32", "records.workers=1", "image.image_size_px=32",
+    "image.batch_size=4", "image.epochs=1", "image.steps_per_epoch=2", "image.warmup_epochs=0",
+    "image.tta=none", "image.weights=null", "tabular.epochs=2", "leakage.fingerprints=false",
+)  # fmt: skip
+SMALLEST_SIDE_PX = {"InceptionResNetV2": 75}
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory):
+    """``drawn(dataset)``: the folder of its made-up version, drawn once."""
+    made = {}
+
+    def draw(dataset):
+        name = dataset if dataset in GENERATORS else "siim_isic_2020"
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp(name)
+            generate_like(name, made[name], images=160, image_size_px=32, seed=1, workers=1)
+        return made[name] / "competition"
+
+    return draw
+
+
+def shrink(config):
+    changes = list(SHRUNK)
+    side = SMALLEST_SIDE_PX.get(config.image.backbone)
+    if side:
+        changes.append(f"image.image_size_px={side}")
+    if config.folds.holdout is None and config.folds.judge is None:
+        changes.append("folds.k=2")
+    return [word for change in changes for word in ("--set", change)]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_recipe_runs_on_made_up_data(path, drawn, tmp_path, capsys):
+    pytest.importorskip("tensorflow")
+    config = load_experiment(path)
+    spec, data_dir, run_dir = get_spec(config.dataset), drawn(config.dataset), tmp_path / "run"
+    arguments = ["--config", str(path), "--data-dir", str(data_dir), "--run-dir", str(run_dir)]
+    assert main(["run-pipeline", *arguments, *shrink(config)]) == 0, capsys.readouterr().err
+    folds = pd.read_csv(run_dir / "prepare" / "folds.csv").set_index("image_id")["fold"]
+    judged = set(folds.index[folds >= 0])
+    for stage in (*config.blend.models, "blend"):
+        oof = pd.read_csv(run_dir / stage / "oof.csv").set_index("image_id")
+        assert set(oof.index) == judged and list(oof.columns[: len(spec.classes)]) == list(
+            spec.classes
+        )
+        evaluation = json.loads((run_dir / stage / "evaluation.json").read_text())
+        assert evaluation["n"] == len(judged) and evaluation["task"] == spec.task
+    assert "no diagnosis" in (run_dir / "report.html").read_text()
+    tests = pd.read_csv(run_dir / "prepare" / "examples.csv").query("split == 'test'")
+    submission = run_dir / "submission.csv"
+    assert submission.exists() == bool(len(tests))
+    if len(tests):
+        rows = pd.read_csv(submission)
+        assert list(rows.columns) == [spec.submission.id_column, *spec.submission.columns]
+        assert set(rows[spec.submission.id_column]) == set(tests["image_id"])
+    labelled = config.folds.test_share is not None
+    assert (run_dir / "image" / "test_evaluation.json").exists() == labelled
+    metrics = json.loads((run_dir / "image" / "metrics.json").read_text())
+    assert metrics["groups_split"] == (config.folds.by == "image")

@@ -1,0 +1,318 @@
+"""Tests of the report: what is on disk is on the page, escaped; nothing else is, no patient is."""
+
+import base64
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import BytesIO
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from helpers_evaluation import PNG, SPECS, make_examples, make_probabilities
+from PIL import Image
+
+from kaggle_pipeline import page
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.evaluation import evaluate
+from kaggle_pipeline.evaluation_plots import describe_score, write_evaluation
+from kaggle_pipeline.examples import write_examples
+from kaggle_pipeline.explore import explore
+from kaggle_pipeline.plots import plot_overlap
+from kaggle_pipeline.report import DISCLAIMER, write_report
+
+EVIL = "<script>alert('x')</script>"
+VOID = {"meta", "img", "br", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and visible text of a page, and whether its tags are closed in order."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.attributes, self.words, self._open = [], [], [], []
+        self.html = path.read_text(encoding="utf-8")
+        self.feed(self.html)
+        assert not self._open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += [(tag, *pair) for pair in attributes]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+    def values(self, name):
+        return [value for _, key, value in self.attributes if key == name]
+
+
+def write_stage(folder, spec, examples, evaluation=None, **metrics):
+    """What a model's stage leaves."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"oof_auc": 0.7123, "oof_auc_low": 0.6, "oof_auc_high": 0.8, "n": 555,
+               "n_positive": 5, "seconds": 12.3, "epoch_chosen_on_judged_rows": False,
+               **metrics}  # fmt: skip
+    (folder / "metrics.json").write_text(json.dumps(content))
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump({"name": "my run", "dataset": spec.id, "seed": 77, folder.name: {"lr": 0.5}})
+    )
+    (folder / "versions.json").write_text(json.dumps({"python": "3.11.7", "numpy": "9.9.9"}))
+    Image.effect_noise((20, 10), 50).save(folder / "learning_curves.png")
+    if evaluation:
+        write_evaluation(folder, evaluation)
+
+
+def write_prepared(run, spec, examples, findings=()):
+    """What the prepare stage leaves."""
+    prepared = run / "prepare"
+    prepared.mkdir(parents=True)
+    write_examples(examples, prepared / "examples.csv")
+    folds = examples.loc[examples["split"] == "train", ["group_id"]].assign(fold=0)
+    folds.to_csv(prepared / "folds.csv", index_label="image_id")
+    report = {
+        "findings": [
+            {"check": "patient in train and test", "status": "ok", "detail": "none shared",
+             "rows": []},
+            *findings,
+        ],
+        "shared_groups": {"fold 0": {"fold 0": 3}},
+        "single_features": [{"feature": "width × height", "oof_auc": 0.79, "acquisition": True}],
+    }  # fmt: skip
+    (prepared / "leakage.json").write_text(json.dumps(report))
+    plot_overlap(report["shared_groups"], "patient", prepared / "overlap.png")
+
+
+@pytest.fixture(scope="module")
+def evaluations():
+    """By task: spec, examples, evaluation."""
+    made = {}
+    for task, spec in SPECS.items():
+        examples = make_examples(spec)
+        chances = make_probabilities(examples, spec)
+        made[task] = spec, examples, evaluate(examples, chances, spec, seed=0, n_replicates=20)
+    return made
+
+
+@pytest.fixture(params=list(SPECS), scope="module")
+def whole(request, evaluations, tmp_path_factory):
+    """A run's folder with every stage, and spec and evaluation."""
+    tmp_path = tmp_path_factory.mktemp("run")
+    spec, examples, evaluation = evaluations[request.param]
+    write_prepared(tmp_path, spec, examples)
+    explore(examples, spec, tmp_path, tmp_path / "explore")
+    for stage in ("image", "tabular", "blend"):
+        write_stage(tmp_path / stage, spec, examples, evaluation)
+    write_evaluation(tmp_path / "blend", evaluation, prefix="test_")
+    return tmp_path, spec, evaluation
+
+
+def test_every_part_of_a_run_is_on_the_page(whole):
+    run, spec, evaluation = whole
+    path = write_report(run, spec)
+    assert path == run / "report.html"
+    found = Page(path)
+    assert DISCLAIMER in found.text
+    headings = ["Results", "Data", "Leak audit", "Image model", "Model of the patient data",
+                "Blend of the models", "Settings and versions"]  # fmt: skip
+    for heading in headings:
+        assert f"<h2>{heading}</h2>" in found.html
+    assert "Held-out test part" in found.text
+    assert "Run my run on made_up" in found.text
+    assert "0.712 [0.600, 0.800]" in found.text
+    for name in ("auc", "balanced_accuracy", "brier", "ece", "sensitivity_at_90_specificity"):
+        assert describe_score(evaluation["scores"][name]) in found.text
+    for name in spec.classes:
+        assert describe_score(evaluation["per_class"][name]["auc"]) in found.text
+    for text in ("width × height", "0.790", "seed 77", "9.9.9", "none shared", "not enough rows"):
+        assert text in found.text
+    assert "ptimistic" not in found.text
+
+
+def test_the_page_needs_nothing_but_itself(whole):
+    run, spec, _ = whole
+    found = Page(write_report(run, spec))
+    sources, links = found.values("src"), found.values("href")
+    pictures = [*run.glob("*/*.png")]
+    assert len(sources) == len(pictures) > 15
+    for source in sources:
+        head, data = source.split(",")
+        assert head == "data:image/png;base64"
+        content = base64.b64decode(data, validate=True)
+        assert content.startswith(PNG)
+        Image.open(BytesIO(content)).verify()
+    assert {base64.b64decode(one.split(",")[1]) for one in sources} == {
+        path.read_bytes() for path in pictures
+    }
+    assert links and all(link.startswith("#") for link in links)
+    assert {link[1:] for link in links} == set(found.values("id"))
+    assert "http" not in found.html.replace("http-equiv", "")
+    assert not {"script", "link", "iframe", "object"} & set(found.tags)
+    assert "url(" not in found.html and "@import" not in found.html
+    assert not [name for _, name, _ in found.attributes if name.startswith("on")]
+
+
+def test_every_picture_has_a_text_and_the_page_fits_a_phone(whole):
+    run, spec, _ = whole
+    found = Page(write_report(run, spec))
+    assert len(found.values("alt")) == found.tags.count("img")
+    assert all(len(text) > 10 for text in found.values("alt"))
+    assert ("meta", "content", "width=device-width, initial-scale=1") in found.attributes
+    assert "max-width: 100%" in found.html
+    assert ("html", "lang", "en") in found.attributes
+
+
+def test_no_patient_is_named(whole):
+    run, spec, _ = whole
+    found = Page(write_report(run, spec))
+    groups = pd.read_csv(run / "prepare" / "folds.csv")["group_id"]
+    assert not [one for one in groups.unique() if one in found.text]
+
+
+def test_the_same_files_give_the_same_page(whole):
+    run, spec, _ = whole
+    first = write_report(run, spec).read_bytes()
+    assert write_report(run, spec).read_bytes() == first
+
+
+def test_ids_in_findings_are_withheld(evaluations, tmp_path):
+    spec, examples, _ = evaluations["binary"]
+    named, other = examples["group_id"].unique()[:2]
+    leak = {"check": "patient in train and test", "status": "leak", "rows": [named, "Mr. X"],
+            "detail": f"patient {named} is in train and in test (12 such), like Mr. X"}  # fmt: skip
+    photo = {"check": "near-equal photos in two groups", "status": "note", "rows": ["img_1"],
+             "detail": f"img_1 of {other}, and img_12"}  # fmt: skip
+    write_prepared(tmp_path, spec, examples, [leak, photo])
+    text = Page(write_report(tmp_path, spec)).text
+    assert "patient (id withheld) is in train and in test (12 such), like (id withheld)" in text
+    assert "img_1 of (id withheld), and img_12" in text
+    assert named not in text and other not in text
+    assert "A leak was found" in text
+
+
+def test_what_comes_from_files_is_escaped(evaluations, tmp_path):
+    spec, examples, evaluation = evaluations["binary"]
+    spec = replace(spec, id=EVIL, classes=(EVIL,), group=EVIL)
+    examples = examples.rename(columns={"target": EVIL})
+    text = json.dumps(evaluation).replace("target", EVIL).replace("male", EVIL + "&amp;")
+    finding = {"check": EVIL, "status": EVIL, "detail": EVIL, "rows": []}
+    write_prepared(tmp_path, spec, examples, [finding])
+    write_stage(tmp_path / "image", spec, examples, json.loads(text), weights={EVIL: 0.5})
+    config = {"name": EVIL, "seed": EVIL, "image": {EVIL: EVIL, "quote": '" onload="x'}}
+    (tmp_path / "image" / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "image" / "versions.json").write_text(json.dumps({EVIL: EVIL}))
+    found = Page(write_report(tmp_path, spec))
+    assert "script" not in found.tags
+    assert "<script" not in found.html
+    assert not found.values("onload")
+    # Nothing was dropped either: the text itself is there, and "&amp;" is not taken for "&".
+    assert found.text.count(EVIL) > 15
+    assert f"{EVIL}&amp;" in found.text
+    assert '" onload="x' in found.text
+
+
+def test_optimistic_scores_are_marked(evaluations, tmp_path):
+    spec, examples, evaluation = evaluations["binary"]
+    write_stage(tmp_path / "image", spec, examples, evaluation, epoch_chosen_on_judged_rows=True)
+    write_stage(tmp_path / "tabular", spec, examples, evaluation, groups_ignored=True)
+    write_stage(tmp_path / "blend", spec, examples, evaluation)
+    found = Page(write_report(tmp_path, spec))
+    assert found.text.count("optimistic, see there") == 2
+    assert found.values("class").count("note warning") == 2
+    assert "each epoch was chosen on the very rows it is then judged by" in found.text
+    assert "images of one patient may be on both sides of a fold" in found.text
+    assert "not trained on that image, though maybe on others of the same patient" in found.text
+    assert found.text.count("saw no image of the same patient") == 2
+
+
+def test_without_groups_the_page_says_what_is_unknown(evaluations, tmp_path):
+    spec, examples, evaluation = evaluations["multilabel"]
+    write_stage(tmp_path / "image", spec, examples, evaluation)
+    text = Page(write_report(tmp_path, spec)).text
+    assert "The data names no patients" in text
+    assert "saw no image of the same" not in text
+
+
+def test_missing_parts_are_left_out(evaluations, tmp_path):
+    spec, examples, _ = evaluations["binary"]
+    write_stage(tmp_path / "tabular", spec, examples)
+    found = Page(write_report(tmp_path, spec))
+    assert "Model of the patient data" in found.text
+    assert "AUC 0.712 [0.600, 0.800] on 555 images" in found.text
+    for absent in ("Image model", "Blend", "Leak audit", "Held-out", "Data "):
+        assert absent not in found.text
+
+
+def test_an_unfinished_stage_has_no_scores(evaluations, tmp_path):
+    spec, examples, _ = evaluations["binary"]
+    write_stage(tmp_path / "tabular", spec, examples)
+    (tmp_path / "image").mkdir()
+    text = Page(write_report(tmp_path, spec)).text
+    assert "Not finished: there are no scores yet." in text
+
+
+def test_the_test_parts_score_is_in_the_overview(evaluations, tmp_path):
+    spec, examples, evaluation = evaluations["binary"]
+    write_stage(tmp_path / "image", spec, examples, evaluation)
+    before = Page(write_report(tmp_path, spec)).text
+    test = json.loads(json.dumps(evaluation))
+    test["scores"]["auc"] = {"value": 0.1234, "low": 0.1, "high": 0.2}
+    write_evaluation(tmp_path / "image", test, prefix="test_")
+    after = Page(write_report(tmp_path, spec)).text
+    assert "0.123 [0.100, 0.200]" not in before
+    assert after.count("0.123 [0.100, 0.200]") == 2
+
+
+def test_scores_that_do_not_exist_say_why(evaluations, tmp_path):
+    spec, examples, _ = evaluations["binary"]
+    chances = make_probabilities(examples, spec)
+    negative = chances[examples.loc[chances.index, "target"] == 0]
+    evaluation = evaluate(examples, negative, spec, seed=0, n_replicates=9)
+    write_stage(tmp_path / "image", spec, examples, evaluation)
+    text = Page(write_report(tmp_path, spec)).text
+    assert "– (no positive row of target)" in text
+    assert "nan" not in text.lower().split()
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(PipelineError, match="holds no stage of a run"):
+        write_report(tmp_path, SPECS["binary"])
+    with pytest.raises(PipelineError, match="holds no stage of a run"):
+        write_report(tmp_path / "nowhere", SPECS["binary"])
+
+
+@pytest.mark.parametrize("content", ["a: [", "just text", "\x00"])
+def test_a_damaged_config_is_named(content, evaluations, tmp_path):
+    spec, examples, _ = evaluations["binary"]
+    write_stage(tmp_path / "image", spec, examples)
+    (tmp_path / "image" / "config.yaml").write_text(content)
+    with pytest.raises(PipelineError, match=r"config\.yaml is damaged"):
+        write_report(tmp_path, spec)
+
+
+def test_a_damaged_evaluation_is_named_and_the_old_page_stays(evaluations, tmp_path):
+    spec, examples, evaluation = evaluations["binary"]
+    write_stage(tmp_path / "image", spec, examples, evaluation)
+    before = write_report(tmp_path, spec).read_bytes()
+    (tmp_path / "image" / "evaluation.json").write_text("{")
+    with pytest.raises(PipelineError, match=r"evaluation\.json is not valid JSON"):
+        write_report(tmp_path, spec)
+    assert (tmp_path / "report.html").read_bytes() == before
+
+
+def test_pieces_escape_text_but_not_html():
+    assert page.element("p", "<b>", page.Html("<i></i>"), title='"') == (
+        '<p title="&quot;">&lt;b&gt;\n<i></i></p>'
+    )
+    assert "&lt;b&gt;" in page.table(["<b>"], [["<b>", np.float64(0.5)]])
+    assert page.picture("nowhere.png", "x") == ""
