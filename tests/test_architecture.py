@@ -21,7 +21,7 @@ LAYERS = {
     0: "errors imagefile spec config configfile predictions metrics rates rundir",
     1: "datasets examples folds fingerprints giveaways leakage balance records accelerator",
     2: "image tabular context",
-    3: "judged subgroups evaluation crossval blend submission convert preflight kernel",
+    3: "perclass judged subgroups evaluation crossval blend submission convert preflight kernel",
     4: "webapp plots evaluation_plots explore explore_plots page report_scores report_data report",
     5: "stages benchmark cli __main__",
 }

@@ -61,12 +61,14 @@ def finished(competition, tmp_path_factory):
 
 def test_the_whole_way_leaves_every_file(finished):
     names = {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
-    stage = {"config.yaml", "versions.json", "metrics.json", "oof.csv", "test.csv", "roc.png"}
+    stage = {"config.yaml", "versions.json", "metrics.json", "oof.csv", "test.csv"}
+    stage |= {"evaluation.json", "confusion.png", "reliability.png", "class_roc.png"}
+    stage |= {"subgroups.png"}
     for model in ("image", "tabular"):
         assert {f"{model}/{name}" for name in stage | {"learning_curves.png"}} <= names
         assert {f"{model}/fold{k}/model.weights.h5" for k in (0, 1)} <= names
-    assert {f"blend/{name}" for name in stage | {"blend.json"}} <= names
-    assert {"prepare/leakage.json", "prepare/overlap.png", "submission.csv"} <= names
+    assert {f"blend/{name}" for name in stage | {"blend.json", "roc.png"}} <= names
+    assert {"prepare/leakage.json", "prepare/overlap.png", "submission.csv", "report.html"} <= names
     assert not [name for name in names if Path(name).name.startswith(".")], (
         "a temporary file stayed"
     )

@@ -73,4 +73,4 @@ def test_every_recipe_runs_on_made_up_data(path, drawn, tmp_path, capsys):
     labelled = config.folds.test_share is not None
     assert (run_dir / "image" / "test_evaluation.json").exists() == labelled
     metrics = json.loads((run_dir / "image" / "metrics.json").read_text())
-    assert metrics["groups_split"] == (config.folds.by == "image")
+    assert metrics["groups_ignored"] == (config.folds.by == "image")

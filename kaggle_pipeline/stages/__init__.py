@@ -5,11 +5,12 @@ In: an experiment, a data folder, a run folder. Out, in the run folder:
 =============  ==================================================================================
 ``prepare/``   ``examples.csv folds.csv leakage.json overlap.png fingerprints.csv records.csv``
 ``records/``   the TFRecords, where they were made here
-``image/``     ``fold<k>/``, ``oof.csv test.csv metrics.json learning_curves.png roc.png``
+``image/``     ``fold<k>/``, ``oof.csv test.csv metrics.json learning_curves.png``, and
+               ``evaluation.json`` with its pictures
 ``tabular/``   the same
-``blend/``     ``blend.json oof.csv test.csv metrics.json roc.png``
+``blend/``     ``blend.json oof.csv test.csv metrics.json roc.png``, ``evaluation.json``
 =============  ==================================================================================
 
-and ``submission.csv``. Every stage folder also holds ``config.yaml`` (resolved) and
+and ``submission.csv``, ``report.html``. Every stage folder also holds ``config.yaml`` (resolved) and
 ``versions.json``.
 """

@@ -18,7 +18,7 @@ from kaggle_pipeline.stages.run import MODEL_STAGES
 
 OPTIMISTIC = {
     "epoch_chosen_on_judged_rows": "epoch chosen on judged rows",
-    "groups_split": "split by image",
+    "groups_ignored": "split by image",
 }
 """Flags of ``metrics.json`` that make a score flatter, and what tables say of them."""
 _PARTS = {"evaluation.json": "out of fold", "test_evaluation.json": "test part"}

@@ -146,7 +146,7 @@ class Run:
             scored = evaluate(examples, test.probabilities, spec, seed=seed, truth=truth)
             write_evaluation(folder, scored, prefix="test_")
         metrics = _summarise(evaluation)
-        metrics |= {**further, "groups_split": groups_split, "peak_memory_mb": peak_memory_mb()}
+        metrics |= {**further, "groups_ignored": groups_split, "peak_memory_mb": peak_memory_mb()}
         write_json(folder / "metrics.json", metrics)
         return metrics
 

@@ -153,7 +153,6 @@ def _train(
         folder, oof, test, examples, folds,
         seconds=round(seconds, 1), epoch_chosen_on_judged_rows=optimistic,
     )  # fmt: skip
-    run.draw_roc(folder, {stage: oof}, examples)
     _draw_histories(folder, folds.numbers)
     run.say(f"{stage}: {_describe(metrics)}")
     run.say(compare_runs([run.run_dir]))
