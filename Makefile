@@ -44,8 +44,8 @@ lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff format --check .
 
 test: lint
-	@$(BIN)/python scripts/list_backbones.py LeNet PrimitiveCNN MobileNetV2 ResNet50 \
-	  InceptionResNetV2 resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d 2>/dev/null
+	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python scripts/list_backbones.py LeNet PrimitiveCNN MobileNetV2 ResNet50 \
+	  InceptionResNetV2 resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d
 	@$(BIN)/python -m pytest -n 2
 
 bench: $(VENV)/engine.stamp

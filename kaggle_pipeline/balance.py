@@ -1,7 +1,7 @@
 """Class weights and oversampling, computed from training rows only.
 
-In: targets of shape (n, classes). Out: a weight a row, a repeat count a row. A row's class is the
-set of its labels, so one sigmoid, several sigmoids and a softmax are all balanced alike.
+In: targets of shape (n, classes). Out: a weight a row, a repeat count a row. Rows are sorted into
+classes by their labels, so one sigmoid, several sigmoids and a softmax are all balanced alike.
 """
 
 import numpy as np
@@ -10,7 +10,10 @@ Array = np.ndarray
 
 
 def label_sets(targets: Array) -> tuple[Array, Array]:
-    """Return which labels occur together, and which of these sets each row has.
+    """Return the classes that rows fall into, and the class of each row.
+
+    A row without any label (a nevus of ISIC 2017) is a class of its own; one with several labels
+    counts for the rarest of them, or a single odd row would outweigh all others.
 
     Parameters
     ----------
@@ -20,9 +23,9 @@ def label_sets(targets: Array) -> tuple[Array, Array]:
     Returns
     -------
     sets : numpy.ndarray of shape (k, classes)
-        Distinct rows of ``targets``, sorted.
+        The labels of each class, one 1 at most; sorted.
     codes : numpy.ndarray of shape (n,), int
-        Row of ``sets`` that each row equals.
+        Row of ``sets`` that each row belongs to.
 
     Examples
     --------
@@ -30,7 +33,12 @@ def label_sets(targets: Array) -> tuple[Array, Array]:
     >>> sets.tolist(), codes.tolist()
     ([[0, 0], [1, 0]], [1, 0, 1])
     """
-    sets, codes = np.unique(np.asarray(targets), axis=0, return_inverse=True)
+    targets = np.asarray(targets)
+    rarity = np.where(targets > 0, targets.sum(axis=0), np.inf)
+    single = np.where(
+        np.arange(targets.shape[1]) == rarity.argmin(axis=1)[:, None], targets, 0
+    ).astype(targets.dtype)
+    sets, codes = np.unique(single, axis=0, return_inverse=True)
     return sets, codes.reshape(-1)
 
 

@@ -10,13 +10,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kaggle_pipeline import __version__
+from kaggle_pipeline import DISCLAIMER, __version__
 from kaggle_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from kaggle_pipeline.stages.run import Run
 
-DISCLAIMER = "Research tool, not a medical device: its numbers are no diagnosis."
 _ROOT = Path(__file__).resolve().parent.parent
 _DEFAULT_CONFIG = _ROOT / "configs" / "siim_isic_2020.yaml"
 
@@ -150,7 +149,7 @@ def _add_other_tools(add: Callable[[str, str], argparse.ArgumentParser]) -> None
     compare.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
     backbones = add("list-backbones", "Print every backbone: parameters, input range, output.")
     backbones.add_argument("names", nargs="*", metavar="NAME", help="default: all")
-    backbones.add_argument("--image-size-px", type=int, default=96, help="default: 96")
+    backbones.add_argument("--image-size-px", type=int, default=1024, help="default: 1024")
 
 
 def _add_synthetic_options(parser: argparse.ArgumentParser) -> None:

@@ -133,7 +133,8 @@ class ImageConfig:
     backbone_options: Mapping[str, Any] = field(default_factory=dict)
     """Passed to the backbone, say ``{alpha: 0.35}`` for MobileNetV2."""
     weights: str | None = "imagenet"
-    """``imagenet`` (Keras downloads them), a ``.weights.h5`` file without the top, or null."""
+    """``imagenet`` (downloaded), a ``.weights.h5`` file without the top, for torchvision's networks
+    also a state dict (``.safetensors``, ``.pth``), or null."""
     image_size_px: int = 1024
     backbone_layer: str | None = None
     """Take the features of this layer instead of the last, say ``block_6_expand_relu``."""
@@ -168,7 +169,8 @@ class ImageConfig:
     """Penalty on the squared weights of the last layer."""
     label_smoothing: float = 0.0
     class_weights: bool = True
-    """Weigh class c by (1 / n_c) * (n / 2) (7 in place of 2 for 7 classes), after oversampling."""
+    """Weigh class c by (1 / n_c) * (n / 2), after oversampling; in place of 2 stands the number of
+    classes, 7 for HAM10000 and 3 (melanoma, keratosis, neither) for ISIC 2017."""
     class_weight_power: float = 1.0
     """Exponent of the class weights: 0.5 balances half way."""
     oversample: float = 1.0

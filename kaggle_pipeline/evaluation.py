@@ -49,8 +49,7 @@ def evaluate(
     truth : pandas.DataFrame, optional
         Targets by image id, where the examples do not hold them (a test part).
     marks : mapping of str to pandas.Series, optional
-        Further subgroups by image id: name -> yes or no (bool), or text; NaN is "missing". A
-        column ``lesion_in_training`` of the examples is one by itself.
+        Further subgroups by image id: name -> yes or no (bool), or text; NaN is "missing".
 
     Returns
     -------

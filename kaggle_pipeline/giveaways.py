@@ -6,7 +6,7 @@ In: training rows. Out: yes or no; a table of out-of-fold AUCs.
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.folds import Folds
+from kaggle_pipeline.folds import TRAIN_ONLY, Folds
 from kaggle_pipeline.metrics import roc_auc
 from kaggle_pipeline.spec import DatasetSpec
 
@@ -54,9 +54,9 @@ def single_feature_table(
     mean over the folds. Width times height is tried beside the declared columns: on SIIM-ISIC it
     alone reaches 0.79, which says where a photo was taken and nothing about the lesion.
     """
-    train = examples.loc[folds.judged.index]
-    fold = folds.judged["fold"].to_numpy()
-    if len(np.unique(fold)) < 2:
+    train = examples.loc[folds.table.index]
+    fold = folds.table["fold"].to_numpy()
+    if len(np.unique(fold)) < 2:  # nothing to learn from beside what is judged
         return []
     columns = {name: train[[name]] for name in (*spec.features, *spec.acquisition) if name in train}
     if spec.features:
@@ -84,7 +84,7 @@ def _grouped_auc(frame: pd.DataFrame, targets: pd.DataFrame, fold: np.ndarray) -
     aucs = []
     for name in targets:
         y = targets[name].to_numpy(int)
-        for number in np.unique(fold):
+        for number in np.unique(fold[fold != TRAIN_ONLY]):
             inside, outside = fold == number, fold != number
             if min(np.ptp(y[inside]), np.ptp(y[outside])) == 0:
                 continue  # a class is missing: nothing to learn or to judge here

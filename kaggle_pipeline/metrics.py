@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import pandas as pd
 
 from kaggle_pipeline.errors import PipelineError
 
@@ -253,34 +252,3 @@ def auc_with_interval(
     if np.isnan(auc()):
         raise PipelineError("no AUC exists: a class has no positive or no negative row")
     return score_of(auc.each(bootstrap_weights(groups, n_replicates, seed)))
-
-
-def summarise_oof(
-    targets: pd.DataFrame, probabilities: pd.DataFrame, groups: pd.Series, *, seed: int
-) -> dict[str, float | int]:
-    """Return what every stage writes to ``metrics.json`` of its out-of-fold predictions.
-
-    Parameters
-    ----------
-    targets, probabilities : pandas.DataFrame
-        Indexed by image id, a column a class; joined here by id.
-    groups : pandas.Series
-        Group of each image id.
-
-    Returns
-    -------
-    dict
-        ``oof_auc``, ``oof_auc_low``, ``oof_auc_high``, ``n``, ``n_positive``.
-    """
-    ids = probabilities.index
-    truth = targets.loc[ids, list(probabilities.columns)].to_numpy(int)
-    score = auc_with_interval(
-        truth, probabilities.to_numpy(), groups.loc[ids].to_numpy(), seed=seed
-    )
-    return {
-        "oof_auc": score.value,
-        "oof_auc_low": score.low,
-        "oof_auc_high": score.high,
-        "n": len(ids),
-        "n_positive": int(truth.sum()) if truth.shape[1] == 1 else truth.sum(axis=0).tolist(),
-    }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from kaggle_pipeline import DISCLAIMER
 from kaggle_pipeline import page as html
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.page import Html
@@ -22,16 +23,20 @@ STAGES = {
     "tabular": "Model of the patient data",
     "blend": "Blend of the models",
 }
-DISCLAIMER = (
-    "Research tool, not a medical device. Its numbers are no diagnosis. Who worries about a mole "
-    "should see a dermatologist."
-)
-_OPTIMISTIC = {
-    "epoch_chosen_on_judged_rows": "each epoch was chosen on the very rows it is then judged by",
-    "groups_ignored": "images of one {group} may be on both sides of a fold, so a model can know "
-    "what it is judged by",
+ADVICE = "Who worries about a mole should see a dermatologist."
+OPTIMISTIC = {
+    "epoch_chosen_on_judged_rows": (
+        "epoch chosen on judged rows",
+        "each epoch was chosen on the very rows it is then judged by",
+    ),
+    "groups_ignored": (
+        "split by image",
+        "images of one {group} may be on both sides of a fold, so a model can know what it is "
+        "judged by",
+    ),
 }
-"""Marks in ``metrics.json`` that make a score better than it would be on new patients."""
+"""Marks in ``metrics.json`` that make a score better than it would be on new patients, said in
+short and at length."""
 
 
 def write_report(run_dir: Path, spec: DatasetSpec) -> Path:
@@ -84,7 +89,7 @@ def write_report(run_dir: Path, spec: DatasetSpec) -> Path:
         temporary.write_text(
             html.page(
                 f"Run {name} on {spec.id}",
-                html.note(html.element("strong", DISCLAIMER)),
+                html.note(html.element("strong", f"{DISCLAIMER} {ADVICE}")),
                 html.element("nav", *links),
                 *body,
             ),
@@ -140,7 +145,7 @@ def _results(
 
 def _optimistic(metrics: Mapping, spec: DatasetSpec) -> list[str]:
     group = spec.group or "group"
-    return [why.format(group=group) for key, why in _OPTIMISTIC.items() if metrics.get(key)]
+    return [why.format(group=group) for key, (_, why) in OPTIMISTIC.items() if metrics.get(key)]
 
 
 def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec) -> Html:
@@ -183,15 +188,15 @@ def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec)
 def _how_out_of_fold(spec: DatasetSpec, groups_ignored: bool) -> str:
     if groups_ignored:
         return (
-            "Every image is judged by a model that was not trained on that image, though maybe on "
-            f"others of the same {spec.group or 'group'}."
+            "Every image judged here was not trained on by the model that judged it, though maybe "
+            f"others of the same {spec.group or 'group'} were."
         )
     if spec.group is None:
         return (
-            "Every image is judged by a model that was not trained on it. The data names no "
+            "Every image judged here was kept from the model that judged it. The data names no "
             "patients, so images of one person may be on both sides."
         )
-    return f"Every image is judged by a model that saw no image of the same {spec.group}."
+    return f"Every image was judged by a model that had seen no image of the same {spec.group}."
 
 
 # ---------------------------------------------------------------------------- settings
@@ -204,7 +209,7 @@ def _settings(configs: Mapping[str, dict], run_dir: Path) -> Html | None:
     if plain:
         parts.append(html.table(["setting", "value"], plain.items()))
     for stage, config in configs.items():
-        section = {"prepare": ("folds", "leakage", "records")}.get(stage, (stage,))
+        section = {"prepare": ("examples", "folds", "leakage", "records")}.get(stage, (stage,))
         shown = _flatten({key: config[key] for key in section if key in config})
         if shown:
             title = f"Settings of {STAGES.get(stage, 'the preparation').lower()}"

@@ -46,7 +46,7 @@ def _counts(examples: pd.DataFrame, spec: DatasetSpec) -> Html:
         groups = (f"{part['group_id'].nunique():,}" for part in parts.values())
         rows.append([f"{spec.group}s", *groups])
     rows += [
-        [f"images of {name}", f"{int(parts['train'][name].sum()):,}", "not looked at"]
+        [f"images of {name}", f"{int(parts['train'][name].sum()):,}", "not counted here"]
         for name in spec.classes
     ]
     for feature in spec.features:

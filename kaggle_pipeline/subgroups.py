@@ -21,8 +21,6 @@ MIN_GROUPS = 5
 """Groups these must come from: with fewer, replicates without any are common (e^-3 = 5 % for 3)."""
 AGE_EDGES_YEARS = (30, 45, 60, 75)
 MISSING = "missing"
-LESION_SEEN = "lesion seen in training"
-"""Name of the subgroup that the examples' column ``lesion_in_training`` makes."""
 
 
 def subgroup_table(
@@ -98,8 +96,6 @@ def subgroup_labels(
         labels["age"] = _age_bands(rows["age_years"])
     for feature, vocabulary in spec.categorical.items():
         labels[feature] = _as_labels(rows[feature], vocabulary)
-    if "lesion_in_training" in rows:
-        marks = {LESION_SEEN: rows["lesion_in_training"], **marks}
     for name, mark in marks.items():
         values = mark.reindex(rows.index).astype(object)
         words = values.map(lambda value: {True: "yes", False: "no"}.get(value, value))

@@ -51,7 +51,16 @@ def test_label_sets_of_one_column_of_a_softmax_and_of_two_sigmoids():
     assert (sets[codes] == one_hot([2, 0, 1, 2], 3)).all() and len(sets) == 3
     both = np.array([[0, 0], [1, 0], [0, 1], [0, 0], [1, 1]])
     sets, codes = label_sets(both)
-    assert len(sets) == 4 and (sets[codes] == both).all()
+    # Both labels are as common: the first counts.
+    assert sets.tolist() == [[0, 0], [0, 1], [1, 0]] and codes.tolist() == [0, 2, 1, 0, 2]
+
+
+def test_a_row_with_two_labels_counts_for_the_rarer_and_outweighs_nobody():
+    targets = np.array([[0, 0]] * 1372 + [[1, 0]] * 374 + [[0, 1]] * 253 + [[1, 1]])
+    sets, codes = label_sets(targets)
+    assert len(sets) == 3 and sets[codes[-1]].tolist() == [0, 1]
+    weights = row_weights(targets, np.ones(len(targets), int))
+    assert weights[-1] == weights[-2] == weights.max() < 3
 
 
 def test_the_published_oversampling_shows_6619_of_584_melanomas():

@@ -350,14 +350,6 @@ def test_marks_are_further_subgroups_joined_by_id(cases):
     assert entry(found, "camera", "old")["auc"] == found["scores"]["auc"]
 
 
-def test_lesions_seen_in_training_are_told_apart(cases):
-    spec, examples, chances, _ = cases["binary"]
-    marked = examples.assign(lesion_in_training=np.arange(len(examples)) % 2 == 0)
-    found = evaluate(marked, chances, spec, **FEW)
-    expected = marked.loc[chances.index, "lesion_in_training"].sum()
-    assert entry(found, "lesion seen in training", "yes")["n"] == expected
-
-
 # ---------------------------------------------------------------------------- files
 
 

@@ -149,3 +149,65 @@ def test_backbones_are_listed(capsys):
     code = main(["list-backbones", "LeNet", "resnet18", "--image-size-px", "64"])
     out = capsys.readouterr().out
     assert code == 0 and "LeNet" in out and "resnet18" in out and "(2, 2, 512)" in out
+
+
+def train_arguments(ham, *more):
+    config = ROOT / "configs" / "ham10000_mobilenet.yaml"
+    return ["--config", str(config), "--data-dir", str(ham[0]), *TINY, *more]
+
+
+def test_a_run_is_never_blended_under_another_experiment(ham, capsys):
+    data_dir, run_dir = ham
+    places = ["--data-dir", str(data_dir), "--run-dir", str(run_dir)]
+    assert main(["make-submission", *places]) == 2  # the default config is another data set's
+    assert "dataset" in error_line(capsys)
+    by_image = train_arguments(ham, "--run-dir", str(run_dir), "--set", "folds.by=image")
+    assert main(["make-submission", *by_image]) == 2
+    assert "folds.by" in error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    "change", ["examples.missing=drop", "folds.by=image", "folds.test_share=0.3", "seed=5"]
+)
+def test_another_division_of_the_rows_is_refused(ham, capsys, change):
+    more = train_arguments(ham, "--run-dir", str(ham[1]), "--resume", "--set", change)
+    assert main(["train-image", *more]) == 2
+    assert change.partition("=")[0] in error_line(capsys)
+
+
+def test_a_blend_of_old_predictions_does_not_outlive_them(ham, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(ham[1], run_dir)
+    more = train_arguments(ham, "--run-dir", str(run_dir))
+    assert main(["make-submission", *more]) == 0
+    assert (run_dir / "submission.csv").exists() and (run_dir / "blend").exists()
+    assert main(["train-image", *more, "--overwrite"]) == 0
+    assert not (run_dir / "submission.csv").exists() and not (run_dir / "blend").exists()
+
+
+def test_dropping_incomplete_rows_leaves_the_test_part_whole(ham, tmp_path):
+    run_dir = tmp_path / "run"
+    more = train_arguments(ham, "--run-dir", str(run_dir), "--set", "examples.missing=drop")
+    assert main(["prepare-data", *more]) == 0
+    examples = pd.read_csv(run_dir / "prepare" / "examples.csv")
+    lacking = examples[["age_years", "sex", "site"]].isna().any(axis=1)
+    assert not lacking[examples["split"] == "train"].any()
+    assert lacking[examples["split"] == "test"].any()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("image.backbone=LeNett", "did you mean 'LeNet'"),
+        ("image.networks=one_per_class", "asks one question"),
+        ("image.train_from=stage9", "train_from 'stage9'"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_anything_is_converted(
+    ham, tmp_path, capsys, change, words
+):
+    pytest.importorskip("tensorflow")
+    run_dir = tmp_path / "run"
+    more = train_arguments(ham, "--run-dir", str(run_dir), "--set", change)
+    assert main(["run-pipeline", *more]) == 2
+    assert words in error_line(capsys) and not run_dir.exists()

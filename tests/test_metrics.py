@@ -3,7 +3,6 @@
 from math import erf
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -29,7 +28,6 @@ from kaggle_pipeline.metrics import (
     roc_auc,
     score_mapping,
     score_of,
-    summarise_oof,
 )
 
 # Scores from seven values only, so that most are tied; weights with zeros, as a bootstrap has.
@@ -183,43 +181,6 @@ def test_a_class_that_no_row_has_gives_no_mean_auc():
 
 def test_score_prints_value_and_interval():
     assert str(Score(0.91234, 0.9, 0.95)) == "0.9123 [0.9000, 0.9500]"
-
-
-@pytest.fixture
-def oof():
-    """Targets, probabilities and groups of 40 images."""
-    rng = np.random.default_rng(0)
-    ids = pd.Index([f"ISIC_{i}" for i in range(40)])
-    targets = pd.DataFrame({"target": (rng.random(40) < 0.4).astype(float)}, ids)
-    probabilities = pd.DataFrame({"target": rng.random(40)}, ids)
-    return targets, probabilities, pd.Series(np.arange(40) // 4, ids)
-
-
-def test_summary_joins_by_id(oof):
-    targets, probabilities, groups = oof
-    expected = summarise_oof(targets, probabilities, groups, seed=0)
-    shuffled = summarise_oof(
-        targets.sample(frac=1, random_state=1), probabilities, groups[::-1], seed=0
-    )
-    assert shuffled == expected
-    assert expected["oof_auc"] == pytest.approx(roc_auc_score(targets, probabilities))
-    assert expected["n"] == 40
-    assert expected["n_positive"] == targets["target"].sum()
-
-
-def test_summary_judges_only_what_was_predicted(oof):
-    targets, probabilities, groups = oof
-    part = summarise_oof(targets, probabilities.iloc[:30], groups, seed=0)
-    assert part["n"] == 30
-    assert part["n_positive"] == targets["target"].iloc[:30].sum()
-
-
-def test_summary_of_several_classes_counts_each():
-    ids = pd.Index(list("abcdef"))
-    truth = pd.DataFrame(np.eye(3)[[0, 1, 2, 0, 1, 0]], ids, ["x", "y", "z"])
-    summary = summarise_oof(truth, truth[["z", "x", "y"]], pd.Series(range(6), ids), seed=0)
-    assert summary["n_positive"] == [1, 3, 2]  # in the order of the probabilities' columns
-    assert summary["oof_auc"] == 1.0
 
 
 # ---------------------------------------------------------------------------- further scores

@@ -1,7 +1,6 @@
 """Tests of one model a class: each learns its own question, a stopped fit goes on, ids join."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -81,9 +80,3 @@ def test_a_stopped_fit_does_not_fit_a_finished_class_again(make, rows, tmp_path)
 
 def test_the_rows_an_epoch_may_be_chosen_by_are_the_models(make):
     assert make().selection == "inner" and make().inner_share == 0.3
-
-
-def test_it_never_changes_the_spec_it_was_given(make, rows):
-    before = replace(SPEC)
-    make().fit(rows, rows)
-    assert before == SPEC

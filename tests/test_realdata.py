@@ -10,7 +10,7 @@ import pytest
 from kaggle_pipeline.config import FoldsConfig, RecordsConfig
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.examples import split_rows, validate_examples
+from kaggle_pipeline.examples import drop_incomplete, split_rows, validate_examples
 from kaggle_pipeline.fingerprints import fingerprint_images, fingerprint_table, known_pairs
 from kaggle_pipeline.folds import make_folds
 from kaggle_pipeline.giveaways import single_feature_table
@@ -118,3 +118,34 @@ def test_third_party_records_read_and_their_swap_is_undone():
         found[order] = batch["image"].numpy()[0].astype(float).mean(axis=(0, 1))
     assert np.abs(found["bgr"] - truth).max() < 3
     assert np.abs(found["rgb"] - truth).max() > 20
+
+
+def test_ham10000_is_read_whole():
+    spec = get_spec("ham10000")
+    examples = validate_examples(spec.read_raw(DATA / "ham10000").examples, spec)
+    assert len(examples) == 10_015 and examples["group_id"].nunique() == 7_470
+    assert examples["image_path"].notna().all()
+    counts = examples[list(spec.classes)].sum().astype(int).to_dict()
+    assert counts == {
+        "nv": 6705, "mel": 1113, "bkl": 1099, "bcc": 514, "akiec": 327, "vasc": 142, "df": 115
+    }  # fmt: skip
+    missing = examples[["age_years", "sex", "site"]].isna().sum().to_dict()
+    assert missing == {"age_years": 57, "sex": 57, "site": 234}
+    assert len(drop_incomplete(examples, spec)) < len(examples) - 234
+
+
+def test_isic_2017_is_read_whole():
+    spec = get_spec("isic_2017")
+    examples = validate_examples(spec.read_raw(DATA / "isic_2017").examples, spec)
+    assert examples["image_path"].notna().all()
+    official = examples["official_validation"].astype(bool)
+    train = examples[(examples["split"] == "train") & ~official]
+    assert len(train) == 2_000 and official.sum() == 150
+    assert (examples["split"] == "test").sum() == 600
+    assert train[list(spec.classes)].sum().to_list() == [374, 254]
+    assert (train[list(spec.classes)].sum(axis=1) == 0).sum() == 1_372
+    assert train["age_years"].isna().sum() == 256
+    folds = make_folds(
+        examples[examples["split"] == "train"], spec, FoldsConfig(judge="official_validation"), 0
+    )
+    assert set(folds.valid_ids(0)) == set(examples.index[official])

@@ -12,10 +12,10 @@ from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.datasets.generators import GENERATORS, generate_like
 
 CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.yaml"))
-# Small, but all that a recipe names stays: backbone, balance, folds' kind, schedule, views.
+# Small and short; backbone, layers, balance, networks, kind of folds and audit policy stay.
 SHRUNK = (
     "records.image_size_px=32", "records.workers=1", "image.image_size_px=32",
-    "image.batch_size=4", "image.epochs=1", "image.steps_per_epoch=2", "image.warmup_epochs=0",
+    "image.batch_size=16", "image.epochs=1", "image.steps_per_epoch=1", "image.warmup_epochs=0",
     "image.tta=none", "image.weights=null", "tabular.epochs=2", "leakage.fingerprints=false",
 )  # fmt: skip
 SMALLEST_SIDE_PX = {"InceptionResNetV2": 75}
@@ -73,4 +73,8 @@ def test_every_recipe_runs_on_made_up_data(path, drawn, tmp_path, capsys):
     labelled = config.folds.test_share is not None
     assert (run_dir / "image" / "test_evaluation.json").exists() == labelled
     metrics = json.loads((run_dir / "image" / "metrics.json").read_text())
-    assert metrics["groups_ignored"] == (config.folds.by == "image")
+    by_image = config.folds.by == "image"
+    assert metrics["groups_ignored"] == by_image
+    evaluation = json.loads((run_dir / "image" / "evaluation.json").read_text())
+    seen = [row for row in evaluation["subgroups"] if "seen in training" in row["feature"]]
+    assert sum(row["n"] for row in seen) == (len(judged) if by_image else 0)

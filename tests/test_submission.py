@@ -135,3 +135,39 @@ def test_failed_write_keeps_the_earlier_submission(submission, tmp_path, monkeyp
         write_submission(submission, path)
     assert path.read_text() == "earlier"
     assert [p.name for p in tmp_path.iterdir()] == ["submission.csv"]
+
+
+# ---------------------------------------------------------------------------- scoring
+
+
+def scored(tmp_path, submission, truth):
+    from kaggle_pipeline.stages.submit import score_submission
+
+    for name, table in (("submission", submission), ("truth", truth)):
+        pd.DataFrame(table).to_csv(tmp_path / f"{name}.csv", index=False)
+    return score_submission(tmp_path / "submission.csv", tmp_path / "truth.csv", seed=0)
+
+
+def test_every_class_of_a_submission_is_scored(tmp_path):
+    ids = ["a", "b", "c", "d"]
+    submission = {"image_id": ids, "melanoma": [0.1, 0.2, 0.8, 0.9], "keratosis": [0.5] * 4}
+    truth = {"image_id": ids[::-1], "keratosis": [0, 0, 0, 0], "melanoma": [1, 1, 0, 0]}
+    lines = scored(tmp_path, submission, truth).splitlines()
+    assert lines[0].startswith("test AUC melanoma 1.0000") and "4 images, 2 positive" in lines[0]
+    assert lines[1] == "test AUC keratosis: none, all 4 images are 0"
+
+
+@pytest.mark.parametrize(
+    ("submission", "truth", "words"),
+    [
+        ({"id": ["a"]}, {"id": ["a"]}, "nothing to score"),
+        ({"id": ["a"], "y": [0.5]}, {"id": ["a"]}, "no column 'y'"),
+        ({"id": ["a"], "y": [1.5]}, {"id": ["a"], "y": [1]}, "y of a is not in"),
+        ({"id": ["a"], "y": [0.5]}, {"id": ["a"], "y": [0.5]}, "must be 0 or 1"),
+        ({"id": ["a"], "y": [0.5]}, {"id": ["b"], "y": [1]}, "only one of"),
+        ({"id": ["a", "a"], "y": [0.5, 0.5]}, {"id": ["a"], "y": [1]}, "more than once"),
+    ],
+)
+def test_files_that_cannot_be_scored_are_named(tmp_path, submission, truth, words):
+    with pytest.raises(PipelineError, match=words):
+        scored(tmp_path, submission, truth)

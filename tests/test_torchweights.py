@@ -17,6 +17,7 @@ pytest.importorskip("tensorflow")
 import keras
 from keras import layers
 
+from kaggle_pipeline.image import torchweights
 from kaggle_pipeline.image.backbones import get_backbone
 from kaggle_pipeline.image.network import build_body, check_backbone
 from kaggle_pipeline.image.resnets import RESNETS, build_resnet
@@ -382,3 +383,13 @@ class TestExperiment:
     def test_a_backbone_builds_with_no_other_weights(self):
         with pytest.raises(PipelineError, match="resnet18 has imagenet's weights, not 'places'"):
             get_backbone("resnet18").build(input_shape=(32, 32, 3), weights="places")
+
+
+def test_a_pytorch_that_runs_what_it_reads_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(torchweights.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(torchweights.importlib.metadata, "version", lambda name: "2.5.1+cpu")
+    with pytest.raises(PipelineError, match=r"PyTorch 2\.5 .*CVE-2025-32434.*torch>=2\.6"):
+        torchweights.check_library(tmp_path / "resnet18.pth")
+    torchweights.check_library(tmp_path / "resnet18.safetensors")
+    monkeypatch.setattr(torchweights.importlib.metadata, "version", lambda name: "2.13.0")
+    torchweights.check_library(tmp_path / "resnet18.pth")

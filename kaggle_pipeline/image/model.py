@@ -296,7 +296,12 @@ class ImageModel:
         bare = keras.Model(self.network_.inputs, self.network_.outputs)
         with atomic_path(Path(folder) / _WEIGHTS) as temporary:
             bare.save_weights(temporary)
-        settings = {"image": to_mapping(self.config), "dataset": self.spec.id, "seed": self.seed}
+        settings = {
+            "image": to_mapping(self.config),
+            "dataset": self.spec.id,
+            "classes": list(self.spec.classes),
+            "seed": self.seed,
+        }
         write_json(Path(folder) / _SETTINGS, settings)
         EpochKeeper.forget(self.folder)
 
@@ -309,6 +314,9 @@ class ImageModel:
             If files are missing or were written for another network.
         """
         settings = read_json(Path(folder) / _SETTINGS)
+        if settings["classes"] != list(self.spec.classes):
+            theirs, ours = (", ".join(one) for one in (settings["classes"], self.spec.classes))
+            raise PipelineError(f"{folder} was trained for {theirs}, not {ours}")
         for key in _ARCHITECTURE:
             theirs, ours = settings["image"][key], to_mapping(self.config)[key]
             if theirs != ours:

@@ -55,7 +55,9 @@ def build_network(
 
 
 def check_backbone(config: ImageConfig) -> None:
-    """Raise a PipelineError if the backbone's name or weights file is wrong; builds nothing."""
+    """Raise a PipelineError if the backbone, a layer's name or the weights file is wrong."""
+    if config.train_from or config.backbone_layer:
+        build_body(config, load_published=False)  # only the network itself knows its layers
     published = get_backbone(config.backbone).published_torch
     if config.weights is None:
         return

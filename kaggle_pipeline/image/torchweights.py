@@ -6,6 +6,7 @@ before all of it has been checked.
 """
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import re
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from kaggle_pipeline.image.resnets import RESNETS
 PACKAGES: Mapping[str, str] = {".safetensors": "safetensors", ".pth": "torch", ".pt": "torch"}
 """Endings of the files that :func:`load_torch_weights` reads, and the package that opens each."""
 
+_SAFE_TORCH = (2, 6)
+"""Before it, ``weights_only`` could be got round (CVE-2025-32434)."""
 Tensors = dict[str, np.ndarray]
 _AXES = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}
 """By number of axes: which one of PyTorch's array is each of Keras'."""
@@ -72,6 +75,16 @@ def check_library(path: Path) -> None:
         what = f"{path} is read by the package {package}, which is missing"
         other = "" if package == "safetensors" else ", or save the file as .safetensors elsewhere"
         raise PipelineError(f"image.weights: {what}; pip install {package}{other}")
+    if package == "torch" and _release("torch") < _SAFE_TORCH:
+        found = ".".join(map(str, _release("torch")))
+        what = f"PyTorch {found} can be made to run code by a file (CVE-2025-32434)"
+        raise PipelineError(f"image.weights: {what}; pip install 'torch>=2.6' to read {path}")
+
+
+def _release(package: str) -> tuple[int, int]:
+    """Major and minor version of an installed package."""
+    major, minor = re.findall(r"\d+", importlib.metadata.version(package))[:2]
+    return int(major), int(minor)
 
 
 def read_state_dict(path: Path) -> Tensors:

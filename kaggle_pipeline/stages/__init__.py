@@ -11,6 +11,6 @@ In: an experiment, a data folder, a run folder. Out, in the run folder:
 ``blend/``     ``blend.json oof.csv test.csv metrics.json roc.png``, ``evaluation.json``
 =============  ==================================================================================
 
-and ``submission.csv``, ``report.html``. Every stage folder also holds ``config.yaml`` (resolved) and
-``versions.json``.
+and ``submission.csv``, ``report.html``. Every stage folder also holds the resolved
+``config.yaml`` and ``versions.json``.
 """

@@ -3,7 +3,7 @@
 In: a data folder, finished runs, names. Out: pictures, or a table as text; no run is changed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,14 +13,10 @@ from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.evaluation_plots import describe_score
 from kaggle_pipeline.examples import validate_examples
 from kaggle_pipeline.explore import explore
+from kaggle_pipeline.report import OPTIMISTIC
 from kaggle_pipeline.rundir import read_json
 from kaggle_pipeline.stages.run import MODEL_STAGES
 
-OPTIMISTIC = {
-    "epoch_chosen_on_judged_rows": "epoch chosen on judged rows",
-    "groups_ignored": "split by image",
-}
-"""Flags of ``metrics.json`` that make a score flatter, and what tables say of them."""
 _PARTS = {"evaluation.json": "out of fold", "test_evaluation.json": "test part"}
 
 
@@ -82,9 +78,17 @@ def _row(run: str, stage: str, part: str, evaluation: dict, metrics: dict) -> di
         for name in classes:
             title = "auc" if len(classes) == 1 else f"auc {name}"
             row[title] = describe_score(evaluation["per_class"][name]["auc"])
-    row |= {"seconds": f"{metrics['seconds']:.0f}", "peak MiB": f"{metrics['peak_memory_mb']:.0f}"}
-    marks = [word for key, word in OPTIMISTIC.items() if metrics.get(key)]
+    row |= {"seconds": f"{metrics['seconds']:.0f}", "peak MiB": describe_memory(metrics)}
+    marks = [short for key, (short, _) in OPTIMISTIC.items() if metrics.get(key)]
+    if part == "test part":  # no epoch was ever chosen by it
+        marks = [short for short in marks if "epoch" not in short]
     return {**row, "optimistic": ", ".join(marks)}
+
+
+def describe_memory(metrics: Mapping) -> str:
+    """Return the peak memory in MiB, a dash where the system does not tell."""
+    peak = metrics["peak_memory_mb"]
+    return "–" if peak is None else f"{peak:.0f}"
 
 
 def describe_backbones(names: Sequence[str], image_size_px: int) -> str:

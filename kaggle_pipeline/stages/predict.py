@@ -35,8 +35,9 @@ def predict_images(
 ) -> Path:
     """Write the mean probability of a run's fold models for every photo in a folder.
 
-    Photos go the way the training photos went: the same square, the same size, the same JPEG
-    quality, the same views. So a test photo of the run gets the very number of ``image/test.csv``.
+    Photos go the way of a run that converted its own: the same square, the same size, the same JPEG
+    quality, the same views. So a test photo of such a run gets the number of ``image/test.csv``.
+    Where a run read TFRecords made elsewhere, a line says that their photos may be cut otherwise.
 
     Parameters
     ----------
@@ -66,6 +67,9 @@ def predict_images(
     chosen = choose_accelerator(device)
     say(f"device: {chosen.reason}")
     say(f"{len(examples)} photos, models of {len(folds)} folds")
+    if not (Path(run_dir) / "records").is_dir():
+        fit = config.records.fit
+        say(f"note: this run did not convert its photos; new ones are made square by a {fit}")
     with tempfile.TemporaryDirectory() as scratch:
         records = Path(scratch) / "records"
         convert(examples, spec, Path(images), records, config.records)

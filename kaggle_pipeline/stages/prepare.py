@@ -61,6 +61,7 @@ def prepare_data(run: Run, *, with_records: bool = True) -> None:
     if run.overwrite:
         open_stage(run.run_dir, "prepare", resume=False, overwrite=True)
         open_stage(run.run_dir, "records", resume=False, overwrite=True)
+        run.drop_blend()
     if not (run.prepared / "folds.csv").exists() and not run.data_dir.is_dir():
         raise PipelineError(f"no data folder {run.data_dir}: {run.spec.source}")
     folder = open_stage(run.run_dir, "prepare", resume=True, overwrite=False)
@@ -78,9 +79,6 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     spec, config = run.spec, run.config
     raw = spec.read_raw(run.data_dir)
     examples = validate_examples(raw.examples, spec)
-    if config.examples.missing == "drop":
-        before, examples = len(examples), drop_incomplete(examples, spec)
-        run.say(f"{before - len(examples)} training rows with a missing feature dropped")
     _stop_on_shared_groups(run, examples, folder)
     if examples["image_path"].notna().any():
         require_images(examples, spec)
@@ -92,6 +90,9 @@ def _prepare_tables(run: Run, folder: Path) -> None:
         examples, truth = set_test_aside(examples, spec, config.folds, config.seed)
         with atomic_path(folder / TEST_TRUTH) as temporary:
             truth.to_csv(temporary)
+    if config.examples.missing == "drop":
+        before, examples = len(examples), drop_incomplete(examples, spec)
+        run.say(f"{before - len(examples)} training rows with a missing feature dropped")
     folds = make_folds(split_rows(examples, "train"), spec, config.folds, config.seed)
     features = config.tabular.features or spec.features
     choose_features(spec, features, examples)
@@ -118,9 +119,13 @@ def _stop_on_shared_groups(run: Run, examples: pd.DataFrame, folder: Path) -> No
 
 
 def _digest_tables(data_dir: Path) -> dict[str, str]:
-    """SHA-256 of every CSV file at the top of the data folder."""
-    files = sorted(Path(data_dir).glob("*.csv"))
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    """SHA-256 of every CSV file in the data folder and its folders."""
+    # One level down too: ISIC 2017's zip files have each part's metadata beside its photos.
+    files = sorted([*Path(data_dir).glob("*.csv"), *Path(data_dir).glob("*/*.csv")])
+    return {
+        path.relative_to(data_dir).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def _require_same_tables(run: Run, folder: Path) -> None:

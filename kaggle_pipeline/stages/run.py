@@ -17,12 +17,12 @@ from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.evaluation import evaluate
 from kaggle_pipeline.evaluation_plots import write_evaluation
-from kaggle_pipeline.examples import read_examples
+from kaggle_pipeline.examples import read_examples, split_rows
 from kaggle_pipeline.folds import Folds
 from kaggle_pipeline.metrics import roc_auc
 from kaggle_pipeline.plots import plot_roc
 from kaggle_pipeline.predictions import Predictions
-from kaggle_pipeline.rundir import peak_memory_mb, versions, write_json
+from kaggle_pipeline.rundir import open_stage, peak_memory_mb, versions, write_json
 from kaggle_pipeline.spec import DatasetSpec
 
 MODEL_STAGES = ("image", "tabular")
@@ -79,6 +79,12 @@ class Run:
         """Write the resolved config and the package versions beside a stage's results."""
         write_experiment(folder / "config.yaml", self.config)
         write_json(folder / "versions.json", versions())
+
+    def drop_blend(self) -> None:
+        """Delete the blend and the submission: what they were made from is made anew."""
+        if (self.run_dir / "blend").exists():
+            open_stage(self.run_dir, "blend", resume=False, overwrite=True).rmdir()
+        (self.run_dir / "submission.csv").unlink(missing_ok=True)
 
     def require_same(self, folder: Path, keys: Sequence[str]) -> None:
         """Stop unless the stage in ``folder`` was begun with the same values of (dotted) ``keys``.
@@ -143,7 +149,9 @@ class Run:
         truth_path = self.prepared / TEST_TRUTH
         if test is not None and truth_path.exists():
             truth = pd.read_csv(truth_path, dtype={"image_id": str}).set_index("image_id")
-            scored = evaluate(examples, test.probabilities, spec, seed=seed, truth=truth)
+            scored = evaluate(
+                examples, test.probabilities, spec, seed=seed, truth=truth, marks=marks
+            )
             write_evaluation(folder, scored, prefix="test_")
         metrics = _summarise(evaluation)
         metrics |= {**further, "groups_ignored": groups_split, "peak_memory_mb": peak_memory_mb()}
@@ -182,7 +190,8 @@ def _summarise(evaluation: dict) -> dict:
 def _seen_in_training(examples: pd.DataFrame, folds: Folds) -> pd.Series:
     """Whether the model that judged an image had learned from another one of its group."""
     groups = examples["group_id"]
-    seen = {}
+    known = set(groups.loc[folds.table.index])
+    seen = {one: groups[one] in known for one in split_rows(examples, "test").index}
     for fold in folds.numbers:
         learned = set(groups.loc[folds.train_ids(fold)])
         seen |= {one: groups[one] in learned for one in folds.valid_ids(fold)}

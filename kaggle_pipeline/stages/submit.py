@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.blend import Blend, blend_oof, blend_test, fit_blend
@@ -17,9 +18,9 @@ from kaggle_pipeline.predictions import Predictions, join_by_id
 from kaggle_pipeline.report import write_report
 from kaggle_pipeline.rundir import open_stage, read_json, write_json
 from kaggle_pipeline.stages.look import compare_runs
-from kaggle_pipeline.stages.prepare import prepare_data
+from kaggle_pipeline.stages.prepare import PREPARED_BY, prepare_data
 from kaggle_pipeline.stages.run import MODEL_STAGES, Run
-from kaggle_pipeline.stages.train import train_image, train_tabular
+from kaggle_pipeline.stages.train import check_image, train_image, train_tabular
 from kaggle_pipeline.submission import build_submission, check_submission, write_submission
 
 
@@ -37,6 +38,7 @@ def make_submission(run: Run) -> Path | None:
         If a model named in ``blend.models`` is not trained, or the result fails the check.
     """
     started = time.perf_counter()
+    run.require_same(run.prepared, PREPARED_BY)  # another config could hide how rows were divided
     config, spec = run.config, run.spec
     examples, folds = run.examples(), run.folds()
     oof = {name: _read_model(run, name, "oof") for name in config.blend.models}
@@ -113,9 +115,7 @@ def run_pipeline(run: Run) -> Path | None:
     """Prepare, train both models, blend; return the submission's path, if there is one to make."""
     wanted = run.config.blend.models
     if "image" in wanted:
-        from kaggle_pipeline.accelerator import choose_accelerator
-
-        choose_accelerator(run.config.device)  # its absence is said now, not after the conversion
+        check_image(run)  # what is missing is said now, not after the conversion
     prepare_data(run, with_records="image" in wanted)
     if "image" in wanted:
         train_image(run)
@@ -171,6 +171,8 @@ def score_submission(submission_path: Path, truth_path: Path, seed: int) -> str:
     """
     submission = _read_scored(submission_path)
     columns = list(submission.columns)
+    if len(columns) < 2:
+        raise PipelineError(f"{submission_path} has no column but {columns[0]!r}: nothing to score")
     truth = _read_scored(truth_path, columns)
     odd = submission.index.symmetric_difference(truth.index)
     if len(odd):
@@ -179,7 +181,12 @@ def score_submission(submission_path: Path, truth_path: Path, seed: int) -> str:
     groups = truth["patient_id"] if "patient_id" in truth else pd.Series(truth.index)
     lines = []
     for name in columns[1:]:
+        if not truth[name].isin([0, 1]).all():
+            raise PipelineError(f"{truth_path}: {name} must be 0 or 1")
         target = truth[name].to_numpy(int)
+        if np.ptp(target) == 0:
+            lines.append(f"test AUC {name}: none, all {len(target)} images are {target[0]}")
+            continue
         score = auc_with_interval(target, submission[name].to_numpy(), groups.to_numpy(), seed=seed)
         of_class = f" {name}" if len(columns) > 2 else ""
         lines.append(f"test AUC{of_class} {score} on {len(truth)} images, {target.sum()} positive")

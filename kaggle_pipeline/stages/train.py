@@ -3,6 +3,7 @@
 In: a prepared :class:`Run`. Out: the run's ``image/`` or ``tabular/``.
 """
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,10 +19,10 @@ from kaggle_pipeline.leakage import check_features
 from kaggle_pipeline.perclass import PerClassModel
 from kaggle_pipeline.plots import plot_histories
 from kaggle_pipeline.records import shards_holding
-from kaggle_pipeline.report import write_report
+from kaggle_pipeline.report import OPTIMISTIC, write_report
 from kaggle_pipeline.rundir import open_stage, read_json
 from kaggle_pipeline.spec import DatasetSpec
-from kaggle_pipeline.stages.look import OPTIMISTIC, compare_runs
+from kaggle_pipeline.stages.look import compare_runs, describe_memory
 from kaggle_pipeline.stages.prepare import PREPARED_BY, prepare_data
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.tabular.features import choose_features
@@ -60,13 +61,8 @@ def train_tabular(run: Run, only: Sequence[int] | None = None) -> None:
 
 def train_image(run: Run, only: Sequence[int] | None = None) -> None:
     """Cross-validate the image model; prepares tables and records first where they are missing."""
-    from kaggle_pipeline.accelerator import choose_accelerator
-
-    device = choose_accelerator(run.config.device)  # before hours of conversion, not after
+    device = check_image(run)  # before hours of conversion, not after
     run.say(f"device: {device.reason}")
-    from kaggle_pipeline.image.network import check_backbone
-
-    check_backbone(run.config.image)
     # Without --overwrite: that of a model does not convert again.
     prepare_data(replace(run, overwrite=False))
     index_path = run.prepared / "records.csv"
@@ -83,6 +79,26 @@ def train_image(run: Run, only: Sequence[int] | None = None) -> None:
     _train(run, "image", make_model, only)
 
 
+def check_image(run: Run) -> "Accelerator":
+    """Return the device to train on; stop on what would fail only after the conversion.
+
+    Raises
+    ------
+    PipelineError
+        If the device is missing, or the backbone, a layer's name, the weights or the number of
+        networks do not fit.
+    """
+    from kaggle_pipeline.accelerator import choose_accelerator
+
+    device = choose_accelerator(run.config.device)
+    from kaggle_pipeline.image.network import check_backbone
+
+    check_backbone(run.config.image)
+    if run.config.image.networks == "one_per_class" and run.spec.task != "multilabel":
+        raise PipelineError(f"image.networks: {run.spec.id} asks one question; say one")
+    return device
+
+
 def image_model_maker(
     config: Experiment,
     spec: DatasetSpec,
@@ -93,13 +109,7 @@ def image_model_maker(
     swap_red_blue: bool,
     verbose: int,
 ) -> Callable[[int, Path], Model]:
-    """Return ``make_model(fold, folder)`` of the experiment's image model.
-
-    Raises
-    ------
-    PipelineError
-        If a network a class is asked of a data set whose classes exclude each other.
-    """
+    """Return ``make_model(fold, folder)`` of the experiment's image model."""
     from kaggle_pipeline.image.model import ImageModel
 
     def make(of_spec: DatasetSpec, folder: Path, seed: int) -> ImageModel:
@@ -110,8 +120,6 @@ def image_model_maker(
 
     if config.image.networks == "one":
         return lambda fold, folder: make(spec, folder, config.seed + fold)
-    if spec.task != "multilabel":
-        raise PipelineError(f"image.networks: {spec.id} asks one question; say one")
     return lambda fold, folder: PerClassModel(partial(make, seed=config.seed + fold), spec, folder)
 
 
@@ -128,7 +136,8 @@ def _train(
     )
     if run.overwrite:
         for fold in only or ():
-            open_stage(folder, f"fold{fold}", resume=False, overwrite=True)
+            shutil.rmtree(folder / f"fold{fold}", ignore_errors=True)
+        run.drop_blend()
     run.require_same(folder, [*PREPARED_BY, stage, *_ALSO_DECIDING.get(stage, ())])
     run.record_origin(folder)
     examples, folds = run.examples(), run.folds()
@@ -167,9 +176,9 @@ def _describe(metrics: dict) -> str:
     text = (
         f"OOF AUC {auc} on {metrics['n']} images, "
         f"{metrics['n_positive']} positive, in {metrics['seconds']:.0f} s, "
-        f"peak memory {metrics['peak_memory_mb']:.0f} MiB"
+        f"peak memory {describe_memory(metrics)} MiB"
     )
-    marks = [words for key, words in OPTIMISTIC.items() if metrics[key]]
+    marks = [short for key, (short, _) in OPTIMISTIC.items() if metrics[key]]
     return text + (f" (optimistic: {', '.join(marks)})" if marks else "")
 
 

@@ -78,7 +78,8 @@ class TabularModel:
         numeric, categorical = choose_features(self.spec, config.features, train)
         indicators = config.missing == "indicator"
         self.encoder_ = FeatureEncoder(numeric, categorical, indicators).fit(train)
-        sets, codes = label_sets(train[list(self.spec.classes)].to_numpy(np.float32))
+        targets = train[list(self.spec.classes)].to_numpy(np.float32)
+        sets, codes = label_sets(targets)
         x, codes = resample_rows(train, codes, self.encoder_, config.resampling, self.seed)
         keras.utils.set_random_seed(self.seed)
         self.network_ = self._build(x.shape[1])
@@ -93,7 +94,7 @@ class TabularModel:
             watched = (self.encoder_.transform(valid), valid[list(self.spec.classes)].to_numpy(int))
         fitted = self.network_.fit(
             x,
-            sets[codes],
+            np.concatenate([targets, sets[codes[len(targets) :]]]),  # originals come first
             batch_size=config.batch_size,
             epochs=config.epochs,
             validation_data=watched,
