@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from kaggle_pipeline.config import BlendConfig
+from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.folds import Folds
 from kaggle_pipeline.metrics import roc_auc
 from kaggle_pipeline.predictions import AVERAGED, Predictions, join_by_id
@@ -37,11 +38,14 @@ class Blend:
     knots : dict of str to list of list of float
         For ``rank``: quantiles of each model's training probabilities, a list a class, so that a
         single new image has a rank too. Empty otherwise.
+    sums_to_one : bool
+        Whether the classes exclude each other, so that a row is a distribution.
     """
 
     space: str
     weights: dict[str, float]
     knots: dict[str, list[list[float]]]
+    sums_to_one: bool = False
 
     def apply(self, frames: Frames) -> pd.DataFrame:
         """Return blended probabilities, indexed as the frames are (all alike)."""
@@ -50,6 +54,8 @@ class Blend:
         total = np.sum(parts, axis=0)
         if self.space == "logit":
             total = expit(total)
+        if self.sums_to_one:
+            total = total / total.sum(axis=1, keepdims=True)
         first = frames[names[0]]
         return pd.DataFrame(np.clip(total, 0.0, 1.0), first.index, first.columns)
 
@@ -67,8 +73,19 @@ class Blend:
         return values
 
 
-def fit_blend(frames: Frames, targets: pd.DataFrame, config: BlendConfig) -> Blend:
-    """Find the weights on out-of-fold probabilities.
+def check_blend(config: BlendConfig, spec: DatasetSpec) -> None:
+    """Raise a PipelineError where ranks would be blended of classes that exclude each other."""
+    if spec.task == "multiclass" and config.space == "rank" and len(config.models) > 1:
+        raise PipelineError(
+            f"blend.space is 'rank', but the ranks of {spec.id}'s classes make no distribution: "
+            "say --set blend.space=logit (or mean)"
+        )
+
+
+def fit_blend(
+    frames: Frames, targets: pd.DataFrame, config: BlendConfig, *, sums_to_one: bool = False
+) -> Blend:
+    """Find the weights on out-of-fold probabilities; a single model stays as it is.
 
     Parameters
     ----------
@@ -77,15 +94,19 @@ def fit_blend(frames: Frames, targets: pd.DataFrame, config: BlendConfig) -> Ble
     targets : pandas.DataFrame
         0 or 1, a column a class.
     config : BlendConfig
+    sums_to_one : bool
+        Whether the classes exclude each other.
 
     Returns
     -------
     Blend
     """
     names = list(frames)
+    if len(names) == 1:  # ranks or clipped logits would only spoil its probabilities
+        return Blend("mean", {names[0]: 1.0}, {}, sums_to_one)
     knots = {name: _find_knots(frames[name]) for name in names} if config.space == "rank" else {}
-    equal = Blend(config.space, dict.fromkeys(names, 1 / len(names)), knots)
-    if config.weights == "equal" or len(names) == 1:
+    equal = Blend(config.space, dict.fromkeys(names, 1 / len(names)), knots, sums_to_one)
+    if config.weights == "equal":
         return equal
     parts = np.stack([equal._transform(name, frames[name]) for name in names])
     truth = targets.to_numpy(int)
@@ -97,7 +118,7 @@ def fit_blend(frames: Frames, targets: pd.DataFrame, config: BlendConfig) -> Ble
     if best is None:  # a class has no positive or no negative row: nothing to weigh by
         return equal
     chosen = dict(zip(names, (float(w) for w in best), strict=True))
-    return Blend(config.space, chosen, knots)
+    return Blend(config.space, chosen, knots, sums_to_one)
 
 
 def blend_oof(
@@ -121,7 +142,10 @@ def blend_oof(
         inside = judged.index[judged["fold"] == fold]
         outside = judged.index.difference(inside, sort=False)
         fit_on, setting = (outside, config) if len(outside) else (inside, _equal(config))
-        fitted = fit_blend(_rows(frames, fit_on), truth.loc[fit_on], setting)
+        fitted = fit_blend(
+            _rows(frames, fit_on), truth.loc[fit_on], setting,
+            sums_to_one=spec.task == "multiclass",
+        )  # fmt: skip
         parts.append(Predictions.build(fitted.apply(_rows(frames, inside)), fold, "oof").table)
     return Predictions(pd.concat(parts).loc[judged.index], spec.classes)
 

@@ -59,7 +59,7 @@ class LeakageConfig:
 
     duplicates: Literal["stop", "drop", "keep"] = "stop"
     """Same photo twice in train, in two groups: stop, drop the later one of every pair, or keep.
-    The same photo in train and in test always stops the run, unless ``keep``."""
+    Of a photo in train and in test, ``drop`` takes the training copy away."""
     fingerprints: bool = True
     """Read every image to compare bytes and perceptual hashes; false skips that (and says so)."""
     near_bits: int = 2

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.config import LeakageConfig
@@ -57,7 +58,7 @@ class LeakageReport:
 def drop_duplicates(
     examples: pd.DataFrame, pairs: pd.DataFrame, policy: str
 ) -> tuple[pd.DataFrame, Finding]:
-    """Apply the config's policy to duplicate photos inside the training rows.
+    """Apply the config's policy to duplicate photos; a test row is never dropped.
 
     Parameters
     ----------
@@ -74,22 +75,14 @@ def drop_duplicates(
     """
     check = "duplicate photos in train"
     is_train = examples["split"] == "train"
-    inside = pairs[
-        is_train.loc[pairs["first"]].to_numpy() & is_train.loc[pairs["second"]].to_numpy()
-    ]
+    ends = [is_train.loc[pairs[column]].to_numpy() for column in ("first", "second")]
+    if policy == "drop":
+        return _drop_copies(examples, pairs[ends[0] | ends[1]], check)
+    inside = pairs[ends[0] & ends[1]]
     if inside.empty:
         return examples, Finding(check, "ok", "none known")
-    group = examples["group_id"]
-    across = group.loc[inside["first"]].to_numpy() != group.loc[inside["second"]].to_numpy()
+    across = _in_two_groups(examples, inside)
     counts = f"{len(inside)} pairs, {int(across.sum())} of them in two groups"
-    if policy == "drop":
-        # The later of every pair goes, so the earliest copy stays however the pairs are written.
-        place = {image_id: row for row, image_id in enumerate(examples.index)}
-        gone = pd.Index(
-            {max(p, key=place.get): 0 for p in inside.itertuples(index=False, name=None)}
-        )
-        finding = Finding(check, "note", f"{counts}; {len(gone)} images dropped", _some(gone))
-        return examples.drop(gone), finding
     if policy == "stop" and across.any():
         one = inside[across].iloc[0]
         detail = (
@@ -98,6 +91,32 @@ def drop_duplicates(
         )
         return examples, Finding(check, "leak", detail, _some(inside[across]["second"]))
     return examples, Finding(check, "note", f"{counts}; kept", _some(inside["second"]))
+
+
+def _in_two_groups(examples: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
+    group = examples["group_id"]
+    return group.loc[pairs["first"]].to_numpy() != group.loc[pairs["second"]].to_numpy()
+
+
+def _drop_copies(
+    examples: pd.DataFrame, pairs: pd.DataFrame, check: str
+) -> tuple[pd.DataFrame, Finding]:
+    """Leave one row of every photo that a training row shows: the test row, or the earliest."""
+    if pairs.empty:
+        return examples, Finding(check, "ok", "none known")
+    # Test rows come first here, so that they are never the later one of a pair.
+    in_test = examples["split"] == "test"
+    ordered = examples.index[in_test].append(examples.index[~in_test])
+    place = {image_id: row for row, image_id in enumerate(ordered)}
+    gone = pd.Index({max(p, key=place.get): 0 for p in pairs.itertuples(index=False, name=None)})
+    across = int(_in_two_groups(examples, pairs).sum())
+    with_test = int(in_test.loc[pairs["first"]].to_numpy().sum())
+    with_test += int(in_test.loc[pairs["second"]].to_numpy().sum())
+    detail = (
+        f"{len(pairs)} pairs, {across} of them in two groups, {with_test} with a test photo; "
+        f"{len(gone)} training images dropped"
+    )
+    return examples.drop(gone), Finding(check, "note", detail, _some(gone))
 
 
 # ---------------------------------------------------------------------------- the audit

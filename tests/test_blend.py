@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import expit, logit
+from scipy.special import expit, logit, softmax
 
-from kaggle_pipeline.blend import Blend, blend_oof, blend_test, fit_blend
+from kaggle_pipeline.blend import Blend, blend_oof, blend_test, check_blend, fit_blend
 from kaggle_pipeline.config import BlendConfig
+from kaggle_pipeline.datasets.synthetic import SPEC
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.folds import Folds
 from kaggle_pipeline.metrics import roc_auc
@@ -69,8 +70,8 @@ def test_blending_a_model_with_itself_by_rank_gives_its_rank(frames, targets):
     twins = {"one": frames["good"], "two": frames["good"].copy()}
     config = BlendConfig(space="rank")
     blended = fit_blend(twins, targets, config).apply(twins)
-    alone = fit_blend(pick(frames, "good"), targets, config).apply(pick(frames, "good"))
-    pd.testing.assert_frame_equal(blended, alone, rtol=1e-12)
+    ranks = frames["good"].rank() - 1
+    np.testing.assert_allclose(blended, ranks / (N - 1), atol=1e-9)
     assert roc_auc(targets, blended) == pytest.approx(roc_auc(targets, frames["good"]))
 
 
@@ -137,9 +138,9 @@ def test_zero_and_one_stay_probabilities(targets, space):
 @settings(max_examples=60)
 def test_rank_is_monotone_and_between_0_and_1(known, new):
     ids = [f"i{n}" for n in range(len(known))]
-    frames = {"m": as_frame(known, ids)}
+    frames = dict.fromkeys(("m", "n"), as_frame(known, ids))
     blend = fit_blend(frames, as_frame(np.zeros(len(known)), ids), BlendConfig(space="rank"))
-    ranks = blend.apply({"m": as_frame(new, range(len(new)))})["target"]
+    ranks = blend.apply(dict.fromkeys(("m", "n"), as_frame(new, range(len(new)))))["target"]
     assert all(a <= b + 1e-12 for a, b in pairwise(ranks))
     assert ranks.between(0, 1).all()
 
@@ -153,13 +154,14 @@ def test_rank_of_a_single_new_row_is_what_it_is_among_many(frames, targets):
 
 
 def test_ranks_are_spread_evenly(frames, targets):
-    blend = fit_blend(pick(frames, "good"), targets, BlendConfig(space="rank"))
-    ranks = np.sort(blend.apply(pick(frames, "good"))["target"])
+    twins = {"one": frames["good"], "other": frames["good"]}
+    blend = fit_blend(twins, targets, BlendConfig(space="rank"))
+    ranks = np.sort(blend.apply(twins)["target"])
     np.testing.assert_allclose(ranks, np.linspace(0, 1, N), atol=0.01)
 
 
 def test_tied_training_values_share_their_middle_rank():
-    frames = {"m": as_frame([0, 0, 0, 0, 1], list("abcde"))}
+    frames = dict.fromkeys(("m", "n"), as_frame([0, 0, 0, 0, 1], list("abcde")))
     blend = fit_blend(frames, as_frame([0, 0, 0, 0, 1], list("abcde")), BlendConfig(space="rank"))
     assert blend.apply(frames)["target"].tolist() == pytest.approx([0.375] * 4 + [1.0])
 
@@ -284,3 +286,48 @@ def test_test_predictions_are_joined_by_id(frames, targets):
     blended = blend_test(blend, models, IDS)
     pd.testing.assert_frame_equal(blended.probabilities, blend.apply(two), check_exact=True)
     assert set(blended.table["split"]) == {"test"}
+
+
+# ---------------------------------------------------------------------------- several classes
+
+
+def seven(n=60, seed=0):
+    """Two models' distributions over three classes, and the truth."""
+    rng = np.random.default_rng(seed)
+    ids = pd.Index([f"ISIC_{i}" for i in range(n)])
+    classes = rng.integers(0, 3, n)
+    names = ["a", "b", "c"]
+    frames = {
+        name: pd.DataFrame(softmax(2 * np.eye(3)[classes] + rng.normal(0, 1, (n, 3)), axis=1),
+                           ids, names)
+        for name in ("image", "tabular")
+    }  # fmt: skip
+    return frames, pd.DataFrame(np.eye(3)[classes], ids, names)
+
+
+@pytest.mark.parametrize("space", ["mean", "rank", "logit"])
+def test_a_single_model_stays_as_it_is(space):
+    frames, truth = seven()
+    alone = {"image": frames["image"]}
+    blend = fit_blend(alone, truth, BlendConfig(models=("image",), space=space), sums_to_one=True)
+    pd.testing.assert_frame_equal(blend.apply(alone), frames["image"])
+
+
+@pytest.mark.parametrize("space", ["mean", "logit"])
+@pytest.mark.parametrize("weights", ["auc", "equal"])
+def test_classes_that_exclude_each_other_sum_to_one(space, weights):
+    frames, truth = seven()
+    config = BlendConfig(space=space, weights=weights)
+    found = fit_blend(frames, truth, config, sums_to_one=True).apply(frames)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    right = (found.to_numpy().argmax(axis=1) == truth.to_numpy().argmax(axis=1)).mean()
+    alone = (frames["image"].to_numpy().argmax(axis=1) == truth.to_numpy().argmax(axis=1)).mean()
+    assert right >= alone
+
+
+def test_ranks_of_classes_that_exclude_each_other_are_refused():
+    spec = replace(SPEC, task="multiclass", classes=("a", "b", "c"))
+    with pytest.raises(PipelineError, match=r"blend\.space.*logit"):
+        check_blend(BlendConfig(space="rank"), spec)
+    check_blend(BlendConfig(space="rank", models=("image",)), spec)
+    check_blend(BlendConfig(space="logit"), spec)

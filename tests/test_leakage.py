@@ -265,7 +265,7 @@ def test_a_pair_known_both_officially_and_by_bytes_leaves_one_photo(examples):
     pairs = known_pairs(examples, make_pairs((two, one)), prints)
     kept, found = drop_duplicates(examples, pairs, "drop")
     assert len({one, two} & set(kept.index)) == 1
-    assert "1 images dropped" in found.detail
+    assert "1 training images dropped" in found.detail
 
 
 def test_same_photo_of_two_patients_stops_and_says_how_to_go_on(examples, audit):
@@ -299,9 +299,18 @@ def test_no_pair_is_ok(examples):
     assert found.status == "ok"
 
 
-@pytest.mark.parametrize(
-    ("policy", "status"), [("stop", "leak"), ("drop", "leak"), ("keep", "note")]
-)
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_a_photo_in_train_and_test_the_training_copy_is_dropped(examples, audit, turned):
+    one, two = split_rows(examples, "train").index[0], split_rows(examples, "test").index[0]
+    pairs = make_pairs((two, one) if turned else (one, two))
+    kept, found = drop_duplicates(examples, pairs, "drop")
+    assert set(examples.index) - set(kept.index) == {one}
+    assert found.status == "note" and "1 with a test photo" in found.detail
+    after = audit(kept, pairs=pairs, duplicates="drop")
+    assert finding(after, "same photo in train and test").status == "ok"
+
+
+@pytest.mark.parametrize(("policy", "status"), [("stop", "leak"), ("keep", "note")])
 @pytest.mark.parametrize("turned", [False, True])
 def test_same_photo_in_train_and_test(examples, audit, policy, status, turned):
     one, two = split_rows(examples, "train").index[0], split_rows(examples, "test").index[0]

@@ -94,7 +94,9 @@ def _prepare_tables(run: Run, folder: Path) -> None:
         before, examples = len(examples), drop_incomplete(examples, spec)
         run.say(f"{before - len(examples)} training rows with a missing feature dropped")
     folds = make_folds(split_rows(examples, "train"), spec, config.folds, config.seed)
+    # Only what a model of this experiment would use; train_tabular checks its own again.
     features = config.tabular.features or spec.features
+    features = features if "tabular" in config.blend.models else ()
     choose_features(spec, features, examples)
     report = audit_leakage(
         examples, spec, folds, pairs, fingerprints, features, config.leakage,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.blend import Blend, blend_oof, blend_test, fit_blend
+from kaggle_pipeline.blend import Blend, blend_oof, blend_test, check_blend, fit_blend
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import split_rows
 from kaggle_pipeline.metrics import auc_with_interval
@@ -40,6 +40,7 @@ def make_submission(run: Run) -> Path | None:
     started = time.perf_counter()
     run.require_same(run.prepared, PREPARED_BY)  # another config could hide how rows were divided
     config, spec = run.config, run.spec
+    check_blend(config.blend, spec)
     examples, folds = run.examples(), run.folds()
     oof = {name: _read_model(run, name, "oof") for name in config.blend.models}
     for name, predictions in oof.items():
@@ -53,7 +54,9 @@ def make_submission(run: Run) -> Path | None:
     nested.write(folder / "oof.csv")
     ids = folds.judged.index
     targets = examples.loc[ids, list(spec.classes)]
-    blend = fit_blend(join_by_id(oof, ids), targets, config.blend)
+    blend = fit_blend(
+        join_by_id(oof, ids), targets, config.blend, sums_to_one=spec.task == "multiclass"
+    )
     write_json(folder / "blend.json", blend.to_mapping())
     seconds = round(time.perf_counter() - started, 3)
     optimistic = any(
@@ -69,7 +72,7 @@ def make_submission(run: Run) -> Path | None:
     run.draw_roc(folder, {**oof, "blend": nested}, examples)
     run.say(compare_runs([run.run_dir]))
     shares = ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items())
-    run.say(f"blend weights: {shares} (space: {config.blend.space})")
+    run.say(f"blend weights: {shares} (space: {blend.space})")
     run.say(f"report: {write_report(run.run_dir, spec)}")
     if blended is None:
         run.say(f"{spec.id} has no test rows here, so there is nothing to submit")
@@ -114,6 +117,7 @@ def _read_model(run: Run, name: str, split: str) -> Predictions:
 def run_pipeline(run: Run) -> Path | None:
     """Prepare, train both models, blend; return the submission's path, if there is one to make."""
     wanted = run.config.blend.models
+    check_blend(run.config.blend, run.spec)
     if "image" in wanted:
         check_image(run)  # what is missing is said now, not after the conversion
     prepare_data(run, with_records="image" in wanted)
