@@ -52,7 +52,7 @@ def read_table(
 def blank_unknown(column: pd.Series) -> pd.Series:
     """Return the column with every spelling of "unknown" as NaN."""
     values = column.astype("object").where(column.notna(), np.nan)
-    return values.mask(values.astype(str).isin(UNKNOWN), np.nan)
+    return values.map(lambda value: np.nan if str(value) in UNKNOWN else value)
 
 
 def find_photos(
