@@ -254,8 +254,7 @@ def _check_near(examples: pd.DataFrame, fingerprints: pd.DataFrame | None, bits:
             check, "not checkable", "no perceptual hashes: only TFRecords, or no ImageHash"
         )
     near = near_pairs(fingerprints.loc[fingerprints.index.intersection(examples.index)], bits)
-    group = examples["group_id"]
-    across = near[group.loc[near["first"]].to_numpy() != group.loc[near["second"]].to_numpy()]
+    across = near[_in_two_groups(examples, near)]
     if across.empty:
         return Finding(check, "ok", f"none within {bits} bits of a 64-bit perceptual hash")
     one = across.iloc[0]

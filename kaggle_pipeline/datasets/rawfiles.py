@@ -14,6 +14,8 @@ from kaggle_pipeline.errors import PipelineError
 UNKNOWN = ("unknown", "-1", "-1.0", "nan", "NaN", "")
 """Spellings of "missing" in the published tables and their re-split versions."""
 PHOTOS = (".jpg", ".jpeg", ".png")
+# DICOM comes last: where both are there, the JPEGs hold the same photos and decode faster.
+PHOTOS_OR_DICOM = (*PHOTOS, ".dcm")
 
 
 def read_table(

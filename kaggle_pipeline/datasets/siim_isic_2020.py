@@ -11,7 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.datasets.rawfiles import PHOTOS, blank_unknown, find_photos, read_table
+from kaggle_pipeline.datasets.rawfiles import (
+    PHOTOS_OR_DICOM,
+    blank_unknown,
+    find_photos,
+    read_table,
+)
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
 
@@ -70,10 +75,8 @@ def read_raw(data_dir: Path, source: str = _SOURCE) -> RawData:
     table = table.rename(columns=_COLUMNS)
     for column in ("sex", "site", "age_years"):
         table[column] = blank_unknown(table[column])
-    # DICOM comes last: the JPEGs hold the same photos and decode faster.
-    suffixes = (*PHOTOS, ".dcm")
     photos = {
-        split: find_photos(data_dir, (f"jpeg/{split}", split), suffixes)
+        split: find_photos(data_dir, (f"jpeg/{split}", split), PHOTOS_OR_DICOM)
         for split in ("train", "test")
     }
     table["image_path"] = [

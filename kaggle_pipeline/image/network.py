@@ -58,6 +58,10 @@ def check_backbone(config: ImageConfig) -> None:
     """Raise a PipelineError if the backbone, a layer's name or the weights file is wrong."""
     if config.train_from or config.backbone_layer:
         build_body(config, load_published=False)  # only the network itself knows its layers
+    _check_weights(config)
+
+
+def _check_weights(config: ImageConfig) -> None:
     published = get_backbone(config.backbone).published_torch
     if config.weights is None:
         return
@@ -151,7 +155,7 @@ def _load_backbone(
         hint = "; with no internet name a file in image.weights, or say null" if published else ""
         raise PipelineError(f"{what} cannot be built: {reason}{hint}") from None
     if load_published and config.weights not in (None, "imagenet"):
-        check_backbone(config)
+        _check_weights(config)
         path = Path(config.weights)
         load = load_torch_weights if path.suffix in PACKAGES else load_weights
         load(body, path)

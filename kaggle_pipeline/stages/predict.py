@@ -15,14 +15,13 @@ from kaggle_pipeline.configfile import load_experiment
 from kaggle_pipeline.convert import convert
 from kaggle_pipeline.crossval import SAVED
 from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.datasets.rawfiles import PHOTOS_OR_DICOM
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.predictions import Predictions, average
 from kaggle_pipeline.records import index_records, list_shards, shards_holding
 from kaggle_pipeline.rundir import atomic_path
 from kaggle_pipeline.spec import DatasetSpec
 from kaggle_pipeline.stages.train import image_model_maker
-
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".dcm")
 
 
 def predict_images(
@@ -102,9 +101,9 @@ def list_photos(folder: Path, spec: DatasetSpec) -> pd.DataFrame:
     folder = Path(folder)
     if not folder.is_dir():
         raise PipelineError(f"--images {folder}: no such folder")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTOS_OR_DICOM)
     if not paths:
-        raise PipelineError(f"--images {folder} holds no {', '.join(PHOTO_SUFFIXES)} file")
+        raise PipelineError(f"--images {folder} holds no {', '.join(PHOTOS_OR_DICOM)} file")
     seen: dict[str, Path] = {}
     for path in paths:
         if not re.fullmatch(r"[\w\-][\w.\-]*", path.stem):
