@@ -1,6 +1,7 @@
 """The command line: one parser, a subcommand a stage; ``scripts/`` call it.
 
-In: words. Out: an exit code: 0, or 2 with one line on standard error that says what to mend.
+In: words. Out: an exit code: 0, 75 when ``--max-hours`` are up, or 2 with one line on standard
+error that says what to mend.
 """
 
 import argparse
@@ -11,51 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaggle_pipeline import DISCLAIMER, __version__
+from kaggle_pipeline.cliexamples import EXAMPLES
+from kaggle_pipeline.deadline import OutOfTime
 from kaggle_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from kaggle_pipeline.stages.run import Run
 
+OUT_OF_TIME = 75
+"""Exit code after ``--max-hours``: not done, not failed (EX_TEMPFAIL of BSD's sysexits)."""
+_GO_ON = "run the same command with --resume to go on"
 _ROOT = Path(__file__).resolve().parent.parent
 _DEFAULT_CONFIG = _ROOT / "configs" / "siim_isic_2020.yaml"
-
-_EXAMPLES = {
-    "prepare-data": """
-  python scripts/prepare_data.py --data-dir data/siim_isic_2020
-  python scripts/prepare_data.py --data-dir data/siim_isic_2020 --set records.image_size_px=512""",
-    "train-image": """
-  python scripts/train_image.py --tpu
-  python scripts/train_image.py --fold 0 --set image.epochs=3
-  python scripts/train_image.py --run-dir runs/mine --resume""",
-    "train-tabular": """
-  python scripts/train_tabular.py --data-dir data/siim_isic_2020 --run-dir runs/mine
-  python scripts/train_tabular.py --set tabular.resampling=smote --set tabular.patience=null""",
-    "make-submission": """
-  python scripts/make_submission.py --run-dir runs/mine
-  python scripts/make_submission.py --run-dir runs/mine --set blend.models=[tabular]""",
-    "run-pipeline": """
-  python scripts/run_pipeline.py --config configs/demo.yaml --data-dir data/demo/competition
-  python scripts/run_pipeline.py --data-dir data/siim_isic_2020 --run-dir runs/mine --resume""",
-    "make-synthetic": """
-  python scripts/make_synthetic.py --out data/demo --patients 200 --image-size-px 96
-  python scripts/make_synthetic.py --dataset ham10000 --out data/made_up --images 400""",
-    "predict": """
-  python scripts/predict.py --run-dir runs/siim_isic_2020 --images photos/
-  python scripts/predict.py --run-dir runs/mine --images photos/ --out photos.csv""",
-    "explore-data": """
-  python scripts/explore_data.py --config configs/ham10000_mobilenet.yaml
-  python scripts/explore_data.py --data-dir data/siim_isic_2020 --out pictures/""",
-    "compare-runs": """
-  python scripts/compare_runs.py runs/ham10000_lenet runs/ham10000_lenet_by_lesion""",
-    "list-backbones": """
-  python scripts/list_backbones.py
-  python scripts/list_backbones.py resnet18 ResNet50 MobileNetV2""",
-    "benchmark": """
-  python scripts/benchmark.py memory""",
-    "score-submission": """
-  python scripts/score_submission.py --submission runs/demo/submission.csv \\
-      --truth data/demo/truth.csv""",
-}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -71,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
             prog=f"python {script}",
             help=text,
             description=f"{text} {DISCLAIMER}",
-            epilog=f"examples:{_EXAMPLES[name]}",
+            epilog=f"examples:{EXAMPLES[name]}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
@@ -79,18 +47,14 @@ def build_parser() -> argparse.ArgumentParser:
     image = add("train-image", "Cross-validate the image model; OOF and test predictions by id.")
     _add_run_options(image)
     _add_model_options(image)
-    image.add_argument(
-        "--tpu", action="store_true", help="train on a TPU, or fail if there is none"
-    )
+    _add_hardware_options(image)
     tabular = add("train-tabular", "Cross-validate the dense network on patient metadata.")
     _add_run_options(tabular)
     _add_model_options(tabular)
     _add_run_options(add("make-submission", "Blend the trained models and write submission.csv."))
     whole = add("run-pipeline", "All stages in a row: raw folder to submission.csv.")
     _add_run_options(whole)
-    whole.add_argument(
-        "--tpu", action="store_true", help="train on a TPU, or fail if there is none"
-    )
+    _add_hardware_options(whole)
     _add_synthetic_options(
         add("make-synthetic", "Write a made-up competition for tests and demos.")
     )
@@ -99,10 +63,28 @@ def build_parser() -> argparse.ArgumentParser:
     score.add_argument("--submission", type=Path, required=True)
     score.add_argument("--truth", type=Path, required=True)
     score.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    _add_preflight_options(
+        add("preflight", "Compile the training step for a TPU that is not there; predict its cost.")
+    )
     bench = add("benchmark", "Measure what is too slow for a test.")
     bench.add_argument("what", choices=["memory"])
     bench.add_argument("--work-dir", type=Path, default=Path("runs/benchmark"))
     return parser
+
+
+def _add_preflight_options(parser: argparse.ArgumentParser) -> None:
+    _add_run_options(parser)
+    parser.add_argument(
+        "--topology", default="v5e-8", help="such as v5e-8, v3-8, v6e-8 or v5e:4x4 (default: v5e-8)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the predictions there")
+    parser.add_argument(
+        "--weekly-hours", type=float, metavar="H", help="TPU quota a week, to tell the share of it"
+    )
+    parser.add_argument(
+        "--largest-batch", action="store_true",
+        help="look for the largest batch a replica even where the config's own fits",
+    )  # fmt: skip
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -121,6 +103,16 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with what is in the run folder")
     again.add_argument("--overwrite", action="store_true", help="delete this stage's results first")
+
+
+def _add_hardware_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tpu", action="store_true", help="train on a TPU, or fail if there is none"
+    )
+    parser.add_argument(
+        "--max-hours", type=float, metavar="H",
+        help="stop before so many hours with everything saved (exit code 75), for --resume",
+    )  # fmt: skip
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -170,6 +162,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         _COMMANDS[options.command](options)
+    except OutOfTime as stop:
+        print(f"stopped in time: {stop}; {_GO_ON}", file=sys.stderr)
+        return OUT_OF_TIME
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -177,13 +172,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: run the same command with --resume to go on", file=sys.stderr)
+        print(f"interrupted: {_GO_ON}", file=sys.stderr)
         return 130
     return 0
 
 
 def _run(options: argparse.Namespace) -> "Run":
     from kaggle_pipeline.configfile import load_experiment
+    from kaggle_pipeline.deadline import Deadline
     from kaggle_pipeline.stages.run import Run
 
     overrides = list(options.overrides)
@@ -197,6 +193,7 @@ def _run(options: argparse.Namespace) -> "Run":
         resume=options.resume,
         overwrite=options.overwrite,
         interactive=sys.stderr.isatty(),
+        deadline=Deadline.after(getattr(options, "max_hours", None)),
     )
 
 
@@ -268,6 +265,15 @@ def _score_submission(options: argparse.Namespace) -> None:
     print(score_submission(options.submission, options.truth, options.seed))
 
 
+def _preflight(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.preflight import preflight_run
+
+    preflight_run(
+        _run(options), options.topology, json_path=options.json,
+        weekly_hours=options.weekly_hours, find_largest=options.largest_batch,
+    )  # fmt: skip
+
+
 def _benchmark(options: argparse.Namespace) -> None:
     from kaggle_pipeline.benchmark import measure_memory
 
@@ -286,6 +292,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "compare-runs": _compare_runs,
     "list-backbones": _list_backbones,
     "score-submission": _score_submission,
+    "preflight": _preflight,
     "benchmark": _benchmark,
 }
 

@@ -148,9 +148,6 @@ class ImageConfig:
     ones, stay as published."""
     frozen_batch_norm: bool = False
     """Keep the pretrained batch normalisation as it is: better for few images."""
-    batch_norm_steps: int = 0
-    """Before training, set the statistics of all batch normalisation by so many batches of training
-    images (AdaBN, Li et al. 2016, arXiv:1603.04779): skin is not ImageNet."""
     batch_norm_momentum: float | None = None
     """null: the backbone's own. Keras' MobileNetV2 averages over 1,000 steps (0.999), which a short
     fit does not have: until then it is judged by ImageNet's statistics."""
@@ -197,9 +194,6 @@ class ImageConfig:
     def __post_init__(self) -> None:
         for name in ("image_size_px", "batch_size", "epochs", "oversample", "shuffle_buffer_mb"):
             _positive(f"image.{name}", getattr(self, name))
-        steps = self.batch_norm_steps
-        fine = steps == 0 or (steps > 0 and not self.frozen)
-        _require(fine, "image.batch_norm_steps", steps, "at least 0, and 0 with image.frozen")
         if self.batch_norm_momentum is not None:
             momentum = self.batch_norm_momentum
             _require(0 < momentum < 1, "image.batch_norm_momentum", momentum, "in (0, 1)")
@@ -282,6 +276,9 @@ class Experiment:
     dataset: str
     seed: int = 2020
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    replicas: int | None = None
+    """null: every GPU and TPU core there is, and one CPU. A number takes so many of the GPUs, or
+    divides the CPU into as many logical devices, which is for tests."""
     examples: ExamplesConfig = field(default_factory=ExamplesConfig)
     folds: FoldsConfig = field(default_factory=FoldsConfig)
     leakage: LeakageConfig = field(default_factory=LeakageConfig)
@@ -292,6 +289,8 @@ class Experiment:
 
     def __post_init__(self) -> None:
         # Folds add their number to it, and NumPy and scikit-learn take 32 bits.
+        if self.replicas is not None:
+            _positive("replicas", self.replicas)
         _require(0 <= self.seed < 2**32 - 1000, "seed", self.seed, "from 0 to 2**32 - 1001")
 
 

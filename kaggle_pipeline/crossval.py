@@ -12,6 +12,7 @@ from typing import Protocol
 import pandas as pd
 
 from kaggle_pipeline.config import FoldsConfig
+from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import split_rows
 from kaggle_pipeline.folds import Folds, make_folds
@@ -56,6 +57,7 @@ def cross_validate(
     *,
     seed: int,
     only: Sequence[int] | None = None,
+    deadline: Deadline | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Train and judge one model a fold; a fold whose predictions are on disk is not done again.
@@ -74,6 +76,8 @@ def cross_validate(
         Of the inner splits.
     only : sequence of int, optional
         These folds alone.
+    deadline : Deadline, optional
+        No fold is begun after it.
     report : callable
         Told in one line what goes on.
 
@@ -81,12 +85,16 @@ def cross_validate(
     ------
     PipelineError
         If ``only`` names a fold that there is not.
+    OutOfTime
+        If the deadline comes first; the same call then goes on where this one stopped.
     """
     for fold in _chosen(folds, only):
         place = folder / f"fold{fold}"
         if (place / "oof.csv").exists():
             report(f"fold {fold}: done already")
             continue
+        if deadline:
+            deadline.check(f"fold {fold}")
         train, judged = (
             examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold))
         )

@@ -91,6 +91,9 @@ class DatasetSpec:
     source: str
     record_id: str = "image_name"
     """TFRecord feature that holds the image id."""
+    published_counts: Mapping[tuple[str, ...], int] = field(default_factory=dict)
+    """Images of the published training set by the classes they belong to, none for "nothing of
+    these"; only for telling how long a run would take where the data itself is not at hand."""
     acquisition: tuple[str, ...] = field(default=("width_px", "height_px"))
     """Columns that describe how a photo was taken, not what it shows; audited, never features."""
 

@@ -18,15 +18,18 @@ FILES = {
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 
 LAYERS = {
-    0: "errors imagefile spec config configfile predictions metrics rates rundir",
-    1: "datasets examples folds fingerprints giveaways leakage balance records accelerator",
+    0: "errors deadline imagefile spec config configfile predictions metrics rates rundir",
+    1: "datasets examples folds fingerprints giveaways leakage balance records accelerator"
+    " tpuprobe tpucompiler",
     2: "image tabular context",
-    3: "perclass judged subgroups evaluation crossval blend submission convert preflight kernel",
+    3: "perclass judged subgroups evaluation crossval blend submission convert preflight"
+    " tpustep kernel",
     4: "webapp plots evaluation_plots explore explore_plots page report_scores report_data report",
-    5: "stages benchmark cli __main__",
+    5: "stages benchmark cliexamples cli __main__",
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 TENSORFLOW = {"image.input", "image.augment", "records", "convert", "accelerator"}
+JAX = {"accelerator", "tpucompiler", "tpustep"}
 MAX_LINES = 330
 LONG = {"image.model"}
 FORBIDDEN = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
@@ -116,11 +119,11 @@ def test_tensorflow_has_few_doors(module):
     roots = {name.split(".")[0] for name in imports(FILES[module])}
     if short(module) not in TENSORFLOW:
         assert "tensorflow" not in roots
-    if short(module) != "accelerator":
+    if short(module) not in JAX:
         assert "jax" not in roots
     if short(module) not in {"accelerator", "image.torchweights"}:
         assert not {"torch", "safetensors"} & roots
-    if layer_of(module) != 2 and short(module) != "accelerator":
+    if layer_of(module) != 2 and short(module) not in {"accelerator", "tpustep"}:
         assert "keras" not in roots
 
 

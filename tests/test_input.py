@@ -20,7 +20,6 @@ from kaggle_pipeline.image.input import (  # noqa: E402
     TrainingRows,
     prediction_batches,
     training_batches,
-    validation_batches,
 )
 
 COUNT = 13
@@ -111,8 +110,6 @@ class TestPrediction:
         both = replace(source, shards=[broken, *source.shards])
         rows, _ = collect(prediction_batches(both, IDS, 4))
         assert sorted(rows[rows >= 0]) == list(range(COUNT))
-        validation = validation_batches(both, rows_of(), 4)
-        assert sum(len(images) for images, _ in validation) == COUNT
         with pytest.raises(tf.errors.InvalidArgumentError):
             collect(prediction_batches(both, [*IDS, "broken"], 4))
 
@@ -245,11 +242,3 @@ class TestTraining:
         batches = train(source, rows_of(), batch_size=COUNT, augment=AugmentConfig(brightness=0.3))
         shades = [np.sort(images.mean(axis=(1, 2, 3))) for images, _, _ in batches]
         assert np.abs(shades[0] - shades[1]).max() > 5
-
-    def test_validation_shows_every_row_once_with_its_target(self, source):
-        numbers = []
-        for images, targets in validation_batches(source, rows_of(self.repeats), 4):
-            found = number_of(images)
-            np.testing.assert_array_equal(targets.numpy()[:, 0] * 16, found)
-            numbers += found.tolist()
-        assert sorted(numbers) == list(range(COUNT))

@@ -22,7 +22,6 @@ from kaggle_pipeline.image.network import (  # noqa: E402
     stacked_views,
     with_views,
 )
-from kaggle_pipeline.image.training import adapt_batch_norm  # noqa: E402
 
 THREE = ("melanoma", "naevus", "other")
 MULTICLASS = replace(SPEC, task="multiclass", classes=THREE)
@@ -148,28 +147,6 @@ class TestBody:
         network(noise(), training=True)
         same = [np.array_equal(a, b) for a, b in zip(before, moving(network), strict=True)]
         assert same == [True] * 2 + [False] * 4
-
-    def test_adapting_takes_the_images_statistics_and_changes_no_weight(self):
-        network = build_network(tiny_config(frozen_batch_norm=True, dropout=0.5), SPEC)
-        lenet = network.get_layer("body").get_layer("lenet")
-        first = lenet.get_layer(index=1)
-        fixed = [
-            np.array(w) for w in network.weights if "moving" not in w.path and "seed" not in w.path
-        ]
-        batch = (noise(), np.zeros((5, 1), np.float32), np.ones(5, np.float32))
-        adapt_batch_norm(network, tf.data.Dataset.from_tensors(batch).repeat(), steps=90)
-        answer = np.asarray(first(noise() / 127.5 - 1))
-        norm = lenet.get_layer(index=2)
-        np.testing.assert_allclose(norm.moving_mean, answer.mean(axis=(0, 1, 2)), atol=1e-3)
-        np.testing.assert_allclose(norm.moving_variance, answer.var(axis=(0, 1, 2)), rtol=1e-2)
-        after = [
-            np.array(w) for w in network.weights if "moving" not in w.path and "seed" not in w.path
-        ]
-        assert all(np.array_equal(a, b) for a, b in zip(fixed, after, strict=True))
-        assert not norm.trainable and norm.momentum == 0.9
-        still = moving(network)
-        network(noise(), training=True)
-        assert all(np.array_equal(a, b) for a, b in zip(still, moving(network), strict=True))
 
     def test_train_from_an_unknown_layer_gives_the_nearest(self):
         with pytest.raises(PipelineError, match=r"train_from 'stage0_pol'.*'stage0_pool'"):

@@ -88,5 +88,14 @@ SPEC = DatasetSpec(
     submission=SubmissionFormat("image", {name.upper(): name for name in CLASSES}),
     read_raw=read_raw,
     source=_SOURCE,
+    published_counts={
+        ("mel",): 1113,
+        ("nv",): 6705,
+        ("bcc",): 514,
+        ("akiec",): 327,
+        ("bkl",): 1099,
+        ("df",): 115,
+        ("vasc",): 142,
+    },
     record_id="image_id",
 )

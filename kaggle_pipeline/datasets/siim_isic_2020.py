@@ -125,4 +125,5 @@ SPEC = DatasetSpec(
     submission=SubmissionFormat("image_name", {"target": "target"}),
     read_raw=read_raw,
     source=_SOURCE,
+    published_counts={("target",): 584, (): 32542},
 )

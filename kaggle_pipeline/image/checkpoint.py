@@ -4,11 +4,15 @@ In: a Keras fit. Out: ``history.csv``, ``best.weights.h5`` where it is wanted, a
 ``state-<epoch>.weights.h5`` (weights and optimizer) of the last two epochs.
 """
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import pandas as pd
 
+from kaggle_pipeline.deadline import Deadline, OutOfTime
+from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.rundir import atomic_path
 
 _HISTORY = "history.csv"
@@ -26,12 +30,26 @@ class EpochKeeper(keras.callbacks.Callback):
         Of the dropout layers.
     keep_state : bool
         Whether a stopped fit is worth going on with; false for one of seconds.
+    deadline : Deadline
+        The fit stops before it, with the last whole epoch on disk.
+    least : callable
+        Least of all processes' numbers, where several train together.
     """
 
     def __init__(
-        self, folder: Path, *, keep_best: bool, seed: int, keep_state: bool = True
+        self,
+        folder: Path,
+        *,
+        keep_best: bool,
+        seed: int,
+        keep_state: bool = True,
+        deadline: Deadline | None = None,
+        least: Callable[[int], int] = int,
     ) -> None:
         super().__init__()
+        self._deadline = deadline or Deadline.after(None)
+        self._least = least
+        self._begun = time.monotonic()
         self._folder = folder
         self._keep_best = keep_best
         self._seed = seed
@@ -39,23 +57,48 @@ class EpochKeeper(keras.callbacks.Callback):
         self.history = pd.DataFrame()
 
     def resume(self, network: keras.Model) -> int:
-        """Load the newest state that can be read; return the epoch to go on with."""
+        """Load the newest state that every process can read; return the epoch to go on with."""
         network.optimizer.build(network.trainable_variables)
+        variables = [*network.weights, *network.optimizer.variables]
+        fresh = [keras.ops.convert_to_numpy(variable) for variable in variables]
+        readable = self._load_before(network, None)
+        agreed = self._least(readable)
+        if agreed < readable and self._load_before(network, agreed) < agreed:
+            raise PipelineError(
+                f"{self._folder} has no state of epoch {agreed}, from which the other workers go "
+                "on: start all of them anew with --overwrite"
+            )
+        if agreed == 0:
+            for variable, value in zip(variables, fresh, strict=True):  # half-read ones too
+                variable.assign(value)
+            return 0
+        history = pd.read_csv(self._folder / _HISTORY)
+        self.history = history[history["epoch"] < agreed]
+        return agreed
+
+    def _load_before(self, network: keras.Model, limit: int | None) -> int:
+        """Load the newest readable state, of epoch ``limit`` at most; return its epoch, else 0."""
         for epoch, path in sorted(self._states(), reverse=True):
+            if limit is not None and epoch > limit:
+                continue
             try:
                 network.load_weights(path)
             except (OSError, KeyError, ValueError):  # half-written: take the one before
                 continue
-            history = pd.read_csv(self._folder / _HISTORY)
-            self.history = history[history["epoch"] < epoch]
             return epoch
         return 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Seed every dropout by the epoch: Keras keeps its state in no weights file."""
+        self._begun = time.monotonic()
         states = [v for v in self.model.variables if v.path.endswith("seed_generator_state")]
         for number, state in enumerate(states):
             state.assign([self._seed + number, 1000 * epoch])
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Stop within an epoch that the deadline cuts; together with others only between two."""
+        if self._least is int:
+            self._deadline.check("the epoch's end")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Write history, then best weights, then state: a kill in between loses this epoch only."""
@@ -75,6 +118,10 @@ class EpochKeeper(keras.callbacks.Callback):
             self.model.save_weights(temporary)
         for _, path in sorted(older)[:-1]:  # the one before stays, in case this one is damaged
             path.unlink()
+        if epoch + 1 < self.params["epochs"]:
+            needed = time.monotonic() - self._begun
+            if not self._least(int(self._deadline.leaves(needed))):
+                raise OutOfTime(f"{epoch + 1} of {self.params['epochs']} epochs are done and saved")
 
     def restore_best(self, network: keras.Model) -> None:
         """Load the best epoch's weights where they were asked for."""

@@ -109,7 +109,11 @@ def training_batches(
     stream = stream.map(_decoder(source), num_parallel_calls=tf.data.AUTOTUNE)
     stream = stream.batch(batch_size, drop_remainder=True)
     stream = stream.enumerate(start=first_epoch * steps_per_epoch)
-    return stream.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+    stream = stream.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+    # Several workers each make the whole global batch and keep their share of it.
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return stream.with_options(options)
 
 
 def prediction_batches(source: Source, ids: Sequence[str], batch_size: int) -> tf.data.Dataset:
@@ -134,15 +138,6 @@ def prediction_batches(source: Source, ids: Sequence[str], batch_size: int) -> t
         return {"image": tf.ensure_shape(images, shape), "row": tf.ensure_shape(row, (batch_size,))}
 
     return decoded.batch(batch_size).map(fill).prefetch(2)
-
-
-def validation_batches(source: Source, rows: TrainingRows, batch_size: int) -> tf.data.Dataset:
-    """Return (images, targets) of the rows once each, in batches that Keras can evaluate."""
-    targets = tf.constant(rows.targets)
-    found = _records(source, parse_id_and_image(source.spec), _row_lookup(rows.ids), None)
-    decoded = found.map(_decoder(source), num_parallel_calls=tf.data.AUTOTUNE)
-    batches = decoded.batch(batch_size)
-    return batches.map(lambda row, images: (images, tf.gather(targets, row))).prefetch(2)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import keras
 import numpy as np
@@ -17,28 +17,28 @@ import pandas as pd
 
 from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.configfile import to_mapping
+from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.image.checkpoint import EpochKeeper
 from kaggle_pipeline.image.features import FeatureStore, body_digest
 from kaggle_pipeline.image.input import (
     Source,
-    TrainingRows,
     prediction_batches,
     reading_errors,
     training_batches,
-    validation_batches,
 )
 from kaggle_pipeline.image.network import (
     VIEWS,
+    build_head,
     build_network,
     load_weights,
     stacked_views,
     with_views,
 )
 from kaggle_pipeline.image.training import (
-    adapt_batch_norm,
+    Watcher,
     compile_network,
-    plain_rows,
+    synchronise_batch_norm,
     training_rows,
 )
 from kaggle_pipeline.rundir import atomic_path, read_json, write_json
@@ -60,8 +60,16 @@ _WEIGHTS, _SETTINGS = "model.weights.h5", "model.json"
 class Device(Protocol):
     """What the model needs to know of the hardware (``accelerator.Accelerator`` provides it)."""
 
+    backend: str
     replicas: int
+    workers: int
     jit_compile: bool | str
+
+    def alone(self) -> "Device":
+        """Return what this process can use without the other workers."""
+
+    def least(self, number: int) -> int:
+        """Return the least of all workers' numbers."""
 
     def scope(self, *, mixed_precision: bool) -> AbstractContextManager[None]:
         """Return the context in which to build and to train."""
@@ -84,6 +92,8 @@ class ImageModel:
         For records that somebody wrote as BGR.
     features_dir : pathlib.Path, optional
         Where a frozen body's features are kept for all folds; by default beside ``folder``.
+    deadline : Deadline, optional
+        A fit stops before it, to be gone on with.
     verbose : {0, 1, 2}
         Of Keras: silent, progress bar, a line an epoch.
 
@@ -106,12 +116,16 @@ class ImageModel:
         seed: int,
         swap_red_blue: bool = False,
         features_dir: Path | None = None,
+        deadline: Deadline | None = None,
         verbose: int = 0,
     ) -> None:
         self.config = config
         self.spec = spec
         self.shards_of = shards_of
         self.device = device
+        # Each worker has a run folder of its own and answers for itself.
+        self._answering = device if device.workers == 1 else device.alone()
+        self.deadline = deadline or Deadline.after(None)
         self.folder = Path(folder)
         self.seed = seed
         self.swap_red_blue = swap_red_blue
@@ -156,56 +170,80 @@ class ImageModel:
         steps = config.steps_per_epoch or max(1, rows.shown // self._batch_size)
         with self._scope():
             network = build_network(config, self.spec)
-            if config.batch_norm_steps:
-                stream = self._stream(train, rows, steps, first_epoch=0)
-                adapt_batch_norm(network, stream, config.batch_norm_steps)
+            if self.device.backend == "tensorflow" and self.device.replicas > 1:
+                synchronise_batch_norm(network)
             self._compile(network, steps)
-            watch = EpochKeeper(self.folder, keep_best=self.selection != "none", seed=self.seed)
-            first_epoch = watch.resume(network)
+            keeper = self._keeper(keep_state=True)
+            first_epoch = keeper.resume(network)
+            stream = training_batches(
+                self._source(train.index), rows, config, batch_size=self._batch_size,
+                steps_per_epoch=steps, first_epoch=first_epoch, seed=self.seed,
+            )  # fmt: skip
             network.fit(
-                self._stream(train, rows, steps, first_epoch),
-                validation_data=self._validation(valid),
+                stream,
                 epochs=config.epochs,
                 initial_epoch=first_epoch,
                 steps_per_epoch=steps,
-                callbacks=[watch, *self._tensorboard()],
+                callbacks=[*self._watchers(network, valid), keeper, *self._tensorboard()],
                 shuffle=False,  # the stream does
                 verbose=self.verbose,
             )
-            watch.restore_best(network)
-        self.network_, self.history_ = network, watch.history
+            keeper.restore_best(network)
+        self.network_, self.history_ = self._own_copy(network), keeper.history
 
-    def _stream(self, train: pd.DataFrame, rows: TrainingRows, steps: int, first_epoch: int) -> Any:
-        return training_batches(
-            self._source(train.index), rows, self.config, batch_size=self._batch_size,
-            steps_per_epoch=steps, first_epoch=first_epoch, seed=self.seed,
+    def _keeper(self, *, keep_state: bool) -> EpochKeeper:
+        together = {"least": self.device.least} if self.device.workers > 1 else {}
+        return EpochKeeper(
+            self.folder, keep_best=self.selection != "none", seed=self.seed, keep_state=keep_state,
+            deadline=self.deadline, **together,
         )  # fmt: skip
+
+    def _watchers(self, network: keras.Model, valid: pd.DataFrame | None) -> list[Watcher]:
+        if valid is None or valid.empty:
+            return []
+        targets = valid[list(self.spec.classes)].to_numpy(np.float32)
+        own = self._own_copy(network)
+        viewer = self._compiled(with_views(own, "none"))
+
+        def answer() -> np.ndarray:
+            if own is not network:
+                own.set_weights(network.get_weights())
+            return self._answer(viewer, valid.index, "probability")
+
+        return [Watcher(answer, targets)]
+
+    def _own_copy(self, network: keras.Model) -> keras.Model:
+        """Return a network that needs no other worker; the same one where there is none."""
+        if self.device.workers == 1:
+            return network
+        weights = network.get_weights()
+        with self._scope(self._answering):
+            copy = build_network(self.config, self.spec, load_published=False)
+        copy.set_weights(weights)
+        return copy
 
     def _fit_head(self, train: pd.DataFrame, valid: pd.DataFrame | None) -> None:
         """Train the last layers on the features of a frozen body, every view a row."""
         config = self.config
-        with self._scope():
+        with self._scope(self._answering):
             network = build_network(config, self.spec)
-            head = network.get_layer("head")
-            rows = training_rows(train, config, self.spec, self.seed)
-            order = np.repeat(np.arange(len(rows.ids)), rows.repeats)
             features = self._features(network, train.index)
-            if not config.augment.dihedral:
-                features = features[:, :1]
-            views = features.shape[1]
-            head.get_layer("standardise").adapt(features.reshape(-1, features.shape[-1]))
-            steps = config.steps_per_epoch or -(-len(order) * views // self._batch_size)
-            watch = EpochKeeper(
-                self.folder,
-                keep_best=self.selection != "none",
-                seed=self.seed,
-                keep_state=False,
-            )
-            self._compile(head, steps)
             watched = None
             if valid is not None and len(valid):
                 answers = valid[list(self.spec.classes)].to_numpy(np.float32)
                 watched = (self._features(network, valid.index)[:, 0], answers)
+        if not config.augment.dihedral:
+            features = features[:, :1]
+        rows = training_rows(train, config, self.spec, self.seed)
+        order = np.repeat(np.arange(len(rows.ids)), rows.repeats)
+        views = features.shape[1]
+        # A head costs seconds: one replica is enough, and takes a last batch of any size.
+        with self._scope(self.device.alone()):
+            head = self._own_head(network)
+            head.get_layer("standardise").adapt(features.reshape(-1, features.shape[-1]))
+            steps = config.steps_per_epoch or -(-len(order) * views // self._batch_size)
+            keeper = self._keeper(keep_state=False)
+            self._compile(head, steps)
             head.fit(
                 features[order].reshape(-1, features.shape[-1]),
                 np.repeat(rows.targets[order], views, axis=0),
@@ -214,11 +252,21 @@ class ImageModel:
                 epochs=config.epochs,
                 steps_per_epoch=config.steps_per_epoch,
                 validation_data=watched,
-                callbacks=[watch, *self._tensorboard()],
+                callbacks=[keeper, *self._tensorboard()],
                 verbose=self.verbose and 2,
             )
-            watch.restore_best(head)
-        self.network_, self.history_ = network, watch.history
+            keeper.restore_best(head)
+        network.get_layer("head").set_weights(head.get_weights())
+        self.network_, self.history_ = network, keeper.history
+
+    def _own_head(self, network: keras.Model) -> keras.Model:
+        """Return the network's head for one replica; the very same where there are no more."""
+        head = network.get_layer("head")
+        if self.device.replicas == 1:
+            return head
+        own = build_head(self.config, self.spec, head.input_shape[-1])
+        own.set_weights(head.get_weights())
+        return own
 
     def _features(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
         """Return the body's features of ``ids``, (n, views, channels), from disk where known."""
@@ -231,7 +279,8 @@ class ImageModel:
         folder = self.features_dir / digest
 
         def extract(missing: pd.Index) -> np.ndarray:
-            return self._answer(stacked_views(body, self._views), missing, "features")
+            viewer = self._compiled(stacked_views(body, self._views))
+            return self._answer(viewer, missing, "features")
 
         return FeatureStore(folder, extract).get(ids)
 
@@ -248,11 +297,11 @@ class ImageModel:
         PipelineError
             If the records lack an image.
         """
-        with self._scope():
+        with self._scope(self._answering):
             if self.config.frozen:
                 answers = self._answer_from_features(examples.index)
             else:
-                viewer = with_views(self.network_, self.config.tta)
+                viewer = self._compiled(with_views(self.network_, self.config.tta))
                 answers = self._answer(viewer, examples.index, "probability")
         return pd.DataFrame(answers.astype(float), examples.index, list(self.spec.classes))
 
@@ -261,8 +310,9 @@ class ImageModel:
         features = self._features(self.network_, ids)
         wanted = [VIEWS[self._views].index(view) for view in VIEWS[self.config.tta]]
         features = features[:, wanted]
-        head = self.network_.get_layer("head")
-        found = head.predict(features.reshape(-1, features.shape[-1]), batch_size=8192, verbose=0)
+        flat = features.reshape(-1, features.shape[-1])
+        with self._scope(self.device.alone()):
+            found = self._own_head(self.network_).predict(flat, batch_size=8192, verbose=0)
         return found.reshape(len(ids), len(wanted), -1).mean(axis=1)
 
     @property
@@ -272,8 +322,8 @@ class ImageModel:
 
     def _answer(self, viewer: keras.Model, ids: pd.Index, key: str) -> np.ndarray:
         """Run ``viewer`` over the images of ``ids``; return its output ``key`` in their order."""
-        batches = prediction_batches(self._source(ids), list(ids), self._batch_size)
-        viewer.compile(jit_compile=self.device.jit_compile)
+        batch_size = self.config.batch_size * self._answering.replicas
+        batches = prediction_batches(self._source(ids), list(ids), batch_size)
         found = viewer.predict(batches, verbose=self.verbose and 2)
         answers = np.full((len(ids), *found[key].shape[1:]), np.nan, np.float32)
         real = found["row"] >= 0
@@ -321,17 +371,17 @@ class ImageModel:
             theirs, ours = settings["image"][key], to_mapping(self.config)[key]
             if theirs != ours:
                 raise PipelineError(f"{folder} was trained with image.{key} = {theirs}, not {ours}")
-        with self._scope():
+        with self._scope(self._answering):
             network = build_network(self.config, self.spec, load_published=False)
             load_weights(network, Path(folder) / _WEIGHTS)
         self.network_ = network
         return self
 
     @contextmanager
-    def _scope(self) -> Iterator[None]:
+    def _scope(self, device: Device | None = None) -> Iterator[None]:
         mixed = self.config.mixed_precision
         with (
-            self.device.scope(mixed_precision=mixed),
+            (device or self.device).scope(mixed_precision=mixed),
             warnings.catch_warnings(),
             reading_errors(),
         ):
@@ -343,11 +393,9 @@ class ImageModel:
         shards = self.shards_of(ids)
         return Source(self.spec, shards, self.config.image_size_px, self.swap_red_blue)
 
-    def _validation(self, valid: pd.DataFrame | None) -> Any:
-        if valid is None or valid.empty:
-            return None
-        rows = plain_rows(valid, self.spec)
-        return validation_batches(self._source(valid.index), rows, self._batch_size)
+    def _compiled(self, viewer: keras.Model) -> keras.Model:
+        viewer.compile(jit_compile=self.device.jit_compile)
+        return viewer
 
     def _compile(self, network: keras.Model, steps: int) -> keras.Model:
         return compile_network(network, self.config, self.spec, steps, self.device.jit_compile)

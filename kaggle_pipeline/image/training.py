@@ -3,15 +3,18 @@
 In: examples and an :class:`ImageConfig`. Out: :class:`TrainingRows`, a compiled network.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
+from keras import ops
 
 from kaggle_pipeline.balance import oversampling_repeats, resampling_repeats, row_weights
 from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.image.input import TrainingRows
+from kaggle_pipeline.metrics import roc_auc
 from kaggle_pipeline.spec import DatasetSpec
 
 
@@ -28,15 +31,6 @@ def training_rows(
     if config.class_weights:
         weights = row_weights(targets, repeats, config.class_weight_power)
     return TrainingRows(examples.index.to_numpy(), targets, weights, repeats)
-
-
-def plain_rows(examples: pd.DataFrame, spec: DatasetSpec) -> TrainingRows:
-    """Return rows to be shown once each, all of one weight, as for validation."""
-    targets = examples[list(spec.classes)].to_numpy(np.float32)
-    ones = np.ones(len(targets))
-    return TrainingRows(
-        examples.index.to_numpy(), targets, ones.astype(np.float32), ones.astype(np.int64)
-    )
 
 
 def compile_network(
@@ -68,34 +62,43 @@ def compile_network(
     return network
 
 
-def adapt_batch_norm(network: keras.Model, batches: Any, steps: int) -> None:
-    """Set the statistics of all batch normalisation by training images; no weight changes.
+def synchronise_batch_norm(network: keras.Model) -> None:
+    """Let batch normalisation see the global batch on TensorFlow replicas too, as it does on JAX.
 
-    AdaBN (Li et al. 2016, arXiv:1603.04779). Done as a fit with a learning rate of 0, so that it
-    runs wherever a fit does; ``network`` is compiled for that and must be compiled anew.
+    Without this each replica normalises by its own images, and 8 of them learn something else than
+    one would from the same batch.
+    """
+    for part in network.get_layer("body").layers:
+        for layer in getattr(part, "layers", []):
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True
+
+
+class Watcher(keras.callbacks.Callback):
+    """Judges watched rows after every epoch, by the answers that ``predict`` would give.
+
+    Keras' own validation has a last batch that no number of replicas divides, and an AUC in steps.
 
     Parameters
     ----------
-    network : keras.Model
-    batches : tf.data.Dataset
-        (images, targets, weights) as for ``fit``.
-    steps : int
-        Batches to average over; with momentum 0.9 the last twenty or so count.
+    answer : callable
+        Returns the network's probabilities (n, classes) for the watched rows.
+    targets : array of shape (n, classes)
     """
-    parts = [part for part in network.get_layer("body").layers if isinstance(part, keras.Model)]
-    norms = [
-        layer
-        for part in parts
-        for layer in part.layers
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
-    before = [(norm.trainable, norm.momentum) for norm in norms]
-    for norm in norms:
-        norm.trainable, norm.momentum = True, 0.9
-    network.compile(optimizer=keras.optimizers.SGD(0.0), loss="mse", jit_compile=False)
-    network.fit(batches, steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0)
-    for norm, (trainable, momentum) in zip(norms, before, strict=True):
-        norm.trainable, norm.momentum = trainable, momentum
+
+    def __init__(self, answer: Callable[[], np.ndarray], targets: np.ndarray) -> None:
+        super().__init__()
+        self._answer = answer
+        self._targets = targets
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Add ``val_loss``, ``val_auc`` and for a softmax ``val_accuracy`` to the epoch's logs."""
+        answers = self._answer()
+        logs["val_loss"] = float(ops.convert_to_numpy(self.model.loss(self._targets, answers)))
+        logs["val_auc"] = roc_auc(self._targets, answers)
+        if "accuracy" in logs:
+            hits = answers.argmax(axis=1) == self._targets.argmax(axis=1)
+            logs["val_accuracy"] = float(hits.mean())
 
 
 def make_optimizer(config: ImageConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:

@@ -4,7 +4,7 @@ In: a config and folders. Out: a :class:`Run`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from kaggle_pipeline.config import Experiment
 from kaggle_pipeline.configfile import to_mapping, write_experiment
 from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.evaluation import evaluate
 from kaggle_pipeline.evaluation_plots import write_evaluation
@@ -43,6 +44,8 @@ class Run:
         Takes a line for the user.
     interactive : bool
         Whether progress bars make sense.
+    deadline : Deadline
+        When to stop, with everything on disk to go on with.
     """
 
     config: Experiment
@@ -52,6 +55,7 @@ class Run:
     overwrite: bool = False
     say: Callable[[str], None] = print
     interactive: bool = False
+    deadline: Deadline = field(default_factory=lambda: Deadline.after(None))
 
     @property
     def spec(self) -> DatasetSpec:

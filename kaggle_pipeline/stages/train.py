@@ -14,6 +14,7 @@ import pandas as pd
 
 from kaggle_pipeline.config import Experiment
 from kaggle_pipeline.crossval import Model, collect_folds, cross_validate, unfinished
+from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.leakage import check_features
 from kaggle_pipeline.perclass import PerClassModel
@@ -75,6 +76,7 @@ def train_image(run: Run, only: Sequence[int] | None = None) -> None:
         features_dir=run.run_dir / "image" / "features",
         swap_red_blue=run.config.records.channel_order == "bgr",
         verbose=1 if run.interactive else 2,
+        deadline=run.deadline,
     )  # fmt: skip
     _train(run, "image", make_model, only)
 
@@ -90,7 +92,7 @@ def check_image(run: Run) -> "Accelerator":
     """
     from kaggle_pipeline.accelerator import choose_accelerator
 
-    device = choose_accelerator(run.config.device)
+    device = choose_accelerator(run.config.device, run.config.replicas)
     from kaggle_pipeline.image.network import check_backbone
 
     check_backbone(run.config.image)
@@ -108,6 +110,7 @@ def image_model_maker(
     features_dir: Path,
     swap_red_blue: bool,
     verbose: int,
+    deadline: Deadline | None = None,
 ) -> Callable[[int, Path], Model]:
     """Return ``make_model(fold, folder)`` of the experiment's image model."""
     from kaggle_pipeline.image.model import ImageModel
@@ -115,7 +118,8 @@ def image_model_maker(
     def make(of_spec: DatasetSpec, folder: Path, seed: int) -> ImageModel:
         return ImageModel(
             config.image, of_spec, shards_of, device, folder, seed=seed,
-            swap_red_blue=swap_red_blue, features_dir=features_dir, verbose=verbose,
+            swap_red_blue=swap_red_blue, features_dir=features_dir, deadline=deadline,
+            verbose=verbose,
         )  # fmt: skip
 
     if config.image.networks == "one":
@@ -149,6 +153,7 @@ def _train(
         folder,
         seed=run.config.seed,
         only=only,
+        deadline=run.deadline,
         report=lambda line: run.say(f"{stage} {line}"),
     )
     missing = unfinished(folds, folder)

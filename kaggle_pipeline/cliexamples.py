@@ -1,0 +1,43 @@
+"""What ``--help`` shows at its end: commands that work as they are written."""
+
+EXAMPLES = {
+    "prepare-data": """
+  python scripts/prepare_data.py --data-dir data/siim_isic_2020
+  python scripts/prepare_data.py --data-dir data/siim_isic_2020 --set records.image_size_px=512""",
+    "train-image": """
+  python scripts/train_image.py --tpu
+  python scripts/train_image.py --fold 0 --set image.epochs=3
+  python scripts/train_image.py --run-dir runs/mine --resume""",
+    "train-tabular": """
+  python scripts/train_tabular.py --data-dir data/siim_isic_2020 --run-dir runs/mine
+  python scripts/train_tabular.py --set tabular.resampling=smote --set tabular.patience=null""",
+    "make-submission": """
+  python scripts/make_submission.py --run-dir runs/mine
+  python scripts/make_submission.py --run-dir runs/mine --set blend.models=[tabular]""",
+    "run-pipeline": """
+  python scripts/run_pipeline.py --config configs/demo.yaml --data-dir data/demo/competition
+  python scripts/run_pipeline.py --data-dir data/siim_isic_2020 --run-dir runs/mine --resume""",
+    "make-synthetic": """
+  python scripts/make_synthetic.py --out data/demo --patients 200 --image-size-px 96
+  python scripts/make_synthetic.py --dataset ham10000 --out data/made_up --images 400""",
+    "predict": """
+  python scripts/predict.py --run-dir runs/siim_isic_2020 --images photos/
+  python scripts/predict.py --run-dir runs/mine --images photos/ --out photos.csv""",
+    "explore-data": """
+  python scripts/explore_data.py --config configs/ham10000_mobilenet.yaml
+  python scripts/explore_data.py --data-dir data/siim_isic_2020 --out pictures/""",
+    "compare-runs": """
+  python scripts/compare_runs.py runs/ham10000_lenet runs/ham10000_lenet_by_lesion""",
+    "list-backbones": """
+  python scripts/list_backbones.py
+  python scripts/list_backbones.py resnet18 ResNet50 MobileNetV2""",
+    "preflight": """
+  python scripts/preflight.py --config configs/siim_isic_2020_seed.yaml --topology v5e-8
+  python scripts/preflight.py --topology v3-8 --set image.batch_size=32 --json preflight.json
+  python scripts/preflight.py --topology v5e-8 --weekly-hours 20 --largest-batch""",
+    "benchmark": """
+  python scripts/benchmark.py memory""",
+    "score-submission": """
+  python scripts/score_submission.py --submission runs/demo/submission.csv \\
+      --truth data/demo/truth.csv""",
+}

@@ -1,0 +1,271 @@
+"""Preflight: compile an experiment's training step for a TPU that is not there.
+
+In: an experiment, its spec, a topology. Out: a mapping of predictions: whether the step fits, what
+bounds it, how long the whole run takes at least. Nothing here was measured on a TPU. Each
+compilation runs in a process of its own, since libtpu has to be loaded with its own environment and
+may end the process.
+"""
+
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kaggle_pipeline.balance import oversampling_repeats, resampling_repeats
+from kaggle_pipeline.config import Experiment, ImageConfig
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.spec import DatasetSpec
+from kaggle_pipeline.tpucompiler import (
+    Verdict,
+    chip_of,
+    prepare_environment,
+    resolve_topology,
+)
+from kaggle_pipeline.tpustep import compile_step
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How often an experiment makes its step, counted from the images it has.
+
+    Attributes
+    ----------
+    fits : int
+        Models to train: folds, times classes where each has a network.
+    epochs : int
+    shown : int
+        Images that an epoch shows, repeats counted, in a fold of mean size.
+    """
+
+    fits: int
+    epochs: int
+    shown: int
+
+    def steps(self, global_batch: int, steps_per_epoch: int | None) -> int:
+        """Return the training steps of the whole experiment."""
+        return self.fits * self.epochs * (steps_per_epoch or max(1, self.shown // global_batch))
+
+
+def make_plan(config: Experiment, targets: np.ndarray) -> Plan:
+    """Count what an experiment shows its image model.
+
+    Parameters
+    ----------
+    config : Experiment
+    targets : array of shape (n, classes)
+        Of the labelled images, before any is held out.
+    """
+    image, folds = config.image, config.folds
+    if image.images_per_class is not None:
+        repeats = resampling_repeats(targets, image.images_per_class, config.seed)
+    else:
+        repeats = oversampling_repeats(targets, image.oversample, config.seed)
+    share = 1 - (folds.test_share or 0)
+    if not folds.judge:  # a judged part of its own is not among the images to learn from
+        share *= 1 - (folds.holdout or 1 / folds.k)
+    if image.checkpoint == "best_inner":
+        share *= 1 - image.inner_share
+    fits = 1 if folds.holdout or folds.judge else folds.k
+    fits *= targets.shape[1] if image.networks == "one_per_class" else 1
+    return Plan(fits, image.epochs, round(repeats.sum() * share))
+
+
+def preflight(
+    config: Experiment,
+    spec: DatasetSpec,
+    topology: str,
+    *,
+    plan: Plan | None = None,
+    find_largest: bool = False,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Compile the step; return whether it fits, its cost, and how long the run takes at least.
+
+    Parameters
+    ----------
+    config : Experiment
+    spec : DatasetSpec
+    topology : str
+        ``v5e-8`` or XLA's ``v5e:2x4``.
+    plan : Plan, optional
+        Without it no hours are told.
+    find_largest : bool
+        Look for the largest batch a replica even where the config's own fits.
+    say : callable
+        Told what goes on: a compilation may take minutes.
+
+    Returns
+    -------
+    dict
+        ``fits``, ``peak_hbm_gib``, ``hbm_gib``, ``tflop_per_step``, ``gb_per_step``,
+        ``floor_step_seconds``, ``bound_by``, ``images_per_second_at_most``, ``hours_at_least``,
+        ``largest_batch_per_replica`` and what they were made from. Figures of a step are per
+        device; GiB are 2^30 bytes, GB 10^9.
+
+    Raises
+    ------
+    PipelineError
+        If the compiler is missing, does not know the topology, or cannot compile the step at all.
+    """
+    wanted = config.image.batch_size
+    say(f"compiling the step of {config.name} for {topology}, {wanted} images a replica")
+    answer = _compile_apart(config, spec, topology, wanted)
+    verdict: Verdict = answer["verdict"]
+    largest = None
+    if find_largest or not verdict.fits:
+        largest = largest_batch(config, spec, topology, answer, say)
+    found = _predict(config, topology, plan, answer)
+    return {**found, "largest_batch_per_replica": largest}
+
+
+def _predict(
+    config: Experiment, topology: str, plan: Plan | None, answer: dict[str, Any]
+) -> dict[str, Any]:
+    verdict, devices = answer["verdict"], answer["devices"]
+    floor, bound = floor_seconds(verdict, topology)
+    batch = config.image.batch_size
+    hours = steps = None
+    if plan is not None:
+        steps = plan.steps(batch * devices, config.image.steps_per_epoch)
+        hours = steps * floor / 3600 if floor else None
+    return {
+        "experiment": config.name,
+        "topology": resolve_topology(topology),
+        "devices": devices,
+        "backbone": config.image.backbone,
+        "image_size_px": config.image.image_size_px,
+        "batch_per_replica": batch,
+        "global_batch": batch * devices,
+        "policy": answer["policy"],
+        "fits": verdict.fits,
+        "peak_hbm_gib": _rounded(verdict.peak_gib, 2),
+        "hbm_gib": _rounded(verdict.hbm_gib, 2),
+        "tflop_per_step": _rounded(verdict.tflop, 3),
+        "gb_per_step": _rounded(verdict.gb, 2),
+        "floor_step_seconds": _rounded(floor, 4),
+        "bound_by": bound,
+        "images_per_second_at_most": _rounded(batch * devices / floor if floor else None, 1),
+        "steps": steps,
+        "hours_at_least": _rounded(hours, 2),
+        "compile_seconds": round(verdict.compile_seconds, 1),
+        "compiler_memory_gib": _rounded(answer["ram_gib"], 1),
+        "compiler_message": verdict.message,
+        "versions": answer["versions"],
+    }
+
+
+def floor_seconds(verdict: Verdict, topology: str) -> tuple[float | None, str | None]:
+    """Return the least time of a step and what bounds it: ``memory`` or ``arithmetic``.
+
+    The roofline (Williams, Waterman & Patterson 2009, doi:10.1145/1498765.1498785): the longer of
+    all arithmetic at the peak rate and all bytes at the memory's bandwidth. Padding that the matrix
+    units compute and the gradients' way between chips come on top.
+    """
+    if not verdict.fits:
+        return None, None
+    chip = chip_of(topology)
+    arithmetic = verdict.tflop / (chip.bf16_tflops / chip.devices)
+    memory = verdict.gb / (chip.hbm_gb_per_s / chip.devices)
+    return max(arithmetic, memory), "memory" if memory >= arithmetic else "arithmetic"
+
+
+def largest_batch(
+    config: Experiment,
+    spec: DatasetSpec,
+    topology: str,
+    first: dict[str, Any],
+    say: Callable[[str], None],
+) -> int:
+    """Return the largest batch a replica that fits, 0 if not even one image does.
+
+    The compiler refuses within seconds and accepts after minutes. So the bisection takes a
+    compilation that has not been refused in three times the longest refusal as accepted, and only
+    the batch that it ends at is compiled to its end; a late refusal sends it on downwards.
+    """
+    fits, fails = 0, None
+    patience = 60.0
+    if first["verdict"].fits:
+        fits = config.image.batch_size
+    else:
+        fails = config.image.batch_size
+        patience = max(patience, 3 * first["seconds"])
+    proven = fits
+    while fails is None or fails - fits > 1:
+        batch = (fits + fails) // 2 if fails else 2 * fits
+        refused = _compile_apart(config, spec, topology, batch, patience)
+        if refused is not None and not refused["verdict"].fits:
+            patience = max(patience, 3 * refused["seconds"])
+            fails = batch
+        else:
+            proven = batch if refused is not None else proven
+            fits = batch
+        say(f"{batch} a replica: {'too large' if fails == batch else 'not refused'}")
+        if fails is not None and fails - fits <= 1 and proven != fits:
+            say(f"compiling {fits} a replica to the end")
+            last = _compile_apart(config, spec, topology, fits)
+            if last["verdict"].fits:
+                proven = fits
+            else:
+                fails, fits = fits, proven if proven < fits else 0
+    return fits
+
+
+def _compile_apart(
+    config: Experiment,
+    spec: DatasetSpec,
+    topology: str,
+    batch_size: int,
+    patience: float | None = None,
+) -> dict[str, Any] | None:
+    """Compile in a process of its own; None if that has said nothing after ``patience`` seconds."""
+    image = replace(config.image, batch_size=batch_size)
+    context = multiprocessing.get_context("spawn")  # a forked TensorFlow or JAX hangs
+    ours, theirs = context.Pipe(duplex=False)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        noise = Path(folder) / "noise.txt"
+        child = context.Process(target=_child, args=(image, spec, topology, theirs, noise))
+        child.start()
+        theirs.close()
+        try:
+            if not ours.poll(patience):
+                return None
+            answer = ours.recv()
+        except EOFError:
+            child.join()
+            words = noise.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+            raise PipelineError(
+                f"the TPU compiler ended its process (code {child.exitcode}): {words[-1]}"
+            ) from None
+        finally:
+            child.kill()
+            child.join()
+    if "error" in answer:
+        raise PipelineError(answer["error"])
+    return {**answer, "seconds": time.perf_counter() - started}
+
+
+def _child(
+    image: ImageConfig, spec: DatasetSpec, topology: str, pipe: Connection, noise: Path
+) -> None:
+    """Compile and send the answer; libtpu's and TensorFlow's chatter goes to a file."""
+    with noise.open("w") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    prepare_environment()
+    try:
+        answer = compile_step(image, spec, topology)
+    except PipelineError as error:
+        answer = {"error": str(error)}
+    pipe.send(answer)
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
