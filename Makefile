@@ -50,6 +50,7 @@ test: lint
 
 bench: $(VENV)/engine.stamp
 	@$(BIN)/python scripts/benchmark.py memory
+	@$(BIN)/python scripts/benchmark.py kills
 
 clean:
 	rm -rf $(VENV) $(DEMO_DATA) $(DEMO_RUN)

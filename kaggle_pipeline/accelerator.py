@@ -10,7 +10,6 @@ command everywhere, each machine with a run folder of its own.
 
 import contextlib
 import functools
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.strategies import (
+    backend_of_workers,
+    count_workers,
+    cpu_strategy,
+    data_parallel,
+    join_other_processes,
+    multi_worker_strategy,
+)
 from kaggle_pipeline.tpuprobe import PROBES, count_tpu_cores, looks_like_tpu_host
 
 Device = Literal["auto", "cpu", "gpu", "tpu"]
@@ -58,17 +65,29 @@ class Accelerator:
     workers: int = 1
 
     @contextlib.contextmanager
-    def scope(self, *, mixed_precision: bool) -> Iterator[None]:
-        """Build and train models inside: distribution and dtype policy are set, then restored."""
+    def scope(self, *, mixed_precision: bool, building: bool = True) -> Iterator[None]:
+        """Build models inside, and run them inside with ``building=False``.
+
+        Distribution and dtype policy are set, then restored. TensorFlow's strategies are entered
+        for building only: a model remembers its own, and one that this process keeps for itself
+        could not run inside.
+        """
         import keras
 
-        before = keras.config.dtype_policy()
+        before = keras.config.dtype_policy(), keras.distribution.distribution()
         keras.config.set_dtype_policy(self.policy if mixed_precision else "float32")
+        strategy = contextlib.nullcontext()
+        if self.backend == "jax":
+            keras.distribution.set_distribution(self.strategy)
+        elif self.strategy and building:
+            strategy = self.strategy.scope()
         try:
-            with self.strategy.scope() if self.strategy else contextlib.nullcontext():
+            with strategy:
                 yield
         finally:
-            keras.config.set_dtype_policy(before)
+            keras.config.set_dtype_policy(before[0])
+            if self.backend == "jax":
+                keras.distribution.set_distribution(before[1])
 
     def alone(self) -> "Accelerator":
         """Return what this process can use without the others: one replica, no strategy."""
@@ -107,8 +126,8 @@ def choose_accelerator(device: Device = "auto", replicas: int | None = None) -> 
     """
     if device == "tpu" or (device == "auto" and looks_like_tpu_host()):
         return _tpu()
-    workers = _workers()
-    backend = _set_backend(_backend_of_workers() or os.environ.get("KERAS_BACKEND", "tensorflow"))
+    workers = count_workers()
+    backend = _set_backend(backend_of_workers() or os.environ.get("KERAS_BACKEND", "tensorflow"))
     gpus = 0 if device == "cpu" else _count_gpus(backend)
     if gpus:
         return _gpu(backend, min(gpus, replicas or gpus), workers)
@@ -123,7 +142,7 @@ def _cpu(backend: str, replicas: int, workers: int, why: str) -> Accelerator:
     jit: bool | str = False if backend == "tensorflow" else "auto"
     count = f"{replicas} logical devices of a CPU" if replicas > 1 else "CPU"
     reason = f"{count}, Keras on {backend} ({why})"
-    strategy = _cpu_strategy(backend, replicas, workers)
+    strategy = cpu_strategy(backend, replicas, workers)
     if backend == "tensorflow":
         import tensorflow as tf
 
@@ -133,59 +152,6 @@ def _cpu(backend: str, replicas: int, workers: int, why: str) -> Accelerator:
     return _together(
         Accelerator("cpu", backend, replicas, "float32", jit, reason, strategy), workers
     )
-
-
-def _cpu_strategy(backend: str, replicas: int, workers: int) -> Any:
-    """Divide the CPU; keep TensorFlow on it beside a GPU that was not asked for."""
-    if backend == "jax":
-        import jax
-
-        if replicas > 1:
-            jax.config.update("jax_num_cpu_devices", replicas)
-        if jax.local_device_count("cpu") < replicas:
-            raise PipelineError(f"replicas={replicas}: JAX has started with fewer devices already")
-        return _data_parallel() if replicas * workers > 1 else None
-    import tensorflow as tf
-
-    if replicas > 1:
-        (cpu,) = tf.config.list_physical_devices("CPU")
-        parts = [tf.config.LogicalDeviceConfiguration()] * replicas
-        try:
-            tf.config.set_logical_device_configuration(cpu, parts)
-        except RuntimeError:  # TensorFlow has started: fine if with as many
-            if len(tf.config.list_logical_devices("CPU")) < replicas:
-                raise PipelineError(
-                    f"replicas={replicas}: TensorFlow has started with fewer devices already"
-                ) from None
-    if workers > 1:
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    if replicas > 1:
-        return tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(replicas)])
-    return tf.distribute.OneDeviceStrategy("/cpu:0") if _count_gpus(backend) else None
-
-
-def _data_parallel() -> Any:
-    import keras
-
-    return keras.distribution.DataParallel(auto_shard_dataset=True)  # over all machines' devices
-
-
-def _workers() -> int:
-    """Return how many processes train together, as the environment says."""
-    if "TF_CONFIG" in os.environ:
-        try:
-            cluster = json.loads(os.environ["TF_CONFIG"])["cluster"]
-        except (ValueError, KeyError, TypeError):
-            raise PipelineError("TF_CONFIG is not JSON with a cluster: see tf.distribute") from None
-        return max(1, len(cluster.get("chief", [])) + len(cluster.get("worker", [])))
-    return int(os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES", 1))
-
-
-def _backend_of_workers() -> str | None:
-    """Return the backend whose variables name other machines."""
-    if "TF_CONFIG" in os.environ:
-        return "tensorflow"
-    return "jax" if "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ else None
 
 
 def _together(alone: Accelerator, workers: int) -> Accelerator:
@@ -216,18 +182,8 @@ def _set_backend(backend: str) -> str:
             f"{error.name} is not installed: pip install '.[cpu]' (or gpu, tpu)"
         ) from None
     if backend == "jax" and "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ:
-        _join_other_processes()
+        join_other_processes()
     return backend
-
-
-@functools.cache  # once a process: a second time is an error
-def _join_other_processes() -> None:
-    import jax
-    import keras
-
-    with contextlib.suppress(AttributeError):  # the default already in newer releases
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    keras.distribution.initialize()
 
 
 def _count_gpus(backend: str) -> int:
@@ -262,7 +218,7 @@ def _gpu(backend: str, count: int, workers: int) -> Accelerator:
                 tf.config.experimental.set_memory_growth(gpu, True)
         strategy = None
         if workers > 1:
-            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+            strategy = multi_worker_strategy()
         elif count > 1:
             strategy = tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(count)])
         elif len(found) > 1:
@@ -310,7 +266,7 @@ def _tpu_jax(count: int) -> Accelerator:
     _keep_compiled()
     # All hosts of a slice answer with all its cores.
     reason = f"TPU with {count} cores, Keras on JAX, data parallel"
-    found = Accelerator("tpu", "jax", count, "mixed_bfloat16", "auto", reason, _data_parallel())
+    found = Accelerator("tpu", "jax", count, "mixed_bfloat16", "auto", reason, data_parallel())
     return replace(found, workers=jax.process_count())
 
 

@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         add("preflight", "Compile the training step for a TPU that is not there; predict its cost.")
     )
     bench = add("benchmark", "Measure what is too slow for a test.")
-    bench.add_argument("what", choices=["memory"])
+    bench.add_argument("what", choices=["memory", "kills"])
     bench.add_argument("--work-dir", type=Path, default=Path("runs/benchmark"))
     return parser
 
@@ -275,9 +275,10 @@ def _preflight(options: argparse.Namespace) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    from kaggle_pipeline.benchmark import measure_memory
+    from kaggle_pipeline import benchmark
 
-    measure_memory(options.work_dir)
+    measure = {"memory": benchmark.measure_memory, "kills": benchmark.measure_kills}
+    measure[options.what](options.work_dir / options.what)
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {

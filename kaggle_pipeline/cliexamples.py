@@ -36,7 +36,8 @@ EXAMPLES = {
   python scripts/preflight.py --topology v3-8 --set image.batch_size=32 --json preflight.json
   python scripts/preflight.py --topology v5e-8 --weekly-hours 20 --largest-batch""",
     "benchmark": """
-  python scripts/benchmark.py memory""",
+  python scripts/benchmark.py memory
+  python scripts/benchmark.py kills""",
     "score-submission": """
   python scripts/score_submission.py --submission runs/demo/submission.csv \\
       --truth data/demo/truth.csv""",

@@ -185,36 +185,41 @@ def largest_batch(
 ) -> int:
     """Return the largest batch a replica that fits, 0 if not even one image does.
 
-    The compiler refuses within seconds and accepts after minutes. So the bisection takes a
-    compilation that has not been refused in three times the longest refusal as accepted, and only
-    the batch that it ends at is compiled to its end; a late refusal sends it on downwards.
+    The compiler refuses early and accepts late. So a compilation that has not been refused in three
+    times the longest refusal counts as accepted while the search closes in, and only the batch that
+    it ends at is compiled to its end; a late refusal sends it on downwards.
     """
-    fits, fails = 0, None
-    patience = 60.0
-    if first["verdict"].fits:
-        fits = config.image.batch_size
-    else:
-        fails = config.image.batch_size
-        patience = max(patience, 3 * first["seconds"])
-    proven = fits
-    while fails is None or fails - fits > 1:
-        batch = (fits + fails) // 2 if fails else 2 * fits
-        refused = _compile_apart(config, spec, topology, batch, patience)
-        if refused is not None and not refused["verdict"].fits:
-            patience = max(patience, 3 * refused["seconds"])
-            fails = batch
-        else:
-            proven = batch if refused is not None else proven
-            fits = batch
-        say(f"{batch} a replica: {'too large' if fails == batch else 'not refused'}")
-        if fails is not None and fails - fits <= 1 and proven != fits:
-            say(f"compiling {fits} a replica to the end")
-            last = _compile_apart(config, spec, topology, fits)
-            if last["verdict"].fits:
-                proven = fits
-            else:
-                fails, fits = fits, proven if proven < fits else 0
-    return fits
+    batch = config.image.batch_size
+    proven, fails = (batch, None) if first["verdict"].fits else (0, first)
+    fits, patience = proven, 60.0
+    while fails is None or _batch(fails) - fits > 1 or fits > proven:
+        closed = fails is not None and _batch(fails) - fits == 1
+        batch = fits if closed else _next_batch(fits, fails)
+        patience = max(patience, 3 * fails["seconds"]) if fails else patience
+        answer = _compile_apart(config, spec, topology, batch, None if closed else patience)
+        if answer is not None and not answer["verdict"].fits:
+            say(f"{batch} a replica: too large")
+            fails, fits = answer, fits if batch > fits else proven
+            continue
+        say(f"{batch} a replica: " + ("not refused so far" if answer is None else "fits"))
+        fits = batch
+        proven = proven if answer is None else batch
+    return proven
+
+
+def _batch(answer: dict[str, Any]) -> int:
+    return answer["batch_size"]
+
+
+def _next_batch(fits: int, fails: dict[str, Any] | None) -> int:
+    """Return the batch to try next: where memory, taken as linear in the batch, would be full."""
+    if fails is None:
+        return 2 * fits
+    verdict = fails["verdict"]
+    if verdict.peak_gib is None:
+        return (fits + _batch(fails)) // 2
+    guess = int(_batch(fails) * verdict.hbm_gib / verdict.peak_gib)
+    return min(max(guess, fits + 1), _batch(fails) - 1)
 
 
 def _compile_apart(
@@ -249,7 +254,7 @@ def _compile_apart(
             child.join()
     if "error" in answer:
         raise PipelineError(answer["error"])
-    return {**answer, "seconds": time.perf_counter() - started}
+    return {**answer, "batch_size": batch_size, "seconds": time.perf_counter() - started}
 
 
 def _child(

@@ -210,7 +210,7 @@ def refusal(message: str, hbm_gib: float, seconds: float) -> Verdict:
     needed = re.search(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", message)
     needed = needed or re.search(r"\(([\d.]+)([KMGT]?)\) exceeds available HBM", message)
     peak = _gib(needed) if needed else None
-    return Verdict(False, peak, hbm_gib, None, None, seconds, message.splitlines()[0])
+    return Verdict(False, peak, hbm_gib, None, None, seconds, message.partition("\n")[0])
 
 
 def accept(memory: Any, cost: dict, hbm_gib: float, seconds: float) -> Verdict:

@@ -1,5 +1,6 @@
 """Tests of the image model: it learns, is resumed, saved and loaded, and answers by id."""
 
+import errno
 import shutil
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from kaggle_pipeline.config import AugmentConfig
 from kaggle_pipeline.datasets.synthetic import SPEC
+from kaggle_pipeline.deadline import Deadline, OutOfTime
 from kaggle_pipeline.errors import PipelineError
 
 tf = pytest.importorskip("tensorflow")
@@ -18,11 +20,12 @@ tf = pytest.importorskip("tensorflow")
 import keras  # noqa: E402
 
 from kaggle_pipeline.accelerator import choose_accelerator  # noqa: E402
+from kaggle_pipeline.image.answer import Answerer  # noqa: E402
 from kaggle_pipeline.image.checkpoint import EpochKeeper  # noqa: E402
 from kaggle_pipeline.image.features import FeatureStore, body_digest  # noqa: E402
 from kaggle_pipeline.image.input import Source, prediction_batches  # noqa: E402
 from kaggle_pipeline.image.model import ImageModel  # noqa: E402
-from kaggle_pipeline.image.network import build_body, with_views  # noqa: E402
+from kaggle_pipeline.image.network import build_body, build_network, with_views  # noqa: E402
 from kaggle_pipeline.image.training import make_optimizer  # noqa: E402
 
 COUNT = 18
@@ -220,6 +223,57 @@ class TestResume:
         states = {name for name in files(stopped) if name.startswith("state")}
         assert states == {"state-3.weights.h5", "state-4.weights.h5"}
 
+    def test_a_deadline_stops_between_two_epochs(self, make_model, whole, monkeypatch):
+        monkeypatch.setattr(Deadline, "leaves", lambda self, seconds=0.0: not seconds)
+        with pytest.raises(OutOfTime, match="1 of 4 epochs are done and saved"):
+            make_model(**RESUMED).fit(TRAIN, None)
+        monkeypatch.undo()
+        monkeypatch.setattr(ImageModel, "_tensorboard", lambda self: [])
+        self.assert_same(make_model(**RESUMED).fit(TRAIN, None), whole)
+
+    def test_a_deadline_that_has_passed_stops_within_an_epoch(self, make_model):
+        model = make_model(**RESUMED)
+        model.deadline = Deadline.after(0)
+        with pytest.raises(OutOfTime, match=r"the 0 h are up before the epoch's end"):
+            model.fit(TRAIN, None)
+        assert not model.folder.exists()
+
+    def test_a_full_disk_leaves_the_epoch_before_whole(self, make_model, whole, monkeypatch):
+        write, times = keras.Model.save_weights, []
+
+        def fill_up(self, path, **options):
+            write(self, path, **options)
+            times.append(path)
+            if len(times) == 3:
+                path.write_bytes(path.read_bytes()[:2000])
+                raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+        monkeypatch.setattr(keras.Model, "save_weights", fill_up)
+        model = make_model(**RESUMED)
+        with pytest.raises(OSError, match="No space left"):
+            model.fit(TRAIN, None)
+        assert files(model.folder) == {"history.csv", "state-1.weights.h5", "state-2.weights.h5"}
+        self.assert_same(make_model(**RESUMED).fit(TRAIN, None), whole)
+
+    def test_workers_go_on_with_the_last_epoch_that_all_have(
+        self, make_model, stopped, whole, device
+    ):
+        model = make_model(**RESUMED)
+        network = build_network(model.config, SPEC)
+        model._compile(network, 2)
+        keeper = EpochKeeper(stopped, keep_best=False, seed=0, least=lambda epoch: min(epoch, 2))
+        assert keeper.resume(network) == 2 and keeper.history["epoch"].tolist() == [0, 1]
+        keeper = EpochKeeper(stopped, keep_best=False, seed=0, least=lambda epoch: min(epoch, 1))
+        with pytest.raises(PipelineError, match="no state of epoch 1, from which the other"):
+            keeper.resume(network)
+        before = network.get_weights()
+        keeper = EpochKeeper(stopped, keep_best=False, seed=0, least=lambda epoch: 0)
+        fresh = build_network(model.config, SPEC)
+        fresh.set_weights([weight + 1 for weight in before])
+        model._compile(fresh, 2)
+        assert keeper.resume(fresh) == 0 and keeper.history.empty
+        assert are_equal(fresh.get_weights(), [weight + 1 for weight in before])
+
     def test_dropout_draws_what_it_would_have_drawn(self, make_model):
         options = {"epochs": 2, "dropout": 0.5}
         uninterrupted = make_model("other", **options).fit(TRAIN, None)
@@ -330,12 +384,12 @@ class TestFrozen:
         assert not are_equal(*seen)
         assert pd.read_csv(model.folder / "history.csv")["epoch"].tolist() == [0, 1]
         mean = model.network_.get_layer("head").get_layer("standardise").mean
-        features = model._features(model.network_, TRAIN.index)[:, 0]
+        features = model._answerer.features(model.network_, TRAIN.index)[:, 0]
         np.testing.assert_allclose(np.ravel(mean), features.mean(axis=0), rtol=1e-3, atol=1e-4)
         found = model.predict(EXAMPLES)
         model.save(model.folder)
         fresh = make_model(frozen=True).load(model.folder)
-        monkeypatch.setattr(ImageModel, "_answer", None)  # no image can be looked at any more
+        monkeypatch.setattr(Answerer, "run", None)  # no image can be looked at any more
         pd.testing.assert_frame_equal(fresh.predict(EXAMPLES), found)
 
     def test_bodies_are_told_apart_by_their_weights(self):
@@ -402,6 +456,6 @@ def test_several_classes_are_learned(make_model, device, shards, tmp_path):
 
 def test_a_shard_read_twice_is_an_error(build, shards, tmp_path):
     model = build(tmp_path, epochs=1).fit(TRAIN, None)
-    model.shards_of = lambda ids: list(shards) * 2
+    model._answerer.shards_of = lambda ids: list(shards) * 2
     with pytest.raises(PipelineError, match="more than once"):
         model.predict(TRAIN)

@@ -131,7 +131,9 @@ class EpochKeeper(keras.callbacks.Callback):
     @staticmethod
     def forget(folder: Path) -> None:
         """Delete what only an interrupted fit needs."""
-        for path in (*folder.glob("state-*.weights.h5"), folder / "best.weights.h5"):
+        halves = folder.glob(".*.weights.h5")  # what a kill left of a file that was being written
+        states = folder.glob("state-*.weights.h5")
+        for path in (*halves, *states, folder / "best.weights.h5"):
             path.unlink(missing_ok=True)
 
     def _beats(self, row: pd.DataFrame) -> bool:

@@ -5,11 +5,8 @@ In: examples and an index of the records that hold their images. Out: probabilit
 """
 
 import importlib.util
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import keras
 import numpy as np
@@ -19,22 +16,10 @@ from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.configfile import to_mapping
 from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.image.answer import Answerer, Device, running
 from kaggle_pipeline.image.checkpoint import EpochKeeper
-from kaggle_pipeline.image.features import FeatureStore, body_digest
-from kaggle_pipeline.image.input import (
-    Source,
-    prediction_batches,
-    reading_errors,
-    training_batches,
-)
-from kaggle_pipeline.image.network import (
-    VIEWS,
-    build_head,
-    build_network,
-    load_weights,
-    stacked_views,
-    with_views,
-)
+from kaggle_pipeline.image.input import training_batches
+from kaggle_pipeline.image.network import build_network, load_weights, with_views
 from kaggle_pipeline.image.training import (
     Watcher,
     compile_network,
@@ -55,24 +40,6 @@ _ARCHITECTURE = (
 )
 """Settings that weights depend on."""
 _WEIGHTS, _SETTINGS = "model.weights.h5", "model.json"
-
-
-class Device(Protocol):
-    """What the model needs to know of the hardware (``accelerator.Accelerator`` provides it)."""
-
-    backend: str
-    replicas: int
-    workers: int
-    jit_compile: bool | str
-
-    def alone(self) -> "Device":
-        """Return what this process can use without the other workers."""
-
-    def least(self, number: int) -> int:
-        """Return the least of all workers' numbers."""
-
-    def scope(self, *, mixed_precision: bool) -> AbstractContextManager[None]:
-        """Return the context in which to build and to train."""
 
 
 class ImageModel:
@@ -121,16 +88,17 @@ class ImageModel:
     ) -> None:
         self.config = config
         self.spec = spec
-        self.shards_of = shards_of
         self.device = device
         # Each worker has a run folder of its own and answers for itself.
         self._answering = device if device.workers == 1 else device.alone()
         self.deadline = deadline or Deadline.after(None)
         self.folder = Path(folder)
         self.seed = seed
-        self.swap_red_blue = swap_red_blue
-        self.features_dir = features_dir or self.folder.parent / "features"
         self.verbose = verbose
+        self._answerer = Answerer(
+            config, spec, shards_of, self._answering,
+            features_dir or self.folder.parent / "features", swap_red_blue, verbose,
+        )  # fmt: skip
 
     @property
     def selection(self) -> str:
@@ -168,15 +136,17 @@ class ImageModel:
         config = self.config
         rows = training_rows(train, config, self.spec, self.seed)
         steps = config.steps_per_epoch or max(1, rows.shown // self._batch_size)
-        with self._scope():
+        with running(self.device, config):
             network = build_network(config, self.spec)
             if self.device.backend == "tensorflow" and self.device.replicas > 1:
                 synchronise_batch_norm(network)
             self._compile(network, steps)
             keeper = self._keeper(keep_state=True)
             first_epoch = keeper.resume(network)
+        watchers = self._watchers(network, valid)
+        with running(self.device, config, building=False):
             stream = training_batches(
-                self._source(train.index), rows, config, batch_size=self._batch_size,
+                self._answerer.source(train.index), rows, config, batch_size=self._batch_size,
                 steps_per_epoch=steps, first_epoch=first_epoch, seed=self.seed,
             )  # fmt: skip
             network.fit(
@@ -184,7 +154,7 @@ class ImageModel:
                 epochs=config.epochs,
                 initial_epoch=first_epoch,
                 steps_per_epoch=steps,
-                callbacks=[*self._watchers(network, valid), keeper, *self._tensorboard()],
+                callbacks=[*watchers, keeper, *self._tensorboard()],
                 shuffle=False,  # the stream does
                 verbose=self.verbose,
             )
@@ -201,14 +171,18 @@ class ImageModel:
     def _watchers(self, network: keras.Model, valid: pd.DataFrame | None) -> list[Watcher]:
         if valid is None or valid.empty:
             return []
+        config = self.config
         targets = valid[list(self.spec.classes)].to_numpy(np.float32)
         own = self._own_copy(network)
-        viewer = self._compiled(with_views(own, "none"))
+        with running(self._answering, self.config):
+            viewer = self._answerer.compiled(with_views(own, "none"))
 
         def answer() -> np.ndarray:
-            if own is not network:
-                own.set_weights(network.get_weights())
-            return self._answer(viewer, valid.index, "probability")
+            weights = network.get_weights() if own is not network else None
+            with running(self._answering, config, building=False):
+                if weights is not None:
+                    own.set_weights(weights)
+                return self._answerer.run(viewer, valid.index, "probability")
 
         return [Watcher(answer, targets)]
 
@@ -217,29 +191,29 @@ class ImageModel:
         if self.device.workers == 1:
             return network
         weights = network.get_weights()
-        with self._scope(self._answering):
+        with running(self._answering, self.config):
             copy = build_network(self.config, self.spec, load_published=False)
-        copy.set_weights(weights)
+            copy.set_weights(weights)
         return copy
 
     def _fit_head(self, train: pd.DataFrame, valid: pd.DataFrame | None) -> None:
         """Train the last layers on the features of a frozen body, every view a row."""
         config = self.config
-        with self._scope(self._answering):
+        with running(self._answering, self.config):
             network = build_network(config, self.spec)
-            features = self._features(network, train.index)
+            features = self._answerer.features(network, train.index)
             watched = None
             if valid is not None and len(valid):
                 answers = valid[list(self.spec.classes)].to_numpy(np.float32)
-                watched = (self._features(network, valid.index)[:, 0], answers)
+                watched = (self._answerer.features(network, valid.index)[:, 0], answers)
         if not config.augment.dihedral:
             features = features[:, :1]
         rows = training_rows(train, config, self.spec, self.seed)
         order = np.repeat(np.arange(len(rows.ids)), rows.repeats)
         views = features.shape[1]
         # A head costs seconds: one replica is enough, and takes a last batch of any size.
-        with self._scope(self.device.alone()):
-            head = self._own_head(network)
+        with running(self.device.alone(), config):
+            head = self._answerer.own_head(network)
             head.get_layer("standardise").adapt(features.reshape(-1, features.shape[-1]))
             steps = config.steps_per_epoch or -(-len(order) * views // self._batch_size)
             keeper = self._keeper(keep_state=False)
@@ -259,31 +233,6 @@ class ImageModel:
         network.get_layer("head").set_weights(head.get_weights())
         self.network_, self.history_ = network, keeper.history
 
-    def _own_head(self, network: keras.Model) -> keras.Model:
-        """Return the network's head for one replica; the very same where there are no more."""
-        head = network.get_layer("head")
-        if self.device.replicas == 1:
-            return head
-        own = build_head(self.config, self.spec, head.input_shape[-1])
-        own.set_weights(head.get_weights())
-        return own
-
-    def _features(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
-        """Return the body's features of ``ids``, (n, views, channels), from disk where known."""
-        body = network.get_layer("body")
-        config = self.config
-        size, layer, share = config.image_size_px, config.backbone_layer, config.pool_share
-        digest = body_digest(
-            body, config.backbone, size, layer, share, self.swap_red_blue, self._views
-        )
-        folder = self.features_dir / digest
-
-        def extract(missing: pd.Index) -> np.ndarray:
-            viewer = self._compiled(stacked_views(body, self._views))
-            return self._answer(viewer, missing, "features")
-
-        return FeatureStore(folder, extract).get(ids)
-
     def predict(self, examples: pd.DataFrame) -> pd.DataFrame:
         """Return probabilities, one row an example, in the examples' order.
 
@@ -297,48 +246,8 @@ class ImageModel:
         PipelineError
             If the records lack an image.
         """
-        with self._scope(self._answering):
-            if self.config.frozen:
-                answers = self._answer_from_features(examples.index)
-            else:
-                viewer = self._compiled(with_views(self.network_, self.config.tta))
-                answers = self._answer(viewer, examples.index, "probability")
+        answers = self._answerer.probabilities(self.network_, examples.index)
         return pd.DataFrame(answers.astype(float), examples.index, list(self.spec.classes))
-
-    def _answer_from_features(self, ids: pd.Index) -> np.ndarray:
-        """Mean of the head's answers over the views, from features that may be on disk already."""
-        features = self._features(self.network_, ids)
-        wanted = [VIEWS[self._views].index(view) for view in VIEWS[self.config.tta]]
-        features = features[:, wanted]
-        flat = features.reshape(-1, features.shape[-1])
-        with self._scope(self.device.alone()):
-            found = self._own_head(self.network_).predict(flat, batch_size=8192, verbose=0)
-        return found.reshape(len(ids), len(wanted), -1).mean(axis=1)
-
-    @property
-    def _views(self) -> str:
-        """Views that a frozen body is asked for: what training and prediction need together."""
-        return "dihedral" if self.config.augment.dihedral else self.config.tta
-
-    def _answer(self, viewer: keras.Model, ids: pd.Index, key: str) -> np.ndarray:
-        """Run ``viewer`` over the images of ``ids``; return its output ``key`` in their order."""
-        batch_size = self.config.batch_size * self._answering.replicas
-        batches = prediction_batches(self._source(ids), list(ids), batch_size)
-        found = viewer.predict(batches, verbose=self.verbose and 2)
-        answers = np.full((len(ids), *found[key].shape[1:]), np.nan, np.float32)
-        real = found["row"] >= 0
-        answered, times = np.unique(found["row"][real], return_counts=True)
-        if (times > 1).any():
-            twice = ids[answered[times > 1][0]]
-            raise PipelineError(f"image {twice} came out of the records more than once")
-        answers[found["row"][real]] = found[key][real]
-        missing = np.flatnonzero(np.isnan(answers).reshape(len(ids), -1).any(axis=1))
-        if len(missing):
-            raise PipelineError(
-                f"no usable answer for image {ids[missing[0]]}: it is not in the records, or the "
-                f"network's answer is not a number ({len(missing)} such)"
-            )
-        return answers
 
     def save(self, folder: Path) -> None:
         """Write weights (without the optimizer) and settings; a later Keras reads both."""
@@ -371,31 +280,11 @@ class ImageModel:
             theirs, ours = settings["image"][key], to_mapping(self.config)[key]
             if theirs != ours:
                 raise PipelineError(f"{folder} was trained with image.{key} = {theirs}, not {ours}")
-        with self._scope(self._answering):
+        with running(self._answering, self.config):
             network = build_network(self.config, self.spec, load_published=False)
             load_weights(network, Path(folder) / _WEIGHTS)
         self.network_ = network
         return self
-
-    @contextmanager
-    def _scope(self, device: Device | None = None) -> Iterator[None]:
-        mixed = self.config.mixed_precision
-        with (
-            (device or self.device).scope(mixed_precision=mixed),
-            warnings.catch_warnings(),
-            reading_errors(),
-        ):
-            # Keras says so of every data set whose length it is not told; we count ourselves.
-            warnings.filterwarnings("ignore", "Your input ran out of data")
-            yield
-
-    def _source(self, ids: pd.Index) -> Source:
-        shards = self.shards_of(ids)
-        return Source(self.spec, shards, self.config.image_size_px, self.swap_red_blue)
-
-    def _compiled(self, viewer: keras.Model) -> keras.Model:
-        viewer.compile(jit_compile=self.device.jit_compile)
-        return viewer
 
     def _compile(self, network: keras.Model, steps: int) -> keras.Model:
         return compile_network(network, self.config, self.spec, steps, self.device.jit_compile)

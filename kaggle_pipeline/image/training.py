@@ -94,7 +94,9 @@ class Watcher(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Add ``val_loss``, ``val_auc`` and for a softmax ``val_accuracy`` to the epoch's logs."""
         answers = self._answer()
-        logs["val_loss"] = float(ops.convert_to_numpy(self.model.loss(self._targets, answers)))
+        # Of each row: their mean under a strategy would be divided by the replicas once more.
+        losses = self.model.loss.call(ops.convert_to_tensor(self._targets), answers)
+        logs["val_loss"] = float(ops.convert_to_numpy(losses).mean())
         logs["val_auc"] = roc_auc(self._targets, answers)
         if "accuracy" in logs:
             hits = answers.argmax(axis=1) == self._targets.argmax(axis=1)

@@ -1,0 +1,159 @@
+"""Answers by image id: a network run over the records that hold the images.
+
+In: a built network and ids. Out: arrays in the order of the ids; the features of a frozen body stay
+on disk.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import keras
+import numpy as np
+import pandas as pd
+
+from kaggle_pipeline.config import ImageConfig
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.image.features import FeatureStore, body_digest
+from kaggle_pipeline.image.input import Source, prediction_batches, reading_errors
+from kaggle_pipeline.image.network import VIEWS, build_head, stacked_views, with_views
+from kaggle_pipeline.spec import DatasetSpec
+
+
+class Device(Protocol):
+    """What the model needs to know of the hardware (``accelerator.Accelerator`` provides it)."""
+
+    backend: str
+    replicas: int
+    workers: int
+    jit_compile: bool | str
+
+    def alone(self) -> "Device":
+        """Return what this process can use without the other workers."""
+
+    def least(self, number: int) -> int:
+        """Return the least of all workers' numbers."""
+
+    def scope(
+        self, *, mixed_precision: bool, building: bool = True
+    ) -> AbstractContextManager[None]:
+        """Return the context in which to build, or to run what was built in one."""
+
+
+@contextmanager
+def running(device: Device, config: ImageConfig, *, building: bool = True) -> Iterator[None]:
+    """Build or run a network on ``device``; damaged records become errors of one line."""
+    with (
+        device.scope(mixed_precision=config.mixed_precision, building=building),
+        warnings.catch_warnings(),
+        reading_errors(),
+    ):
+        # Keras says so of every data set whose length it is not told; we count ourselves.
+        warnings.filterwarnings("ignore", "Your input ran out of data")
+        yield
+
+
+@dataclass
+class Answerer:
+    """Runs networks of one configuration over images.
+
+    Attributes
+    ----------
+    config : ImageConfig
+    spec : DatasetSpec
+    shards_of : callable
+        From image ids to the shards that hold them.
+    device : Device
+    features_dir : pathlib.Path
+        Where a frozen body's features are kept.
+    swap_red_blue : bool
+    verbose : {0, 1, 2}
+    """
+
+    config: ImageConfig
+    spec: DatasetSpec
+    shards_of: Callable[[pd.Index], list[Path]]
+    device: Device
+    features_dir: Path
+    swap_red_blue: bool
+    verbose: int
+
+    def probabilities(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
+        """Return probabilities (n, classes), the mean over the views of test-time augmentation."""
+        with running(self.device, self.config):
+            if self.config.frozen:
+                return self._from_features(network, ids)
+            return self.run(self.compiled(with_views(network, self.config.tta)), ids, "probability")
+
+    def features(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
+        """Return the body's features of ``ids``, (n, views, channels), from disk where known."""
+        body = network.get_layer("body")
+        config = self.config
+        size, layer, share = config.image_size_px, config.backbone_layer, config.pool_share
+        digest = body_digest(
+            body, config.backbone, size, layer, share, self.swap_red_blue, self._views
+        )
+        folder = self.features_dir / digest
+
+        def extract(missing: pd.Index) -> np.ndarray:
+            viewer = self.compiled(stacked_views(body, self._views))
+            return self.run(viewer, missing, "features")
+
+        return FeatureStore(folder, extract).get(ids)
+
+    def run(self, viewer: keras.Model, ids: pd.Index, key: str) -> np.ndarray:
+        """Run ``viewer`` over the images of ``ids``; return its output ``key`` in their order."""
+        batch_size = self.config.batch_size * self.device.replicas
+        batches = prediction_batches(self.source(ids), list(ids), batch_size)
+        found = viewer.predict(batches, verbose=self.verbose and 2)
+        answers = np.full((len(ids), *found[key].shape[1:]), np.nan, np.float32)
+        real = found["row"] >= 0
+        answered, times = np.unique(found["row"][real], return_counts=True)
+        if (times > 1).any():
+            twice = ids[answered[times > 1][0]]
+            raise PipelineError(f"image {twice} came out of the records more than once")
+        answers[found["row"][real]] = found[key][real]
+        missing = np.flatnonzero(np.isnan(answers).reshape(len(ids), -1).any(axis=1))
+        if len(missing):
+            raise PipelineError(
+                f"no usable answer for image {ids[missing[0]]}: it is not in the records, or the "
+                f"network's answer is not a number ({len(missing)} such)"
+            )
+        return answers
+
+    def source(self, ids: pd.Index) -> Source:
+        """Return where the images of ``ids`` come from."""
+        shards = self.shards_of(ids)
+        return Source(self.spec, shards, self.config.image_size_px, self.swap_red_blue)
+
+    def compiled(self, viewer: keras.Model) -> keras.Model:
+        """Return ``viewer``, ready to predict."""
+        viewer.compile(jit_compile=self.device.jit_compile)
+        return viewer
+
+    def own_head(self, network: keras.Model) -> keras.Model:
+        """Return the network's head for one replica; the very same where there are no more."""
+        head = network.get_layer("head")
+        if self.device.replicas == 1:
+            return head
+        own = build_head(self.config, self.spec, head.input_shape[-1])
+        own.set_weights(head.get_weights())
+        return own
+
+    def _from_features(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
+        """Mean of the head's answers over the views, from features that may be on disk already."""
+        features = self.features(network, ids)
+        wanted = [VIEWS[self._views].index(view) for view in VIEWS[self.config.tta]]
+        features = features[:, wanted]
+        flat = features.reshape(-1, features.shape[-1])
+        with running(self.device.alone(), self.config):
+            found = self.own_head(network).predict(flat, batch_size=8192, verbose=0)
+        return found.reshape(len(ids), len(wanted), -1).mean(axis=1)
+
+    @property
+    def _views(self) -> str:
+        """Views that a frozen body is asked for: what training and prediction need together."""
+        return "dihedral" if self.config.augment.dihedral else self.config.tta

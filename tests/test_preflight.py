@@ -1,0 +1,219 @@
+"""Tests of the preflight: plans, the search for a batch, what the compiler says, a real step."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from kaggle_pipeline import preflight as module
+from kaggle_pipeline.cli import main
+from kaggle_pipeline.config import Experiment, FoldsConfig, ImageConfig
+from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.datasets.siim_isic_2020 import SPEC
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.preflight import floor_seconds, largest_batch, make_plan, preflight
+from kaggle_pipeline.stages.preflight import describe, published_targets
+from kaggle_pipeline.tpucompiler import TOPOLOGIES, Verdict, accept, refusal, resolve_topology
+
+
+def experiment(folds=None, **image):
+    return Experiment("tried", "siim_isic_2020", folds=FoldsConfig(**folds or {}),
+                      image=ImageConfig(**image))  # fmt: skip
+
+
+def fitting(gb=81.9, tflop=1.97):
+    return Verdict(True, 4.0, 15.75, tflop, gb, 60.0)
+
+
+class TestTopology:
+    """Names."""
+
+    @pytest.mark.parametrize(
+        ("said", "meant"),
+        [("v5e-8", "v5e:2x4"), ("V3-8", "v3:2x2"), ("v6e:4x4", "v6e:4x4"), ("v4:2x2x1",) * 2],
+    )
+    def test_both_kinds_of_names_are_known(self, said, meant):
+        assert resolve_topology(said) == meant
+
+    @pytest.mark.parametrize("name", ["v5e-9", "v5e", "h100-8", "v5e:2*4", "v9:2x2"])
+    def test_others_are_an_error_with_the_known_ones(self, name):
+        with pytest.raises(
+            PipelineError, match=f"unknown topology '{name}'.*v5e-8".replace("*4", r"\*4")
+        ):
+            resolve_topology(name)
+
+    def test_every_known_name_has_a_chip(self):
+        assert {resolve_topology(name) for name in TOPOLOGIES} == set(TOPOLOGIES.values())
+
+
+class TestPlan:
+    """How many steps an experiment makes."""
+
+    def test_the_published_recipes_steps(self):
+        targets = published_targets(SPEC)
+        assert targets.sum() == 584 and len(targets) == 33126
+        config = experiment({"holdout": 0.2}, oversample=11.3339, epochs=16)
+        plan = make_plan(config, targets)
+        assert (plan.fits, plan.epochs, plan.shown) == (1, 16, round(0.8 * 39161))
+        assert plan.steps(128, None) == 16 * (round(0.8 * 39161) // 128)
+        assert plan.steps(128, 10) == 160
+
+    def test_folds_inner_holdouts_and_networks_a_class_count(self):
+        targets = np.eye(2)[[0] * 600 + [1] * 400]
+        config = experiment({"k": 5}, epochs=2, checkpoint="best_inner", inner_share=0.25)
+        assert make_plan(config, targets).shown == 600 and make_plan(config, targets).fits == 5
+        each = replace(config, image=replace(config.image, networks="one_per_class"))
+        assert make_plan(each, targets).fits == 10
+        judged = experiment({"judge": "official_validation"}, epochs=2)
+        assert make_plan(judged, targets).shown == 1000 and make_plan(judged, targets).fits == 1
+        drawn = experiment({"holdout": 0.5}, images_per_class=50)
+        assert make_plan(drawn, targets).shown == 50
+
+    @pytest.mark.parametrize("dataset", ["siim_isic_2020", "isic_2017", "ham10000"])
+    def test_published_counts_are_those_of_the_papers(self, dataset):
+        spec = get_spec(dataset)
+        counted = published_targets(spec)
+        total = {"siim_isic_2020": 33126, "isic_2017": 2000, "ham10000": 10015}[dataset]
+        assert counted.shape == (total, len(spec.classes))
+
+
+class TestVerdict:
+    """The compiler's words and numbers."""
+
+    def test_both_refusals_are_understood(self):
+        long = (
+            "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory "
+            "space hbm. Used 27.31G of 15.75G hbm. Exceeded hbm capacity by 11.56G.\n\nmore"
+        )
+        assert refusal(long, 15.75, 30.0).peak_gib == 27.31
+        short = (
+            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
+            "temporaries (2.00T) exceeds available HBM (15.75G)."
+        )
+        found = refusal(short, 15.75, 1.0)
+        assert (found.fits, found.peak_gib, found.tflop) == (False, 2048.0, None)
+        assert refusal("RESOURCE_EXHAUSTED: something else", 15.75, 1.0).peak_gib is None
+
+    def test_donated_arguments_are_counted_once(self):
+        memory = SimpleNamespace(
+            argument_size_in_bytes=3 * 2**30, output_size_in_bytes=2 * 2**30,
+            alias_size_in_bytes=2 * 2**30, temp_size_in_bytes=2**30,
+            generated_code_size_in_bytes=2**29,
+        )  # fmt: skip
+        found = accept(memory, {"flops": 2e12, "bytes accessed": 3e9}, 15.75, 5.0)
+        assert (found.peak_gib, found.tflop, found.gb) == (4.5, 2.0, 3.0)
+
+    def test_the_slower_of_memory_and_arithmetic_bounds(self):
+        assert floor_seconds(fitting(), "v5e-8") == (pytest.approx(0.1), "memory")
+        assert floor_seconds(fitting(gb=1.0, tflop=19.7), "v5e-8") == (
+            pytest.approx(0.1), "arithmetic",
+        )  # fmt: skip
+        # Two devices share a chip of v3.
+        assert floor_seconds(fitting(gb=45.0), "v3-8") == (pytest.approx(0.1), "memory")
+        assert floor_seconds(refusal("", 15.75, 1.0), "v5e-8") == (None, None)
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    """``compiler(limit, late=...)``: a compiler for which ``limit`` images are the most.
+
+    Batches in ``late`` are refused only when nobody hurries. It lists what it was asked for.
+    """
+
+    def build(limit, late=(), tells=True):
+        asked = []
+
+        def compile_apart(config, spec, topology, batch_size, patience=None):
+            asked.append((batch_size, patience is not None))
+            fits = batch_size <= limit and batch_size not in late
+            if patience is not None and (fits or batch_size in late):
+                return None
+            peak = 15.75 * batch_size / (limit + 0.5) if tells else None
+            verdict = fitting() if fits else Verdict(False, peak, 15.75, None, None, 20, "no")
+            return {"verdict": verdict, "batch_size": batch_size, "seconds": 20.0, "devices": 8,
+                    "policy": "mixed_bfloat16", "ram_gib": 1.0, "versions": {}}  # fmt: skip
+
+        monkeypatch.setattr(module, "_compile_apart", compile_apart)
+        return compile_apart, asked
+
+    return build
+
+
+class TestSearch:
+    """The largest batch."""
+
+    @pytest.mark.parametrize("tells", [True, False])
+    @pytest.mark.parametrize(("start", "limit"), [(32, 18), (32, 31), (16, 1), (8, 0), (4, 37)])
+    def test_it_ends_at_the_limit_and_proves_it(self, compiler, start, limit, tells):
+        compile_apart, asked = compiler(limit, tells=tells)
+        config = experiment(batch_size=start)
+        first = compile_apart(config, SPEC, "v5e-8", start)
+        assert largest_batch(config, SPEC, "v5e-8", first, lambda line: None) == limit
+        if limit:
+            assert (limit, False) in asked
+        assert len(asked) < 12
+
+    def test_a_late_refusal_sends_it_downwards(self, compiler):
+        compile_apart, asked = compiler(18, late=(18, 17))
+        config = experiment(batch_size=32)
+        first = compile_apart(config, SPEC, "v5e-8", 32)
+        assert largest_batch(config, SPEC, "v5e-8", first, lambda line: None) == 16
+        assert asked[-1] == (16, False)
+
+    def test_predictions_name_what_they_are_of(self, compiler):
+        compiler(32)
+        config = experiment({"holdout": 0.2}, batch_size=16)
+        plan = make_plan(config, published_targets(SPEC))
+        found = preflight(config, SPEC, "v5e-8", plan=plan, say=lambda line: None)
+        assert found["fits"] and found["largest_batch_per_replica"] is None
+        assert found["floor_step_seconds"] == 0.1 and found["bound_by"] == "memory"
+        assert found["images_per_second_at_most"] == 1280.0
+        assert found["steps"] == plan.steps(128, None)
+        assert found["hours_at_least"] == round(found["steps"] * 0.1 / 3600, 2)
+        lines = describe({**found, "images_counted_in": "x", "share_of_weekly_quota": 0.05})
+        assert "predicted by the compiler, not measured" in lines[0]
+        assert "5 % of the weekly quota" in " ".join(lines)
+
+    def test_what_does_not_fit_is_said_with_the_batch_that_does(self, compiler):
+        compiler(18)
+        found = preflight(experiment(batch_size=32), SPEC, "v5e-8", say=lambda line: None)
+        assert not found["fits"] and found["largest_batch_per_replica"] == 18
+        assert found["peak_hbm_gib"] > 15.75 and found["hours_at_least"] is None
+        lines = describe({**found, "images_counted_in": "x"})
+        assert "fits: no" in lines[1] and lines[-1].endswith("that fits: 18")
+
+
+def test_a_compiler_that_ends_its_process_is_one_line(monkeypatch):
+    monkeypatch.setattr(module, "_child", _die)
+    with pytest.raises(PipelineError, match=r"ended its process \(code 7\): libtpu is unhappy"):
+        module._compile_apart(experiment(), SPEC, "v5e-8", 16)
+
+
+def _die(image, spec, topology, pipe, noise):
+    noise.write_text("much chatter\nlibtpu is unhappy\n")
+    raise SystemExit(7)
+
+
+def test_a_small_step_is_compiled_for_kaggles_tpu(tmp_path, capsys):
+    pytest.importorskip("libtpu")
+    path = tmp_path / "found.json"
+    arguments = ["--config", "configs/ham10000_lenet.yaml", "--topology", "v5e-8"]
+    assert main(["preflight", *arguments, "--json", str(path), "--weekly-hours", "20"]) == 0
+    found = json.loads(path.read_text())
+    assert found["fits"] and 0 < found["peak_hbm_gib"] < 1 and found["hbm_gib"] > 15
+    assert found["devices"] == 8 and found["global_batch"] == 8 * found["batch_per_replica"]
+    # 64 × 64 × 3 images: three convolutions and their gradients, 32 images.
+    assert 0.0005 < found["tflop_per_step"] < 0.01 and found["bound_by"] == "memory"
+    assert found["versions"]["jax"] and "fits: yes" in capsys.readouterr().out
+
+
+def test_without_the_compiler_the_extra_is_named(capsys):
+    try:
+        import libtpu  # noqa: F401
+    except ImportError:
+        assert main(["preflight", "--topology", "v5e-8"]) == 2
+        assert "pip install '.[preflight]'" in capsys.readouterr().err
+    else:
+        pytest.skip("the compiler is installed")
