@@ -23,6 +23,7 @@ from kaggle_pipeline.strategies import (
     count_workers,
     cpu_strategy,
     data_parallel,
+    divide_jax_cpu,
     join_other_processes,
     multi_worker_strategy,
 )
@@ -128,6 +129,8 @@ def choose_accelerator(device: Device = "auto", replicas: int | None = None) -> 
         return _tpu()
     workers = count_workers()
     backend = _set_backend(backend_of_workers() or os.environ.get("KERAS_BACKEND", "tensorflow"))
+    if backend == "jax" and (replicas or 1) > 1:
+        divide_jax_cpu(replicas)
     gpus = 0 if device == "cpu" else _count_gpus(backend)
     if gpus:
         return _gpu(backend, min(gpus, replicas or gpus), workers)

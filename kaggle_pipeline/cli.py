@@ -66,6 +66,15 @@ def build_parser() -> argparse.ArgumentParser:
     _add_preflight_options(
         add("preflight", "Compile the training step for a TPU that is not there; predict its cost.")
     )
+    smoke = add("smoke", "Time the real training step on the device at hand, on made-up images.")
+    _add_run_options(smoke)
+    _add_hardware_options(smoke)
+    smoke.add_argument(
+        "--beside", type=Path, metavar="FILE", help="what preflight --json predicted for it"
+    )
+    smoke.add_argument("--steps", type=int, default=10, help="default: 10")
+    pack = add("pack-kernel", "Pack the package into the one script that Kaggle takes.")
+    pack.add_argument("kernel", type=Path, help="such as kernels/tpu_smoke")
     bench = add("benchmark", "Measure what is too slow for a test.")
     bench.add_argument("what", choices=["memory", "kills"])
     bench.add_argument("--work-dir", type=Path, default=Path("runs/benchmark"))
@@ -274,6 +283,21 @@ def _preflight(options: argparse.Namespace) -> None:
     )  # fmt: skip
 
 
+def _smoke(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.preflight import smoke_run
+
+    smoke_run(_run(options), beside=options.beside, steps=max(2, options.steps))
+
+
+def _pack_kernel(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.kernel import pack_kernel
+
+    path = pack_kernel(options.kernel, _ROOT)
+    print(
+        f"wrote {path} ({path.stat().st_size} bytes); push it: kaggle kernels push -p {path.parent}"
+    )
+
+
 def _benchmark(options: argparse.Namespace) -> None:
     from kaggle_pipeline import benchmark
 
@@ -294,6 +318,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "list-backbones": _list_backbones,
     "score-submission": _score_submission,
     "preflight": _preflight,
+    "smoke": _smoke,
+    "pack-kernel": _pack_kernel,
     "benchmark": _benchmark,
 }
 

@@ -35,6 +35,13 @@ EXAMPLES = {
   python scripts/preflight.py --config configs/siim_isic_2020_seed.yaml --topology v5e-8
   python scripts/preflight.py --topology v3-8 --set image.batch_size=32 --json preflight.json
   python scripts/preflight.py --topology v5e-8 --weekly-hours 20 --largest-batch""",
+    "smoke": """
+  python scripts/smoke.py --tpu --config configs/siim_isic_2020_seed.yaml \\
+      --beside configs/preflight/siim_isic_2020_seed_v5e-8.json
+  python scripts/smoke.py --config configs/demo.yaml --steps 5""",
+    "pack-kernel": """
+  python scripts/pack_kernel.py kernels/tpu_smoke
+  kaggle kernels push -p kernels/tpu_smoke""",
     "benchmark": """
   python scripts/benchmark.py memory
   python scripts/benchmark.py kills""",

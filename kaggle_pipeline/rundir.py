@@ -18,8 +18,8 @@ from typing import Any
 from kaggle_pipeline.errors import PipelineError
 
 _PACKAGES = (
-    "tensorflow", "tensorflow-cpu", "keras", "jax", "numpy", "pandas", "scikit-learn",
-    "imbalanced-learn", "pillow", "ImageHash", "matplotlib",
+    "tensorflow", "tensorflow-cpu", "tensorflow-tpu", "keras", "jax", "jaxlib", "libtpu", "numpy",
+    "pandas", "scikit-learn", "imbalanced-learn", "pillow", "ImageHash", "matplotlib",
 )  # fmt: skip
 
 _OURS = ("config.yaml", "leakage.json", "manifest.json", "history.csv", "model.json")

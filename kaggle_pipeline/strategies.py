@@ -18,8 +18,6 @@ def cpu_strategy(backend: str, replicas: int, workers: int) -> Any:
     if backend == "jax":
         import jax
 
-        if replicas > 1:
-            jax.config.update("jax_num_cpu_devices", replicas)
         if jax.local_device_count("cpu") < replicas:
             raise PipelineError(f"replicas={replicas}: JAX has started with fewer devices already")
         return data_parallel() if replicas * workers > 1 else None
@@ -44,6 +42,14 @@ def cpu_strategy(backend: str, replicas: int, workers: int) -> Any:
         if tf.config.list_physical_devices("GPU")
         else None
     )
+
+
+def divide_jax_cpu(replicas: int) -> None:
+    """Make JAX see so many CPU devices; it must not have looked at any yet."""
+    import jax
+
+    with contextlib.suppress(RuntimeError):  # it has: cpu_strategy counts what there is
+        jax.config.update("jax_num_cpu_devices", replicas)
 
 
 def multi_worker_strategy() -> Any:

@@ -20,6 +20,7 @@ SHRUNK = (
 )  # fmt: skip
 LIGHTER = {
     "isic_2017_resnet": ("image.backbone=resnet18",),  # two networks; ham10000_resnet50 builds one
+    "siim_mini": ("image.augment.dihedral=false",),  # one view in place of eight
     "siim_isic_2020": ("image.backbone=MobileNetV2",),  # siim_isic_2020_seed builds the large one
 }
 """Where another recipe tries the same large backbone already."""

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from kaggle_pipeline.config import ImageConfig
+from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import read_examples, split_rows, validate_examples
 from kaggle_pipeline.preflight import make_plan, preflight
-from kaggle_pipeline.rundir import write_json
+from kaggle_pipeline.rundir import read_json, write_json
 from kaggle_pipeline.spec import DatasetSpec
 from kaggle_pipeline.stages.run import Run
+from kaggle_pipeline.steptime import time_steps
 
 
 def preflight_run(
@@ -59,6 +62,50 @@ def preflight_run(
         write_json(json_path, found)
         run.say(f"wrote {json_path}")
     return found
+
+
+def smoke_run(run: Run, *, beside: Path | None = None, steps: int = 10) -> dict[str, Any]:
+    """Time the experiment's training step on the device at hand, beside what was predicted.
+
+    Parameters
+    ----------
+    run : Run
+    beside : pathlib.Path, optional
+        What ``preflight --json`` wrote for the same experiment.
+    steps : int
+
+    Raises
+    ------
+    PipelineError
+        If the device that was asked for is missing, or the prediction is of another step.
+    """
+    from kaggle_pipeline.accelerator import choose_accelerator
+
+    predicted = read_json(beside) if beside else None
+    device = choose_accelerator(run.config.device, run.config.replicas)
+    run.say(f"device: {device.reason}")
+    if predicted:
+        _require_same_step(run.config.image, predicted, beside)
+    measured = time_steps(run.config, run.spec, device, steps)
+    run.say(f"first step, compilation included: {measured['first_step_seconds']} s")
+    run.say(
+        f"step: {measured['step_seconds']} s, {measured['images_per_second']} images/s at a global "
+        f"batch of {measured['global_batch']}"
+    )
+    if predicted and predicted["fits"]:
+        share = predicted["floor_step_seconds"] / measured["step_seconds"]
+        run.say(
+            f"predicted for {predicted['topology']}: at least {predicted['floor_step_seconds']} s, "
+            f"at most {predicted['images_per_second_at_most']} images/s; {share:.0%} of it reached"
+        )
+    return measured
+
+
+def _require_same_step(image: ImageConfig, predicted: dict[str, Any], path: Path) -> None:
+    ours = (image.backbone, image.image_size_px, image.batch_size)
+    theirs = tuple(predicted[key] for key in ("backbone", "image_size_px", "batch_per_replica"))
+    if ours != theirs:
+        raise PipelineError(f"{path} predicts {theirs}, this experiment is {ours}")
 
 
 def training_targets(run: Run) -> tuple[np.ndarray, str]:
