@@ -86,6 +86,10 @@ def _add_preflight_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--topology", default="v5e-8", help="such as v5e-8, v3-8, v6e-8 or v5e:4x4 (default: v5e-8)"
     )
+    parser.add_argument(
+        "--backend", choices=["jax", "tensorflow"], default="jax",
+        help="Keras on JAX, as on Kaggle (default), or TensorFlow under TPUStrategy",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the predictions there")
     parser.add_argument(
         "--weekly-hours", type=float, metavar="H", help="TPU quota a week, to tell the share of it"
@@ -278,7 +282,7 @@ def _preflight(options: argparse.Namespace) -> None:
     from kaggle_pipeline.stages.preflight import preflight_run
 
     preflight_run(
-        _run(options), options.topology, json_path=options.json,
+        _run(options), options.topology, backend=options.backend, json_path=options.json,
         weekly_hours=options.weekly_hours, find_largest=options.largest_batch,
     )  # fmt: skip
 

@@ -77,11 +77,28 @@ def make_plan(config: Experiment, targets: np.ndarray) -> Plan:
     return Plan(fits, image.epochs, round(repeats.sum() * share))
 
 
+@dataclass(frozen=True)
+class Target:
+    """What is compiled for.
+
+    Attributes
+    ----------
+    spec : DatasetSpec
+    topology : str
+    backend : {"jax", "tensorflow"}
+    """
+
+    spec: DatasetSpec
+    topology: str
+    backend: str = "jax"
+
+
 def preflight(
     config: Experiment,
     spec: DatasetSpec,
     topology: str,
     *,
+    backend: str = "jax",
     plan: Plan | None = None,
     find_largest: bool = False,
     say: Callable[[str], None] = print,
@@ -94,6 +111,8 @@ def preflight(
     spec : DatasetSpec
     topology : str
         ``v5e-8`` or XLA's ``v5e:2x4``.
+    backend : {"jax", "tensorflow"}
+        Keras on JAX, or TensorFlow under TPUStrategy.
     plan : Plan, optional
         Without it no hours are told.
     find_largest : bool
@@ -116,20 +135,21 @@ def preflight(
     """
     wanted = config.image.batch_size
     say(f"compiling the step of {config.name} for {topology}, {wanted} images a replica")
-    answer = _compile_apart(config, spec, topology, wanted)
+    target = Target(spec, topology, backend)
+    answer = _compile_apart(config, target, wanted)
     verdict: Verdict = answer["verdict"]
     largest = None
     if find_largest or not verdict.fits:
-        largest = largest_batch(config, spec, topology, answer, say)
-    found = _predict(config, topology, plan, answer)
+        largest = largest_batch(config, target, answer, say)
+    found = _predict(config, target, plan, answer)
     return {**found, "largest_batch_per_replica": largest}
 
 
 def _predict(
-    config: Experiment, topology: str, plan: Plan | None, answer: dict[str, Any]
+    config: Experiment, target: Target, plan: Plan | None, answer: dict[str, Any]
 ) -> dict[str, Any]:
     verdict, devices = answer["verdict"], answer["devices"]
-    floor, bound = floor_seconds(verdict, topology)
+    floor, bound = floor_seconds(verdict, target.topology)
     batch = config.image.batch_size
     hours = steps = None
     if plan is not None:
@@ -137,7 +157,8 @@ def _predict(
         hours = steps * floor / 3600 if floor else None
     return {
         "experiment": config.name,
-        "topology": resolve_topology(topology),
+        "topology": resolve_topology(target.topology),
+        "backend": target.backend,
         "devices": devices,
         "backbone": config.image.backbone,
         "image_size_px": config.image.image_size_px,
@@ -178,8 +199,7 @@ def floor_seconds(verdict: Verdict, topology: str) -> tuple[float | None, str | 
 
 def largest_batch(
     config: Experiment,
-    spec: DatasetSpec,
-    topology: str,
+    target: Target,
     first: dict[str, Any],
     say: Callable[[str], None],
 ) -> int:
@@ -196,7 +216,7 @@ def largest_batch(
         closed = fails is not None and _batch(fails) - fits == 1
         batch = fits if closed else _next_batch(fits, fails)
         patience = max(patience, 3 * fails["seconds"]) if fails else patience
-        answer = _compile_apart(config, spec, topology, batch, None if closed else patience)
+        answer = _compile_apart(config, target, batch, None if closed else patience)
         if answer is not None and not answer["verdict"].fits:
             say(f"{batch} a replica: too large")
             fails, fits = answer, fits if batch > fits else proven
@@ -224,8 +244,7 @@ def _next_batch(fits: int, fails: dict[str, Any] | None) -> int:
 
 def _compile_apart(
     config: Experiment,
-    spec: DatasetSpec,
-    topology: str,
+    target: Target,
     batch_size: int,
     patience: float | None = None,
 ) -> dict[str, Any] | None:
@@ -236,7 +255,7 @@ def _compile_apart(
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         noise = Path(folder) / "noise.txt"
-        child = context.Process(target=_child, args=(image, spec, topology, theirs, noise))
+        child = context.Process(target=_child, args=(image, target, theirs, noise))
         child.start()
         theirs.close()
         try:
@@ -257,16 +276,14 @@ def _compile_apart(
     return {**answer, "batch_size": batch_size, "seconds": time.perf_counter() - started}
 
 
-def _child(
-    image: ImageConfig, spec: DatasetSpec, topology: str, pipe: Connection, noise: Path
-) -> None:
+def _child(image: ImageConfig, target: Target, pipe: Connection, noise: Path) -> None:
     """Compile and send the answer; libtpu's and TensorFlow's chatter goes to a file."""
     with noise.open("w") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
-    prepare_environment()
+    prepare_environment(target.backend)
     try:
-        answer = compile_step(image, spec, topology)
+        answer = compile_step(image, target.spec, target.topology, target.backend)
     except PipelineError as error:
         answer = {"error": str(error)}
     pipe.send(answer)

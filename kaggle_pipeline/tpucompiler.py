@@ -1,7 +1,8 @@
 """What a TPU's own compiler says of a function, on a machine that has no TPU.
 
-In: a jitted function and a topology's name. Out: a :class:`Verdict`: memory, arithmetic and bytes
-of one device. libtpu holds the compiler; ``pip install '.[preflight]'``.
+In: a jitted function, or an HLO module of TensorFlow's, and a topology's name. Out: a
+:class:`Verdict`: memory, arithmetic and bytes of one device. libtpu holds the compiler;
+``pip install '.[preflight]'``.
 """
 
 import os
@@ -31,7 +32,6 @@ TOPOLOGIES = {
 """Names that people say, and XLA's own. Kaggle lends a v5e-8."""
 
 _NOISELESS = {
-    "KERAS_BACKEND": "jax",
     "JAX_PLATFORMS": "cpu",  # nothing is run, and a TPU that is there stays free
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TPU_SKIP_MDS_QUERY": "1",  # else libtpu asks a metadata server for minutes
@@ -124,9 +124,9 @@ def chip_of(topology: str) -> Chip:
     return CHIPS[resolve_topology(topology).partition(":")[0]]
 
 
-def prepare_environment() -> None:
-    """Set what libtpu reads when it is loaded; call it before jax, keras or tensorflow is."""
-    os.environ.update(_NOISELESS)
+def prepare_environment(backend: str) -> None:
+    """Set what libtpu and Keras read when they are loaded; call it before any of them is."""
+    os.environ.update(_NOISELESS, KERAS_BACKEND=backend)
 
 
 def describe_topology(name: str) -> Any:
@@ -145,8 +145,10 @@ def describe_topology(name: str) -> Any:
         raise PipelineError(
             f"the TPU compiler needs {error.name}: pip install '.[preflight]'"
         ) from None
+    # libtpu takes it that a host has four chips.
+    alone = {"chips_per_host_bounds": (1, 1, 1)} if topology.endswith(":1x1") else {}
     try:
-        return topologies.get_topology_desc(platform="tpu", topology_name=topology)
+        return topologies.get_topology_desc(platform="tpu", topology_name=topology, **alone)
     # What it raises on a topology that it does not know differs between releases.
     except Exception as error:
         raise PipelineError(f"topology {topology}: {_first_line(error)}") from None
@@ -190,19 +192,63 @@ def compile_jitted(
     return _compile(lambda: jitted.trace(*arguments).lower(lowering_platforms=("tpu",)), hbm)
 
 
+def compile_hlo(description: Any, module: bytes, hbm_gib: float) -> Verdict:
+    """Compile a serialised HLO module, as TensorFlow gives it, for one device of a topology."""
+    # No public function takes a module for a topology; ``jax.jit`` itself ends in these calls.
+    from jax._src.interpreters import mlir
+    from jax._src.lib import _jax, xla_client
+    from jax._src.lib.mlir import ir
+
+    with mlir.make_ir_context():
+        stable = ir.Module.parse(_jax.mlir.hlo_to_stablehlo(module))
+        _drop_copies(stable, ir)
+        options = xla_client.CompileOptions()
+        options.num_replicas = options.num_partitions = 1
+        device = description.devices[0]
+        devices = xla_client.DeviceList((device,))
+        return _timed(
+            lambda: device.client.compile(
+                stable, executable_devices=devices, compile_options=options
+            ),
+            lambda compiled: compiled.get_compiled_memory_stats(),
+            hbm_gib,
+        )
+
+
+def _drop_copies(module: Any, ir: Any) -> None:
+    """Take out copies, which are HLO's only and say no more than "another buffer"."""
+    copies = []
+
+    def visit(operation: Any) -> Any:
+        if operation.name == "mhlo.copy":
+            copies.append(operation.operation)
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(visit)
+    for copy in copies:
+        copy.results[0].replace_all_uses_with(copy.operands[0])
+        copy.erase()
+
+
 def _compile(lower: Callable[[], Any], hbm_gib: float) -> Verdict:
+    lowered = lower()
+    return _timed(lowered.compile, lambda compiled: compiled.memory_analysis(), hbm_gib)
+
+
+def _timed(
+    compile_module: Callable[[], Any], memory_of: Callable[[Any], Any], hbm_gib: float
+) -> Verdict:
     import jax
 
-    lowered = lower()
     started = time.perf_counter()
     try:
-        compiled = lowered.compile()
+        compiled = compile_module()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise PipelineError(f"the TPU compiler refuses: {_first_line(error)}") from None
         return refusal(str(error), hbm_gib, time.perf_counter() - started)
     seconds = time.perf_counter() - started
-    return accept(compiled.memory_analysis(), compiled.cost_analysis(), hbm_gib, seconds)
+    return accept(memory_of(compiled), compiled.cost_analysis(), hbm_gib, seconds)
 
 
 def refusal(message: str, hbm_gib: float, seconds: float) -> Verdict:

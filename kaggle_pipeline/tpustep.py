@@ -4,22 +4,44 @@ In: settings of the image model, a spec, a topology. Out: the compiler's verdict
 process that has loaded neither keras nor jax, after ``tpucompiler.prepare_environment``.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kaggle_pipeline.config import ImageConfig
+from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.rundir import peak_memory_mb, versions
 from kaggle_pipeline.spec import DatasetSpec
-from kaggle_pipeline.tpucompiler import compile_jitted, describe_topology, usable_hbm_gib
+from kaggle_pipeline.tpucompiler import (
+    compile_hlo,
+    compile_jitted,
+    describe_topology,
+    usable_hbm_gib,
+)
+
+if TYPE_CHECKING:
+    import keras
+
+NOT_ON_TPU = {
+    "DecodeJpeg", "EagerPyFunc", "PyFunc", "ImageProjectiveTransformV2",
+    "ImageProjectiveTransformV3",
+}  # fmt: skip
+"""Operations that TPUs refuse inside a step whatever XLA does elsewhere: decoding, Python, and the
+warp of Keras' RandomRotation, RandomZoom and RandomTranslation."""
+_WITHOUT_KERNEL = {"Placeholder"}
+"""A step's arguments, which are nothing to compute."""
 
 
-def compile_step(image: ImageConfig, spec: DatasetSpec, topology: str) -> dict[str, Any]:
-    """Build the network under Keras on JAX and compile its step for a topology; nothing is run.
+def compile_step(
+    image: ImageConfig, spec: DatasetSpec, topology: str, backend: str
+) -> dict[str, Any]:
+    """Build the network and compile its step for a topology; nothing is run.
 
-    The step is the one that ``fit`` compiles: the model's ``train_step`` with its state given away,
-    the state the same on all devices, the batch dealt out over them. Where the body is frozen it is
-    the extraction of the features, which is what such a run spends its time on.
+    On JAX the step is the one that ``fit`` compiles: the model's ``train_step`` with its state
+    given away, the state the same on all devices, the batch dealt out over them. On TensorFlow it
+    is one replica's ``train_step`` under TPUStrategy, compiled for one device, without the exchange
+    of gradients. Where the body is frozen it is the extraction of the features, which is what such a
+    run spends its time on.
 
     Returns
     -------
@@ -30,7 +52,7 @@ def compile_step(image: ImageConfig, spec: DatasetSpec, topology: str) -> dict[s
     Raises
     ------
     PipelineError
-        As :func:`preflight`.
+        As :func:`kaggle_pipeline.preflight.preflight`.
     """
     description = describe_topology(topology)
     hbm = usable_hbm_gib(description)
@@ -38,9 +60,17 @@ def compile_step(image: ImageConfig, spec: DatasetSpec, topology: str) -> dict[s
 
     policy = "mixed_bfloat16" if image.mixed_precision else "float32"
     keras.config.set_dtype_policy(policy)
-    build = _extraction_step if image.frozen else _training_step
-    jitted, arguments = build(image, spec, description.devices)
-    verdict = compile_jitted(description, jitted, *arguments, hbm_gib=hbm)
+    if backend == "tensorflow":
+        step, arguments = _tensorflow_step(image, spec)
+        refused = refused_ops(step.get_concrete_function(*arguments).graph)
+        if refused:
+            raise PipelineError(f"a TPU has no kernel for {', '.join(refused)}")
+        module = step.experimental_get_compiler_ir(*arguments)(stage="hlo_serialized")
+        verdict = compile_hlo(description, module, hbm)
+    else:
+        build = _extraction_step if image.frozen else _training_step
+        jitted, arguments = build(image, spec, description.devices)
+        verdict = compile_jitted(description, jitted, *arguments, hbm_gib=hbm)
     return {
         "verdict": verdict,
         "devices": len(description.devices),
@@ -50,23 +80,55 @@ def compile_step(image: ImageConfig, spec: DatasetSpec, topology: str) -> dict[s
     }
 
 
+def refused_ops(graph: Any) -> list[str]:
+    """Return the operations of a TensorFlow graph that a TPU has no kernel for.
+
+    Asked are the kernels of the installed TensorFlow: those for TPUs where it has them, else those
+    that XLA has for CPUs, less :data:`NOT_ON_TPU`.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework import kernels
+
+    # XLA's kernels are registered when it first compiles something.
+    tf.function(lambda: tf.zeros(()) + 1, jit_compile=True)()
+    definition = graph.as_graph_def()
+    nodes = [*definition.node]
+    for function in definition.library.function:
+        nodes += function.node_def
+    own = {function.signature.name for function in definition.library.function}
+    refused = set()
+    for name in {node.op for node in nodes} - own - _WITHOUT_KERNEL:
+        found = kernels.get_registered_kernels_for_op(name).kernel
+        devices = {kernel.device_type for kernel in found}
+        compiled = "XLA_TPU_JIT" in devices or ("XLA_CPU_JIT" in devices and name not in NOT_ON_TPU)
+        if not compiled:
+            refused.add(name)
+    return sorted(refused)
+
+
+def _tensorflow_step(image: ImageConfig, spec: DatasetSpec) -> tuple[Any, tuple]:
+    """Return one replica's step as a compiled ``tf.function``, and the shapes of its batch."""
+    import tensorflow as tf
+
+    one = _one_image(image, spec)
+    if image.frozen:
+        viewer = _viewer(image)
+        batch = {
+            "image": tf.TensorSpec((image.batch_size, *one[0].shape[1:]), tf.uint8),
+            "row": tf.TensorSpec((image.batch_size,), tf.int32),
+        }
+        return tf.function(lambda batch: viewer(batch, training=False), jit_compile=True), (batch,)
+    network = _compiled_network(image, spec, one)
+    specs = tuple(tf.TensorSpec((image.batch_size, *part.shape[1:]), part.dtype) for part in one)
+    return tf.function(lambda *batch: network.train_step(batch), jit_compile=True), specs
+
+
 def _training_step(image: ImageConfig, spec: DatasetSpec, devices: list) -> tuple[Any, tuple]:
     """Return the jitted training step and the shapes of its state and batch."""
     import jax
 
-    from kaggle_pipeline.image.network import build_network
-    from kaggle_pipeline.image.training import compile_network
-
-    network = build_network(image, spec, load_published=False)
-    compile_network(network, image, spec, steps_per_epoch=1000, jit_compile=True)
-    side, classes = image.image_size_px, len(spec.classes)
-    one = (
-        np.zeros((1, side, side, 3), np.uint8),
-        np.zeros((1, classes), np.float32),
-        np.ones(1, np.float32),
-    )
-    # As fit does before its first step: makes the variables of metrics and optimizer.
-    network._symbolic_build(data_batch=one)
+    one = _one_image(image, spec)
+    network = _compiled_network(image, spec, one)
     whole, dealt = _shardings(devices)
     state = tuple(
         [_shape(variable, whole) for variable in variables]
@@ -90,10 +152,7 @@ def _extraction_step(image: ImageConfig, spec: DatasetSpec, devices: list) -> tu
     """Return the jitted extraction of a frozen body's features, and its shapes."""
     import jax
 
-    from kaggle_pipeline.image.network import build_body, stacked_views
-
-    views = "dihedral" if image.augment.dihedral else image.tta
-    viewer = stacked_views(build_body(image, load_published=False), views)
+    viewer = _viewer(image)
     whole, dealt = _shardings(devices)
     state = tuple(
         [_shape(variable, whole) for variable in variables]
@@ -105,6 +164,37 @@ def _extraction_step(image: ImageConfig, spec: DatasetSpec, devices: list) -> tu
         "row": jax.ShapeDtypeStruct((count,), np.int32, sharding=dealt),
     }
     return jax.jit(viewer.predict_step), (state, (batch,))
+
+
+def _one_image(image: ImageConfig, spec: DatasetSpec) -> tuple[np.ndarray, ...]:
+    """Return image, targets and weight of a batch of one."""
+    side, classes = image.image_size_px, len(spec.classes)
+    return (
+        np.zeros((1, side, side, 3), np.uint8),
+        np.zeros((1, classes), np.float32),
+        np.ones(1, np.float32),
+    )
+
+
+def _compiled_network(
+    image: ImageConfig, spec: DatasetSpec, one: tuple[np.ndarray, ...]
+) -> "keras.Model":
+    from kaggle_pipeline.image.network import build_network
+    from kaggle_pipeline.image.training import compile_network
+
+    network = build_network(image, spec, load_published=False)
+    compile_network(network, image, spec, steps_per_epoch=1000, jit_compile=True)
+    # As fit does before its first step: makes the variables of metrics and optimizer.
+    network._symbolic_build(data_batch=one)
+    return network
+
+
+def _viewer(image: ImageConfig) -> "keras.Model":
+    """Return what gives a frozen body's features of every view that a fit would ask for."""
+    from kaggle_pipeline.image.network import build_body, stacked_views
+
+    views = "dihedral" if image.augment.dihedral else image.tta
+    return stacked_views(build_body(image, load_published=False), views)
 
 
 def _shardings(devices: list) -> tuple[Any, Any]:

@@ -28,7 +28,15 @@ LAYERS = {
     5: "stages benchmark cliexamples cli __main__",
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
-TENSORFLOW = {"image.input", "image.augment", "records", "convert", "accelerator", "strategies"}
+TENSORFLOW = {
+    "image.input",
+    "image.augment",
+    "records",
+    "convert",
+    "accelerator",
+    "strategies",
+    "tpustep",
+}
 JAX = {"accelerator", "strategies", "tpucompiler", "tpustep"}
 KERAS_ABOVE = {"accelerator", "strategies", "tpustep", "steptime"}
 MAX_LINES = 330

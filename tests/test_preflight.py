@@ -13,9 +13,12 @@ from kaggle_pipeline.config import Experiment, FoldsConfig, ImageConfig
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.datasets.siim_isic_2020 import SPEC
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.preflight import floor_seconds, largest_batch, make_plan, preflight
+from kaggle_pipeline.preflight import Target, floor_seconds, largest_batch, make_plan, preflight
 from kaggle_pipeline.stages.preflight import describe, published_targets
 from kaggle_pipeline.tpucompiler import TOPOLOGIES, Verdict, accept, refusal, resolve_topology
+from kaggle_pipeline.tpustep import refused_ops
+
+TARGET = Target(SPEC, "v5e-8")
 
 
 def experiment(folds=None, **image):
@@ -125,7 +128,7 @@ def compiler(monkeypatch):
     def build(limit, late=(), tells=True):
         asked = []
 
-        def compile_apart(config, spec, topology, batch_size, patience=None):
+        def compile_apart(config, target, batch_size, patience=None):
             asked.append((batch_size, patience is not None))
             fits = batch_size <= limit and batch_size not in late
             if patience is not None and (fits or batch_size in late):
@@ -149,8 +152,8 @@ class TestSearch:
     def test_it_ends_at_the_limit_and_proves_it(self, compiler, start, limit, tells):
         compile_apart, asked = compiler(limit, tells=tells)
         config = experiment(batch_size=start)
-        first = compile_apart(config, SPEC, "v5e-8", start)
-        assert largest_batch(config, SPEC, "v5e-8", first, lambda line: None) == limit
+        first = compile_apart(config, TARGET, start)
+        assert largest_batch(config, TARGET, first, lambda line: None) == limit
         if limit:
             assert (limit, False) in asked
         assert len(asked) < 12
@@ -158,8 +161,8 @@ class TestSearch:
     def test_a_late_refusal_sends_it_downwards(self, compiler):
         compile_apart, asked = compiler(18, late=(18, 17))
         config = experiment(batch_size=32)
-        first = compile_apart(config, SPEC, "v5e-8", 32)
-        assert largest_batch(config, SPEC, "v5e-8", first, lambda line: None) == 16
+        first = compile_apart(config, TARGET, 32)
+        assert largest_batch(config, TARGET, first, lambda line: None) == 16
         assert asked[-1] == (16, False)
 
     def test_predictions_name_what_they_are_of(self, compiler):
@@ -188,25 +191,44 @@ class TestSearch:
 def test_a_compiler_that_ends_its_process_is_one_line(monkeypatch):
     monkeypatch.setattr(module, "_child", _die)
     with pytest.raises(PipelineError, match=r"ended its process \(code 7\): libtpu is unhappy"):
-        module._compile_apart(experiment(), SPEC, "v5e-8", 16)
+        module._compile_apart(experiment(), TARGET, 16)
 
 
-def _die(image, spec, topology, pipe, noise):
+def _die(image, target, pipe, noise):
     noise.write_text("much chatter\nlibtpu is unhappy\n")
     raise SystemExit(7)
 
 
-def test_a_small_step_is_compiled_for_kaggles_tpu(tmp_path, capsys):
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+def test_a_small_step_is_compiled_for_kaggles_tpu(backend, tmp_path, capsys):
     pytest.importorskip("libtpu")
     path = tmp_path / "found.json"
     arguments = ["--config", "configs/ham10000_lenet.yaml", "--topology", "v5e-8"]
-    assert main(["preflight", *arguments, "--json", str(path), "--weekly-hours", "20"]) == 0
+    arguments += ["--backend", backend, "--weekly-hours", "20"]
+    assert main(["preflight", *arguments, "--json", str(path)]) == 0
     found = json.loads(path.read_text())
     assert found["fits"] and 0 < found["peak_hbm_gib"] < 1 and found["hbm_gib"] > 15
     assert found["devices"] == 8 and found["global_batch"] == 8 * found["batch_per_replica"]
     # 64 × 64 × 3 images: three convolutions and their gradients, 32 images.
     assert 0.0005 < found["tflop_per_step"] < 0.01 and found["bound_by"] == "memory"
-    assert found["versions"]["jax"] and "fits: yes" in capsys.readouterr().out
+    assert found["versions"]["libtpu"] and "fits: yes" in capsys.readouterr().out
+
+
+def test_operations_that_a_tpu_refuses_are_named():
+    tf = pytest.importorskip("tensorflow")
+
+    @tf.function
+    def step(images):
+        maps = tf.zeros((1, 8))
+        shape = tf.constant([8, 8])
+        warped = tf.raw_ops.ImageProjectiveTransformV3(
+            images=images, transforms=maps, output_shape=shape, fill_value=0.0,
+            interpolation="BILINEAR",
+        )  # fmt: skip
+        return tf.strings.length(tf.strings.as_string(warped + tf.nn.relu(images)))
+
+    graph = step.get_concrete_function(tf.TensorSpec((1, 8, 8, 3))).graph
+    assert refused_ops(graph) == ["AsString", "ImageProjectiveTransformV3", "StringLength"]
 
 
 def test_without_the_compiler_the_extra_is_named(capsys):

@@ -22,6 +22,7 @@ def preflight_run(
     run: Run,
     topology: str,
     *,
+    backend: str = "jax",
     json_path: Path | None = None,
     weekly_hours: float | None = None,
     find_largest: bool = False,
@@ -33,6 +34,7 @@ def preflight_run(
     run : Run
         Its run folder, else its data folder, else the published counts give the number of images.
     topology : str
+    backend : {"jax", "tensorflow"}
     json_path : pathlib.Path, optional
     weekly_hours : float, optional
         A quota of hours a week, to tell the run's share of it.
@@ -49,6 +51,7 @@ def preflight_run(
         run.config,
         run.spec,
         topology,
+        backend=backend,
         plan=make_plan(run.config, targets),
         find_largest=find_largest,
         say=run.say,
@@ -131,8 +134,9 @@ def published_targets(spec: DatasetSpec) -> np.ndarray:
 def describe(found: dict[str, Any]) -> list[str]:
     """Return the predictions as lines for a person."""
     size = f"{found['image_size_px']} px, {found['batch_per_replica']} a replica"
-    head = f"{found['backbone']} at {size}, {found['policy']}, on {found['topology']}"
-    lines = [f"{head} ({found['devices']} devices); predicted by the compiler, not measured"]
+    head = f"{found['backbone']} at {size}, {found['policy']}, {found['backend']}"
+    where = f"{found['topology']} ({found['devices']} devices)"
+    lines = [f"{head}, on {where}; predicted by the compiler, not measured"]
     memory = f"{_or_dash(found['peak_hbm_gib'])} of {found['hbm_gib']} GiB a device"
     if found["fits"]:
         lines.append(f"fits: yes, {memory}")
