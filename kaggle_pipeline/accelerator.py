@@ -1,4 +1,4 @@
-"""Hardware: this file chooses it, and ``tpuprobe`` looks for a TPU; no other asks what there is.
+"""Hardware: chosen here; ``tpuprobe`` looks for a TPU, ``strategies`` divides what is there.
 
 In: what the user asked for. Out: an :class:`Accelerator` that says what was chosen and why, and
 under whose ``scope`` models are built. It must be chosen before keras is imported.
@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.strategies import (
-    backend_of_workers,
-    count_workers,
+    count_replicas,
     cpu_strategy,
     data_parallel,
     divide_jax_cpu,
+    find_workers,
     join_other_processes,
     multi_worker_strategy,
 )
@@ -80,6 +80,7 @@ class Accelerator:
         strategy = contextlib.nullcontext()
         if self.backend == "jax":
             keras.distribution.set_distribution(self.strategy)
+            strategy = contextlib.nullcontext() if self.strategy else self._on_first_device()
         elif self.strategy and building:
             strategy = self.strategy.scope()
         try:
@@ -89,6 +90,11 @@ class Accelerator:
             keras.config.set_dtype_policy(before[0])
             if self.backend == "jax":
                 keras.distribution.set_distribution(before[1])
+
+    def _on_first_device(self) -> contextlib.AbstractContextManager:
+        import jax
+
+        return jax.default_device(jax.local_devices(backend=self.kind)[0])
 
     def alone(self) -> "Accelerator":
         """Return what this process can use without the others: one replica, no strategy."""
@@ -126,14 +132,18 @@ def choose_accelerator(device: Device = "auto", replicas: int | None = None) -> 
         If the device that was asked for is not there, or no engine is installed.
     """
     if device == "tpu" or (device == "auto" and looks_like_tpu_host()):
+        if replicas:
+            raise PipelineError(f"replicas is {replicas}: a TPU is taken with all its cores")
         return _tpu()
-    workers = count_workers()
-    backend = _set_backend(backend_of_workers() or os.environ.get("KERAS_BACKEND", "tensorflow"))
-    if backend == "jax" and (replicas or 1) > 1:
-        divide_jax_cpu(replicas)
+    theirs, workers = find_workers()
+    backend = _set_backend(theirs or os.environ.get("KERAS_BACKEND", "tensorflow"), replicas or 1)
+    if theirs == "jax":
+        join_other_processes()
     gpus = 0 if device == "cpu" else _count_gpus(backend)
     if gpus:
-        return _gpu(backend, min(gpus, replicas or gpus), workers)
+        if (replicas or 1) > gpus or (replicas and workers > 1):
+            raise PipelineError(f"replicas is {replicas}: here are {gpus} GPUs; leave it null")
+        return _gpu(backend, replicas or gpus, workers)
     if device == "gpu":
         raise PipelineError(f"device=gpu: {backend} sees no GPU here; say --set device=cpu or auto")
     why = "asked for" if device == "cpu" else "no GPU or TPU found"
@@ -152,24 +162,18 @@ def _cpu(backend: str, replicas: int, workers: int, why: str) -> Accelerator:
         # Same seed, same weights, bit for bit.
         tf.config.experimental.enable_op_determinism()
         tf.get_logger().setLevel("ERROR")  # a new model a fold is no retracing to warn of
-    return _together(
-        Accelerator("cpu", backend, replicas, "float32", jit, reason, strategy), workers
-    )
+    return _together(Accelerator("cpu", backend, 1, "float32", jit, reason, strategy), workers)
 
 
-def _together(alone: Accelerator, workers: int) -> Accelerator:
-    """Return the accelerator that is part of ``workers`` equal ones."""
+def _together(found: Accelerator, workers: int) -> Accelerator:
+    """Return what was found with the replicas of its strategy, as one of ``workers``."""
+    found = replace(found, replicas=count_replicas(found.strategy), workers=workers)
     if workers == 1:
-        return alone
-    return replace(
-        alone,
-        replicas=alone.replicas * workers,
-        workers=workers,
-        reason=f"{alone.reason}, one of {workers} workers",
-    )
+        return found
+    return replace(found, reason=f"{found.reason}, one of {workers} workers")
 
 
-def _set_backend(backend: str) -> str:
+def _set_backend(backend: str, cpu_devices: int = 1) -> str:
     if "keras" in sys.modules:
         import keras
 
@@ -184,8 +188,8 @@ def _set_backend(backend: str) -> str:
         raise PipelineError(
             f"{error.name} is not installed: pip install '.[cpu]' (or gpu, tpu)"
         ) from None
-    if backend == "jax" and "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ:
-        join_other_processes()
+    if backend == "jax" and cpu_devices > 1:
+        divide_jax_cpu(cpu_devices)
     return backend
 
 
@@ -201,17 +205,9 @@ def _count_gpus(backend: str) -> int:
 
 def _gpu(backend: str, count: int, workers: int) -> Accelerator:
     if backend == "jax":
-        import jax
-
         _keep_compiled()
-        strategy = None
-        if count * workers > 1:
-            import keras
-
-            devices = jax.devices() if workers > 1 else jax.devices()[:count]
-            strategy = keras.distribution.DataParallel(
-                devices=[f"gpu:{device.id}" for device in devices]
-            )
+        everyone = None if workers > 1 else count
+        strategy = data_parallel("gpu", everyone) if count * workers > 1 else None
     else:
         import tensorflow as tf
 
@@ -230,7 +226,7 @@ def _gpu(backend: str, count: int, workers: int) -> Accelerator:
     reason = f"{count} GPU, Keras on {backend}"
     # bfloat16 needs no loss scaling, but GPUs before 2020 (Kaggle's T4) have none.
     return _together(
-        Accelerator("gpu", backend, count, "mixed_float16", jit, reason, strategy), workers
+        Accelerator("gpu", backend, 1, "mixed_float16", jit, reason, strategy), workers
     )
 
 
@@ -269,7 +265,7 @@ def _tpu_jax(count: int) -> Accelerator:
     _keep_compiled()
     # All hosts of a slice answer with all its cores.
     reason = f"TPU with {count} cores, Keras on JAX, data parallel"
-    found = Accelerator("tpu", "jax", count, "mixed_bfloat16", "auto", reason, data_parallel())
+    found = Accelerator("tpu", "jax", count, "mixed_bfloat16", "auto", reason, data_parallel("tpu"))
     return replace(found, workers=jax.process_count())
 
 

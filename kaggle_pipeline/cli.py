@@ -13,6 +13,14 @@ from typing import TYPE_CHECKING
 
 from kaggle_pipeline import DISCLAIMER, __version__
 from kaggle_pipeline.cliexamples import EXAMPLES
+from kaggle_pipeline.clioptions import (
+    DEFAULT_CONFIG,
+    add_hardware_options,
+    add_model_options,
+    add_preflight_options,
+    add_run_options,
+    add_synthetic_options,
+)
 from kaggle_pipeline.deadline import OutOfTime
 from kaggle_pipeline.errors import PipelineError
 
@@ -23,7 +31,6 @@ OUT_OF_TIME = 75
 """Exit code after ``--max-hours``: not done, not failed (EX_TEMPFAIL of BSD's sysexits)."""
 _GO_ON = "run the same command with --resume to go on"
 _ROOT = Path(__file__).resolve().parent.parent
-_DEFAULT_CONFIG = _ROOT / "configs" / "siim_isic_2020.yaml"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,32 +50,30 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
-    _add_run_options(add("prepare-data", "Audit the raw data for leaks, make folds and TFRecords."))
+    add_run_options(add("prepare-data", "Audit the raw data for leaks, make folds and TFRecords."))
     image = add("train-image", "Cross-validate the image model; OOF and test predictions by id.")
-    _add_run_options(image)
-    _add_model_options(image)
-    _add_hardware_options(image)
+    add_run_options(image)
+    add_model_options(image)
+    add_hardware_options(image)
     tabular = add("train-tabular", "Cross-validate the dense network on patient metadata.")
-    _add_run_options(tabular)
-    _add_model_options(tabular)
-    _add_run_options(add("make-submission", "Blend the trained models and write submission.csv."))
+    add_run_options(tabular)
+    add_model_options(tabular)
+    add_run_options(add("make-submission", "Blend the trained models and write submission.csv."))
     whole = add("run-pipeline", "All stages in a row: raw folder to submission.csv.")
-    _add_run_options(whole)
-    _add_hardware_options(whole)
-    _add_synthetic_options(
-        add("make-synthetic", "Write a made-up competition for tests and demos.")
-    )
+    add_run_options(whole)
+    add_hardware_options(whole)
+    add_synthetic_options(add("make-synthetic", "Write a made-up competition for tests and demos."))
     _add_other_tools(add)
     score = add("score-submission", "Score a submission against truth that was kept apart.")
     score.add_argument("--submission", type=Path, required=True)
     score.add_argument("--truth", type=Path, required=True)
     score.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
-    _add_preflight_options(
+    add_preflight_options(
         add("preflight", "Compile the training step for a TPU that is not there; predict its cost.")
     )
     smoke = add("smoke", "Time the real training step on the device at hand, on made-up images.")
-    _add_run_options(smoke)
-    _add_hardware_options(smoke)
+    add_run_options(smoke)
+    add_hardware_options(smoke)
     smoke.add_argument(
         "--beside", type=Path, metavar="FILE", help="what preflight --json predicted for it"
     )
@@ -81,63 +86,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_preflight_options(parser: argparse.ArgumentParser) -> None:
-    _add_run_options(parser)
-    parser.add_argument(
-        "--topology", default="v5e-8", help="such as v5e-8, v3-8, v6e-8 or v5e:4x4 (default: v5e-8)"
-    )
-    parser.add_argument(
-        "--backend", choices=["jax", "tensorflow"], default="jax",
-        help="Keras on JAX, as on Kaggle (default), or TensorFlow under TPUStrategy",
-    )  # fmt: skip
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the predictions there")
-    parser.add_argument(
-        "--weekly-hours", type=float, metavar="H", help="TPU quota a week, to tell the share of it"
-    )
-    parser.add_argument(
-        "--largest-batch", action="store_true",
-        help="look for the largest batch a replica even where the config's own fits",
-    )  # fmt: skip
-
-
-def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config", type=Path, default=_DEFAULT_CONFIG,
-        help="experiment file (default: configs/siim_isic_2020.yaml)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--data-dir", type=Path, help="raw data (default: data/<dataset of the config>)"
-    )
-    parser.add_argument("--run-dir", type=Path, help="results (default: runs/<name of the config>)")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-        help="change one setting, such as image.epochs=3; may be repeated",
-    )  # fmt: skip
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with what is in the run folder")
-    again.add_argument("--overwrite", action="store_true", help="delete this stage's results first")
-
-
-def _add_hardware_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--tpu", action="store_true", help="train on a TPU, or fail if there is none"
-    )
-    parser.add_argument(
-        "--max-hours", type=float, metavar="H",
-        help="stop before so many hours with everything saved (exit code 75), for --resume",
-    )  # fmt: skip
-
-
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--fold",
-        type=int,
-        action="append",
-        metavar="K",
-        help="train this fold only; may be repeated",
-    )
-
-
 def _add_other_tools(add: Callable[[str, str], argparse.ArgumentParser]) -> None:
     predict = add("predict", "Predict a folder of new photos with a run's trained image models.")
     predict.add_argument("--run-dir", type=Path, required=True, help="with a trained image/")
@@ -147,7 +95,7 @@ def _add_other_tools(add: Callable[[str, str], argparse.ArgumentParser]) -> None
     )
     predict.add_argument("--device", choices=["auto", "cpu", "gpu", "tpu"], default="auto")
     explore = add("explore-data", "Draw a data set: classes, ages, sites, gaps, sample photos.")
-    explore.add_argument("--config", type=Path, default=_DEFAULT_CONFIG, help="says which data set")
+    explore.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="says which data set")
     explore.add_argument("--data-dir", type=Path, help="default: data/<dataset of the config>")
     explore.add_argument("--out", type=Path, help="default: pictures/<dataset>")
     compare = add("compare-runs", "Print the scores of several runs in one table.")
@@ -155,19 +103,6 @@ def _add_other_tools(add: Callable[[str, str], argparse.ArgumentParser]) -> None
     backbones = add("list-backbones", "Print every backbone: parameters, input range, output.")
     backbones.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     backbones.add_argument("--image-size-px", type=int, default=1024, help="default: 1024")
-
-
-def _add_synthetic_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, help="gets competition/ and truth.csv")
-    parser.add_argument(
-        "--dataset", choices=["siim_isic_2020", "isic_2017", "ham10000"], default="siim_isic_2020",
-        help="whose layout and classes (default: siim_isic_2020)",
-    )  # fmt: skip
-    parser.add_argument("--images", type=int, default=600, help="of the other two (default: 600)")
-    parser.add_argument("--patients", type=int, default=200, help="default: 200")
-    parser.add_argument("--image-size-px", type=int, default=128, help="default: 128")
-    parser.add_argument("--mean-images", type=float, default=8.0, help="a patient (default: 8)")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -290,7 +225,7 @@ def _preflight(options: argparse.Namespace) -> None:
 def _smoke(options: argparse.Namespace) -> None:
     from kaggle_pipeline.stages.preflight import smoke_run
 
-    smoke_run(_run(options), beside=options.beside, steps=max(2, options.steps))
+    smoke_run(_run(options), beside=options.beside, steps=max(1, options.steps))
 
 
 def _pack_kernel(options: argparse.Namespace) -> None:

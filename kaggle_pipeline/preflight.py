@@ -53,28 +53,34 @@ class Plan:
         return self.fits * self.epochs * (steps_per_epoch or max(1, self.shown // global_batch))
 
 
-def make_plan(config: Experiment, targets: np.ndarray) -> Plan:
+def make_plan(config: Experiment, targets: np.ndarray, learned_share: float | None = None) -> Plan:
     """Count what an experiment shows its image model.
 
     Parameters
     ----------
     config : Experiment
     targets : array of shape (n, classes)
-        Of the labelled images, before any is held out.
+        Of the labelled images that are not judged apart (``folds.judge``).
+    learned_share : float, optional
+        Of these, what a fold of mean size learns from; by default what the config says.
     """
     image, folds = config.image, config.folds
-    if image.images_per_class is not None:
-        repeats = resampling_repeats(targets, image.images_per_class, config.seed)
+    if image.frozen:  # features are extracted once for all folds and epochs
+        return Plan(1, 1, len(targets))
+    if learned_share is None:
+        learned_share = 1 - (folds.test_share or 0)
+        if not folds.judge:
+            learned_share *= 1 - (folds.holdout or 1 / folds.k)
+    if image.checkpoint == "best_inner":
+        learned_share *= 1 - image.inner_share
+    if image.images_per_class is not None:  # so many whatever there is to draw from
+        shown = int(resampling_repeats(targets, image.images_per_class, config.seed).sum())
     else:
         repeats = oversampling_repeats(targets, image.oversample, config.seed)
-    share = 1 - (folds.test_share or 0)
-    if not folds.judge:  # a judged part of its own is not among the images to learn from
-        share *= 1 - (folds.holdout or 1 / folds.k)
-    if image.checkpoint == "best_inner":
-        share *= 1 - image.inner_share
+        shown = round(repeats.sum() * learned_share)
     fits = 1 if folds.holdout or folds.judge else folds.k
     fits *= targets.shape[1] if image.networks == "one_per_class" else 1
-    return Plan(fits, image.epochs, round(repeats.sum() * share))
+    return Plan(fits, image.epochs, shown)
 
 
 @dataclass(frozen=True)
@@ -153,7 +159,8 @@ def _predict(
     batch = config.image.batch_size
     hours = steps = None
     if plan is not None:
-        steps = plan.steps(batch * devices, config.image.steps_per_epoch)
+        given = None if config.image.frozen else config.image.steps_per_epoch
+        steps = plan.steps(batch * devices, given)
         hours = steps * floor / 3600 if floor else None
     return {
         "experiment": config.name,
@@ -165,12 +172,13 @@ def _predict(
         "batch_per_replica": batch,
         "global_batch": batch * devices,
         "policy": answer["policy"],
+        "step": "extraction of features" if config.image.frozen else "training",
         "fits": verdict.fits,
         "peak_hbm_gib": _rounded(verdict.peak_gib, 2),
         "hbm_gib": _rounded(verdict.hbm_gib, 2),
         "tflop_per_step": _rounded(verdict.tflop, 3),
         "gb_per_step": _rounded(verdict.gb, 2),
-        "floor_step_seconds": _rounded(floor, 4),
+        "floor_step_seconds": float(f"{floor:.4g}") if floor else None,
         "bound_by": bound,
         "images_per_second_at_most": _rounded(batch * devices / floor if floor else None, 1),
         "steps": steps,
@@ -187,7 +195,8 @@ def floor_seconds(verdict: Verdict, topology: str) -> tuple[float | None, str | 
 
     The roofline (Williams, Waterman & Patterson 2009, doi:10.1145/1498765.1498785): the longer of
     all arithmetic at the peak rate and all bytes at the memory's bandwidth. Padding that the matrix
-    units compute and the gradients' way between chips come on top.
+    units compute and the gradients' way between chips come on top. Bytes are XLA's count; what it
+    keeps in a core's own vector memory between two instructions may be counted with them.
     """
     if not verdict.fits:
         return None, None
@@ -211,7 +220,7 @@ def largest_batch(
     """
     batch = config.image.batch_size
     proven, fails = (batch, None) if first["verdict"].fits else (0, first)
-    fits, patience = proven, 60.0
+    fits, patience = proven, max(60.0, 3 * first["seconds"] if fails else first["seconds"])
     while fails is None or _batch(fails) - fits > 1 or fits > proven:
         closed = fails is not None and _batch(fails) - fits == 1
         batch = fits if closed else _next_batch(fits, fails)
@@ -286,6 +295,8 @@ def _child(image: ImageConfig, target: Target, pipe: Connection, noise: Path) ->
         answer = compile_step(image, target.spec, target.topology, target.backend)
     except PipelineError as error:
         answer = {"error": str(error)}
+    except Exception as error:
+        answer = {"error": f"the step cannot be compiled: {type(error).__name__}: {error}"}
     pipe.send(answer)
 
 

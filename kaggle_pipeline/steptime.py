@@ -4,6 +4,7 @@ In: an experiment, its spec, a device. Out: seconds of the first step (compilati
 the ones after it. Nothing is read from disk, so it tells what the device can do, not the input.
 """
 
+import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def time_steps(
     config: Experiment, spec: DatasetSpec, device: "Accelerator", steps: int = 10
 ) -> dict[str, Any]:
-    """Train for ``steps`` steps on one made-up batch; return what they took.
+    """Train on one made-up batch over and over; return what the steps took.
 
     Parameters
     ----------
@@ -29,47 +30,36 @@ def time_steps(
     spec : DatasetSpec
     device : Accelerator
     steps : int
-        At least 2; the first is counted apart.
+        Beside the first, which is counted apart.
 
     Returns
     -------
     dict
-        ``device``, ``first_step_seconds``, ``step_seconds`` (median of the others),
+        ``device``, ``first_step_seconds``, ``step_seconds`` (mean of ``steps`` later ones),
         ``images_per_second``, ``global_batch``, ``versions``.
     """
-    import keras
-
-    from kaggle_pipeline.image.network import build_network
-    from kaggle_pipeline.image.training import compile_network, synchronise_batch_norm
+    from kaggle_pipeline.image.training import compiled_network
 
     image = config.image
     batch = image.batch_size * device.replicas
     with device.scope(mixed_precision=image.mixed_precision):
-        network = build_network(image, spec, load_published=False)
-        if device.backend == "tensorflow" and device.replicas > 1:
-            synchronise_batch_norm(network)
-        compile_network(network, image, spec, steps, device.jit_compile)
-    moments = []
-    watch = keras.callbacks.LambdaCallback(
-        on_train_begin=lambda logs: moments.append(time.perf_counter()),
-        on_epoch_end=lambda epoch, logs: moments.append(time.perf_counter()),
-    )
+        network = compiled_network(image, spec, steps, device, load_published=False)
+
+    made_up = _made_up_batch(batch, image.image_size_px, spec)
+
+    def seconds(count: int) -> float:
+        stream = (made_up for _ in itertools.count())
+        started = time.perf_counter()
+        network.fit(stream, steps_per_epoch=count, epochs=1, shuffle=False, verbose=0)
+        return time.perf_counter() - started
+
     with device.scope(mixed_precision=image.mixed_precision, building=False):
-        # An epoch a step: only between epochs is it sure that the device has finished.
-        network.fit(
-            *_made_up_batch(batch, image.image_size_px, spec),
-            batch_size=batch,
-            epochs=steps,
-            shuffle=False,
-            verbose=0,
-            callbacks=[watch],
-        )
-    first, *others = np.diff(moments)
-    later = float(np.median(others))
+        first = seconds(1)
+        later = seconds(steps) / steps
     return {
         "device": device.reason,
         "global_batch": batch,
-        "first_step_seconds": round(float(first), 2),
+        "first_step_seconds": round(first, 2),
         "step_seconds": round(later, 4),
         "images_per_second": round(batch / later, 1),
         "versions": versions(),

@@ -20,7 +20,7 @@ def cpu_strategy(backend: str, replicas: int, workers: int) -> Any:
 
         if jax.local_device_count("cpu") < replicas:
             raise PipelineError(f"replicas={replicas}: JAX has started with fewer devices already")
-        return data_parallel() if replicas * workers > 1 else None
+        return data_parallel("cpu") if replicas * workers > 1 else None
     import tensorflow as tf
 
     if replicas > 1:
@@ -37,11 +37,8 @@ def cpu_strategy(backend: str, replicas: int, workers: int) -> Any:
         return multi_worker_strategy()
     if replicas > 1:
         return tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(replicas)])
-    return (
-        tf.distribute.OneDeviceStrategy("/cpu:0")
-        if tf.config.list_physical_devices("GPU")
-        else None
-    )
+    beside_gpu = tf.config.list_physical_devices("GPU")
+    return tf.distribute.OneDeviceStrategy("/cpu:0") if beside_gpu else None
 
 
 def divide_jax_cpu(replicas: int) -> None:
@@ -52,6 +49,7 @@ def divide_jax_cpu(replicas: int) -> None:
         jax.config.update("jax_num_cpu_devices", replicas)
 
 
+@functools.cache  # every worker makes it once, before anything else
 def multi_worker_strategy() -> Any:
     """Return the strategy that ``TF_CONFIG`` describes; every worker has to ask for it."""
     import tensorflow as tf
@@ -68,29 +66,38 @@ def multi_worker_strategy() -> Any:
     return Strategy()
 
 
-def data_parallel() -> Any:
-    """Return Keras' data parallelism over all devices, those of other processes too."""
+def data_parallel(kind: str, count: int | None = None) -> Any:
+    """Return Keras' data parallelism over the first ``count`` devices of a kind, or all.
+
+    Those of other processes are among them.
+    """
     import keras
 
-    return keras.distribution.DataParallel(auto_shard_dataset=True)  # over all machines' devices
+    return keras.distribution.DataParallel(devices=keras.distribution.list_devices(kind)[:count])
 
 
-def count_workers() -> int:
-    """Return how many processes train together, as the environment says."""
+def count_replicas(strategy: Any) -> int:
+    """Return over how many replicas a strategy of either backend spreads a batch."""
+    if strategy is None:
+        return 1
+    if hasattr(strategy, "num_replicas_in_sync"):
+        return strategy.num_replicas_in_sync
+    return strategy.device_mesh.devices.size
+
+
+def find_workers() -> tuple[str | None, int]:
+    """Return the backend whose variables name other processes, and how many train together."""
     if "TF_CONFIG" in os.environ:
         try:
-            cluster = json.loads(os.environ["TF_CONFIG"])["cluster"]
-        except (ValueError, KeyError, TypeError):
+            cluster = json.loads(os.environ["TF_CONFIG"]).get("cluster") or {}
+            workers = len(cluster.get("chief", [])) + len(cluster.get("worker", []))
+        except (ValueError, AttributeError, TypeError):
             raise PipelineError("TF_CONFIG is not JSON with a cluster: see tf.distribute") from None
-        return max(1, len(cluster.get("chief", [])) + len(cluster.get("worker", [])))
-    return int(os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES", 1))
-
-
-def backend_of_workers() -> str | None:
-    """Return the backend whose variables name other machines."""
-    if "TF_CONFIG" in os.environ:
-        return "tensorflow"
-    return "jax" if "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ else None
+        return ("tensorflow", workers) if workers > 1 else (None, 1)
+    said = os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES", "1")
+    if not said.isdigit() or int(said) < 1:
+        raise PipelineError(f"KERAS_DISTRIBUTION_NUM_PROCESSES is {said!r}, must be a number")
+    return ("jax", int(said)) if int(said) > 1 else (None, 1)
 
 
 @functools.cache  # once a process: a second time is an error

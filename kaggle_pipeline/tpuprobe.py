@@ -23,16 +23,18 @@ PROBES = {
 """What each backend is asked; the last two words of the answer are the platform and a count."""
 
 _HOST_VARIABLES = ("TPU_NAME", "TPU_ACCELERATOR_TYPE", "TPU_WORKER_ID")
-_DEVICE_FILES = ("/dev/accel0", "/dev/vfio/0")
+_PCI_VENDORS = "/sys/bus/pci/devices/*/vendor"
+_GOOGLE = "0x1ae0"
 # A TPU takes its time to start; where nothing hints at one nobody should wait for it.
 _SECONDS_ON_TPU_HOST, _SECONDS_ELSEWHERE = 180, 8
 
 
 def looks_like_tpu_host() -> bool:
-    """Whether the environment or a device file hints at a TPU."""
-    return any(name in os.environ for name in _HOST_VARIABLES) or any(
-        Path(path).exists() for path in _DEVICE_FILES
-    )
+    """Whether the environment or a PCI device of Google's hints at a TPU."""
+    if any(name in os.environ for name in _HOST_VARIABLES):
+        return True
+    vendors = Path("/").glob(_PCI_VENDORS.lstrip("/"))
+    return any(path.read_text().strip() == _GOOGLE for path in vendors)
 
 
 def count_tpu_cores(backend: str) -> tuple[int, str]:
@@ -40,8 +42,10 @@ def count_tpu_cores(backend: str) -> tuple[int, str]:
     lacking = _lacking_package(backend)
     if lacking:
         return 0, lacking
-    seconds = _SECONDS_ON_TPU_HOST if looks_like_tpu_host() else _SECONDS_ELSEWHERE
-    quiet = {"TPU_SKIP_MDS_QUERY": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    seconds, quiet = _SECONDS_ON_TPU_HOST, {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    if not looks_like_tpu_host():
+        # Nobody would answer libtpu's questions; on a host it learns its topology there.
+        seconds, quiet = _SECONDS_ELSEWHERE, quiet | {"TPU_SKIP_MDS_QUERY": "1"}
     try:
         answer = subprocess.run(
             [sys.executable, "-c", PROBES[backend]],
@@ -55,7 +59,10 @@ def count_tpu_cores(backend: str) -> tuple[int, str]:
     words = answer.stdout.split()
     if answer.returncode == 0 and words[-2:-1] == ["tpu"]:
         return int(words[-1]), ""
-    return 0, "no TPU device"
+    if answer.returncode == 0:
+        return 0, "no TPU device"
+    words = answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"]
+    return 0, f"it failed, {words[-1][:160]}"
 
 
 def _lacking_package(backend: str) -> str:

@@ -40,8 +40,8 @@ def compile_step(
     On JAX the step is the one that ``fit`` compiles: the model's ``train_step`` with its state
     given away, the state the same on all devices, the batch dealt out over them. On TensorFlow it
     is one replica's ``train_step`` under TPUStrategy, compiled for one device, without the exchange
-    of gradients. Where the body is frozen it is the extraction of the features, which is what such a
-    run spends its time on.
+    of gradients. Where the body is frozen it is the extraction of the features, on which such a run
+    spends its time.
 
     Returns
     -------

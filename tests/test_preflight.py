@@ -72,7 +72,10 @@ class TestPlan:
         judged = experiment({"judge": "official_validation"}, epochs=2)
         assert make_plan(judged, targets).shown == 1000 and make_plan(judged, targets).fits == 1
         drawn = experiment({"holdout": 0.5}, images_per_class=50)
-        assert make_plan(drawn, targets).shown == 50
+        assert make_plan(drawn, targets).shown == 100  # 50 of each class, whatever is left
+        frozen = make_plan(experiment({"k": 5}, frozen=True, epochs=9), targets)
+        assert frozen.steps(100, None) == 10  # every image once, for all folds and epochs
+        assert make_plan(config, targets, learned_share=0.5).shown == 375
 
     @pytest.mark.parametrize("dataset", ["siim_isic_2020", "isic_2017", "ham10000"])
     def test_published_counts_are_those_of_the_papers(self, dataset):

@@ -154,16 +154,20 @@ def test_two_workers_end_with_the_same_weights_as_one_replica(folder, pair, work
 
 
 def test_a_fit_killed_at_random_moments_ends_with_the_same_bytes(folder):
-    order = {"config": {"epochs": 6, "steps_per_epoch": 20, "dropout": 0.5}}
-    started = time.perf_counter()
+    order = {"config": {"epochs": 8, "steps_per_epoch": 30, "dropout": 0.5}}
     finish(start(folder, "tensorflow", "whole", **order))
-    seconds = time.perf_counter() - started
-    rng = np.random.default_rng()
-    for share in rng.uniform(0.3, 1.0, 2):
+    rng = np.random.default_rng(7)
+    for epochs in (1, 3):
         process = start(folder, "tensorflow", "killed", **order)
-        time.sleep(share * seconds)
+        path = folder / "killed" / f"state-{epochs}.weights.h5"
+        while not path.exists():
+            assert process.poll() is None, process.communicate()[0][-3000:]
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.2))
         process.kill()
         process.communicate()
+        assert epochs <= len(history(folder, "killed")) < 8
+        assert not (folder / "killed" / "model.json").exists()
     finish(start(folder, "tensorflow", "killed", **order))
     whole, killed = (folder / name / "model.weights.h5" for name in ("whole", "killed"))
     assert killed.read_bytes() == whole.read_bytes()

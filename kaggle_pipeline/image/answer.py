@@ -83,9 +83,9 @@ class Answerer:
 
     def probabilities(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
         """Return probabilities (n, classes), the mean over the views of test-time augmentation."""
+        if self.config.frozen:
+            return self._from_features(network, ids)
         with running(self.device, self.config):
-            if self.config.frozen:
-                return self._from_features(network, ids)
             return self.run(self.compiled(with_views(network, self.config.tta)), ids, "probability")
 
     def features(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
@@ -145,7 +145,8 @@ class Answerer:
 
     def _from_features(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
         """Mean of the head's answers over the views, from features that may be on disk already."""
-        features = self.features(network, ids)
+        with running(self.device, self.config):
+            features = self.features(network, ids)
         wanted = [VIEWS[self._views].index(view) for view in VIEWS[self.config.tta]]
         features = features[:, wanted]
         flat = features.reshape(-1, features.shape[-1])

@@ -5,17 +5,18 @@ In: a Keras fit. Out: ``history.csv``, ``best.weights.h5`` where it is wanted, a
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import pandas as pd
 
 from kaggle_pipeline.deadline import Deadline, OutOfTime
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.rundir import atomic_path
+from kaggle_pipeline.rundir import atomic_path, read_json, write_json
 
-_HISTORY = "history.csv"
+_HISTORY, _BEGUN = "history.csv", "begun.json"
 
 
 class EpochKeeper(keras.callbacks.Callback):
@@ -32,7 +33,9 @@ class EpochKeeper(keras.callbacks.Callback):
         Whether a stopped fit is worth going on with; false for one of seconds.
     deadline : Deadline
         The fit stops before it, with the last whole epoch on disk.
-    least : callable
+    begun_with : mapping, optional
+        What a resumed fit must agree in, such as the global batch.
+    least : callable, optional
         Least of all processes' numbers, where several train together.
     """
 
@@ -44,11 +47,14 @@ class EpochKeeper(keras.callbacks.Callback):
         seed: int,
         keep_state: bool = True,
         deadline: Deadline | None = None,
-        least: Callable[[int], int] = int,
+        begun_with: Mapping[str, Any] | None = None,
+        least: Callable[[int], int] | None = None,
     ) -> None:
         super().__init__()
         self._deadline = deadline or Deadline.after(None)
-        self._least = least
+        self._begun_with = dict(begun_with or {})
+        self._together = least is not None
+        self._least = least or int
         self._begun = time.monotonic()
         self._folder = folder
         self._keep_best = keep_best
@@ -57,8 +63,17 @@ class EpochKeeper(keras.callbacks.Callback):
         self.history = pd.DataFrame()
 
     def resume(self, network: keras.Model) -> int:
-        """Load the newest state that every process can read; return the epoch to go on with."""
+        """Load the newest state that every process can read; return the epoch to go on with.
+
+        Raises
+        ------
+        PipelineError
+            If the fit was begun with another global batch, number of steps or optimizer, whose
+            schedule and moments would mean something else here; or if the workers have no state in
+            common.
+        """
         network.optimizer.build(network.trainable_variables)
+        self._require_same(network)
         variables = [*network.weights, *network.optimizer.variables]
         fresh = [keras.ops.convert_to_numpy(variable) for variable in variables]
         readable = self._load_before(network, None)
@@ -72,9 +87,25 @@ class EpochKeeper(keras.callbacks.Callback):
             for variable, value in zip(variables, fresh, strict=True):  # half-read ones too
                 variable.assign(value)
             return 0
-        history = pd.read_csv(self._folder / _HISTORY)
+        for epoch, path in self._states():  # of a trajectory that is given up
+            if epoch > agreed:
+                path.unlink()
+        history = pd.read_csv(self._folder / _HISTORY, float_precision="round_trip")
         self.history = history[history["epoch"] < agreed]
         return agreed
+
+    def _require_same(self, network: keras.Model) -> None:
+        now = {**self._begun_with, "optimizer": type(network.optimizer).__name__}
+        path = self._folder / _BEGUN
+        before = read_json(path) if path.exists() and self._states() else now
+        for key, value in now.items():
+            if before[key] != value:
+                raise PipelineError(
+                    f"{self._folder} was begun with {key} = {before[key]}, here it is {value}: go "
+                    "on where it was begun, or start anew with --overwrite"
+                )
+        if self._keep_state:
+            write_json(path, now)
 
     def _load_before(self, network: keras.Model, limit: int | None) -> int:
         """Load the newest readable state, of epoch ``limit`` at most; return its epoch, else 0."""
@@ -97,7 +128,7 @@ class EpochKeeper(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Stop within an epoch that the deadline cuts; together with others only between two."""
-        if self._least is int:
+        if not self._together:
             self._deadline.check("the epoch's end")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -131,9 +162,9 @@ class EpochKeeper(keras.callbacks.Callback):
     @staticmethod
     def forget(folder: Path) -> None:
         """Delete what only an interrupted fit needs."""
-        halves = folder.glob(".*.weights.h5")  # what a kill left of a file that was being written
+        halves = folder.glob(".[0-9]*.*")  # what a kill left of a file that was being written
         states = folder.glob("state-*.weights.h5")
-        for path in (*halves, *states, folder / "best.weights.h5"):
+        for path in (*halves, *states, folder / "best.weights.h5", folder / _BEGUN):
             path.unlink(missing_ok=True)
 
     def _beats(self, row: pd.DataFrame) -> bool:

@@ -23,7 +23,7 @@ from kaggle_pipeline.image.network import build_network, load_weights, with_view
 from kaggle_pipeline.image.training import (
     Watcher,
     compile_network,
-    synchronise_batch_norm,
+    compiled_network,
     training_rows,
 )
 from kaggle_pipeline.rundir import atomic_path, read_json, write_json
@@ -137,11 +137,8 @@ class ImageModel:
         rows = training_rows(train, config, self.spec, self.seed)
         steps = config.steps_per_epoch or max(1, rows.shown // self._batch_size)
         with running(self.device, config):
-            network = build_network(config, self.spec)
-            if self.device.backend == "tensorflow" and self.device.replicas > 1:
-                synchronise_batch_norm(network)
-            self._compile(network, steps)
-            keeper = self._keeper(keep_state=True)
+            network = compiled_network(config, self.spec, steps, self.device)
+            keeper = self._keeper(steps)
             first_epoch = keeper.resume(network)
         watchers = self._watchers(network, valid)
         with running(self.device, config, building=False):
@@ -161,11 +158,13 @@ class ImageModel:
             keeper.restore_best(network)
         self.network_, self.history_ = self._own_copy(network), keeper.history
 
-    def _keeper(self, *, keep_state: bool) -> EpochKeeper:
-        together = {"least": self.device.least} if self.device.workers > 1 else {}
+    def _keeper(self, steps: int | None = None) -> EpochKeeper:
+        """Return what writes every epoch down; without ``steps`` a stopped fit starts again."""
         return EpochKeeper(
-            self.folder, keep_best=self.selection != "none", seed=self.seed, keep_state=keep_state,
-            deadline=self.deadline, **together,
+            self.folder, keep_best=self.selection != "none", seed=self.seed,
+            keep_state=steps is not None, deadline=self.deadline,
+            begun_with={"global batch": self._batch_size, "steps an epoch": steps},
+            least=self.device.least if self.device.workers > 1 else None,
         )  # fmt: skip
 
     def _watchers(self, network: keras.Model, valid: pd.DataFrame | None) -> list[Watcher]:
@@ -216,7 +215,7 @@ class ImageModel:
             head = self._answerer.own_head(network)
             head.get_layer("standardise").adapt(features.reshape(-1, features.shape[-1]))
             steps = config.steps_per_epoch or -(-len(order) * views // self._batch_size)
-            keeper = self._keeper(keep_state=False)
+            keeper = self._keeper()
             self._compile(head, steps)
             head.fit(
                 features[order].reshape(-1, features.shape[-1]),

@@ -13,7 +13,9 @@ from keras import ops
 
 from kaggle_pipeline.balance import oversampling_repeats, resampling_repeats, row_weights
 from kaggle_pipeline.config import ImageConfig
+from kaggle_pipeline.image.answer import Device
 from kaggle_pipeline.image.input import TrainingRows
+from kaggle_pipeline.image.network import build_network
 from kaggle_pipeline.metrics import roc_auc
 from kaggle_pipeline.spec import DatasetSpec
 
@@ -60,6 +62,21 @@ def compile_network(
         jit_compile=jit_compile,
     )
     return network
+
+
+def compiled_network(
+    config: ImageConfig,
+    spec: DatasetSpec,
+    steps_per_epoch: int,
+    device: Device,
+    *,
+    load_published: bool = True,
+) -> keras.Model:
+    """Return a new network, ready to fit on ``device``, whose scope has to be entered."""
+    network = build_network(config, spec, load_published=load_published)
+    if device.backend == "tensorflow" and device.replicas > 1:
+        synchronise_batch_norm(network)
+    return compile_network(network, config, spec, steps_per_epoch, device.jit_compile)
 
 
 def synchronise_batch_norm(network: keras.Model) -> None:

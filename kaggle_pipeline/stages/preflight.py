@@ -1,6 +1,6 @@
-"""Preflight as a command: predictions of a TPU run, printed and kept as JSON.
+"""Preflight and smoke run as commands: a TPU run predicted, and one step of it timed.
 
-In: an experiment and a topology. Out: a table; a JSON file where one is asked for.
+In: an experiment and a topology, or the device at hand. Out: lines; predictions also as JSON.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 
 from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.examples import read_examples, split_rows, validate_examples
+from kaggle_pipeline.examples import split_rows, validate_examples
 from kaggle_pipeline.preflight import make_plan, preflight
 from kaggle_pipeline.rundir import read_json, write_json
 from kaggle_pipeline.spec import DatasetSpec
@@ -46,13 +46,13 @@ def preflight_run(
     PipelineError
         As :func:`kaggle_pipeline.preflight.preflight`.
     """
-    targets, counted = training_targets(run)
+    targets, share, counted = training_targets(run)
     found = preflight(
         run.config,
         run.spec,
         topology,
         backend=backend,
-        plan=make_plan(run.config, targets),
+        plan=make_plan(run.config, targets, share),
         find_largest=find_largest,
         say=run.say,
     )
@@ -84,6 +84,8 @@ def smoke_run(run: Run, *, beside: Path | None = None, steps: int = 10) -> dict[
     """
     from kaggle_pipeline.accelerator import choose_accelerator
 
+    if run.config.image.frozen:
+        raise PipelineError("image.frozen: such a run trains no whole step that could be timed")
     predicted = read_json(beside) if beside else None
     device = choose_accelerator(run.config.device, run.config.replicas)
     run.say(f"device: {device.reason}")
@@ -96,33 +98,44 @@ def smoke_run(run: Run, *, beside: Path | None = None, steps: int = 10) -> dict[
         f"batch of {measured['global_batch']}"
     )
     if predicted and predicted["fits"]:
-        share = predicted["floor_step_seconds"] / measured["step_seconds"]
-        run.say(
+        line = (
             f"predicted for {predicted['topology']}: at least {predicted['floor_step_seconds']} s, "
-            f"at most {predicted['images_per_second_at_most']} images/s; {share:.0%} of it reached"
+            f"at most {predicted['images_per_second_at_most']} images/s"
         )
+        if device.kind == "tpu":
+            line += f"; {predicted['floor_step_seconds'] / measured['step_seconds']:.0%} reached"
+        run.say(line)
     return measured
 
 
 def _require_same_step(image: ImageConfig, predicted: dict[str, Any], path: Path) -> None:
     ours = (image.backbone, image.image_size_px, image.batch_size)
-    theirs = tuple(predicted[key] for key in ("backbone", "image_size_px", "batch_per_replica"))
+    theirs = tuple(predicted.get(key) for key in ("backbone", "image_size_px", "batch_per_replica"))
     if ours != theirs:
         raise PipelineError(f"{path} predicts {theirs}, this experiment is {ours}")
 
 
-def training_targets(run: Run) -> tuple[np.ndarray, str]:
-    """Return targets (n, classes) of the labelled images, and where they were counted."""
-    spec = run.spec
+def training_targets(run: Run) -> tuple[np.ndarray, float | None, str]:
+    """Return targets (n, classes) to learn from, the share that a fold learns, where counted.
+
+    Read from the prepared run, else from the data folder, else from the published counts; only the
+    first knows its folds and so the share.
+    """
+    spec, judge = run.spec, run.config.folds.judge
+    classes = list(spec.classes)
     prepared = run.prepared / "examples.csv"
-    if prepared.exists():
-        examples, counted = read_examples(prepared, spec), str(prepared)
-    elif run.data_dir.is_dir():
-        examples = validate_examples(spec.read_raw(run.data_dir).examples, spec)
-        counted = str(run.data_dir)
-    else:
-        return published_targets(spec), "the published training set"
-    return split_rows(examples, "train")[list(spec.classes)].to_numpy(np.float32), counted
+    if prepared.exists() and (run.prepared / "folds.csv").exists():
+        examples, folds = run.examples(), run.folds()
+        learned = [len(folds.train_ids(fold)) for fold in folds.numbers]
+        ids = folds.table.index if not judge else folds.train_ids(folds.numbers[0])
+        targets = examples.loc[ids, classes].to_numpy(np.float32)
+        return targets, float(np.mean(learned)) / len(targets), str(run.prepared)
+    if not run.data_dir.is_dir():
+        return published_targets(spec), None, "the published training set"
+    examples = split_rows(validate_examples(spec.read_raw(run.data_dir).examples, spec), "train")
+    if judge:
+        examples = examples[~examples[judge].isin([True, 1, "True", "true", "1"])]
+    return examples[classes].to_numpy(np.float32), None, str(run.data_dir)
 
 
 def published_targets(spec: DatasetSpec) -> np.ndarray:

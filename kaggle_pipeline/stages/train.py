@@ -42,7 +42,8 @@ def train_tabular(run: Run, only: Sequence[int] | None = None) -> None:
     prepare_data(replace(run, overwrite=False), with_records=False)
     from kaggle_pipeline.accelerator import choose_accelerator
 
-    device = choose_accelerator("cpu")  # a network this small waits for a GPU more than it gains
+    # A network this small waits for a GPU or for other workers more than it gains.
+    device = choose_accelerator("cpu").alone()
     from kaggle_pipeline.tabular.model import TabularModel
 
     config = run.config
