@@ -46,7 +46,7 @@ lint: $(VENV)/dev.stamp
 test: lint
 	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python scripts/list_backbones.py LeNet PrimitiveCNN MobileNetV2 ResNet50 \
 	  InceptionResNetV2 resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: $(VENV)/engine.stamp
 	@$(BIN)/python scripts/benchmark.py memory

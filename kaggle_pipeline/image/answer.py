@@ -86,7 +86,8 @@ class Answerer:
         if self.config.frozen:
             return self._from_features(network, ids)
         with running(self.device, self.config):
-            return self.run(self.compiled(with_views(network, self.config.tta)), ids, "probability")
+            viewer = self.compiled(with_views(network, self.config.tta))
+        return self.run(viewer, ids, "probability")
 
     def features(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
         """Return the body's features of ``ids``, (n, views, channels), from disk where known."""
@@ -99,7 +100,8 @@ class Answerer:
         folder = self.features_dir / digest
 
         def extract(missing: pd.Index) -> np.ndarray:
-            viewer = self.compiled(stacked_views(body, self._views))
+            with running(self.device, self.config):
+                viewer = self.compiled(stacked_views(body, self._views))
             return self.run(viewer, missing, "features")
 
         return FeatureStore(folder, extract).get(ids)
@@ -108,7 +110,8 @@ class Answerer:
         """Run ``viewer`` over the images of ``ids``; return its output ``key`` in their order."""
         batch_size = self.config.batch_size * self.device.replicas
         batches = prediction_batches(self.source(ids), list(ids), batch_size)
-        found = viewer.predict(batches, verbose=self.verbose and 2)
+        with running(self.device, self.config, building=False):
+            found = viewer.predict(batches, verbose=self.verbose and 2)
         answers = np.full((len(ids), *found[key].shape[1:]), np.nan, np.float32)
         real = found["row"] >= 0
         answered, times = np.unique(found["row"][real], return_counts=True)
@@ -145,8 +148,7 @@ class Answerer:
 
     def _from_features(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
         """Mean of the head's answers over the views, from features that may be on disk already."""
-        with running(self.device, self.config):
-            features = self.features(network, ids)
+        features = self.features(network, ids)
         wanted = [VIEWS[self._views].index(view) for view in VIEWS[self.config.tta]]
         features = features[:, wanted]
         flat = features.reshape(-1, features.shape[-1])

@@ -178,10 +178,10 @@ class ImageModel:
 
         def answer() -> np.ndarray:
             weights = network.get_weights() if own is not network else None
-            with running(self._answering, config, building=False):
-                if weights is not None:
+            if weights is not None:
+                with running(self._answering, config):
                     own.set_weights(weights)
-                return self._answerer.run(viewer, valid.index, "probability")
+            return self._answerer.run(viewer, valid.index, "probability")
 
         return [Watcher(answer, targets)]
 
@@ -200,11 +200,11 @@ class ImageModel:
         config = self.config
         with running(self._answering, self.config):
             network = build_network(config, self.spec)
-            features = self._answerer.features(network, train.index)
-            watched = None
-            if valid is not None and len(valid):
-                answers = valid[list(self.spec.classes)].to_numpy(np.float32)
-                watched = (self._answerer.features(network, valid.index)[:, 0], answers)
+        features = self._answerer.features(network, train.index)
+        watched = None
+        if valid is not None and len(valid):
+            answers = valid[list(self.spec.classes)].to_numpy(np.float32)
+            watched = (self._answerer.features(network, valid.index)[:, 0], answers)
         if not config.augment.dihedral:
             features = features[:, :1]
         rows = training_rows(train, config, self.spec, self.seed)
