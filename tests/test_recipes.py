@@ -24,7 +24,10 @@ SHRUNK = (
 LIGHTER = {
     "isic_2017_resnet": ("image.backbone=resnet18",),  # two networks; ham10000_resnet50 builds one
     "siim_mini": ("image.augment.dihedral=false",),  # one view in place of eight
-    "siim_isic_2020": ("image.backbone=MobileNetV2",),  # siim_isic_2020_seed builds the large one
+    "siim_isic_2020": (
+        "image.backbone=MobileNetV2",
+        "image.train_from=block_6_expand",
+    ),  # siim_isic_2020_seed builds the large one
 }
 """Where another recipe tries the same large backbone already."""
 _buffer = io.BytesIO()

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -20,9 +21,11 @@ import pandas as pd
 from keras import ops
 
 from kaggle_pipeline.errors import PipelineError, nearest
+from kaggle_pipeline.image.inception import build_merged, load_original
 from kaggle_pipeline.image.resnets import RESNETS, build_resnet
 from kaggle_pipeline.image.smallnets import lenet, primitive_cnn
 from kaggle_pipeline.image.torchweights import fetch_published, load_torch_weights
+from kaggle_pipeline.image.weightsfile import load_weights
 
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
@@ -42,6 +45,8 @@ class Backbone:
     published_torch : str, optional
         Address of the PyTorch file that ``weights="imagenet"`` loads. Where there is one, other
         PyTorch files of the same architecture fit too.
+    load_h5 : callable
+        ``load_h5(model, path)`` reads a ``.weights.h5`` file without the top.
     parameters : int, optional
         Published count of trainable parameters, with the top for ImageNet's 1000 classes.
     """
@@ -50,6 +55,7 @@ class Backbone:
     preprocess: Callable[[Any], Any]
     published_torch: str | None = None
     parameters: int | None = None
+    load_h5: Callable[[keras.Model, Path], None] = load_weights
 
 
 def get_backbone(name: str) -> Backbone:
@@ -158,7 +164,8 @@ def _own_backbones() -> dict[str, Backbone]:
         name: Backbone(partial(_build_residual, name), standardise, kind.url, kind.parameters)
         for name, kind in RESNETS.items()
     }
-    return small | residual
+    merged = Backbone(build_merged, scale_to_unit, load_h5=load_original)
+    return small | residual | {"InceptionResNetV2Merged": merged}
 
 
 def _build_residual(

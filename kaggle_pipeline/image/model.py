@@ -19,13 +19,14 @@ from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.image.answer import Answerer, Device, running
 from kaggle_pipeline.image.checkpoint import EpochKeeper
 from kaggle_pipeline.image.input import training_batches
-from kaggle_pipeline.image.network import build_network, load_weights, with_views
+from kaggle_pipeline.image.network import build_network, with_views
 from kaggle_pipeline.image.training import (
     Watcher,
     compile_network,
     compiled_network,
     training_rows,
 )
+from kaggle_pipeline.image.weightsfile import load_weights
 from kaggle_pipeline.rundir import atomic_path, read_json, write_json
 from kaggle_pipeline.spec import DatasetSpec
 

@@ -157,27 +157,9 @@ def _load_backbone(
     if load_published and config.weights not in (None, "imagenet"):
         _check_weights(config)
         path = Path(config.weights)
-        load = load_torch_weights if path.suffix in PACKAGES else load_weights
+        load = load_torch_weights if path.suffix in PACKAGES else backbone.load_h5
         load(body, path)
     return body
-
-
-def load_weights(model: keras.Model, path: Path) -> None:
-    """Load a ``.weights.h5`` file of the same architecture into ``model``.
-
-    Raises
-    ------
-    PipelineError
-        If the file is missing or does not fit.
-    """
-    if not path.exists():
-        raise PipelineError(f"image.weights: {path} does not exist")
-    try:
-        model.load_weights(path)
-    # h5py and Keras raise what they like on a file that is not theirs.
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise PipelineError(f"image.weights: {path} does not fit {model.name}: {reason}") from None
 
 
 def with_views(network: keras.Model, views: str) -> keras.Model:
