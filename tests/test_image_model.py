@@ -205,7 +205,8 @@ class TestResume:
         """The folder of a run that was killed after its third epoch, a copy to damage."""
         folder = make_model().folder
         shutil.copytree(killed.folder, folder)
-        assert files(folder) == {"history.csv", "state-2.weights.h5", "state-3.weights.h5"}
+        states = {"state-2.weights.h5", "state-3.weights.h5"}
+        assert files(folder) == {"history.csv", "begun.json", *states}
         return folder
 
     @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ class TestResume:
         model.deadline = Deadline.after(0)
         with pytest.raises(OutOfTime, match=r"the 0 h are up before the epoch's end"):
             model.fit(TRAIN, None)
-        assert not model.folder.exists()
+        assert files(model.folder) == {"begun.json"}
 
     def test_a_full_disk_leaves_the_epoch_before_whole(self, make_model, whole, monkeypatch):
         write, times = keras.Model.save_weights, []
@@ -252,7 +253,8 @@ class TestResume:
         model = make_model(**RESUMED)
         with pytest.raises(OSError, match="No space left"):
             model.fit(TRAIN, None)
-        assert files(model.folder) == {"history.csv", "state-1.weights.h5", "state-2.weights.h5"}
+        states = {"state-1.weights.h5", "state-2.weights.h5"}
+        assert files(model.folder) == {"history.csv", "begun.json", *states}
         self.assert_same(make_model(**RESUMED).fit(TRAIN, None), whole)
 
     def test_workers_go_on_with_the_last_epoch_that_all_have(
@@ -273,6 +275,13 @@ class TestResume:
         model._compile(fresh, 2)
         assert keeper.resume(fresh) == 0 and keeper.history.empty
         assert are_equal(fresh.get_weights(), [weight + 1 for weight in before])
+        assert files(stopped) == {"history.csv", "begun.json"}  # what was given up is gone
+
+    def test_another_batch_is_refused_before_anything_is_loaded(self, make_model, stopped):
+        message = r"was begun with global batch = 4, here it is 2: go on where it was begun"
+        with pytest.raises(PipelineError, match=message):
+            make_model(**RESUMED, batch_size=2).fit(TRAIN, None)
+        assert pd.read_csv(stopped / "history.csv")["epoch"].tolist() == [0, 1, 2]
 
     def test_dropout_draws_what_it_would_have_drawn(self, make_model):
         options = {"epochs": 2, "dropout": 0.5}

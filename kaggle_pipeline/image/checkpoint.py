@@ -83,13 +83,13 @@ class EpochKeeper(keras.callbacks.Callback):
                 f"{self._folder} has no state of epoch {agreed}, from which the other workers go "
                 "on: start all of them anew with --overwrite"
             )
+        for epoch, path in self._states():  # of a trajectory that is given up
+            if epoch > agreed:
+                path.unlink()
         if agreed == 0:
             for variable, value in zip(variables, fresh, strict=True):  # half-read ones too
                 variable.assign(value)
             return 0
-        for epoch, path in self._states():  # of a trajectory that is given up
-            if epoch > agreed:
-                path.unlink()
         history = pd.read_csv(self._folder / _HISTORY, float_precision="round_trip")
         self.history = history[history["epoch"] < agreed]
         return agreed
