@@ -18,10 +18,10 @@ from kaggle_pipeline.image.network import (  # noqa: E402
     VIEWS,
     build_body,
     build_network,
-    load_weights,
     stacked_views,
     with_views,
 )
+from kaggle_pipeline.image.weightsfile import load_weights  # noqa: E402
 
 THREE = ("melanoma", "naevus", "other")
 MULTICLASS = replace(SPEC, task="multiclass", classes=THREE)

@@ -27,9 +27,11 @@ LIGHTER = {
     "siim_isic_2020": (
         "image.backbone=MobileNetV2",
         "image.train_from=block_6_expand",
-    ),  # siim_isic_2020_seed builds the large one
+    ),  # test_inception builds the large ones
+    "siim_isic_2020_seed": ("image.backbone=MobileNetV2",),
+    "siim_resnext50": ("image.backbone=resnet18",),  # test_resnets builds ResNeXt50
 }
-"""Where another recipe tries the same large backbone already."""
+"""Where another test builds the same large backbone already."""
 _buffer = io.BytesIO()
 Image.new("RGB", (1, 1)).save(_buffer, "PNG")
 PIXEL = _buffer.getvalue()
