@@ -91,7 +91,7 @@ def pair(request, folder):
 
 def test_one_and_eight_replicas_learn_the_same(folder, pair):
     one, eight = (history(folder, f"{pair}{replicas}") for replicas in (1, 8))
-    assert len(one) == 5 and one["loss"].is_monotonic_decreasing
+    assert len(one) == 5 and one["loss"].iloc[-1] < one["loss"].iloc[0] / 2
     for column in ("loss", "auc", "val_loss", "val_auc"):
         np.testing.assert_allclose(eight[column], one[column], atol=1e-4, err_msg=column)
 
