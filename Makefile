@@ -48,7 +48,8 @@ test: lint
 	  InceptionResNetV2 resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
-bench: $(VENV)/engine.stamp
+bench: $(VENV)/dev.stamp
+	@$(BIN)/python -m pytest -m slow
 	@$(BIN)/python scripts/benchmark.py memory
 	@$(BIN)/python scripts/benchmark.py kills
 

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 
 pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).with_name("helpers_fit.py")
 SECONDS = 900  # eight replicas are traced one by one, on however busy a machine
 # Five steps of one global batch of 16, without what each replica draws for itself.
