@@ -15,11 +15,17 @@ from kaggle_pipeline import DISCLAIMER, __version__
 from kaggle_pipeline.cliexamples import EXAMPLES
 from kaggle_pipeline.clioptions import (
     DEFAULT_CONFIG,
+    add_build_options,
+    add_download_options,
+    add_experiment_options,
     add_hardware_options,
     add_model_options,
     add_preflight_options,
+    add_push_options,
     add_run_options,
+    add_submit_options,
     add_synthetic_options,
+    add_tpu_option,
 )
 from kaggle_pipeline.deadline import OutOfTime
 from kaggle_pipeline.errors import PipelineError
@@ -72,14 +78,16 @@ def build_parser() -> argparse.ArgumentParser:
         add("preflight", "Compile the training step for a TPU that is not there; predict its cost.")
     )
     smoke = add("smoke", "Time the real training step on the device at hand, on made-up images.")
-    add_run_options(smoke)
-    add_hardware_options(smoke)
+    add_experiment_options(smoke)
+    add_tpu_option(smoke)
     smoke.add_argument(
         "--beside", type=Path, metavar="FILE", help="what preflight --json predicted for it"
     )
     smoke.add_argument("--steps", type=int, default=10, help="default: 10")
-    pack = add("pack-kernel", "Pack the package into the one script that Kaggle takes.")
-    pack.add_argument("kernel", type=Path, help="such as kernels/tpu_smoke")
+    add_build_options(add("build-kernels", "Build the scripts that Kaggle takes, one a kernel."))
+    add_push_options(add("push-kernels", "Push kernels in turn, wait, fetch logs and outputs."))
+    add_submit_options(add("submit", "Check a submission, then hand it in on Kaggle."))
+    add_download_options(add("download-data", "Fetch the competition's data from Kaggle."))
     bench = add("benchmark", "Measure what is too slow for a test.")
     bench.add_argument("what", choices=["memory", "kills"])
     bench.add_argument("--work-dir", type=Path, default=Path("runs/benchmark"))
@@ -138,8 +146,8 @@ def _run(options: argparse.Namespace) -> "Run":
         config,
         options.data_dir or Path("data") / config.dataset,
         options.run_dir or Path("runs") / config.name,
-        resume=options.resume,
-        overwrite=options.overwrite,
+        resume=getattr(options, "resume", False),
+        overwrite=getattr(options, "overwrite", False),
         interactive=sys.stderr.isatty(),
         deadline=Deadline.after(getattr(options, "max_hours", None)),
     )
@@ -228,13 +236,35 @@ def _smoke(options: argparse.Namespace) -> None:
     smoke_run(_run(options), beside=options.beside, steps=max(1, options.steps))
 
 
-def _pack_kernel(options: argparse.Namespace) -> None:
-    from kaggle_pipeline.kernel import pack_kernel
+def _build_kernels(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.kaggle import build
 
-    path = pack_kernel(options.kernel, _ROOT)
-    print(
-        f"wrote {path} ({path.stat().st_size} bytes); push it: kaggle kernels push -p {path.parent}"
-    )
+    build(
+        _run(options), _ROOT, options.out, owner=options.owner, hardware=options.hardware,
+        folds=tuple(options.fold or ()), weights=options.weights, keep_records=options.keep_records,
+    )  # fmt: skip
+
+
+def _push_kernels(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.kaggle import Pushing, push_kernels
+
+    how = Pushing(options.out, options.poll_seconds, options.restarts, not options.no_wait)
+    push_kernels(options.kernels, how)
+
+
+def _submit(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.kaggle import submit
+
+    run = _run(options)
+    sample = options.sample or run.prepared / "sample_submission.csv"
+    submit(run.spec, options.file or run.run_dir / "submission.csv", sample, options.message)
+
+
+def _download_data(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.download import download_data
+
+    run = _run(options)
+    download_data(run.spec, run.data_dir, options.part, interactive=run.interactive)
 
 
 def _benchmark(options: argparse.Namespace) -> None:
@@ -258,7 +288,10 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "score-submission": _score_submission,
     "preflight": _preflight,
     "smoke": _smoke,
-    "pack-kernel": _pack_kernel,
+    "build-kernels": _build_kernels,
+    "push-kernels": _push_kernels,
+    "submit": _submit,
+    "download-data": _download_data,
     "benchmark": _benchmark,
 }
 

@@ -39,9 +39,21 @@ EXAMPLES = {
   python scripts/smoke.py --tpu --config configs/siim_isic_2020_seed.yaml \\
       --beside configs/preflight/siim_isic_2020_seed_v5e-8.json
   python scripts/smoke.py --config configs/demo.yaml --steps 5""",
-    "pack-kernel": """
-  python scripts/pack_kernel.py kernels/tpu_smoke
-  kaggle kernels push -p kernels/tpu_smoke""",
+    "build-kernels": """
+  python scripts/build_kernels.py --owner NAME
+  python scripts/build_kernels.py --owner NAME --hardware gpu --set image.epochs=8
+  python scripts/build_kernels.py --owner NAME --fold 0 --fold 1 --fold 2 --fold 3 --fold 4""",
+    "push-kernels": """
+  python scripts/push_kernels.py kernels/image kernels/tabular kernels/blend
+  python scripts/push_kernels.py kernels/tpu_smoke --out outputs""",
+    "submit": """
+  python scripts/submit.py --run-dir runs/siim_isic_2020 --message "first"
+  python scripts/submit.py --file outputs/melanoma-blend/submission.csv \\
+      --sample data/siim_isic_2020/sample_submission.csv""",
+    "download-data": """
+  python scripts/download_data.py
+  python scripts/download_data.py --part tables
+  python scripts/download_data.py --part all --data-dir /mnt/large/siim""",
     "benchmark": """
   python scripts/benchmark.py memory
   python scripts/benchmark.py kills""",

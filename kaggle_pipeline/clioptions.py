@@ -4,14 +4,17 @@ In: a parser. Out: the same with more options.
 """
 
 import argparse
+import math
 from pathlib import Path
 
-DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "siim_isic_2020.yaml"
+_ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_CONFIG = _ROOT / "configs" / "siim_isic_2020.yaml"
+KERNELS = _ROOT / "kernels"
 
 
 def add_preflight_options(parser: argparse.ArgumentParser) -> None:
     """Add preflight options."""
-    add_run_options(parser)
+    add_experiment_options(parser)
     parser.add_argument(
         "--topology", default="v5e-8", help="such as v5e-8, v3-8, v6e-8 or v5e:4x4 (default: v5e-8)"
     )
@@ -21,7 +24,7 @@ def add_preflight_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the predictions there")
     parser.add_argument(
-        "--weekly-hours", type=float, metavar="H", help="TPU quota a week, to tell the share of it"
+        "--weekly-hours", type=_hours, metavar="H", help="TPU quota a week, to tell the share of it"
     )
     parser.add_argument(
         "--largest-batch", action="store_true",
@@ -31,6 +34,14 @@ def add_preflight_options(parser: argparse.ArgumentParser) -> None:
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add run options."""
+    add_experiment_options(parser)
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with what is in the run folder")
+    again.add_argument("--overwrite", action="store_true", help="delete this stage's results first")
+
+
+def add_experiment_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which experiment, data and run folder; for commands that write no run."""
     parser.add_argument(
         "--config", type=Path, default=DEFAULT_CONFIG,
         help="experiment file (default: configs/siim_isic_2020.yaml)",
@@ -43,20 +54,32 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
         help="change one setting, such as image.epochs=3; may be repeated",
     )  # fmt: skip
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with what is in the run folder")
-    again.add_argument("--overwrite", action="store_true", help="delete this stage's results first")
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0 < hours < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of hours above 0")
+    return hours
 
 
 def add_hardware_options(parser: argparse.ArgumentParser) -> None:
     """Add hardware options."""
+    add_tpu_option(parser)
+    parser.add_argument(
+        "--max-hours", type=_hours, metavar="H",
+        help="stop before so many hours with everything saved (exit code 75), for --resume",
+    )  # fmt: skip
+
+
+def add_tpu_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--tpu``."""
     parser.add_argument(
         "--tpu", action="store_true", help="train on a TPU, or fail if there is none"
     )
-    parser.add_argument(
-        "--max-hours", type=float, metavar="H",
-        help="stop before so many hours with everything saved (exit code 75), for --resume",
-    )  # fmt: skip
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -82,3 +105,56 @@ def add_synthetic_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-size-px", type=int, default=128, help="default: 128")
     parser.add_argument("--mean-images", type=float, default=8.0, help="a patient (default: 8)")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
+
+
+def add_build_options(parser: argparse.ArgumentParser) -> None:
+    """Add what kernels are built for."""
+    add_experiment_options(parser)
+    parser.add_argument("--owner", required=True, metavar="NAME", help="your user name on Kaggle")
+    parser.add_argument(
+        "--hardware", choices=["tpu", "gpu"], default="tpu",
+        help="whose image kernel the blend reads (default: tpu)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fold", type=int, action="append", metavar="K",
+        help="an image kernel for this fold alone; repeat it for the others",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weights", metavar="OWNER/SLUG",
+        help="data set with the ImageNet weights; the image kernels then run without internet",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep-records", action="store_true", help="leave TFRecords made there in the output"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=KERNELS, metavar="DIR", help="default: kernels/ itself"
+    )
+
+
+def add_push_options(parser: argparse.ArgumentParser) -> None:
+    """Add what to push and how to wait."""
+    parser.add_argument("kernels", type=Path, nargs="+", metavar="FOLDER")
+    parser.add_argument("--out", type=Path, default=Path("outputs"), help="default: outputs")
+    parser.add_argument("--poll-seconds", type=float, default=60.0, metavar="S", help="default: 60")
+    parser.add_argument(
+        "--restarts", type=int, default=5, metavar="N",
+        help="push a kernel that stopped in time so often again (default: 5)",
+    )  # fmt: skip
+    parser.add_argument("--no-wait", action="store_true", help="push all at once and leave")
+
+
+def add_submit_options(parser: argparse.ArgumentParser) -> None:
+    """Add which file to submit."""
+    add_experiment_options(parser)
+    parser.add_argument("--file", type=Path, help="default: submission.csv of the run folder")
+    parser.add_argument("--sample", type=Path, help="default: the run's own copy of the sample")
+    parser.add_argument("--message", default="kaggle_pipeline", help="default: %(default)s")
+
+
+def add_download_options(parser: argparse.ArgumentParser) -> None:
+    """Add which part of the data to fetch."""
+    add_experiment_options(parser)
+    parser.add_argument(
+        "--part", choices=["tables", "tfrecords", "all"], default="tfrecords",
+        help="CSV files; those and the TFRecords (default); or everything, DICOM and JPEG too",
+    )  # fmt: skip

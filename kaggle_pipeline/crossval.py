@@ -12,7 +12,7 @@ from typing import Protocol
 import pandas as pd
 
 from kaggle_pipeline.config import FoldsConfig
-from kaggle_pipeline.deadline import Deadline
+from kaggle_pipeline.deadline import Deadline, OutOfTime
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import split_rows
 from kaggle_pipeline.folds import Folds, make_folds
@@ -58,6 +58,7 @@ def cross_validate(
     seed: int,
     only: Sequence[int] | None = None,
     deadline: Deadline | None = None,
+    least: Callable[[int], int] = int,
     report: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Train and judge one model a fold; a fold whose predictions are on disk is not done again.
@@ -78,6 +79,9 @@ def cross_validate(
         These folds alone.
     deadline : Deadline, optional
         No fold is begun after it.
+    least : callable
+        Least of all processes' numbers, where several train together: a fold is done, or trained,
+        when it is so for all of them, or some would wait for the others for ever.
     report : callable
         Told in one line what goes on.
 
@@ -90,11 +94,11 @@ def cross_validate(
     """
     for fold in _chosen(folds, only):
         place = folder / f"fold{fold}"
-        if (place / "oof.csv").exists():
+        if least((place / "oof.csv").exists()):
             report(f"fold {fold}: done already")
             continue
-        if deadline:
-            deadline.check(f"fold {fold}")
+        if deadline and not least(deadline.leaves()):
+            raise OutOfTime(f"the time is up before fold {fold}")
         train, judged = (
             examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold))
         )
@@ -102,7 +106,7 @@ def cross_validate(
         place.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         model = make_model(fold, place)
-        if (place / SAVED).exists():  # stopped between training and the last prediction
+        if least((place / SAVED).exists()):  # stopped between training and the last prediction
             model.load(place)
         else:
             model.fit(*_fit_rows(model, train, judged, spec, seed))

@@ -1,99 +1,255 @@
-"""One script for Kaggle: the package, its configs and an entry, packed into a single file.
+"""Kernels for Kaggle: the package, an experiment and a short entry in one script each.
 
-In: a folder of ``kernels/``. Out: the script beside its ``kernel-metadata.json``. A push uploads
-one source file of at most 1 MB and no second one, so the package travels inside it.
+In: the folders of ``kernels/``, an experiment, an owner. Out: a script beside each
+``kernel-metadata.json``. A push uploads one source file of at most 1 MB and no second one, so the
+package travels inside it.
 """
 
 import base64
+import hashlib
 import io
 import json
+import lzma
+import re
 import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from kaggle_pipeline.config import Experiment
+from kaggle_pipeline.configfile import to_mapping
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.rundir import atomic_path
+from kaggle_pipeline.rundir import atomic_path, write_json
 
-ENTRY = "entry.py"
+ENTRY, METADATA = "entry.py", "kernel-metadata.json"
+EXPERIMENT, SETTINGS = "kernel/experiment.yaml", "kernel/settings.json"
+"""Where a packed script finds what it was built for, beside the package."""
 MAX_BYTES = 1_000_000
 """Of a kernel's source; Kaggle refuses more."""
 _PACKED = ("kaggle_pipeline/**/*.py", "configs/**/*.yaml", "configs/**/*.json")
-_UNPACK = '''"""{title}
+_IMAGE = {"tpu": "image", "gpu": "image_gpu"}
+_SCRIPT = '''"""{title}
 
-Made by scripts/pack_kernel.py from kernels/{name}/{entry} and the package; change those, not this.
+Made by scripts/build_kernels.py from {made_from} and the package: change those, not this.
+Experiment: {experiment}, folds: {folds}. The package below, as a tar file, has the SHA-256
+{digest}.
 """
 
 import base64
+import hashlib
 import io
+import lzma
 import sys
 import tarfile
 import tempfile
 
+_DIGEST = "{digest}"
 _ARCHIVE = (
 {archive}
 )
-_FOLDER = tempfile.mkdtemp(prefix="kaggle_pipeline_")
-with tarfile.open(fileobj=io.BytesIO(base64.b85decode("".join(_ARCHIVE))), mode="r:xz") as _tar:
-    _tar.extractall(_FOLDER, filter="data")
-sys.path.insert(0, _FOLDER)
+
+
+def _unpack():
+    tar = lzma.decompress(base64.b85decode("".join(_ARCHIVE)))
+    if hashlib.sha256(tar).hexdigest() != _DIGEST:
+        sys.exit("error: this script was changed on its way: build and push it again")
+    folder = tempfile.mkdtemp(prefix="kaggle_pipeline_")
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        archive.extractall(folder, filter="data")
+    sys.path.insert(0, folder)
+
+
+if __name__ == "__main__":  # a process that is spawned reads this file again, and inherits the path
+    _unpack()
 
 '''
 
 
-def pack_kernel(folder: Path, root: Path) -> Path:
-    """Write the script that a kernel's metadata names; the same sources give the same bytes.
+@dataclass(frozen=True)
+class Build:
+    """What kernels are built for.
+
+    Attributes
+    ----------
+    owner : str
+        Kaggle user name.
+    experiment : Experiment
+    source : str
+        Kaggle's name of the data, ``competitions/<slug>`` or ``datasets/<owner>/<slug>``.
+    hardware : {"tpu", "gpu"}
+        Whose image kernel the blend reads.
+    folds : sequence of int
+        A kernel for each of these folds in place of one for all.
+    weights : str or None
+        A data set, ``<owner>/<slug>``, with the ImageNet weights: the internet stays off then.
+    keep_records : bool
+        Whether TFRecords that a kernel makes stay in its output.
+    """
+
+    owner: str
+    experiment: Experiment
+    source: str
+    hardware: str = "tpu"
+    folds: Sequence[int] = ()
+    weights: str | None = None
+    keep_records: bool = False
+
+    def __post_init__(self) -> None:
+        for what, name, pattern in (
+            ("--owner", self.owner, r"[\w-]+"),
+            ("--weights", self.weights or "a/b", r"[\w-]+/[\w-]+"),
+        ):
+            if not re.fullmatch(pattern, name):
+                raise PipelineError(f"{what} {name!r} is not a name that Kaggle gives")
+        for fold in self.folds:
+            if fold not in range(self.experiment.folds.k) or self.experiment.folds.holdout:
+                raise PipelineError(f"--fold {fold}: {self.experiment.name} has no such fold")
+
+
+def build_kernels(root: Path, out: Path, build: Build) -> list[Path]:
+    """Write every kernel's metadata and script; the same sources give the same bytes.
 
     Parameters
     ----------
-    folder : pathlib.Path
-        With ``kernel-metadata.json`` and ``entry.py``, which finds ``configs/`` beside the package.
     root : pathlib.Path
-        Where the package and ``configs/`` lie.
+        Holds the package, ``configs/`` and ``kernels/``.
+    out : pathlib.Path
+        Gets a folder a kernel; may be ``root / "kernels"`` itself.
+    build : Build
 
     Returns
     -------
-    pathlib.Path
-        The script.
+    list of pathlib.Path
+        The folders that make a submission, in the order in which they are to be pushed.
 
     Raises
     ------
     PipelineError
-        If the metadata is missing or incomplete, or the script is too large for Kaggle.
+        If a template is incomplete, the data is not on Kaggle, or a script is too large for it.
     """
-    folder = Path(folder)
-    metadata_path = folder / "kernel-metadata.json"
+    if not build.source:
+        raise PipelineError(f"the data of {build.experiment.name} is not on Kaggle")
+    templates = {path.parent.name: path.parent for path in Path(root).glob(f"kernels/*/{ENTRY}")}
+    image = _IMAGE[build.hardware]
+    names = sorted(templates, key=lambda name: (name == "blend", name))  # it needs the others
+    metadata = {name: _read_template(templates[name]) for name in names}
+    of_image = _of_folds(image, metadata[image], build.folds) if image in metadata else {}
+    folders = []
+    for name in names:
+        parts = of_image if name == image and build.folds else {name: (metadata[name], ())}
+        for folder_name, (content, folds) in parts.items():
+            sources = [of_image, {"tabular": (metadata.get("tabular"), ())}]
+            content = _addressed(content, name, build, sources)
+            folder = Path(out) / folder_name
+            _write_kernel(Path(root), templates[name], folder, content, build, folds)
+            if name in (image, "tabular", "blend"):
+                folders.append(folder)
+    return folders
+
+
+def _read_template(folder: Path) -> dict[str, Any]:
+    path = folder / METADATA
     try:
-        metadata = json.loads(metadata_path.read_text())
-        title, code_file = metadata["title"], metadata["code_file"]
-        entry = (folder / ENTRY).read_text()
-    except FileNotFoundError as error:
-        raise PipelineError(f"{error.filename} is missing") from None
+        content = json.loads(path.read_text())
+        return {**content, "title": content["title"], "id": content["id"]}
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing") from None
     except (ValueError, KeyError) as error:
-        raise PipelineError(f"{metadata_path}: {error!r}: it needs title and code_file") from None
-    lines = [f'    "{line}"' for line in _in_lines(_archive(Path(root)), 96)]
-    text = _UNPACK.format(title=title, name=folder.name, entry=ENTRY, archive="\n".join(lines))
-    content = (text + entry).encode()
+        raise PipelineError(f"{path}: {error!r}: it needs title and id") from None
+
+
+def _of_folds(
+    name: str, metadata: dict[str, Any], folds: Sequence[int]
+) -> dict[str, tuple[dict[str, Any], Sequence[int]]]:
+    """Return metadata and folds of each image kernel by the name of its folder."""
+    if not folds:
+        return {name: (metadata, ())}
+    return {
+        f"{name}_fold{fold}": (
+            {
+                **metadata,
+                "title": f"{metadata['title']} fold {fold}",
+                "id": f"{metadata['id']}-fold-{fold}",
+            },
+            (fold,),
+        )
+        for fold in folds
+    }
+
+
+def _addressed(
+    content: dict[str, Any], name: str, build: Build, sources: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Fill in owner, data and the kernels that are read."""
+
+    def own(identity: str) -> str:
+        return f"{build.owner}/{identity.partition('/')[2]}"
+
+    kind, _, slug = build.source.partition("/")
+    needs_data = content["competition_sources"] or content["dataset_sources"]
+    data: dict[str, list[str]] = {"competition_sources": [], "dataset_sources": []}
+    if needs_data:
+        data[f"{kind.removesuffix('s')}_sources"] = [slug]
+    if build.weights and name.startswith("image"):
+        data["dataset_sources"] = [*data["dataset_sources"], build.weights]
+        content = {**content, "enable_internet": False}
+    read = []
+    if name == "blend":
+        kernels = [one for part in sources for one, _ in part.values() if one]
+        wanted = build.experiment.blend.models
+        stages = ["tabular" if one["id"].endswith("tabular") else "image" for one in kernels]
+        pairs = zip(kernels, stages, strict=True)
+        read = [own(one["id"]) for one, stage in pairs if stage in wanted]
+    return {**content, **data, "id": own(content["id"]), "kernel_sources": read}
+
+
+def _write_kernel(
+    root: Path,
+    template: Path,
+    folder: Path,
+    metadata: dict[str, Any],
+    build: Build,
+    folds: Sequence[int],
+) -> None:
+    settings = {"id": metadata["id"], "source": build.source, "folds": list(folds) or None}
+    settings["keep_records"] = build.keep_records
+    experiment = yaml.safe_dump(to_mapping(build.experiment), sort_keys=False)
+    further = {EXPERIMENT: experiment, SETTINGS: json.dumps(settings, indent=2) + "\n"}
+    archive = _archive(root, further)
+    # Base 85 of RFC 1924 has neither quotes nor backslashes.
+    text = base64.b85encode(lzma.compress(archive, preset=9)).decode()
+    lines = [f'    "{text[i : i + 96]}"' for i in range(0, len(text), 96)]
+    made_from = f"kernels/{template.name}/{ENTRY}"
+    script = _SCRIPT.format(
+        title=metadata["title"], made_from=made_from, experiment=build.experiment.name,
+        folds=", ".join(map(str, folds)) or "all", digest=hashlib.sha256(archive).hexdigest(),
+        archive="\n".join(lines),
+    )  # fmt: skip
+    content = (script + (template / ENTRY).read_text()).encode()
     if len(content) > MAX_BYTES:
         raise PipelineError(
-            f"{code_file} would have {len(content)} bytes; Kaggle takes {MAX_BYTES}"
+            f"{metadata['code_file']} would have {len(content)} bytes; Kaggle takes {MAX_BYTES}"
         )
-    path = folder / Path(code_file).name
-    with atomic_path(path) as temporary:
+    write_json(folder / METADATA, metadata)
+    with atomic_path(folder / Path(metadata["code_file"]).name) as temporary:
         temporary.write_bytes(content)
-    return path
 
 
-def _archive(root: Path) -> str:
-    """Package and configs as a tar, compressed and in printable characters without quotes."""
+def _archive(root: Path, further: dict[str, str]) -> bytes:
+    """Package, configs and further files as a tar without times and owners."""
+    files = {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for pattern in _PACKED
+        for path in root.glob(pattern)
+    }
+    files |= {name: text.encode() for name, text in further.items()}
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:xz", preset=9) as tar:
-        for path in sorted(path for pattern in _PACKED for path in root.glob(pattern)):
-            content = path.read_bytes()
-            member = tarfile.TarInfo(path.relative_to(root).as_posix())
-            member.size = len(content)  # no time, no owner: the same bytes tomorrow
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, content in sorted(files.items()):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    # Base 85 of RFC 1924 has neither quotes nor backslashes.
-    return base64.b85encode(buffer.getvalue()).decode()
-
-
-def _in_lines(text: str, width: int) -> list[str]:
-    return [text[i : i + width] for i in range(0, len(text), width)]
+    return buffer.getvalue()

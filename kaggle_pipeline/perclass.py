@@ -25,6 +25,8 @@ class PerClassModel:
         With the task ``multilabel``.
     folder : pathlib.Path
         Gets one folder a class.
+    least : callable
+        Least of all processes' numbers, where several train together.
 
     Attributes
     ----------
@@ -33,9 +35,14 @@ class PerClassModel:
     """
 
     def __init__(
-        self, make_model: Callable[[DatasetSpec, Path], Model], spec: DatasetSpec, folder: Path
+        self,
+        make_model: Callable[[DatasetSpec, Path], Model],
+        spec: DatasetSpec,
+        folder: Path,
+        least: Callable[[int], int] = int,
     ) -> None:
         self.spec = spec
+        self._least = least
         self._models = {
             name: make_model(replace(spec, task="binary", classes=(name,)), Path(folder) / name)
             for name in spec.classes
@@ -56,7 +63,7 @@ class PerClassModel:
         """Fit one after the other; a class whose model is saved already is read instead."""
         for name, model in self._models.items():
             place = self._folder / name
-            if (place / SAVED).exists():
+            if self._least((place / SAVED).exists()):
                 model.load(place)
                 continue
             place.mkdir(parents=True, exist_ok=True)

@@ -91,6 +91,8 @@ class DatasetSpec:
     source: str
     record_id: str = "image_name"
     """TFRecord feature that holds the image id."""
+    kaggle: str = ""
+    """Its name on Kaggle, ``competitions/<slug>`` or ``datasets/<owner>/<slug>``, if there."""
     published_counts: Mapping[tuple[str, ...], int] = field(default_factory=dict)
     """Images of the published training set by the classes they belong to, none for "nothing of
     these"; only for telling how long a run would take where the data itself is not at hand."""

@@ -102,6 +102,76 @@ def test_the_host_of_a_tpu_never_falls_back_to_its_cpu(monkeypatch):
         choose_accelerator("auto")
 
 
+class Recorder:
+    """Stands for a strategy that needs hardware: remembers what it was made of."""
+
+    def __init__(self, devices):
+        self.devices = devices
+        self.num_replicas_in_sync = len(devices) if isinstance(devices, list) else 1
+
+
+@pytest.mark.parametrize(
+    ("count", "asked", "devices", "replicas"),
+    [
+        (1, None, None, 1),
+        (2, None, ["/gpu:0", "/gpu:1"], 2),
+        (4, 2, ["/gpu:0", "/gpu:1"], 2),
+        (2, 1, "/gpu:0", 1),
+    ],
+)
+def test_gpus_are_mirrored_and_one_is_taken_plainly(monkeypatch, count, asked, devices, replicas):
+    found = tf.config.list_physical_devices
+    gpus = {"GPU": [f"GPU {i}" for i in range(count)]}
+    monkeypatch.setattr(
+        tf.config, "list_physical_devices", lambda kind=None: gpus.get(kind) or found(kind)
+    )
+    grown = []
+    monkeypatch.setattr(
+        tf.config.experimental, "set_memory_growth", lambda gpu, yes: grown.append((gpu, yes))
+    )
+    for name in ("MirroredStrategy", "OneDeviceStrategy"):
+        monkeypatch.setattr(tf.distribute, name, Recorder)
+    chosen = choose_accelerator("gpu", asked)
+    assert (chosen.kind, chosen.replicas, chosen.policy) == ("gpu", replicas, "mixed_float16")
+    assert (chosen.strategy and chosen.strategy.devices) == devices
+    assert chosen.jit_compile == (False if devices else "auto")
+    assert grown == [(gpu, True) for gpu in gpus["GPU"]]
+    assert chosen.reason == f"{replicas} GPU, Keras on tensorflow"
+
+
+@no_gpu
+def test_more_gpus_than_there_are_is_an_error(monkeypatch):
+    monkeypatch.setattr(accelerator, "_count_gpus", lambda backend: 2)
+    with pytest.raises(PipelineError, match="replicas is 3: here are 2 GPUs"):
+        choose_accelerator("auto", 3)
+
+
+def test_a_tpu_is_set_up_once_and_taken_with_all_its_cores(monkeypatch):
+    done = []
+    resolver = object()
+    monkeypatch.setattr(accelerator, "count_tpu_cores", lambda backend: (8, ""))
+    monkeypatch.setattr(
+        tf.distribute.cluster_resolver,
+        "TPUClusterResolver",
+        lambda tpu: done.append(tpu) or resolver,
+    )
+    monkeypatch.setattr(
+        tf.config, "experimental_connect_to_cluster", lambda found: done.append("connect")
+    )
+    monkeypatch.setattr(
+        tf.tpu.experimental, "initialize_tpu_system", lambda found: done.append("initialise")
+    )
+    monkeypatch.setattr(tf.distribute, "TPUStrategy", lambda found: Recorder(list(range(8))))
+    chosen = choose_accelerator("tpu")
+    assert done == ["local", "connect", "initialise"]
+    assert (chosen.kind, chosen.backend, chosen.replicas) == ("tpu", "tensorflow", 8)
+    # XLA compiles a TPUStrategy's step by itself; asking for it fails.
+    assert (chosen.policy, chosen.jit_compile) == ("mixed_bfloat16", False)
+    assert choose_accelerator("tpu") is chosen
+    with pytest.raises(PipelineError, match="replicas is 4: a TPU is taken with all its cores"):
+        choose_accelerator("tpu", 4)
+
+
 def test_another_backend_than_the_running_one_is_refused(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     with pytest.raises(PipelineError, match="keras runs on tensorflow already, not jax"):

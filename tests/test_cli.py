@@ -1,6 +1,7 @@
 """The command line from outside: exit codes, one-line errors, and a run of every stage."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -126,6 +127,37 @@ def test_another_preparation_is_refused(finished, competition, capsys):
     code = call("prepare-data", competition / "competition", finished, "--set", "seed=1")
     assert code == 2
     assert "seed" in error_line(capsys)
+
+
+def test_when_the_time_is_up_it_stops_and_goes_on_with_resume(competition, tmp_path, capsys):
+    chosen = ("--fold", "0", "--set", "image.epochs=1")
+    assert (
+        call("train-image", competition / "competition", tmp_path, *chosen, "--max-hours", "1e-9")
+        == 75
+    )
+    error = capsys.readouterr().err
+    assert re.search(r"stopped in time: the 1e-09 h are up before .*--resume to go on", error)
+    assert not list(tmp_path.glob("prepare/folds.csv"))
+    assert (
+        call(
+            "train-image",
+            competition / "competition",
+            tmp_path,
+            *chosen,
+            "--resume",
+            "--max-hours",
+            "9",
+        )
+        == 0
+    )
+    assert (tmp_path / "image" / "fold0" / "oof.csv").exists()
+
+
+@pytest.mark.parametrize("hours", ["-1", "0", "nan", "many"])
+def test_hours_are_a_number_above_zero(competition, tmp_path, hours, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        call("train-image", competition / "competition", tmp_path, "--max-hours", hours)
+    assert f"argument --max-hours: {hours} is no number of hours" in capsys.readouterr().err
 
 
 def test_one_model_alone_gives_a_submission(competition, tmp_path, capsys):

@@ -6,6 +6,7 @@ import pytest
 
 from kaggle_pipeline.config import FoldsConfig
 from kaggle_pipeline.crossval import collect_folds, cross_validate, unfinished
+from kaggle_pipeline.deadline import Deadline, OutOfTime
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import split_rows
 from kaggle_pipeline.folds import Folds, make_folds
@@ -141,6 +142,31 @@ def test_resuming_skips_folds_that_are_done(examples, folds, spec, tmp_path):
     assert "fold 0: done already" in lines
     assert (tmp_path / "fold0" / "oof.csv").stat().st_mtime_ns == before
     assert unfinished(folds, tmp_path) == []
+
+
+def test_a_fold_that_another_worker_lacks_is_done_again_by_all(examples, folds, spec, tmp_path):
+    fitted = []
+
+    def make_model(fold, folder):
+        fitted.append(fold)
+        return GroupMemory()
+
+    run = {"seed": 0, "only": [0]}
+    cross_validate(make_model, examples, spec, folds, tmp_path, **run)
+    cross_validate(make_model, examples, spec, folds, tmp_path, **run, least=lambda number: 0)
+    assert fitted == [0, 0]
+    cross_validate(make_model, examples, spec, folds, tmp_path, **run, least=lambda number: number)
+    assert fitted == [0, 0]
+
+
+def test_no_fold_is_begun_after_the_deadline_of_any_worker(examples, folds, spec, tmp_path):
+    late = {"seed": 0, "deadline": Deadline.after(0)}
+    with pytest.raises(OutOfTime, match="before fold 0"):
+        cross_validate(lambda *_: GroupMemory(), examples, spec, folds, tmp_path, **late)
+    mine = {"seed": 0, "deadline": Deadline.after(None), "least": lambda number: 0}
+    with pytest.raises(OutOfTime, match="before fold 0"):
+        cross_validate(lambda *_: GroupMemory(), examples, spec, folds, tmp_path, **mine)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("step", ["fit", "save", "predict"])

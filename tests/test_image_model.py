@@ -239,6 +239,12 @@ class TestResume:
             model.fit(TRAIN, None)
         assert files(model.folder) == {"begun.json"}
 
+    def test_a_deadline_that_has_passed_stops_predicting(self, make_model, monkeypatch):
+        model = make_model(epochs=1).fit(TRAIN, None)
+        monkeypatch.setattr(Deadline, "leaves", lambda self, seconds=0.0: False)
+        with pytest.raises(OutOfTime, match="before all images are answered for"):
+            model.predict(TRAIN)
+
     def test_a_full_disk_leaves_the_epoch_before_whole(self, make_model, whole, monkeypatch):
         write, times = keras.Model.save_weights, []
 

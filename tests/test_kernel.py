@@ -1,4 +1,4 @@
-"""Tests of the packed script: it runs alone, is repeatable, and too much is refused."""
+"""Tests of the packed scripts: they run alone, are repeatable and current, too much is refused."""
 
 import json
 import shutil
@@ -10,74 +10,174 @@ import pytest
 
 from kaggle_pipeline import kernel
 from kaggle_pipeline.cli import main
+from kaggle_pipeline.configfile import load_experiment
+from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.kernel import pack_kernel
+from kaggle_pipeline.kernel import Build, build_kernels
 
 ROOT = Path(__file__).resolve().parent.parent
-KERNELS = sorted(path.parent for path in ROOT.glob("kernels/*/kernel-metadata.json"))
+CONFIG = ROOT / "configs" / "siim_isic_2020.yaml"
+KERNELS = sorted(path.parent for path in ROOT.glob("kernels/*/entry.py"))
 KNOWN = {
     "id", "title", "code_file", "language", "kernel_type", "is_private", "enable_gpu", "enable_tpu",
     "enable_internet", "machine_shape", "dataset_sources", "competition_sources", "kernel_sources",
     "model_sources",
 }  # fmt: skip
+SLUG = "siim-isic-melanoma-classification"
+
+
+def make_build(owner="me", **wishes):
+    return Build(owner, load_experiment(CONFIG), f"competitions/{SLUG}", **wishes)
 
 
 @pytest.fixture
-def folder(tmp_path):
-    place = tmp_path / "kernels" / "tried"
+def root(tmp_path):
+    """A small checkout with one kernel that says what it finds."""
+    for name in ("kaggle_pipeline", "configs"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / "root" / name, ignore=ignore)
+    place = tmp_path / "root" / "kernels" / "image"
     place.mkdir(parents=True)
-    metadata = {"title": "tried out", "code_file": "tried.py"}
-    (place / "kernel-metadata.json").write_text(json.dumps(metadata))
+    template = json.loads((ROOT / "kernels" / "image" / "kernel-metadata.json").read_text())
+    (place / "kernel-metadata.json").write_text(json.dumps(template))
     (place / "entry.py").write_text(
         "from pathlib import Path\n"
         "import kaggle_pipeline\n"
         "from kaggle_pipeline.cli import main\n"
-        "configs = Path(kaggle_pipeline.__file__).parent.parent / 'configs'\n"
-        "print(sorted(path.name for path in configs.glob('demo*')))\n"
+        "packed = Path(kaggle_pipeline.__file__).parent.parent\n"
+        "print(sorted(path.name for path in packed.glob('configs/demo*')))\n"
+        "print((packed / 'kernel/experiment.yaml').read_text().splitlines()[0])\n"
         "main(['--version'])\n"
     )
-    return place
+    return tmp_path / "root"
 
 
-def test_the_script_runs_where_nothing_else_is(folder, tmp_path):
-    script = shutil.move(pack_kernel(folder, ROOT), tmp_path / "alone.py")
-    done = subprocess.run(
-        [sys.executable, "-P", str(script)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def run_script(path, cwd):
+    command = [sys.executable, "-P", str(path)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+def script_of(folder):
+    metadata = json.loads((folder / "kernel-metadata.json").read_text())
+    return folder / metadata["code_file"]
+
+
+def test_the_script_runs_where_nothing_else_is(root, tmp_path):
+    (folder,) = build_kernels(root, tmp_path / "out", make_build())
+    done = run_script(shutil.move(script_of(folder), tmp_path / "alone.py"), tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["['demo.yaml']", "0.1.0"]
+    assert done.stdout.splitlines() == ["['demo.yaml']", "name: siim_isic_2020", "0.1.0"]
 
 
-def test_the_same_sources_give_the_same_bytes(folder):
-    first = pack_kernel(folder, ROOT).read_bytes()
-    assert pack_kernel(folder, ROOT).read_bytes() == first and len(first) < 400_000
+def test_a_script_that_was_changed_on_its_way_does_not_run(root, tmp_path):
+    (folder,) = build_kernels(root, tmp_path / "out", make_build())
+    path = script_of(folder)
+    text = path.read_text()
+    digest = text.partition('_DIGEST = "')[2][:64]
+    path.write_text(text.replace(f'_DIGEST = "{digest}"', f'_DIGEST = "{digest[::-1]}"'))
+    done = run_script(path, tmp_path)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == ("error: this script was changed on its way: build and push it again\n")
 
 
-def test_what_is_missing_or_too_large_is_one_line(folder, monkeypatch):
+def test_the_same_sources_give_the_same_bytes(root, tmp_path):
+    first, second = (
+        script_of(build_kernels(root, tmp_path / name, make_build())[0]).read_bytes()
+        for name in ("a", "b")
+    )
+    assert first == second and len(first) < 400_000
+
+
+@pytest.mark.parametrize("folder", KERNELS, ids=lambda path: path.name)
+def test_what_is_committed_is_what_the_package_gives(folder, tmp_path_factory, request):
+    out = request.config.cache_kernels if hasattr(request.config, "cache_kernels") else None
+    if out is None:
+        out = request.config.cache_kernels = tmp_path_factory.mktemp("kernels")
+        build_kernels(ROOT, out, make_build("your-user-name"))
+    for path in (script_of(folder), folder / "kernel-metadata.json"):
+        same = (out / folder.name / path.name).read_bytes() == path.read_bytes()
+        assert same, f"{path} is stale: python scripts/build_kernels.py --owner your-user-name"
+
+
+def test_owner_folds_and_weights_come_from_the_command(tmp_path, capsys):
+    words = ["--owner", "jane", "--weights", "jane/imagenet", "--out", str(tmp_path)]
+    folds = ["--fold", "0", "--fold", "3"]
+    assert main(["build-kernels", *words, *folds]) == 0, capsys.readouterr().err
+    found = {
+        path.parent.name: json.loads(path.read_text())
+        for path in tmp_path.glob("*/kernel-metadata.json")
+    }
+    assert set(found) == {
+        "image_fold0", "image_fold3", "image_gpu", "tabular", "blend", "tpu_smoke"
+    }  # fmt: skip
+    assert found["blend"]["kernel_sources"] == [
+        "jane/melanoma-image-fold-0", "jane/melanoma-image-fold-3", "jane/melanoma-tabular"
+    ]  # fmt: skip
+    third = found["image_fold3"]
+    assert third["id"] == "jane/melanoma-image-fold-3" and third["title"].endswith("fold 3")
+    assert third["dataset_sources"] == ["jane/imagenet"] and not third["enable_internet"]
+    assert "folds: 3." in (tmp_path / "image_fold3" / "image.py").read_text()[:300]
+    pushes = capsys.readouterr().out.strip().splitlines()[-1]
+    names = [Path(word).name for word in pushes.split()[3:]]
+    assert names == ["push_kernels.py", "image_fold0", "image_fold3", "tabular", "blend"]
+
+
+def test_the_blend_reads_the_gpus_kernel_where_that_is_said(tmp_path):
+    build_kernels(ROOT, tmp_path, make_build(hardware="gpu"))
+    blend = json.loads((tmp_path / "blend" / "kernel-metadata.json").read_text())
+    assert blend["kernel_sources"] == ["me/melanoma-image-gpu", "me/melanoma-tabular"]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "error"),
+    [
+        ({"owner": "jane doe"}, "--owner 'jane doe' is not a name"),
+        ({"weights": "imagenet"}, "--weights 'imagenet' is not a name"),
+        ({"folds": (5,)}, "--fold 5: siim_isic_2020 has no such fold"),
+    ],
+)
+def test_wishes_that_cannot_be_met_are_one_line(wishes, error):
+    with pytest.raises(PipelineError, match=error):
+        make_build(**wishes)
+
+
+def test_data_that_is_not_on_kaggle_is_said(tmp_path, capsys):
+    words = ["--config", str(ROOT / "configs" / "isic_2017.yaml"), "--out", str(tmp_path)]
+    assert main(["build-kernels", "--owner", "me", *words]) == 2
+    assert "the data of isic_2017 is not on Kaggle" in capsys.readouterr().err
+    assert get_spec("ham10000").kaggle == "datasets/kmader/skin-cancer-mnist-ham10000"
+
+
+def test_what_is_missing_or_too_large_is_one_line(root, tmp_path, monkeypatch):
     monkeypatch.setattr(kernel, "MAX_BYTES", 1000)
-    with pytest.raises(PipelineError, match=r"tried\.py would have \d+ bytes; Kaggle takes 1000"):
-        pack_kernel(folder, ROOT)
-    assert not (folder / "tried.py").exists()
-    (folder / "kernel-metadata.json").write_text('{"title": "tried out"}')
-    with pytest.raises(PipelineError, match=r"kernel-metadata\.json.*code_file"):
-        pack_kernel(folder, ROOT)
-    (folder / "entry.py").unlink()
-    with pytest.raises(PipelineError, match=r"entry\.py is missing"):
-        (folder / "kernel-metadata.json").write_text('{"title": "tried out", "code_file": "a.py"}')
-        pack_kernel(folder, ROOT)
+    out = tmp_path / "out"
+    with pytest.raises(PipelineError, match=r"image\.py would have \d+ bytes; Kaggle takes 1000"):
+        build_kernels(root, out, make_build())
+    assert not out.exists()
+    path = root / "kernels" / "image" / "kernel-metadata.json"
+    path.write_text('{"title": "tried out"}')
+    with pytest.raises(PipelineError, match=r"kernel-metadata\.json: KeyError\('id'\)"):
+        build_kernels(root, out, make_build())
+    path.unlink()
+    with pytest.raises(PipelineError, match=r"kernel-metadata\.json is missing"):
+        build_kernels(root, out, make_build())
 
 
-@pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.name)
-def test_every_kernels_metadata_is_what_kaggle_knows(path, capsys):
-    metadata = json.loads((path / "kernel-metadata.json").read_text())
-    assert set(metadata) == KNOWN  # unknown keys are silently ignored there
+@pytest.mark.parametrize("folder", KERNELS, ids=lambda path: path.name)
+def test_every_kernels_metadata_is_what_kaggle_knows(folder):
+    metadata = json.loads((folder / "kernel-metadata.json").read_text())
+    assert set(metadata) <= KNOWN  # unknown keys are silently ignored there
+    assert set(metadata) >= KNOWN - {"machine_shape"}
     assert len(metadata["title"]) >= 5
     assert metadata["id"].split("/")[1] == metadata["title"].replace(" ", "-")
     assert not (metadata["enable_gpu"] and metadata["enable_tpu"])
-    assert main(["pack-kernel", str(path)]) == 0
-    assert "kaggle kernels push -p" in capsys.readouterr().out
-    compile((path / metadata["code_file"]).read_text(), metadata["code_file"], "exec")
+    shapes = {(True, False): "NvidiaTeslaT4", (False, True): "TpuV5E8", (False, False): None}
+    hardware = metadata["enable_gpu"], metadata["enable_tpu"]
+    assert metadata.get("machine_shape") == shapes[hardware]
+
+
+def test_the_smoke_kernel_says_that_here_is_no_tpu(tmp_path):
+    path = shutil.copy(ROOT / "kernels" / "tpu_smoke" / "tpu_smoke.py", tmp_path)
+    done = run_script(path, tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: no TPU found (")

@@ -88,6 +88,7 @@ SPEC = DatasetSpec(
     submission=SubmissionFormat("image", {name.upper(): name for name in CLASSES}),
     read_raw=read_raw,
     source=_SOURCE,
+    kaggle="datasets/kmader/skin-cancer-mnist-ham10000",
     published_counts={
         ("mel",): 1113,
         ("nv",): 6705,

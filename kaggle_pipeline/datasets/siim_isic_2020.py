@@ -125,5 +125,6 @@ SPEC = DatasetSpec(
     submission=SubmissionFormat("image_name", {"target": "target"}),
     read_raw=read_raw,
     source=_SOURCE,
+    kaggle="competitions/siim-isic-melanoma-classification",
     published_counts={("target",): 584, (): 32542},
 )

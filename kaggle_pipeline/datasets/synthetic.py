@@ -39,6 +39,7 @@ SPEC = replace(
     siim_isic_2020.SPEC,
     id="synthetic",
     source=_SOURCE,
+    kaggle="",
     read_raw=partial(siim_isic_2020.read_raw, source=_SOURCE),
 )
 

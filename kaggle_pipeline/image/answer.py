@@ -7,7 +7,7 @@ on disk.
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.config import ImageConfig
+from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.image.features import FeatureStore, body_digest
 from kaggle_pipeline.image.input import Source, prediction_batches, reading_errors
@@ -71,6 +72,8 @@ class Answerer:
         Where a frozen body's features are kept.
     swap_red_blue : bool
     verbose : {0, 1, 2}
+    deadline : Deadline
+        No batch is begun after it.
     """
 
     config: ImageConfig
@@ -80,6 +83,7 @@ class Answerer:
     features_dir: Path
     swap_red_blue: bool
     verbose: int
+    deadline: Deadline = field(default_factory=lambda: Deadline.after(None))
 
     def probabilities(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
         """Return probabilities (n, classes), the mean over the views of test-time augmentation."""
@@ -111,7 +115,11 @@ class Answerer:
         batch_size = self.config.batch_size * self.device.replicas
         batches = prediction_batches(self.source(ids), list(ids), batch_size)
         with running(self.device, self.config, building=False):
-            found = viewer.predict(batches, verbose=self.verbose and 2)
+            found = viewer.predict(
+                batches,
+                verbose=self.verbose and 2,
+                callbacks=[keras.callbacks.LambdaCallback(on_predict_batch_begin=self._check_time)],
+            )
         answers = np.full((len(ids), *found[key].shape[1:]), np.nan, np.float32)
         real = found["row"] >= 0
         answered, times = np.unique(found["row"][real], return_counts=True)
@@ -155,6 +163,9 @@ class Answerer:
         with running(self.device.alone(), self.config):
             found = self.own_head(network).predict(flat, batch_size=8192, verbose=0)
         return found.reshape(len(ids), len(wanted), -1).mean(axis=1)
+
+    def _check_time(self, batch: int, logs: dict | None = None) -> None:
+        self.deadline.check("all images are answered for")
 
     @property
     def _views(self) -> str:

@@ -99,6 +99,7 @@ class ImageModel:
         self._answerer = Answerer(
             config, spec, shards_of, self._answering,
             features_dir or self.folder.parent / "features", swap_red_blue, verbose,
+            self.deadline,
         )  # fmt: skip
 
     @property
@@ -204,8 +205,7 @@ class ImageModel:
         features = self._answerer.features(network, train.index)
         watched = None
         if valid is not None and len(valid):
-            answers = valid[list(self.spec.classes)].to_numpy(np.float32)
-            watched = (self._answerer.features(network, valid.index)[:, 0], answers)
+            watched = self._answerer.features(network, valid.index)[:, 0]
         if not config.augment.dihedral:
             features = features[:, :1]
         rows = training_rows(train, config, self.spec, self.seed)
@@ -217,6 +217,10 @@ class ImageModel:
             head.get_layer("standardise").adapt(features.reshape(-1, features.shape[-1]))
             steps = config.steps_per_epoch or -(-len(order) * views // self._batch_size)
             keeper = self._keeper()
+            watchers = []
+            if watched is not None:
+                targets = valid[list(self.spec.classes)].to_numpy(np.float32)
+                watchers = [Watcher(lambda: head.predict(watched, verbose=0), targets)]
             self._compile(head, steps)
             head.fit(
                 features[order].reshape(-1, features.shape[-1]),
@@ -225,8 +229,7 @@ class ImageModel:
                 batch_size=self._batch_size,
                 epochs=config.epochs,
                 steps_per_epoch=config.steps_per_epoch,
-                validation_data=watched,
-                callbacks=[keeper, *self._tensorboard()],
+                callbacks=[*watchers, keeper, *self._tensorboard()],
                 verbose=self.verbose and 2,
             )
             keeper.restore_best(head)

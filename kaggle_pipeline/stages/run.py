@@ -76,8 +76,11 @@ class Run:
         return Folds.read(self.prepared / "folds.csv")
 
     def progress(self, total: int, what: str, unit: str = "image") -> "Progress":
-        """Return a progress bar with rate and time left; a line now and then in a log file."""
-        return Progress(total, what, unit, self.interactive)
+        """Return a progress bar with rate and time left; a line now and then in a log file.
+
+        It raises ``OutOfTime`` once the deadline has come.
+        """
+        return Progress(total, what, unit, self.interactive, self.deadline)
 
     def record_origin(self, folder: Path) -> None:
         """Write the resolved config and the package versions beside a stage's results."""
@@ -221,15 +224,31 @@ def _first_difference(old: object, new: object, key: str) -> tuple[str, object, 
 
 
 class Progress:
-    """A tqdm bar as a callable: ``bar(n)`` says that n more are done."""
+    """A tqdm bar as a callable: ``bar(n)`` says that n more are done, unless the time is up."""
 
-    def __init__(self, total: int, what: str, unit: str, interactive: bool) -> None:
+    def __init__(
+        self,
+        total: int,
+        what: str,
+        unit: str,
+        interactive: bool,
+        deadline: Deadline | None = None,
+    ) -> None:
         every = 0.1 if interactive else 20.0
+        self._what = what
+        self._deadline = deadline or Deadline.after(None)
         self._bar = tqdm(total=total, desc=what, unit=unit, mininterval=every, smoothing=0.05)
 
     def __call__(self, done: int) -> None:
-        """Say that ``done`` more are done."""
+        """Say that ``done`` more are done.
+
+        Raises
+        ------
+        OutOfTime
+            If the deadline has come; what is finished is on disk.
+        """
         self._bar.update(done)
+        self._deadline.check(f"the end of: {self._what}")
 
     def __enter__(self) -> "Progress":
         return self

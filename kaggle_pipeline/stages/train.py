@@ -79,7 +79,7 @@ def train_image(run: Run, only: Sequence[int] | None = None) -> None:
         verbose=1 if run.interactive else 2,
         deadline=run.deadline,
     )  # fmt: skip
-    _train(run, "image", make_model, only)
+    _train(run, "image", make_model, only, device.least)
 
 
 def check_image(run: Run) -> "Accelerator":
@@ -125,13 +125,19 @@ def image_model_maker(
 
     if config.image.networks == "one":
         return lambda fold, folder: make(spec, folder, config.seed + fold)
-    return lambda fold, folder: PerClassModel(partial(make, seed=config.seed + fold), spec, folder)
+    return lambda fold, folder: PerClassModel(
+        partial(make, seed=config.seed + fold), spec, folder, device.least
+    )
 
 
 def _train(
-    run: Run, stage: str, make_model: Callable[[int, Path], Model], only: Sequence[int] | None
+    run: Run,
+    stage: str,
+    make_model: Callable[[int, Path], Model],
+    only: Sequence[int] | None,
+    least: Callable[[int], int] = int,
 ) -> None:
-    """Cross-validate and, once every fold is done, join, score and draw."""
+    """Cross-validate and, once every fold is done, finish the stage."""
     # A stage of which some folds are done is open for the others; a fold is never done twice.
     folder = open_stage(
         run.run_dir,
@@ -155,18 +161,36 @@ def _train(
         seed=run.config.seed,
         only=only,
         deadline=run.deadline,
+        least=least,
         report=lambda line: run.say(f"{stage} {line}"),
     )
     missing = unfinished(folds, folder)
     if missing:
         run.say(f"{stage}: folds {missing} are still to be trained (--fold)")
         return
+    finish_stage(run, stage)
+
+
+def finish_stage(run: Run, stage: str) -> None:
+    """Join, score and draw a model's folds, all of which are done.
+
+    Parameters
+    ----------
+    run : Run
+    stage : {"image", "tabular"}
+
+    Raises
+    ------
+    PipelineError
+        If a fold is not done, or the folds' files do not fit together.
+    """
+    folder = run.run_dir / stage
+    examples, folds = run.examples(), run.folds()
     oof, test = collect_folds(folds, run.spec, examples, folder)
     seconds = sum(read_json(folder / f"fold{k}" / "metrics.json")["seconds"] for k in folds.numbers)
-    optimistic = make_model(folds.numbers[0], folder).selection == "fold"
     metrics = run.judge(
-        folder, oof, test, examples, folds,
-        seconds=round(seconds, 1), epoch_chosen_on_judged_rows=optimistic,
+        folder, oof, test, examples, folds, seconds=round(seconds, 1),
+        epoch_chosen_on_judged_rows=stage == "image" and run.config.image.checkpoint == "best_fold",
     )  # fmt: skip
     _draw_histories(folder, folds.numbers)
     run.say(f"{stage}: {_describe(metrics)}")

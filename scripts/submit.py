@@ -1,4 +1,4 @@
-"""Thin: ``python scripts/pack_kernel.py --help``; the work is in ``kaggle_pipeline.cli``."""
+"""Thin: ``python scripts/submit.py --help``; the work is in ``kaggle_pipeline.cli``."""
 
 import sys
 from pathlib import Path
@@ -8,4 +8,4 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works without
 from kaggle_pipeline.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(["pack-kernel", *sys.argv[1:]]))
+    sys.exit(main(["submit", *sys.argv[1:]]))

@@ -1,0 +1,68 @@
+"""Kaggle's own command line: called, and read, since its exit code is 0 for much that it refuses.
+
+In: words for ``kaggle``. Out: what it said, or an error with Kaggle's own sentence.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from kaggle_pipeline.errors import PipelineError
+
+_REFUSED = re.compile(
+    r"(error|denied|forbidden|unauthorized|not found|could not (find|submit|be added)|invalid"
+    r"|not valid|does not|do not|must |unable to|failed)",
+    re.IGNORECASE,
+)
+_NOISE = re.compile(
+    r"(warning: looks like you're using an outdated|please consider upgrading)", re.I
+)
+
+
+def kaggle(*words: str, accepted: Callable[[str], bool], seconds: float = 600) -> str:
+    """Run ``kaggle`` with ``words`` and return what it printed.
+
+    Parameters
+    ----------
+    *words : str
+    accepted : callable
+        Whether the text says that Kaggle did what was asked.
+    seconds : float
+        How long it may take.
+
+    Raises
+    ------
+    PipelineError
+        If it is not installed, takes too long, or says that Kaggle refused.
+    """
+    command = _program()
+    what = f"kaggle {' '.join(words[:2])}"
+    try:
+        done = subprocess.run(
+            [command, *words], capture_output=True, text=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise PipelineError(f"{what}: no answer in {seconds:.0f} s") from None
+    text = done.stdout + done.stderr
+    if done.returncode or not accepted(done.stdout):
+        raise PipelineError(f"{what}: {refusal(text)}")
+    return done.stdout
+
+
+def refusal(text: str) -> str:
+    """Return the sentence of the command line's output that says why it refused."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line for line in lines if not _NOISE.search(line)]
+    telling = [line for line in lines if _REFUSED.search(line)]
+    return (telling or lines or ["it said nothing"])[-1]
+
+
+def _program() -> str:
+    beside = Path(sys.executable).with_name("kaggle")
+    found = str(beside) if beside.exists() else shutil.which("kaggle")
+    if not found:
+        raise PipelineError("the kaggle command is not installed: pip install '.[kaggle]'")
+    return found

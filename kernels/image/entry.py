@@ -1,0 +1,8 @@
+"""Trains the image model on a TPU v5e-8, fold after fold, and answers for the test images."""
+
+import sys
+
+from kaggle_pipeline.stages.session import run_session
+
+if __name__ == "__main__":  # a process that is spawned reads this file again
+    sys.exit(run_session("image", ["device=tpu", "records.source=tfrecords"], hours=8.6))

@@ -1,0 +1,112 @@
+"""A stand-in for kaggle.com on loopback, which Kaggle's own command line can be pointed at."""
+
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlparse
+
+OWN = ("KAGGLE_API_TOKEN", "KAGGLE_KERNEL_RUN_TYPE", "https_proxy", "HTTPS_PROXY", "http_proxy")
+
+
+class Site:
+    """What the site knows and what it was asked.
+
+    Attributes
+    ----------
+    asked : list of (str, dict)
+        Method and body of every request, in order.
+    answers : dict
+        Method -> body of the answer, a path to be led to, or a function from the request to them.
+    files : dict of str to bytes
+        What can be fetched by path.
+    uploads : list of bytes
+    """
+
+    def __init__(self):
+        self.asked, self.answers, self.files, self.uploads = [], {}, {}, []
+        self.url = ""
+
+    def methods(self):
+        return [method for method, _ in self.asked]
+
+    def bodies(self, method):
+        return [body for name, body in self.asked if name == method]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def _body(self):
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            parts = []
+            while size := int(self.rfile.readline(), 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(parts)
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+    def _send(self, content, kind, code=200):
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def do_POST(self):
+        method = urlparse(self.path).path.rpartition("/")[2]
+        body = json.loads(self._body() or b"{}")
+        site = self.server.site
+        site.asked.append((method, body))
+        answer = site.answers.get(method, {})
+        answer = answer(body) if callable(answer) else answer
+        if isinstance(answer, str):  # to where the file is stored
+            self.send_response(302)
+            self.send_header("Location", site.url + answer)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        else:
+            code = answer.get("code", 200) if isinstance(answer, dict) else 200
+            self._send(json.dumps(answer).encode(), "application/json", code)
+
+    def do_GET(self):
+        path = urlparse(self.path).path
+        found = self.server.site.files.get(path)
+        self._send(found or b"no such file", "text/plain", 200 if found is not None else 404)
+
+    def do_PUT(self):
+        self.server.site.uploads.append(self._body())
+        self._send(b"{}", "application/json")
+
+
+@contextmanager
+def kaggle_site(monkeypatch, home):
+    """Yield a :class:`Site`; the command line started meanwhile talks to it and to nobody else."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.site = site = Site()
+    site.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    for name in OWN:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {
+        "KAGGLE_API_ENVIRONMENT": "LOCALHOST",  # http://localhost, which the proxy answers for
+        "HTTP_PROXY": site.url,
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+        "KAGGLE_USERNAME": "me",
+        "KAGGLE_KEY": "0" * 32,
+        "HOME": str(home),
+        "KAGGLE_CONFIG_DIR": str(home),
+    }.items():
+        monkeypatch.setenv(name, value)
+    try:
+        yield site
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
