@@ -4,16 +4,23 @@ PYTHON ?= python3
 TEST_PACKAGES ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# What is never imported need not be compiled: a third of the installation.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile
+# Kaggle's images: their Python and, in tests/kaggle-pins.txt, their packages.
+KAGGLE_PYTHON ?= python3.12
+KAGGLE_VENV := .venv-kaggle
+KAGGLE_TESTS := architecture blend config convert crossval examples folds kernel leakage metrics \
+  predictions records session submission tabular
 
 DEMO_DATA := data/demo
 DEMO_RUN := runs/demo
 
-.PHONY: demo test lint bench clean help
+.PHONY: demo test test-kaggle lint bench clean help
 
 help:
 	@echo "make demo   the whole way on made-up lesions: runs/demo/submission.csv, a few minutes"
 	@echo "make test   lint and all tests"
+	@echo "make test-kaggle  the tests of what runs on Kaggle, with Kaggle's versions of everything"
 	@echo "make bench  measurements that are too long for a test"
 	@echo "make clean  remove the environment, the demo's data and its run"
 
@@ -21,11 +28,11 @@ help:
 $(VENV)/engine.stamp: setup.cfg pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once, a minute or two)"
-	@$(PIP) install --editable '.[cpu]'
+	@$(PIP) --editable '.[cpu]'
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/engine.stamp
-	@$(PIP) install --editable '.[cpu,dev]' $(TEST_PACKAGES)
+	@$(PIP) --editable '.[cpu,dev]' $(TEST_PACKAGES)
 	@touch $@
 
 $(DEMO_DATA)/competition/train.csv: $(VENV)/engine.stamp
@@ -48,10 +55,25 @@ test: lint
 	  InceptionResNetV2 resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
+$(KAGGLE_VENV)/stamp: setup.cfg tests/kaggle-pins.txt
+	@test -x $(KAGGLE_VENV)/bin/python || $(KAGGLE_PYTHON) -m venv $(KAGGLE_VENV)
+	@echo "installing Kaggle's versions into $(KAGGLE_VENV) (once, a minute or two)"
+	@$(KAGGLE_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --no-compile \
+	  --constraint tests/kaggle-pins.txt --editable '.[cpu,kaggle]' pytest pytest-xdist hypothesis
+	@touch $@
+
+test-kaggle:
+	@if $(KAGGLE_PYTHON) -c "" 2> /dev/null; then \
+	  $(MAKE) --no-print-directory $(KAGGLE_VENV)/stamp && TF_CPP_MIN_LOG_LEVEL=3 \
+	  $(KAGGLE_VENV)/bin/python -m pytest -n 2 --dist worksteal $(KAGGLE_TESTS:%=tests/test_%.py); \
+	else \
+	  echo "no $(KAGGLE_PYTHON) here: the tests with Kaggle's versions are skipped"; \
+	fi
+
 bench: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -m slow
 	@$(BIN)/python scripts/benchmark.py memory
 	@$(BIN)/python scripts/benchmark.py kills
 
 clean:
-	rm -rf $(VENV) $(DEMO_DATA) $(DEMO_RUN)
+	rm -rf $(VENV) $(KAGGLE_VENV) $(DEMO_DATA) $(DEMO_RUN)

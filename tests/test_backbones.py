@@ -46,6 +46,7 @@ WANTED = {
 }
 # Shape on 64 px and parameters without the top. Of the residual networks: the published count less
 # the top's, and the two moving statistics of each normalised channel.
+DEEP = {name: pytest.mark.slow for name in ("resnet101", "resnet152")}  # more blocks of the same
 OWN = {
     # 3 x 3 kernels 3 → 32 → 64 → 128 and four numbers a channel of batch normalisation.
     "LeNet": ((8, 8, 128), 9 * (96 + 2048 + 8192) + 4 * (32 + 64 + 128)),
@@ -109,7 +110,11 @@ def test_output_shape_and_parameter_count(name, options, shape, parameters):
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("MobileNetV2", {"alpha": 0.35}), *[(name, {}) for name in OWN]]
+    ("name", "options"),
+    [
+        ("MobileNetV2", {"alpha": 0.35}),
+        *[pytest.param(name, {}, marks=DEEP.get(name, ())) for name in OWN],
+    ],
 )
 def test_the_gradient_reaches_the_stem(name, options):
     keras.utils.set_random_seed(0)

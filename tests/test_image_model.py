@@ -241,8 +241,13 @@ class TestResume:
 
     def test_a_deadline_that_has_passed_stops_predicting(self, make_model, monkeypatch):
         model = make_model(epochs=1).fit(TRAIN, None)
-        monkeypatch.setattr(Deadline, "leaves", lambda self, seconds=0.0: False)
-        with pytest.raises(OutOfTime, match="before all images are answered for"):
+
+
+        def check(self, what, seconds=0.0):
+            raise OutOfTime(what)
+
+        monkeypatch.setattr(Deadline, "check", check)
+        with pytest.raises(OutOfTime, match="all images are answered for"):
             model.predict(TRAIN)
 
     def test_a_full_disk_leaves_the_epoch_before_whole(self, make_model, whole, monkeypatch):
