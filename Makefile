@@ -15,7 +15,7 @@ KAGGLE_TESTS := architecture blend config convert crossval examples folds kernel
 DEMO_DATA := data/demo
 DEMO_RUN := runs/demo
 
-.PHONY: demo test test-kaggle lint bench clean help
+.PHONY: demo test test-kaggle kernels lint bench clean help
 
 help:
 	@echo "make demo   the whole way on made-up lesions: runs/demo/submission.csv, a few minutes"
@@ -69,6 +69,10 @@ test-kaggle:
 	else \
 	  echo "no $(KAGGLE_PYTHON) here: the tests with Kaggle's versions are skipped"; \
 	fi
+
+# The scripts that are committed, after a change to the package.
+kernels: $(VENV)/engine.stamp
+	@$(BIN)/python scripts/build_kernels.py --owner your-user-name --out kernels
 
 bench: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -m slow

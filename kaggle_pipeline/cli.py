@@ -240,13 +240,14 @@ def _build_kernels(options: argparse.Namespace) -> None:
     from kaggle_pipeline.stages.kaggle import build
 
     build(
-        _run(options), _ROOT, options.out, owner=options.owner, hardware=options.hardware,
-        folds=tuple(options.fold or ()), weights=options.weights, keep_records=options.keep_records,
+        _run(options), _ROOT, options.out, options.overrides, owner=options.owner,
+        hardware=options.hardware, folds=tuple(options.fold or ()), weights=options.weights,
+        keep_records=options.keep_records,
     )  # fmt: skip
 
 
 def _push_kernels(options: argparse.Namespace) -> None:
-    from kaggle_pipeline.stages.kaggle import Pushing, push_kernels
+    from kaggle_pipeline.stages.push import Pushing, push_kernels
 
     how = Pushing(options.out, options.poll_seconds, options.restarts, not options.no_wait)
     push_kernels(options.kernels, how)

@@ -44,8 +44,8 @@ EXAMPLES = {
   python scripts/build_kernels.py --owner NAME --hardware gpu --set image.epochs=8
   python scripts/build_kernels.py --owner NAME --fold 0 --fold 1 --fold 2 --fold 3 --fold 4""",
     "push-kernels": """
-  python scripts/push_kernels.py kernels/image kernels/tabular kernels/blend
-  python scripts/push_kernels.py kernels/tpu_smoke --out outputs""",
+  cd build/kernels && python ../../scripts/push_kernels.py image tabular blend
+  python scripts/push_kernels.py build/kernels/tpu_smoke --out outputs""",
     "submit": """
   python scripts/submit.py --run-dir runs/siim_isic_2020 --message "first"
   python scripts/submit.py --file outputs/melanoma-blend/submission.csv \\

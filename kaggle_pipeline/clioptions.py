@@ -9,7 +9,7 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_CONFIG = _ROOT / "configs" / "siim_isic_2020.yaml"
-KERNELS = _ROOT / "kernels"
+KERNELS = Path("build") / "kernels"
 
 
 def add_preflight_options(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +127,7 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
         "--keep-records", action="store_true", help="leave TFRecords made there in the output"
     )
     parser.add_argument(
-        "--out", type=Path, default=KERNELS, metavar="DIR", help="default: kernels/ itself"
+        "--out", type=Path, default=KERNELS, metavar="DIR", help="default: build/kernels"
     )
 
 

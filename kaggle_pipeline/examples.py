@@ -46,7 +46,9 @@ def validate_examples(table: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
     for column in ("image_id", "group_id", "split", *spec.classes, *spec.features):
         if column not in table.columns:
             raise PipelineError(f"{spec.id}: the column {column!r} is missing")
-    table = table.set_index(table["image_id"].astype(str)).drop(columns="image_id")
+    # Missing stays missing: text would make a plain name of it, "nan", in older pandas.
+    ids = table["image_id"].astype(str).where(table["image_id"].notna())
+    table = table.set_index(ids).drop(columns="image_id")
     _check_ids(table, spec)
     train = table["split"] == "train"
     for column in spec.classes:

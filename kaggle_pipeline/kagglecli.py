@@ -54,6 +54,8 @@ def kaggle(*words: str, accepted: Callable[[str], bool], seconds: float = 600) -
 
 def refusal(text: str) -> str:
     """Return the sentence of the command line's output that says why it refused."""
+    if "uthentication required" in text or "kaggle.json" in text or "access_token" in text:
+        return "not signed in: put a token from kaggle.com, Settings, API into ~/.kaggle"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     lines = [line for line in lines if not _NOISE.search(line)]
     telling = [line for line in lines if _REFUSED.search(line)]

@@ -17,11 +17,12 @@ from kaggle_pipeline.rundir import atomic_path
 RUN = "run"
 """Folder of a run in a kernel's output."""
 _KINDS = {
-    ".h5": "(weights.*|imagenet)?notop",
+    ".h5": r"(?!v\d).*notop(v2)?",
     ".pth": "([0-9a-f]{8})?",
     ".safetensors": "([0-9a-f]{8})?",
 }
 """What follows a backbone's name in the name of its weights file."""
+_RESULTS = (".csv", ".json", ".yaml")
 _DEEPEST = 6
 """Folders from an input to its files: a model's are at owner/model/framework/variation/version."""
 
@@ -40,19 +41,25 @@ def find_runs(inputs: Path) -> list[Path]:
     return sorted(path for pattern in patterns for path in Path(inputs).glob(pattern))
 
 
-def find_weights(inputs: Path, backbone: str) -> Path | None:
+def find_weights(inputs: Path, backbone: str, alpha: float = 1.0) -> Path | None:
     """Return an attached file with the published weights of a backbone, without its top.
 
     Keras calls them ``inception_resnet_v2_weights_tf_…_notop.h5``, ``efficientnetb4_notop.h5``,
-    torchvision ``resnet18-f37072fd.pth``: the backbone's name, then what kind of file it is.
+    ``mobilenet_v2_…_1.0_224_no_top.h5`` (the width ``alpha`` in it), torchvision
+    ``resnet18-f37072fd.pth``: the backbone's name, then what kind of file it is.
     """
-    plain = re.escape(re.sub(r"[^a-z0-9]", "", backbone.removesuffix("Merged").lower()))
+    name = _plain(backbone.removesuffix("Merged"))
+    found = []
     for path in _files(Path(inputs)):
-        stem = path.stem.removesuffix(".weights")
+        stem = _plain(path.stem.removesuffix(".weights")).removeprefix("weights")
         rest = _KINDS.get(path.suffix)
-        if rest and re.fullmatch(plain + rest, re.sub(r"[^a-z0-9]", "", stem.lower())):
-            return path
-    return None
+        if rest and re.fullmatch(re.escape(name) + rest, stem):
+            found.append((_plain(str(float(alpha))) not in stem, path))
+    return min(found)[1] if found else None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _files(inputs: Path) -> Iterator[Path]:
@@ -66,7 +73,7 @@ def _files(inputs: Path) -> Iterator[Path]:
             yield Path(folder) / name
 
 
-def gather_run(sources: Sequence[Path], run_dir: Path) -> None:
+def gather_run(sources: Sequence[Path], run_dir: Path, *, with_weights: bool = True) -> None:
     """Copy what attached kernels left of a run into one folder, each fold from one of them.
 
     Parameters
@@ -75,6 +82,8 @@ def gather_run(sources: Sequence[Path], run_dir: Path) -> None:
         Run folders: of one kernel's earlier version, or of several that trained a part each.
     run_dir : pathlib.Path
         What is there already stays.
+    with_weights : bool
+        False: predictions and tables alone, for a blend.
 
     Raises
     ------
@@ -85,9 +94,8 @@ def gather_run(sources: Sequence[Path], run_dir: Path) -> None:
         _copy_preparation(source, run_dir)
         for stage in ("image", "tabular"):
             for path in sorted((source / stage).glob("fold*")):
-                _copy_fold(path, run_dir / stage / path.name)
-            loose = [path for path in sorted((source / stage).glob("*")) if path.is_file()]
-            for path in loose:
+                _copy_fold(path, run_dir / stage / path.name, with_weights)
+            for path in sorted((source / stage).glob("*.*")):
                 _copy_file(path, run_dir / stage / path.name)
 
 
@@ -103,7 +111,7 @@ def _copy_preparation(source: Path, run_dir: Path) -> None:
         _copy_file(path, target)
 
 
-def _copy_fold(fold: Path, target: Path) -> None:
+def _copy_fold(fold: Path, target: Path, with_weights: bool) -> None:
     done = fold / "oof.csv"
     if (target / "oof.csv").exists() and done.exists():
         if (target / "oof.csv").read_bytes() != done.read_bytes():
@@ -114,7 +122,8 @@ def _copy_fold(fold: Path, target: Path) -> None:
             return
         shutil.rmtree(target)  # half done elsewhere, done here
     for path in sorted(path for path in fold.rglob("*") if path.is_file()):
-        _copy_file(path, target / path.relative_to(fold))
+        if with_weights or path.suffix in _RESULTS:
+            _copy_file(path, target / path.relative_to(fold))
 
 
 def _copy_file(path: Path, target: Path) -> None:

@@ -29,8 +29,9 @@ EXPERIMENT, SETTINGS = "kernel/experiment.yaml", "kernel/settings.json"
 """Where a packed script finds what it was built for, beside the package."""
 MAX_BYTES = 1_000_000
 """Of a kernel's source; Kaggle refuses more."""
-_PACKED = ("kaggle_pipeline/**/*.py", "configs/**/*.yaml", "configs/**/*.json")
+_PACKED = ("kaggle_pipeline/**/*.py", "configs/preflight/*.json")
 _IMAGE = {"tpu": "image", "gpu": "image_gpu"}
+_NEEDED = ("id", "title", "code_file", "enable_internet", "competition_sources", "dataset_sources")
 _SCRIPT = '''"""{title}
 
 Made by scripts/build_kernels.py from {made_from} and the package: change those, not this.
@@ -77,6 +78,8 @@ class Build:
     owner : str
         Kaggle user name.
     experiment : Experiment
+    gpu_experiment : Experiment
+        The same as a GPU's memory allows it.
     source : str
         Kaggle's name of the data, ``competitions/<slug>`` or ``datasets/<owner>/<slug>``.
     hardware : {"tpu", "gpu"}
@@ -91,6 +94,7 @@ class Build:
 
     owner: str
     experiment: Experiment
+    gpu_experiment: Experiment
     source: str
     hardware: str = "tpu"
     folds: Sequence[int] = ()
@@ -115,7 +119,7 @@ def build_kernels(root: Path, out: Path, build: Build) -> list[Path]:
     Parameters
     ----------
     root : pathlib.Path
-        Holds the package, ``configs/`` and ``kernels/``.
+        Holds the package, ``configs/preflight/`` and ``kernels/``.
     out : pathlib.Path
         Gets a folder a kernel; may be ``root / "kernels"`` itself.
     build : Build
@@ -133,16 +137,21 @@ def build_kernels(root: Path, out: Path, build: Build) -> list[Path]:
     if not build.source:
         raise PipelineError(f"the data of {build.experiment.name} is not on Kaggle")
     templates = {path.parent.name: path.parent for path in Path(root).glob(f"kernels/*/{ENTRY}")}
+    metadata = {name: _read_template(folder) for name, folder in sorted(templates.items())}
     image = _IMAGE[build.hardware]
-    names = sorted(templates, key=lambda name: (name == "blend", name))  # it needs the others
-    metadata = {name: _read_template(templates[name]) for name in names}
-    of_image = _of_folds(image, metadata[image], build.folds) if image in metadata else {}
+    parts = {
+        name: _of_folds(name, content, build.folds if name == image else ())
+        for name, content in metadata.items()
+    }
+    every_fold = range(build.experiment.folds.k) if build.folds else ()
+    read = {
+        "image": _of_folds(image, metadata[image], every_fold) if image in metadata else {},
+        "tabular": parts.get("tabular", {}),
+    }
     folders = []
-    for name in names:
-        parts = of_image if name == image and build.folds else {name: (metadata[name], ())}
-        for folder_name, (content, folds) in parts.items():
-            sources = [of_image, {"tabular": (metadata.get("tabular"), ())}]
-            content = _addressed(content, name, build, sources)
+    for name in sorted(parts, key=lambda name: (name == "blend", name)):  # it needs the others
+        for folder_name, (content, folds) in parts[name].items():
+            content = _addressed(content, name, build, read)
             folder = Path(out) / folder_name
             _write_kernel(Path(root), templates[name], folder, content, build, folds)
             if name in (image, "tabular", "blend"):
@@ -154,17 +163,20 @@ def _read_template(folder: Path) -> dict[str, Any]:
     path = folder / METADATA
     try:
         content = json.loads(path.read_text())
-        return {**content, "title": content["title"], "id": content["id"]}
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing") from None
-    except (ValueError, KeyError) as error:
-        raise PipelineError(f"{path}: {error!r}: it needs title and id") from None
+    except ValueError as error:
+        raise PipelineError(f"{path} is not valid JSON ({error})") from None
+    for key in _NEEDED:
+        if key not in content:
+            raise PipelineError(f"{path} lacks {key!r}")
+    return content
 
 
 def _of_folds(
     name: str, metadata: dict[str, Any], folds: Sequence[int]
 ) -> dict[str, tuple[dict[str, Any], Sequence[int]]]:
-    """Return metadata and folds of each image kernel by the name of its folder."""
+    """Return metadata and folds of a kernel, or of one a fold, by the names of their folders."""
     if not folds:
         return {name: (metadata, ())}
     return {
@@ -181,7 +193,7 @@ def _of_folds(
 
 
 def _addressed(
-    content: dict[str, Any], name: str, build: Build, sources: Sequence[dict[str, Any]]
+    content: dict[str, Any], name: str, build: Build, read: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """Fill in owner, data and the kernels that are read."""
 
@@ -189,21 +201,17 @@ def _addressed(
         return f"{build.owner}/{identity.partition('/')[2]}"
 
     kind, _, slug = build.source.partition("/")
-    needs_data = content["competition_sources"] or content["dataset_sources"]
     data: dict[str, list[str]] = {"competition_sources": [], "dataset_sources": []}
-    if needs_data:
+    if content["competition_sources"] or content["dataset_sources"]:
         data[f"{kind.removesuffix('s')}_sources"] = [slug]
     if build.weights and name.startswith("image"):
         data["dataset_sources"] = [*data["dataset_sources"], build.weights]
         content = {**content, "enable_internet": False}
-    read = []
+    sources = []
     if name == "blend":
-        kernels = [one for part in sources for one, _ in part.values() if one]
-        wanted = build.experiment.blend.models
-        stages = ["tabular" if one["id"].endswith("tabular") else "image" for one in kernels]
-        pairs = zip(kernels, stages, strict=True)
-        read = [own(one["id"]) for one, stage in pairs if stage in wanted]
-    return {**content, **data, "id": own(content["id"]), "kernel_sources": read}
+        wanted = [model for model in build.experiment.blend.models if model in read]
+        sources = [own(one["id"]) for model in wanted for one, _ in read[model].values()]
+    return {**content, **data, "id": own(content["id"]), "kernel_sources": sources}
 
 
 def _write_kernel(
@@ -214,9 +222,13 @@ def _write_kernel(
     build: Build,
     folds: Sequence[int],
 ) -> None:
-    settings = {"id": metadata["id"], "source": build.source, "folds": list(folds) or None}
-    settings["keep_records"] = build.keep_records
-    experiment = yaml.safe_dump(to_mapping(build.experiment), sort_keys=False)
+    settings = {
+        "source": build.source,
+        "folds": list(folds) or None,
+        "keep_records": build.keep_records,
+    }
+    chosen = build.gpu_experiment if metadata.get("enable_gpu") else build.experiment
+    experiment = yaml.safe_dump(to_mapping(chosen), sort_keys=False)
     further = {EXPERIMENT: experiment, SETTINGS: json.dumps(settings, indent=2) + "\n"}
     archive = _archive(root, further)
     # Base 85 of RFC 1924 has neither quotes nor backslashes.
@@ -224,7 +236,7 @@ def _write_kernel(
     lines = [f'    "{text[i : i + 96]}"' for i in range(0, len(text), 96)]
     made_from = f"kernels/{template.name}/{ENTRY}"
     script = _SCRIPT.format(
-        title=metadata["title"], made_from=made_from, experiment=build.experiment.name,
+        title=metadata["title"], made_from=made_from, experiment=chosen.name,
         folds=", ".join(map(str, folds)) or "all", digest=hashlib.sha256(archive).hexdigest(),
         archive="\n".join(lines),
     )  # fmt: skip
@@ -239,7 +251,7 @@ def _write_kernel(
 
 
 def _archive(root: Path, further: dict[str, str]) -> bytes:
-    """Package, configs and further files as a tar without times and owners."""
+    """Package, predictions and further files as a tar without times and owners."""
     files = {
         path.relative_to(root).as_posix(): path.read_bytes()
         for pattern in _PACKED

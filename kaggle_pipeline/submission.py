@@ -13,6 +13,26 @@ from kaggle_pipeline.rundir import atomic_path
 from kaggle_pipeline.spec import DatasetSpec
 
 
+def read_submission(path: Path, spec: DatasetSpec) -> pd.DataFrame:
+    """Read a submission, or a sample of one, ids as text.
+
+    Raises
+    ------
+    PipelineError
+        If the file is missing or is no such table.
+    """
+    id_column = spec.submission.id_column
+    try:
+        table = pd.read_csv(path, dtype={id_column: str})
+    except FileNotFoundError:
+        raise PipelineError(f"{path} does not exist") from None
+    except (ValueError, OSError) as error:  # no text, no CSV, empty
+        raise PipelineError(f"{path} cannot be read as CSV: {error}") from None
+    if id_column not in table:
+        raise PipelineError(f"{path} has no column {id_column!r}")
+    return table
+
+
 def build_submission(
     test: Predictions, spec: DatasetSpec, sample: pd.DataFrame | None
 ) -> pd.DataFrame:

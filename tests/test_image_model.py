@@ -242,7 +242,6 @@ class TestResume:
     def test_a_deadline_that_has_passed_stops_predicting(self, make_model, monkeypatch):
         model = make_model(epochs=1).fit(TRAIN, None)
 
-
         def check(self, what, seconds=0.0):
             raise OutOfTime(what)
 

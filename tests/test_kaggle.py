@@ -28,9 +28,29 @@ def site(monkeypatch, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     with kaggle_site(monkeypatch, home) as found:
-        found.answers["SaveKernel"] = PUSHED
-        found.answers["GetKernelSessionStatus"] = {"status": "COMPLETE"}
-        found.answers["ListKernelSessionOutput"] = {"files": [], "log": "done"}
+        found.states, found.sessions = {}, {}
+
+        def save(body):  # from here on it runs, and then it is done
+            found.states[body["slug"].rpartition("/")[2]] = ["RUNNING", "COMPLETE"]
+            return PUSHED
+
+        def status(body):
+            left = found.states.get(body["kernelSlug"])
+            if not left:
+                return {"code": 404, "message": "no such kernel"}
+            return {"status": left.pop(0) if len(left) > 1 else left[0]}
+
+        def output(body):
+            told = found.sessions.get(body["kernelSlug"], ["done"])
+            state = told.pop(0) if len(told) > 1 else told[0]
+            content = {"state": state, "because": "the 8.6 h are up"}
+            found.files["/session.json"] = json.dumps(content).encode()
+            files = [{"url": f"{found.url}/session.json", "fileName": "session.json"}]
+            return {"files": files, "log": "done"}
+
+        found.answers["SaveKernel"] = save
+        found.answers["GetKernelSessionStatus"] = status
+        found.answers["ListKernelSessionOutput"] = output
         yield found
 
 
@@ -79,36 +99,26 @@ def test_a_push_that_kaggle_refuses_fails_with_its_sentence(
     assert sentence in error_line(capsys)
 
 
+def pushes(site):
+    return [body["slug"].rpartition("/")[2] for body in site.bodies("SaveKernel")]
+
+
 def test_a_kernel_waits_for_those_that_it_reads(site, tmp_path, capsys):
-    states = {"melanoma-image": ["QUEUED", "RUNNING", "COMPLETE"]}
-    site.answers["GetKernelSessionStatus"] = lambda body: {
-        "status": (states.get(body["kernelSlug"]) or ["COMPLETE"]).pop(0)
-    }
     folders = [ROOT / "kernels" / name for name in ("blend", "tabular", "image")]
     assert push(*folders, out=tmp_path) == 0, capsys.readouterr().err
-    slugs = [
-        body.get("slug", body.get("kernelSlug", "")).rpartition("/")[2] + f" {method}"
-        for method, body in site.asked
-    ]
-    pushes = [slug.split()[0] for slug in slugs if slug.endswith("SaveKernel")]
-    assert pushes == ["melanoma-tabular", "melanoma-image", "melanoma-blend"]
-    third_look = [
-        i for i, slug in enumerate(slugs) if slug == "melanoma-image GetKernelSessionStatus"
-    ]
-    assert len(third_look) == 3 and third_look[-1] < slugs.index("melanoma-blend SaveKernel")
+    assert pushes(site) == ["melanoma-tabular", "melanoma-image", "melanoma-blend"]
+    asked = [(method, body.get("kernelSlug")) for method, body in site.asked]
+    blend = next(
+        i for i, (_, body) in enumerate(site.asked) if body.get("slug", "").endswith("blend")
+    )
+    for name in ("melanoma-image", "melanoma-tabular"):
+        assert ("ListKernelSessionOutput", name) in asked[:blend]
     said = capsys.readouterr().out
     assert "melanoma-image: running" in said and "melanoma-blend: complete" in said
 
 
 def test_a_kernel_that_stopped_in_time_goes_on_from_its_own_output(site, tmp_path, capsys):
-    states = ["unfinished", "done"]
-
-    def output(body):
-        content = {"stage": "image", "state": states.pop(0), "because": "the 8.6 h are up"}
-        site.files["/session.json"] = json.dumps(content).encode()
-        return {"files": [{"url": f"{site.url}/session.json", "fileName": "session.json"}]}
-
-    site.answers["ListKernelSessionOutput"] = output
+    site.sessions["melanoma-image"] = ["unfinished", "done"]
     assert push(ROOT / "kernels" / "image", out=tmp_path) == 0, capsys.readouterr().err
     first, second = site.bodies("SaveKernel")
     assert first.get("kernelDataSources", []) == []
@@ -116,14 +126,57 @@ def test_a_kernel_that_stopped_in_time_goes_on_from_its_own_output(site, tmp_pat
     assert "the 8.6 h are up; pushed again" in capsys.readouterr().out
 
 
+def test_the_state_of_the_version_before_is_not_taken_for_the_new_ones(site, tmp_path, capsys):
+    """After a push Kaggle still says ``complete`` for a moment, of the version before."""
+    site.states["melanoma-image"] = ["COMPLETE"]
+
+    def save(body):
+        site.states["melanoma-image"] = ["COMPLETE", "QUEUED", "RUNNING", "ERROR"]
+        return PUSHED
+
+    site.answers["SaveKernel"] = save
+    assert push(ROOT / "kernels" / "image", out=tmp_path) == 2
+    assert "melanoma-image ended with error" in error_line(capsys)
+
+
+def test_a_call_that_was_broken_off_goes_on(site, tmp_path, capsys):
+    site.states = {"melanoma-image": ["RUNNING", "RUNNING", "COMPLETE"]}
+    assert push(ROOT / "kernels" / "image", out=tmp_path) == 0, capsys.readouterr().err
+    assert pushes(site) == [] and "running already" in capsys.readouterr().out
+    site.states, site.sessions = (
+        {"melanoma-image": ["COMPLETE"]},
+        {"melanoma-image": ["unfinished", "done"]},
+    )
+    assert push(ROOT / "kernels" / "image", out=tmp_path) == 0, capsys.readouterr().err
+    (sent,) = site.bodies("SaveKernel")
+    assert sent["kernelDataSources"] == [sent["slug"]]
+
+
+def test_what_kaggle_has_no_room_for_waits_for_what_runs(site, tmp_path, capsys):
+    save = site.answers["SaveKernel"]
+
+    def one_at_a_time(body):
+        if any(len(left) > 1 for left in site.states.values()):
+            return {"error": "Maximum batch TPU session count of 1 reached."}
+        return save(body)
+
+    site.answers["SaveKernel"] = one_at_a_time
+    folders = [ROOT / "kernels" / name for name in ("image", "tabular")]
+    assert push(*folders, out=tmp_path) == 0, capsys.readouterr().err
+    assert pushes(site) == ["melanoma-image", "melanoma-tabular", "melanoma-tabular"]
+
+
 def test_restarts_come_to_an_end(site, tmp_path, capsys):
-    site.files["/s"] = b'{"state": "unfinished", "because": "no time"}'
-    site.answers["ListKernelSessionOutput"] = {
-        "files": [{"url": f"{site.url}/s", "fileName": "session.json"}]
-    }
+    site.sessions["melanoma-image"] = ["unfinished"]
     assert push(ROOT / "kernels" / "image", "--restarts", "2", out=tmp_path) == 2
     assert "still not done after 2 restarts" in error_line(capsys)
     assert len(site.bodies("SaveKernel")) == 3
+
+
+def test_a_kernel_that_leaves_no_word_of_its_state_is_not_taken_for_done(site, tmp_path, capsys):
+    site.answers["ListKernelSessionOutput"] = {"files": [], "log": "done"}
+    assert push(ROOT / "kernels" / "image", out=tmp_path) == 2
+    assert "melanoma-image left no session.json" in error_line(capsys)
 
 
 def test_a_kernel_that_fails_shows_the_end_of_its_log(site, tmp_path, capsys):
@@ -137,6 +190,13 @@ def test_a_kernel_that_fails_shows_the_end_of_its_log(site, tmp_path, capsys):
     said = capsys.readouterr()
     assert "  error: attach the input" in said.out
     assert said.err.strip().endswith("ended with error: Your code failed")
+
+
+def test_without_a_token_it_says_where_to_get_one(site, tmp_path, monkeypatch, capsys):
+    for name in ("KAGGLE_USERNAME", "KAGGLE_KEY"):
+        monkeypatch.delenv(name)
+    assert push(ROOT / "kernels" / "image", out=tmp_path) == 2
+    assert "not signed in: put a token from kaggle.com" in error_line(capsys)
 
 
 def test_no_script_yet_is_said_before_anything_is_pushed(site, tmp_path, capsys):
@@ -179,6 +239,12 @@ def test_a_submission_that_does_not_fit_never_leaves(site, files, capsys):
     table.to_csv(files / "submission.csv", index=False)
     assert hand_in(files) == 2
     assert "has no row for ISIC_0000004" in error_line(capsys) and not site.asked
+
+
+def test_a_submission_that_is_no_table_is_one_line(site, files, capsys):
+    (files / "submission.csv").write_bytes(b"\x80\x81")
+    assert hand_in(files) == 2
+    assert "submission.csv cannot be read as CSV" in error_line(capsys)
 
 
 def test_a_submission_that_kaggle_refuses_fails(site, files, capsys):
@@ -263,6 +329,20 @@ def test_a_data_set_that_is_no_competition_says_where_it_is(tmp_path, capsys):
     assert "isic_2017 is no competition on Kaggle" in error_line(capsys)
 
 
+def test_everything_comes_as_one_archive_and_is_compared(competition_files, tmp_path, capsys):
+    site, out = competition_files, tmp_path / "data"
+    packed = archive(tmp_path / "all.zip", site.content.items())
+    site.files[f"/store/{SLUG}.zip"] = packed.read_bytes()
+    site.answers["DownloadDataFiles"] = f"/store/{SLUG}.zip"
+    assert main(["download-data", "--part", "all", "--data-dir", str(out)]) == 0
+    found = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    assert found == site.content
+    shutil.rmtree(out)
+    site.content["jpeg/train/a.jpg"] += b"more than came"
+    assert main(["download-data", "--part", "all", "--data-dir", str(out)]) == 2
+    assert "lacks jpeg/train/a.jpg, or has another size" in error_line(capsys)
+
+
 @pytest.mark.parametrize("name", ["../up.csv", "/etc/passwd", "a/../../b", "C:\\x", "..\\up", ""])
 def test_no_name_leads_out_of_the_folder(name, tmp_path):
     with pytest.raises(PipelineError, match="refused"):
@@ -270,7 +350,7 @@ def test_no_name_leads_out_of_the_folder(name, tmp_path):
 
 
 def archive(path, members):
-    with zipfile.ZipFile(path, "w") as packed:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
         for name, content in members:
             packed.writestr(name, content)
     return path
@@ -291,16 +371,18 @@ def test_a_link_in_an_archive_is_refused(tmp_path):
 
 
 def test_unpacking_goes_on_and_damage_is_one_line(tmp_path):
-    path = archive(tmp_path / "a.zip", [("one.csv", "1" * 100), ("b/two.csv", "2" * 100)])
+    two = "".join(f"{i * i}," for i in range(500))
+    path = archive(tmp_path / "a.zip", [("one.csv", "1" * 100), ("b/two.csv", two)])
     out = tmp_path / "out"
     out.mkdir()
     (out / "one.csv").write_text("1" * 100)
     before = (out / "one.csv").stat().st_mtime_ns
     unpack(path, out)
     assert (out / "one.csv").stat().st_mtime_ns == before
-    assert (out / "b" / "two.csv").read_text() == "2" * 100
+    assert (out / "b" / "two.csv").read_text() == two
     content = bytearray(path.read_bytes())
-    content[content.index(b"2" * 50)] ^= 1
+    middle = content.index(b"b/two.csv") + 200
+    content[middle : middle + 20] = bytes(20)
     path.write_bytes(content)
     (out / "b" / "two.csv").unlink()
     with pytest.raises(PipelineError, match=r"a\.zip is damaged .*delete it and try again"):
@@ -314,7 +396,8 @@ def test_unpacking_goes_on_and_damage_is_one_line(tmp_path):
         ("Kernel push error: no such thing\n", "Kernel push error: no such thing"),
         ("Warning: Looks like you're using an outdated API\n403 - Forbidden\n", "403 - Forbidden"),
         ("", "it said nothing"),
+        ("401\nAuthentication required to do that\n", "not signed in: put a token"),
     ],
 )
 def test_the_telling_line_is_found(text, sentence):
-    assert refusal(text) == sentence
+    assert refusal(text).startswith(sentence)

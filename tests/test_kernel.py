@@ -1,12 +1,17 @@
 """Tests of the packed scripts: they run alone, are repeatable and current, too much is refused."""
 
+import base64
+import io
 import json
+import lzma
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kaggle_pipeline import kernel
 from kaggle_pipeline.cli import main
@@ -14,6 +19,7 @@ from kaggle_pipeline.configfile import load_experiment
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.kernel import Build, build_kernels
+from kaggle_pipeline.stages.kaggle import fit_gpu
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "siim_isic_2020.yaml"
@@ -27,13 +33,14 @@ SLUG = "siim-isic-melanoma-classification"
 
 
 def make_build(owner="me", **wishes):
-    return Build(owner, load_experiment(CONFIG), f"competitions/{SLUG}", **wishes)
+    config = load_experiment(CONFIG)
+    return Build(owner, config, fit_gpu(config), f"competitions/{SLUG}", **wishes)
 
 
 @pytest.fixture
 def root(tmp_path):
     """A small checkout with one kernel that says what it finds."""
-    for name in ("kaggle_pipeline", "configs"):
+    for name in ("kaggle_pipeline", "configs/preflight"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, tmp_path / "root" / name, ignore=ignore)
     place = tmp_path / "root" / "kernels" / "image"
@@ -45,7 +52,7 @@ def root(tmp_path):
         "import kaggle_pipeline\n"
         "from kaggle_pipeline.cli import main\n"
         "packed = Path(kaggle_pipeline.__file__).parent.parent\n"
-        "print(sorted(path.name for path in packed.glob('configs/demo*')))\n"
+        "print(sorted(path.name for path in packed.glob('configs/preflight/*seed_v3*')))\n"
         "print((packed / 'kernel/experiment.yaml').read_text().splitlines()[0])\n"
         "main(['--version'])\n"
     )
@@ -66,7 +73,9 @@ def test_the_script_runs_where_nothing_else_is(root, tmp_path):
     (folder,) = build_kernels(root, tmp_path / "out", make_build())
     done = run_script(shutil.move(script_of(folder), tmp_path / "alone.py"), tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["['demo.yaml']", "name: siim_isic_2020", "0.1.0"]
+    assert done.stdout.splitlines() == [
+        "['siim_isic_2020_seed_v3-8.json']", "name: siim_isic_2020", "0.1.0"
+    ]  # fmt: skip
 
 
 def test_a_script_that_was_changed_on_its_way_does_not_run(root, tmp_path):
@@ -88,15 +97,29 @@ def test_the_same_sources_give_the_same_bytes(root, tmp_path):
     assert first == second and len(first) < 400_000
 
 
+def without_archive(script):
+    """Return a script's text around its archive, and the archive's bytes as a tar."""
+    head, _, rest = script.read_text().partition("_ARCHIVE = (\n")
+    lines, _, tail = rest.partition("\n)\n")
+    packed = "".join(line.strip().strip('"') for line in lines.splitlines())
+    return head + tail, lzma.decompress(base64.b85decode(packed))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    out = tmp_path_factory.mktemp("kernels")
+    build_kernels(ROOT, out, make_build("your-user-name"))
+    return out
+
+
 @pytest.mark.parametrize("folder", KERNELS, ids=lambda path: path.name)
-def test_what_is_committed_is_what_the_package_gives(folder, tmp_path_factory, request):
-    out = request.config.cache_kernels if hasattr(request.config, "cache_kernels") else None
-    if out is None:
-        out = request.config.cache_kernels = tmp_path_factory.mktemp("kernels")
-        build_kernels(ROOT, out, make_build("your-user-name"))
-    for path in (script_of(folder), folder / "kernel-metadata.json"):
-        same = (out / folder.name / path.name).read_bytes() == path.read_bytes()
-        assert same, f"{path} is stale: python scripts/build_kernels.py --owner your-user-name"
+def test_what_is_committed_is_what_the_package_gives(folder, built):
+    made = built / folder.name
+    # Not the compressed bytes: another liblzma may pack the same otherwise.
+    same = without_archive(script_of(folder)) == without_archive(script_of(made))
+    assert same, f"{script_of(folder)} is stale: make kernels"
+    metadata = "kernel-metadata.json"
+    assert (folder / metadata).read_bytes() == (made / metadata).read_bytes()
 
 
 def test_owner_folds_and_weights_come_from_the_command(tmp_path, capsys):
@@ -110,9 +133,8 @@ def test_owner_folds_and_weights_come_from_the_command(tmp_path, capsys):
     assert set(found) == {
         "image_fold0", "image_fold3", "image_gpu", "tabular", "blend", "tpu_smoke"
     }  # fmt: skip
-    assert found["blend"]["kernel_sources"] == [
-        "jane/melanoma-image-fold-0", "jane/melanoma-image-fold-3", "jane/melanoma-tabular"
-    ]  # fmt: skip
+    every_fold = [f"jane/melanoma-image-fold-{fold}" for fold in range(5)]
+    assert found["blend"]["kernel_sources"] == [*every_fold, "jane/melanoma-tabular"]
     third = found["image_fold3"]
     assert third["id"] == "jane/melanoma-image-fold-3" and third["title"].endswith("fold 3")
     assert third["dataset_sources"] == ["jane/imagenet"] and not third["enable_internet"]
@@ -126,6 +148,32 @@ def test_the_blend_reads_the_gpus_kernel_where_that_is_said(tmp_path):
     build_kernels(ROOT, tmp_path, make_build(hardware="gpu"))
     blend = json.loads((tmp_path / "blend" / "kernel-metadata.json").read_text())
     assert blend["kernel_sources"] == ["me/melanoma-image-gpu", "me/melanoma-tabular"]
+
+
+def unpacked(folder):
+    """Return what a script unpacks, by name."""
+    with tarfile.open(fileobj=io.BytesIO(without_archive(script_of(folder))[1])) as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar.getmembers()}
+
+
+def test_a_gpu_gets_smaller_images_unless_a_size_was_asked_for(built, tmp_path):
+    def size(folder):
+        return yaml.safe_load(unpacked(folder)["kernel/experiment.yaml"])["image"]["image_size_px"]
+
+    assert (size(built / "image"), size(built / "image_gpu")) == (1024, 512)
+    words = ["--owner", "me", "--out", str(tmp_path), "--set", "image.image_size_px=768"]
+    assert main(["build-kernels", *words]) == 0
+    assert size(tmp_path / "image_gpu") == 768
+    small = load_experiment(ROOT / "configs" / "demo.yaml")
+    assert fit_gpu(small) is small
+
+
+def test_nothing_but_the_package_is_packed(built):
+    names = {
+        name for name in unpacked(built / "tabular") if not name.startswith("kaggle_pipeline/")
+    }
+    kernel_files = {name for name in names if not name.startswith("configs/preflight/")}
+    assert kernel_files == {"kernel/experiment.yaml", "kernel/settings.json"}
 
 
 @pytest.mark.parametrize(
@@ -156,7 +204,7 @@ def test_what_is_missing_or_too_large_is_one_line(root, tmp_path, monkeypatch):
     assert not out.exists()
     path = root / "kernels" / "image" / "kernel-metadata.json"
     path.write_text('{"title": "tried out"}')
-    with pytest.raises(PipelineError, match=r"kernel-metadata\.json: KeyError\('id'\)"):
+    with pytest.raises(PipelineError, match=r"kernel-metadata\.json lacks 'id'"):
         build_kernels(root, out, make_build())
     path.unlink()
     with pytest.raises(PipelineError, match=r"kernel-metadata\.json is missing"):

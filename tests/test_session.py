@@ -145,6 +145,8 @@ def test_each_session_leaves_what_the_next_one_needs_and_no_records(chain):
         state = json.loads((chain[name] / "session.json").read_text())
         assert state == {"stage": name, "state": "done", "because": None}
         assert not list(chain[name].rglob("*.tfrec"))
+    assert list(chain["image"].rglob("model.weights.h5"))
+    assert not list(chain["blend"].rglob("*.h5"))  # nobody needs every model once more
     size = sum(path.stat().st_size for path in chain["image"].rglob("*") if path.is_file())
     assert size < 5_000_000
 
@@ -215,7 +217,7 @@ def packed(kernels, tmp_path):
     """What a script unpacks, for a session in this process."""
     place = tmp_path / "packed" / "kernel"
     place.mkdir(parents=True)
-    settings = {"id": "me/x", "source": f"competitions/{SLUG}", "folds": [0], "keep_records": False}
+    settings = {"source": f"competitions/{SLUG}", "folds": [0], "keep_records": False}
     (place / "settings.json").write_text(json.dumps(settings))
     config = (ROOT / "configs" / "demo.yaml").read_text()
     (place / "experiment.yaml").write_text(config)
@@ -231,12 +233,20 @@ def test_a_session_whose_time_is_up_ends_well_and_says_so(
     monkeypatch.setattr(
         Deadline, "leaves", lambda self, seconds=0.0: left(self, seconds) and not seconds
     )
-    changes = [*SMALL, "device=cpu", "records.source=tfrecords"]
+    changes = [*SMALL, "device=cpu"]
     assert run_session("image", changes, hours=1, packed=packed) == 0
     state = json.loads((kaggle.working / "session.json").read_text())
     assert state["state"] == "unfinished" and "1 of 4 epochs" in state["because"]
     assert (kaggle.working / "run" / "image" / "fold0" / "state-1.weights.h5").exists()
     assert "attach this output and run again" in capsys.readouterr().out
+    monkeypatch.setattr(Deadline, "leaves", left)
+    later = Kaggle(tmp_path / "later", "old").attach("competitions", SLUG, records)
+    later.attach("notebooks", "me/melanoma-image", kaggle.working)
+    monkeypatch.setenv("KAGGLE_PIPELINE_ROOT", str(later.root))
+    assert run_session("image", changes, hours=1, packed=packed) == 0
+    assert json.loads((later.working / "session.json").read_text())["state"] == "done"
+    history = pd.read_csv(later.working / "run" / "image" / "fold0" / "history.csv")
+    assert history["epoch"].tolist() == [0, 1, 2, 3]
 
 
 def test_without_internet_the_weights_have_to_be_attached(packed, tmp_path, monkeypatch, capsys):
@@ -248,6 +258,20 @@ def test_without_internet_the_weights_have_to_be_attached(packed, tmp_path, monk
     assert f"attach the input competitions/{SLUG}; a data set with the ImageNet weights" in error
 
 
+def test_attached_weights_are_used(packed, records, tmp_path, monkeypatch):
+    kaggle = Kaggle(tmp_path / "kaggle", "new").attach("competitions", SLUG, records)
+    weights = kaggle.input / "datasets" / "me" / "w" / "mobilenet_v2_imagenet_notop.weights.h5"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"")
+    monkeypatch.setenv("KAGGLE_PIPELINE_ROOT", str(kaggle.root))
+    seen = []
+    monkeypatch.setattr(session, "train_image", lambda run, folds: seen.append(run.config))
+    changes = [*SMALL[:3], "image.weights=imagenet", "image.backbone=MobileNetV2"]
+    assert run_session("image", [*changes, "image.backbone_options={}"], packed=packed) == 0
+    (config,) = seen
+    assert config.image.weights == str(weights) and config.records.source == "tfrecords"
+
+
 @pytest.mark.parametrize(
     ("backbone", "file"),
     [
@@ -256,6 +280,8 @@ def test_without_internet_the_weights_have_to_be_attached(packed, tmp_path, monk
         ("MobileNetV2", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"),
         ("MobileNetV2", "mobilenet_v2_imagenet_notop.weights.h5"),
         ("EfficientNetB4", "efficientnetb4_notop.h5"),
+        ("MobileNet", "mobilenet_1_0_224_tf_no_top.h5"),
+        ("MobileNetV3Large", "weights_mobilenet_v3_large_224_1.0_float_no_top_v2.h5"),
         ("ResNet50", "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"),
         ("resnet18", "resnet18-f37072fd.pth"),
     ],
@@ -270,6 +296,14 @@ def test_attached_weights_are_found_by_their_published_names(backbone, file, tmp
     assert find_weights(tmp_path, backbone) == path
     path.unlink()
     assert find_weights(tmp_path, backbone) is None
+
+
+def test_the_width_that_was_asked_for_is_taken(tmp_path):
+    for alpha in ("0.35", "1.0"):
+        name = f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_224_no_top.h5"
+        (tmp_path / name).write_text("x")
+    assert "_1.0_" in find_weights(tmp_path, "MobileNetV2").name
+    assert "_0.35_" in find_weights(tmp_path, "MobileNetV2", 0.35).name
 
 
 def test_both_layouts_are_looked_through(tmp_path):

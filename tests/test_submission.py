@@ -117,7 +117,7 @@ def test_file_is_exact_and_has_no_index(spec, tmp_path):
     table = pd.DataFrame({"target": rng.random(500)}, index=[f"ISIC_{i}" for i in range(500)])
     submission = build_submission(Predictions.build(table, AVERAGED, "test"), spec, None)
     write_submission(submission, tmp_path / "submission.csv")
-    back = pd.read_csv(tmp_path / "submission.csv")
+    back = pd.read_csv(tmp_path / "submission.csv", float_precision="round_trip")
     assert list(back.columns) == ["image_name", "target"]
     np.testing.assert_array_equal(back["target"], table["target"])
 

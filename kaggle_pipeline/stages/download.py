@@ -4,10 +4,13 @@ In: a competition's name. Out: its files in a data folder.
 """
 
 import csv
+import itertools
 import re
 import shutil
 import stat
+import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -23,6 +26,8 @@ _RECORDS = ("tfrecords/*.tfrec",)
 _SPARE = 1.05
 """Free space asked for, as a multiple of what will be written."""
 _HOURS = 24 * 3600.0
+_PAUSES = (5.0, 30.0, 120.0)
+"""Seconds before a page of the list is asked for again."""
 
 
 def download_data(
@@ -55,7 +60,7 @@ def download_data(
     if kind != "competitions":
         raise PipelineError(f"{spec.id} is no competition on Kaggle: {spec.source}")
     out = Path(out)
-    listed = list_files(slug)
+    listed = list_files(slug, say)
     if part == "all":
         _download_all(slug, out, listed, say)
         return
@@ -79,24 +84,45 @@ def download_data(
     say(f"{out}: complete")
 
 
-def list_files(slug: str) -> dict[str, int]:
-    """Return the sizes in bytes of a competition's files by their names."""
+def list_files(slug: str, say: Callable[[str], None] = print) -> dict[str, int]:
+    """Return the sizes in bytes of a competition's files by their names.
+
+    Raises
+    ------
+    PipelineError
+        If Kaggle refuses a page of the list several times.
+    """
     found: dict[str, int] = {}
     token = ""
-    while True:
-        further = ("--page-token", token) if token else ()
-        text = kaggle(
-            "competitions", "files", slug, "--csv", "--page-size", "200", *further,
-            accepted=lambda text: "name," in text,
-        )  # fmt: skip
+    for page in itertools.count(1):
+        text = _list_page(slug, token)
         following = re.search(r"^Next Page Token = (.+)$", text, re.MULTILINE)
         lines = text.splitlines()
         head = next(i for i, line in enumerate(lines) if line.startswith("name,"))
         for row in csv.DictReader(lines[head:]):
             found[row["name"]] = int(row.get("totalBytes") or row.get("size") or 0)
-        if not following or following[1] == token:
+        if not following or following[1].strip() == token:
             return found
         token = following[1].strip()
+        if page % 20 == 0:
+            say(f"{len(found)} files listed so far")
+    return found
+
+
+def _list_page(slug: str, token: str) -> str:
+    """One page of the list; the competition has hundreds, and one may fail."""
+    further = ("--page-token", token) if token else ()
+    for pause in (*_PAUSES, None):
+        try:
+            return kaggle(
+                "competitions", "files", slug, "--csv", "--page-size", "200", *further,
+                accepted=lambda text: "name," in text,
+            )  # fmt: skip
+        except PipelineError:
+            if pause is None or not token:  # the first page's refusal is about the whole
+                raise
+            time.sleep(pause)
+    raise AssertionError
 
 
 def safe_path(out: Path, name: str) -> Path:
@@ -139,7 +165,7 @@ def unpack(archive: Path, out: Path, only: str | None = None) -> None:
             _require_space(out, sum(one.file_size for one, _ in left))
             for one, target in left:
                 _extract(opened, one, target)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise PipelineError(f"{archive} is damaged ({error}): delete it and try again") from None
 
 
@@ -174,6 +200,9 @@ def _download_all(slug: str, out: Path, listed: dict[str, int], say: Callable[[s
     )  # fmt: skip
     say(f"unpacking {archive}")
     unpack(archive, out)
+    for name, size in listed.items():
+        if not _is_whole(safe_path(out, name), size):
+            raise PipelineError(f"{archive} lacks {name}, or has another size of it than announced")
     archive.unlink()
     say(f"{out}: complete")
 

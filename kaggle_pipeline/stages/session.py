@@ -76,7 +76,6 @@ def run_session(
 @dataclass(frozen=True)
 class _Session:
     stage: Stage
-    inputs: Path
     working: Path
     settings: dict[str, Any]
     run: Run
@@ -97,13 +96,14 @@ def _open(stage: Stage, overrides: Sequence[str], hours: float | None, packed: P
     if stage != "blend":
         if data_dir is None:
             missing.append(f"the input {settings['source']}")
-        elif config.records.source == "tfrecords" and not (data_dir / "tfrecords").is_dir():
-            missing.append(f"tfrecords/ in {data_dir}")
+        elif (data_dir / "tfrecords").is_dir() and config.records.source == "auto":
+            overrides = [*overrides, "records.source=tfrecords"]  # else hours of conversion
     if stage == "image" and config.image.weights == "imagenet":
-        found = find_weights(inputs, config.image.backbone)
+        found = find_weights(
+            inputs, config.image.backbone, config.image.backbone_options.get("alpha", 1.0)
+        )
         if found:
             overrides = [*overrides, f"image.weights={found}"]
-            config = load_experiment(packed / EXPERIMENT, overrides)
         elif not _online():
             missing.append(
                 f"a data set with the ImageNet weights of {config.image.backbone}, or internet"
@@ -116,13 +116,13 @@ def _open(stage: Stage, overrides: Sequence[str], hours: float | None, packed: P
     if missing:
         raise PipelineError(f"attach {'; '.join(missing)} (looked in {inputs})")
     run = Run(
-        config, data_dir or working / "no_data", working / RUN, resume=True,
-        deadline=Deadline.after(hours),
+        load_experiment(packed / EXPERIMENT, overrides), data_dir or working / "no_data",
+        working / RUN, resume=True, deadline=Deadline.after(hours),
     )  # fmt: skip
     for source in sources:
         run.say(f"goes on from {source}")
-    gather_run(sources, run.run_dir)
-    return _Session(stage, inputs, working, settings, run)
+    gather_run(sources, run.run_dir, with_weights=stage != "blend")
+    return _Session(stage, working, settings, run)
 
 
 def _online() -> bool:
@@ -168,9 +168,6 @@ def _blend(run: Run, working: Path) -> None:
 
 def _tidy(session: _Session) -> None:
     """Take out of the output what the next session makes anew and nobody reads."""
-    records = session.run.run_dir / "records"
-    if records.exists() and not session.settings["keep_records"]:
-        shutil.rmtree(records)
-    features = session.run.run_dir / "image" / "features"
-    if features.exists() and (session.run.run_dir / "image" / "oof.csv").exists():
-        shutil.rmtree(features)
+    shutil.rmtree(session.run.run_dir / "image" / "features", ignore_errors=True)
+    if not session.settings["keep_records"]:
+        shutil.rmtree(session.run.run_dir / "records", ignore_errors=True)

@@ -21,7 +21,12 @@ from kaggle_pipeline.stages.look import compare_runs
 from kaggle_pipeline.stages.prepare import PREPARED_BY, prepare_data
 from kaggle_pipeline.stages.run import MODEL_STAGES, Run
 from kaggle_pipeline.stages.train import check_image, train_image, train_tabular
-from kaggle_pipeline.submission import build_submission, check_submission, write_submission
+from kaggle_pipeline.submission import (
+    build_submission,
+    check_submission,
+    read_submission,
+    write_submission,
+)
 
 
 def make_submission(run: Run) -> Path | None:
@@ -93,8 +98,7 @@ def _submit(run: Run, blended: Predictions) -> Path:
     """Write the checked submission."""
     spec = run.spec
     sample_path = run.prepared / "sample_submission.csv"
-    id_type = {spec.submission.id_column: str}
-    sample = pd.read_csv(sample_path, dtype=id_type) if sample_path.exists() else None
+    sample = read_submission(sample_path, spec) if sample_path.exists() else None
     submission = build_submission(blended, spec, sample)
     if sample is not None:
         check_submission(submission, spec, sample)

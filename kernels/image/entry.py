@@ -5,4 +5,4 @@ import sys
 from kaggle_pipeline.stages.session import run_session
 
 if __name__ == "__main__":  # a process that is spawned reads this file again
-    sys.exit(run_session("image", ["device=tpu", "records.source=tfrecords"], hours=8.6))
+    sys.exit(run_session("image", ["device=tpu"], hours=8.6))

@@ -5,4 +5,4 @@ import sys
 from kaggle_pipeline.stages.session import run_session
 
 if __name__ == "__main__":  # a process that is spawned reads this file again
-    sys.exit(run_session("tabular", ["records.source=tfrecords"], hours=11.6))
+    sys.exit(run_session("tabular", hours=11.6))

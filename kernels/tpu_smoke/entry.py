@@ -1,12 +1,15 @@
-"""One step of the published recipe on this session's TPU, beside what the compiler predicted."""
+"""One step of the experiment on this session's TPU, beside what the compiler predicted."""
 
 import sys
 from pathlib import Path
 
 import kaggle_pipeline
 from kaggle_pipeline.cli import main
+from kaggle_pipeline.kernel import EXPERIMENT
 
-configs = Path(kaggle_pipeline.__file__).parent.parent / "configs"
-config = configs / "siim_isic_2020_seed.yaml"
-predicted = configs / "preflight" / "siim_isic_2020_seed_v5e-8.json"
-sys.exit(main(["smoke", "--tpu", "--config", str(config), "--beside", str(predicted)]))
+if __name__ == "__main__":  # a process that is spawned reads this file again
+    packed = Path(kaggle_pipeline.__file__).parent.parent
+    name = (packed / EXPERIMENT).read_text().partition("\n")[0].removeprefix("name: ")
+    predicted = packed / "configs" / "preflight" / f"{name}_v5e-8.json"
+    beside = ["--beside", str(predicted)] if predicted.exists() else []
+    sys.exit(main(["smoke", "--tpu", "--config", str(packed / EXPERIMENT), *beside]))
