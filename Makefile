@@ -53,7 +53,7 @@ lint: $(VENV)/dev.stamp
 test: lint
 	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python scripts/list_backbones.py LeNet PrimitiveCNN MobileNetV2 ResNet50 \
 	  InceptionResNetV2 resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 $(KAGGLE_VENV)/stamp: setup.cfg tests/kaggle-pins.txt
 	@test -x $(KAGGLE_VENV)/bin/python || $(KAGGLE_PYTHON) -m venv $(KAGGLE_VENV)
@@ -65,7 +65,7 @@ $(KAGGLE_VENV)/stamp: setup.cfg tests/kaggle-pins.txt
 test-kaggle:
 	@if $(KAGGLE_PYTHON) -c "" 2> /dev/null; then \
 	  $(MAKE) --no-print-directory $(KAGGLE_VENV)/stamp && TF_CPP_MIN_LOG_LEVEL=3 \
-	  $(KAGGLE_VENV)/bin/python -m pytest -n 2 --dist worksteal $(KAGGLE_TESTS:%=tests/test_%.py); \
+	  $(KAGGLE_VENV)/bin/python -m pytest -n 2 --dist loadgroup $(KAGGLE_TESTS:%=tests/test_%.py); \
 	else \
 	  echo "no $(KAGGLE_PYTHON) here: the tests with Kaggle's versions are skipped"; \
 	fi
