@@ -51,8 +51,6 @@ lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff format --check .
 
 test: lint
-	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python scripts/list_backbones.py LeNet PrimitiveCNN MobileNetV2 ResNet50 \
-	  InceptionResNetV2 resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 $(KAGGLE_VENV)/stamp: setup.cfg tests/kaggle-pins.txt
@@ -75,6 +73,8 @@ kernels: $(VENV)/engine.stamp
 	@$(BIN)/python scripts/build_kernels.py --owner your-user-name --out kernels
 
 bench: $(VENV)/dev.stamp
+	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python scripts/list_backbones.py LeNet PrimitiveCNN MobileNetV2 ResNet50 \
+	  InceptionResNetV2 resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d
 	@$(BIN)/python -m pytest -m slow
 	@$(BIN)/python scripts/benchmark.py memory
 	@$(BIN)/python scripts/benchmark.py kills

@@ -15,6 +15,7 @@ from kaggle_pipeline import DISCLAIMER, __version__
 from kaggle_pipeline.cliexamples import EXAMPLES
 from kaggle_pipeline.clioptions import (
     DEFAULT_CONFIG,
+    add_benchmark_options,
     add_build_options,
     add_download_options,
     add_experiment_options,
@@ -88,9 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_push_options(add("push-kernels", "Push kernels in turn, wait, fetch logs and outputs."))
     add_submit_options(add("submit", "Check a submission, then hand it in on Kaggle."))
     add_download_options(add("download-data", "Fetch the competition's data from Kaggle."))
-    bench = add("benchmark", "Measure what is too slow for a test.")
-    bench.add_argument("what", choices=["memory", "kills"])
-    bench.add_argument("--work-dir", type=Path, default=Path("runs/benchmark"))
+    add_benchmark_options(add("benchmark", "Measure what is too slow for a test."))
     return parser
 
 
@@ -269,6 +268,15 @@ def _download_data(options: argparse.Namespace) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
+    if options.what == "step":
+        from kaggle_pipeline.stepbench import Load, measure_step
+
+        load = Load(
+            options.backbone, options.image_size_px, options.batch_size, options.device,
+            options.steps, options.peak_tflops,
+        )  # fmt: skip
+        measure_step(load, options.json)
+        return
     from kaggle_pipeline import benchmark
 
     measure = {"memory": benchmark.measure_memory, "kills": benchmark.measure_kills}

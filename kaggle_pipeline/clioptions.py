@@ -158,3 +158,19 @@ def add_download_options(parser: argparse.ArgumentParser) -> None:
         "--part", choices=["tables", "tfrecords", "all"], default="tfrecords",
         help="CSV files; those and the TFRecords (default); or everything, DICOM and JPEG too",
     )  # fmt: skip
+
+
+def add_benchmark_options(parser: argparse.ArgumentParser) -> None:
+    """Add what to measure."""
+    parser.add_argument("what", choices=["memory", "kills", "step"])
+    parser.add_argument("--work-dir", type=Path, default=Path("runs/benchmark"))
+    step = parser.add_argument_group("step")
+    step.add_argument("--backbone", default="MobileNetV2", help="default: MobileNetV2")
+    step.add_argument("--image-size-px", type=int, default=224, help="default: 224")
+    step.add_argument("--batch-size", type=int, default=32, help="default: 32")
+    step.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="default: cpu")
+    step.add_argument("--steps", type=int, default=6, help="timed, after the first (default: 6)")
+    step.add_argument(
+        "--peak-tflops", type=float, metavar="T", help="of the device, to tell the share reached"
+    )
+    step.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there")

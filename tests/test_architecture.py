@@ -26,7 +26,7 @@ LAYERS = {
     3: "perclass judged subgroups evaluation crossval blend submission convert preflight"
     " tpustep steptime kernel",
     4: "webapp plots evaluation_plots explore explore_plots page report_scores report_data report",
-    5: "stages benchmark cliexamples clioptions cli __main__",
+    5: "stages benchmark stepbench cliexamples clioptions cli __main__",
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 TENSORFLOW = {

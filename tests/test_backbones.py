@@ -46,7 +46,9 @@ WANTED = {
 }
 # Shape on 64 px and parameters without the top. Of the residual networks: the published count less
 # the top's, and the two moving statistics of each normalised channel.
-DEEP = {name: pytest.mark.slow for name in ("resnet101", "resnet152")}  # more blocks of the same
+DEEP = {
+    name: pytest.mark.slow for name in ("resnet50", "resnet101", "resnet152", "resnext50_32x4d")
+}  # more blocks of the same
 OWN = {
     # 3 x 3 kernels 3 → 32 → 64 → 128 and four numbers a channel of batch normalisation.
     "LeNet": ((8, 8, 128), 9 * (96 + 2048 + 8192) + 4 * (32 + 64 + 128)),

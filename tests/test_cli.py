@@ -91,6 +91,7 @@ def test_submission_has_the_samples_rows_in_its_order(finished, competition):
     assert submission["target"].between(0, 1).all() and submission["target"].nunique() > 2
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_submission_byte_for_byte(finished, competition, tmp_path):
     assert call("run-pipeline", competition / "competition", tmp_path / "again") == 0
     ours, theirs = finished / "submission.csv", tmp_path / "again" / "submission.csv"
@@ -170,6 +171,7 @@ def test_one_model_alone_gives_a_submission(competition, tmp_path, capsys):
     assert (run_dir / "submission.csv").exists()
 
 
+@pytest.mark.slow
 def test_folds_can_be_trained_one_by_one(competition, tmp_path, capsys):
     data_dir, run_dir = competition / "competition", tmp_path / "run"
     assert call("train-tabular", data_dir, run_dir, "--fold", "1") == 0

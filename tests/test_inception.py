@@ -12,6 +12,8 @@ from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.image.backbones import get_backbone
 from kaggle_pipeline.image.inception import build_merged, load_original
 
+pytestmark = pytest.mark.slow  # two networks of 780 layers
+
 SHAPE = (75, 75, 3)
 
 

@@ -175,6 +175,7 @@ def test_another_division_of_the_rows_is_refused(ham, capsys, change):
     assert change.partition("=")[0] in error_line(capsys)
 
 
+@pytest.mark.slow
 def test_a_blend_of_old_predictions_does_not_outlive_them(ham, tmp_path):
     run_dir = tmp_path / "run"
     shutil.copytree(ham[1], run_dir)

@@ -26,14 +26,19 @@ SMALL_NETWORK = ("image.backbone=LeNet", "image.backbone_options={filters: 4}")
 LIGHTER = {
     "isic_2017": (*SMALL_NETWORK, "image.train_from=stage0_pool"),
     "isic_2017_resnet": SMALL_NETWORK,
+    "ham10000_mobilenet": (*SMALL_NETWORK, "image.train_from=stage0_pool"),
     "ham10000_resnet50": SMALL_NETWORK,
     "siim_isic_2020": (*SMALL_NETWORK, "image.train_from=stage0_pool"),
     "siim_isic_2020_seed": SMALL_NETWORK,
-    "siim_mini": ("image.augment.dihedral=false",),  # one view in place of eight
+    "siim_mini": (
+        *SMALL_NETWORK,
+        "image.backbone_layer=stage1_pool",
+        "image.augment.dihedral=false",  # one view in place of eight
+    ),
     "siim_resnext50": SMALL_NETWORK,
 }
 """Large networks take minutes to trace here; other tests build them, and ``make bench`` runs the
-recipes with their own. ``ham10000_mobilenet`` and ``siim_mini`` keep theirs."""
+recipes with their own."""
 _buffer = io.BytesIO()
 Image.new("RGB", (1, 1)).save(_buffer, "PNG")
 PIXEL = _buffer.getvalue()

@@ -81,7 +81,16 @@ def float64():
     keras.config.set_dtype_policy(before[0])
 
 
-@pytest.fixture(scope="module", params=["resnet18", "resnet34", "resnet50", "resnext50_32x4d"])
+TWINS = [
+    "resnet18",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("resnet34", "resnet50", "resnext50_32x4d")
+    ),
+]
+
+
+@pytest.fixture(scope="module", params=TWINS)
 def twins(request, tmp_path_factory):
     """The same random network in PyTorch and in Keras, loaded from a .pth, and images.
 

@@ -178,6 +178,7 @@ def test_a_kernel_killed_at_half_its_epochs_goes_on_from_its_own_output(
         assert (second.working / "run" / "image" / name).read_bytes() == whole, name
 
 
+@pytest.mark.slow
 def test_folds_trained_by_kernels_of_their_own_are_blended(chain, kernels, tmp_path):
     kaggle = Kaggle(tmp_path, "new")
     parts = {}
