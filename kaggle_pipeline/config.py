@@ -216,12 +216,21 @@ class ImageConfig:
             _positive("image.steps_per_epoch", self.steps_per_epoch)
 
 
+LEARNERS = ("boosting", "forest", "logistic")
+"""scikit-learn's, beside the dense network."""
+
+
 @dataclass(frozen=True)
 class TabularConfig:
     """The dense network on patient metadata."""
 
     features: tuple[str, ...] | None = None
     """Columns to use; null: those that the data set declares."""
+    context: bool = False
+    """Add columns that set an image's metadata beside that of its patient's other images."""
+    learners: tuple[str, ...] = ("dense",)
+    """``dense`` (the network, stage ``tabular``), ``boosting``, ``forest``, ``logistic``: each a
+    stage of its own on the same features and folds. What follows is the network's alone."""
     resampling: Literal["smotenc", "smote", "none"] = "smotenc"
     """``smotenc`` knows categories; ``smote`` interpolates one-hot columns as published."""
     missing: Literal["zero", "indicator"] = "zero"
@@ -238,6 +247,9 @@ class TabularConfig:
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
+        fine = bool(self.learners) and len(set(self.learners)) == len(self.learners)
+        fine = fine and set(self.learners) <= {"dense", *LEARNERS}
+        _require(fine, "tabular.learners", list(self.learners), f"of dense, {', '.join(LEARNERS)}")
         for name in ("epochs", "batch_size"):
             _positive(f"tabular.{name}", getattr(self, name))
         for i, units in enumerate(self.hidden):
@@ -262,10 +274,12 @@ class BlendConfig:
     """``auc``: simplex weights of the best out-of-fold AUC; ``equal``."""
 
     def __post_init__(self) -> None:
-        known = {"image", "tabular"}
+        known = {"image", "tabular", *LEARNERS}
         fine = bool(self.models) and len(set(self.models)) == len(self.models)
         fine = fine and set(self.models) <= known
-        _require(fine, "blend.models", list(self.models), "one or both of image, tabular")
+        _require(
+            fine, "blend.models", list(self.models), f"of image, tabular, {', '.join(LEARNERS)}"
+        )
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def require_patients(spec: DatasetSpec, key: str) -> None:
 
 def context_columns(spec: DatasetSpec) -> list[str]:
     """Return the names of the columns that :func:`patient_context` gives, by the spec alone."""
-    names = [f"{PREFIX}images"]
+    names = [f"{PREFIX}images", f"{PREFIX}alike"]
     for name in spec.numeric:
         names += [
             f"{PREFIX}{name}_{what}"
@@ -61,10 +61,11 @@ def patient_context(examples: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Float64 columns :func:`context_columns`, indexed as the examples. ``images``: the patient's
-        images. For a number: its least, mean and greatest value and span, this image's distance
-        from the mean, its rank (0 to 1), how many values the patient has and how many images share
-        this one's. For a category: how many words the patient has, how many images share this
-        one's and which share of all, and the share of every word.
+        images; ``alike``: those of them with all features the same. For a number: its least, mean
+        and greatest value and span, this image's distance from the mean, its rank (0 to 1), how
+        many values the patient has and how many images share this one's. For a category: how many
+        words the patient has, how many images share this one's and which share of all, and the
+        share of every word.
 
     Raises
     ------
@@ -74,7 +75,10 @@ def patient_context(examples: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
     require_patients(spec, "tabular.context")
     patient = examples["group_id"]
     images = patient.groupby(patient).transform("size").astype(float)
-    found = {f"{PREFIX}images": images}
+    alike = examples[["group_id", *spec.features]].groupby(
+        ["group_id", *spec.features], dropna=False
+    )
+    found = {f"{PREFIX}images": images, f"{PREFIX}alike": alike["group_id"].transform("size")}
     for name in spec.numeric:
         values = examples[name].astype(float)
         mine = values.groupby(patient)
@@ -156,7 +160,7 @@ def embedding_outliers(embeddings: np.ndarray, patient: Sequence[str]) -> np.nda
     """Return how far each image's embedding lies from its patient's others; 1 is like them.
 
     The local outlier factor (Breunig et al. 2000, doi:10.1145/342009.335388) among the patient's
-    own images, of at most 20 neighbours; 1 where there are fewer than three images.
+    own images, half of them and at most 20 being neighbours; 1 where there are fewer than three.
 
     Parameters
     ----------
@@ -172,7 +176,8 @@ def embedding_outliers(embeddings: np.ndarray, patient: Sequence[str]) -> np.nda
     for _, mine in rows:
         if len(mine) < 3:
             continue
-        model = LocalOutlierFactor(n_neighbors=min(_NEIGHBOURS, len(mine) - 1))
+        # Among all its fellows none is further off than another: half of them at most.
+        model = LocalOutlierFactor(n_neighbors=min(_NEIGHBOURS, max(1, len(mine) // 2)))
         # The same photo twice is no neighbourhood of no width.
         found = -model.fit(np.asarray(embeddings)[mine]).negative_outlier_factor_
         factors[mine] = np.minimum(found, 1e3)

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from kaggle_pipeline.config import LEARNERS
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.rundir import atomic_path
 
@@ -92,7 +93,7 @@ def gather_run(sources: Sequence[Path], run_dir: Path, *, with_weights: bool = T
     """
     for source in sources:
         _copy_preparation(source, run_dir)
-        for stage in ("image", "tabular"):
+        for stage in ("image", "tabular", *LEARNERS):
             for path in sorted((source / stage).glob("fold*")):
                 _copy_fold(path, run_dir / stage / path.name, with_weights)
             for path in sorted((source / stage).glob("*.*")):

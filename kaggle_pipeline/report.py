@@ -20,7 +20,10 @@ from kaggle_pipeline.spec import DatasetSpec
 
 STAGES = {
     "image": "Image model",
-    "tabular": "Model of the patient data",
+    "tabular": "Dense network on the patient data",
+    "boosting": "Boosted trees on the patient data",
+    "forest": "Forest on the patient data",
+    "logistic": "Logistic regression on the patient data",
     "blend": "Blend of the models",
 }
 ADVICE = "Who worries about a mole should see a dermatologist."

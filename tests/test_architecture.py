@@ -130,7 +130,7 @@ def test_tensorflow_has_few_doors(module):
         assert "tensorflow" not in roots
     if short(module) not in JAX:
         assert "jax" not in roots
-    if short(module) not in {"accelerator", "image.torchweights"}:
+    if short(module) not in {"accelerator", "image.torchweights", "stepbench"}:
         assert not {"torch", "safetensors"} & roots
     if layer_of(module) != 2 and short(module) not in {
         "accelerator",

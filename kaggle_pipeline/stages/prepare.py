@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from kaggle_pipeline.config import LEARNERS
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import (
     drop_incomplete,
@@ -96,7 +97,7 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     folds = make_folds(split_rows(examples, "train"), spec, config.folds, config.seed)
     # Only what a model of this experiment would use; train_tabular checks its own again.
     features = config.tabular.features or spec.features
-    features = features if "tabular" in config.blend.models else ()
+    features = features if {"tabular", *LEARNERS} & set(config.blend.models) else ()
     choose_features(spec, features, examples)
     report = audit_leakage(
         examples, spec, folds, pairs, fingerprints, features, config.leakage,

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 from tqdm import tqdm
 
-from kaggle_pipeline.config import Experiment
+from kaggle_pipeline.config import LEARNERS, Experiment
 from kaggle_pipeline.configfile import to_mapping, write_experiment
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.deadline import Deadline
@@ -26,7 +26,7 @@ from kaggle_pipeline.predictions import Predictions
 from kaggle_pipeline.rundir import open_stage, peak_memory_mb, versions, write_json
 from kaggle_pipeline.spec import DatasetSpec
 
-MODEL_STAGES = ("image", "tabular")
+MODEL_STAGES = ("image", "tabular", *LEARNERS)
 TEST_TRUTH = "test_truth.csv"
 """In ``prepare/``: the labels of a test part that was set aside from labelled data."""
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.blend import Blend, blend_oof, blend_test, check_blend, fit_blend
+from kaggle_pipeline.config import LEARNERS
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import split_rows
 from kaggle_pipeline.metrics import auc_with_interval
@@ -119,7 +120,7 @@ def _read_model(run: Run, name: str, split: str) -> Predictions:
 
 
 def run_pipeline(run: Run) -> Path | None:
-    """Prepare, train both models, blend; return the submission's path, if there is one to make."""
+    """Prepare, train the models that are blended; return the submission's path, if there is one."""
     wanted = run.config.blend.models
     check_blend(run.config.blend, run.spec)
     if "image" in wanted:
@@ -127,7 +128,7 @@ def run_pipeline(run: Run) -> Path | None:
     prepare_data(run, with_records="image" in wanted)
     if "image" in wanted:
         train_image(run)
-    if "tabular" in wanted:
+    if {"tabular", *LEARNERS} & set(wanted):
         train_tabular(run)
     return make_submission(run)
 

@@ -5,14 +5,15 @@ In: a prepared :class:`Run`. Out: the run's ``image/`` or ``tabular/``.
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from kaggle_pipeline.config import Experiment
+from kaggle_pipeline.config import LEARNERS, Experiment, TabularConfig
+from kaggle_pipeline.context import context_columns, patient_context, require_patients
 from kaggle_pipeline.crossval import Model, collect_folds, cross_validate, unfinished
 from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.errors import PipelineError
@@ -27,38 +28,73 @@ from kaggle_pipeline.stages.look import compare_runs, describe_memory
 from kaggle_pipeline.stages.prepare import PREPARED_BY, prepare_data
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.tabular.features import choose_features
+from kaggle_pipeline.tabular.learners import LearnerModel
 
 if TYPE_CHECKING:
     from kaggle_pipeline.accelerator import Accelerator
 
-_ALSO_DECIDING = {
-    "image": [f"records.{name}" for name in ("source", "image_size_px", "fit", "channel_order")]
+Enrich = Callable[[pd.DataFrame], pd.DataFrame]
+"""Adds columns to the examples before a model sees them."""
+_RECORDS = [f"records.{name}" for name in ("source", "image_size_px", "fit", "channel_order")]
+_DECIDING = {
+    "image": ["image", *_RECORDS],
+    "tabular": [
+        f"tabular.{field.name}" for field in fields(TabularConfig) if field.name != "learners"
+    ],
+    **{name: ["tabular.features", "tabular.context"] for name in LEARNERS},
 }
-"""Settings outside its own section that a stage's folds must agree in."""
+"""Settings that a stage's folds must agree in."""
 
 
 def train_tabular(run: Run, only: Sequence[int] | None = None) -> None:
-    """Cross-validate the tabular model; prepares the tables first where they are missing."""
+    """Cross-validate the tabular learners; prepares the tables first where they are missing.
+
+    Each learner of ``tabular.learners`` is a stage of its own; all share features and folds.
+    """
+    config = run.config.tabular
+    if config.context:
+        require_patients(run.spec, "tabular.context")
     prepare_data(replace(run, overwrite=False), with_records=False)
+    # Before --overwrite deletes anything.
+    examples, features = run.examples(), list(config.features or run.spec.features)
+    choose_features(run.spec, features, examples)
+    check_features(examples, run.spec, features)
+    enrich = partial(_with_context, spec=run.spec) if config.context else None
+    if config.context:
+        features += context_columns(run.spec)
+    for learner in config.learners:
+        if learner == "dense":
+            _train_dense(run, features, only, enrich)
+            continue
+
+        def make_model(fold: int, folder: Path, learner: str = learner) -> LearnerModel:
+            seed = run.config.seed + fold
+            return LearnerModel(learner, config, run.spec, features, seed=seed)
+
+        _train(run, learner, make_model, only, enrich=enrich)
+
+
+def _train_dense(
+    run: Run, features: Sequence[str], only: Sequence[int] | None, enrich: "Enrich | None"
+) -> None:
     from kaggle_pipeline.accelerator import choose_accelerator
 
     # A network this small waits for a GPU or for other workers more than it gains.
     device = choose_accelerator("cpu").alone()
     from kaggle_pipeline.tabular.model import TabularModel
 
-    config = run.config
-    # Before --overwrite deletes anything.
-    examples, features = run.examples(), config.tabular.features or run.spec.features
-    choose_features(run.spec, features, examples)
-    check_features(examples, run.spec, features)
-
     def make_model(fold: int, folder: Path) -> TabularModel:
         return TabularModel(
-            config.tabular, run.spec, seed=config.seed + fold, jit_compile=device.jit_compile
-        )
+            run.config.tabular, run.spec, features, seed=run.config.seed + fold,
+            jit_compile=device.jit_compile,
+        )  # fmt: skip
 
     with device.scope(mixed_precision=False):
-        _train(run, "tabular", make_model, only)
+        _train(run, "tabular", make_model, only, enrich=enrich)
+
+
+def _with_context(examples: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
+    return examples.join(patient_context(examples, spec))
 
 
 def train_image(run: Run, only: Sequence[int] | None = None) -> None:
@@ -136,6 +172,7 @@ def _train(
     make_model: Callable[[int, Path], Model],
     only: Sequence[int] | None,
     least: Callable[[int], int] = int,
+    enrich: Enrich | None = None,
 ) -> None:
     """Cross-validate and, once every fold is done, finish the stage."""
     # A stage of which some folds are done is open for the others; a fold is never done twice.
@@ -149,12 +186,12 @@ def _train(
         for fold in only or ():
             shutil.rmtree(folder / f"fold{fold}", ignore_errors=True)
         run.drop_blend()
-    run.require_same(folder, [*PREPARED_BY, stage, *_ALSO_DECIDING.get(stage, ())])
+    run.require_same(folder, [*PREPARED_BY, *_DECIDING[stage]])
     run.record_origin(folder)
     examples, folds = run.examples(), run.folds()
     cross_validate(
         make_model,
-        examples,
+        enrich(examples) if enrich else examples,
         run.spec,
         folds,
         folder,
@@ -177,7 +214,8 @@ def finish_stage(run: Run, stage: str) -> None:
     Parameters
     ----------
     run : Run
-    stage : {"image", "tabular"}
+    stage : str
+        ``image``, ``tabular`` or a learner's name.
 
     Raises
     ------
@@ -219,4 +257,5 @@ def _draw_histories(folder: Path, folds: Sequence[int]) -> None:
         for path in sorted([*place.glob("history.csv"), *place.glob("*/history.csv")]):
             of_class = "" if path.parent == place else f" {path.parent.name}"
             histories[f"fold {fold}{of_class}"] = pd.read_csv(path)
-    plot_histories(histories, folder / "learning_curves.png")
+    if histories:  # a forest has no epochs
+        plot_histories(histories, folder / "learning_curves.png")

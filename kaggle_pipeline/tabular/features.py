@@ -5,6 +5,7 @@ numbers' bounds are learned, from training rows.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,6 +57,22 @@ class FeatureEncoder:
         """Columns that ``transform`` returns."""
         flags = self.indicators * (len(self.numeric) + len(self.categorical))
         return len(self.numeric) + sum(map(len, self.categorical.values())) + flags
+
+    @classmethod
+    def from_mapping(cls, stored: Mapping[str, Any]) -> "FeatureEncoder":
+        """Return the fitted encoder that :meth:`to_mapping` wrote down."""
+        encoder = cls(stored["numeric"], stored["categorical"], stored["indicators"])
+        encoder.bounds_ = {name: tuple(bounds) for name, bounds in stored["bounds"].items()}
+        return encoder
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return settings and bounds as plain JSON types."""
+        return {
+            "numeric": self.numeric,
+            "categorical": self.categorical,
+            "indicators": self.indicators,
+            "bounds": self.bounds_,
+        }
 
     def fit(self, examples: pd.DataFrame) -> "FeatureEncoder":
         """Learn the numbers' bounds from training rows."""

@@ -3,6 +3,7 @@
 In: examples. Out: probabilities by id; weights, and the scaler's bounds as JSON.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -28,6 +29,8 @@ class TabularModel:
     ----------
     config : TabularConfig
     spec : DatasetSpec
+    features : sequence of str, optional
+        By default what the config, else the spec, says.
     seed : int
     jit_compile : bool or "auto"
         For ``keras.Model.compile``.
@@ -44,6 +47,7 @@ class TabularModel:
         self,
         config: TabularConfig,
         spec: DatasetSpec,
+        features: Sequence[str] | None = None,
         *,
         seed: int,
         jit_compile: bool | str = "auto",
@@ -51,6 +55,7 @@ class TabularModel:
     ) -> None:
         self.config = config
         self.spec = spec
+        self.features = config.features if features is None else features
         self.seed = seed
         self.jit_compile = jit_compile
         self.verbose = verbose
@@ -75,7 +80,7 @@ class TabularModel:
             Rows that stop the training early where ``patience`` is set; else only watched.
         """
         config = self.config
-        numeric, categorical = choose_features(self.spec, config.features, train)
+        numeric, categorical = choose_features(self.spec, self.features, train)
         indicators = config.missing == "indicator"
         self.encoder_ = FeatureEncoder(numeric, categorical, indicators).fit(train)
         targets = train[list(self.spec.classes)].to_numpy(np.float32)
@@ -119,29 +124,21 @@ class TabularModel:
         if hasattr(self, "history_"):
             with atomic_path(folder / _HISTORY) as temporary:
                 self.history_.to_csv(temporary, index=False)
-        encoder = self.encoder_
         write_json(
             folder / _SETTINGS,
             {
                 "dataset": self.spec.id,
                 "seed": self.seed,
                 "tabular": to_mapping(self.config),
-                "numeric": encoder.numeric,
-                "categorical": encoder.categorical,
-                "indicators": encoder.indicators,
-                "bounds": encoder.bounds_,
+                **self.encoder_.to_mapping(),
             },
         )
 
     def load(self, folder: Path) -> "TabularModel":
         """Read what :meth:`save` wrote; ``predict`` then gives the same numbers."""
         settings = read_json(Path(folder) / _SETTINGS)
-        encoder = FeatureEncoder(
-            settings["numeric"], settings["categorical"], settings["indicators"]
-        )
-        encoder.bounds_ = {name: tuple(bounds) for name, bounds in settings["bounds"].items()}
-        self.encoder_ = encoder
-        self.network_ = self._build(encoder.width)
+        self.encoder_ = FeatureEncoder.from_mapping(settings)
+        self.network_ = self._build(self.encoder_.width)
         self.network_.load_weights(Path(folder) / _WEIGHTS)
         return self
 
