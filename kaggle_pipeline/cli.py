@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_run_options(tabular)
     add_model_options(tabular)
     add_run_options(add("make-submission", "Blend the trained models and write submission.csv."))
+    add_run_options(add("blend-scores", "Compare ways to blend finished scores; use the best."))
     whole = add("run-pipeline", "All stages in a row: raw folder to submission.csv.")
     add_run_options(whole)
     add_hardware_options(whole)
@@ -288,6 +289,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "train-image": _stage("train", "train_image"),
     "train-tabular": _stage("train", "train_tabular"),
     "make-submission": _stage("submit", "make_submission"),
+    "blend-scores": _stage("ensemble", "blend_scores"),
     "run-pipeline": _stage("submit", "run_pipeline"),
     "make-synthetic": _make_synthetic,
     "predict": _predict,

@@ -14,6 +14,9 @@ EXAMPLES = {
     "make-submission": """
   python scripts/make_submission.py --run-dir runs/mine
   python scripts/make_submission.py --run-dir runs/mine --set blend.models=[tabular]""",
+    "blend-scores": """
+  python scripts/blend_scores.py --config configs/siim_public_models.yaml
+  python scripts/blend_scores.py --run-dir runs/mine --set ensemble.models=[image,forest]""",
     "run-pipeline": """
   python scripts/run_pipeline.py --config configs/demo.yaml --data-dir data/demo/competition
   python scripts/run_pipeline.py --data-dir data/siim_isic_2020 --run-dir runs/mine --resume""",

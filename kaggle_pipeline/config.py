@@ -283,6 +283,33 @@ class BlendConfig:
 
 
 @dataclass(frozen=True)
+class EnsembleConfig:
+    """Scores that ``scripts/blend_scores.py`` compares and blends; one binary question only."""
+
+    models: tuple[str, ...] = ()
+    """Stages of this run."""
+    oof: str | None = None
+    """CSV of other people's out-of-fold scores, below the data folder or an absolute path."""
+    test: str | None = None
+    """The same models' test scores."""
+    columns: tuple[str, ...] = ()
+    """Columns of both files, a model each; beside the competition's id column."""
+    use: tuple[str, ...] = ("scores", "context", "metadata")
+    """What the stackers see: ``context`` sets scores and metadata beside the patient's others."""
+    method: str | None = None
+    """null: the simplest way that the best does not clearly beat; or the name of one."""
+    folds: int = 5
+    repeats: int = 3
+
+    def __post_init__(self) -> None:
+        known = {"scores", "context", "metadata"}
+        fine = "scores" in self.use and set(self.use) <= known
+        _require(fine, "ensemble.use", list(self.use), "scores, with context and metadata or not")
+        _require(self.folds >= 2, "ensemble.folds", self.folds, "at least 2")
+        _positive("ensemble.repeats", self.repeats)
+
+
+@dataclass(frozen=True)
 class Experiment:
     """One experiment: a data set, folds, models and a blend."""
 
@@ -300,6 +327,7 @@ class Experiment:
     image: ImageConfig = field(default_factory=ImageConfig)
     tabular: TabularConfig = field(default_factory=TabularConfig)
     blend: BlendConfig = field(default_factory=BlendConfig)
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
 
     def __post_init__(self) -> None:
         # Folds add their number to it, and NumPy and scikit-learn take 32 bits.

@@ -25,6 +25,7 @@ STAGES = {
     "forest": "Forest on the patient data",
     "logistic": "Logistic regression on the patient data",
     "blend": "Blend of the models",
+    "ensemble": "Ensemble of finished scores",
 }
 ADVICE = "Who worries about a mole should see a dermatologist."
 OPTIMISTIC = {

@@ -84,7 +84,7 @@ def make_submission(run: Run) -> Path | None:
         run.say(f"{spec.id} has no test rows here, so there is nothing to submit")
         return None
     blended.write(folder / "test.csv")
-    return _submit(run, blended)
+    return write_checked_submission(run, blended)
 
 
 def _blend_test(run: Run, blend: Blend, ids: pd.Index) -> Predictions | None:
@@ -95,8 +95,8 @@ def _blend_test(run: Run, blend: Blend, ids: pd.Index) -> Predictions | None:
     return blend_test(blend, test, ids)
 
 
-def _submit(run: Run, blended: Predictions) -> Path:
-    """Write the checked submission."""
+def write_checked_submission(run: Run, blended: Predictions) -> Path:
+    """Write ``submission.csv`` of test predictions, compared with the sample where there is one."""
     spec = run.spec
     sample_path = run.prepared / "sample_submission.csv"
     sample = read_submission(sample_path, spec) if sample_path.exists() else None

@@ -1,0 +1,205 @@
+"""Tests of the ensemble: identities, missing scores, nesting, and that noise earns nothing."""
+
+import json
+import shutil
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+from kaggle_pipeline.cli import main
+from kaggle_pipeline.datasets.synthetic import SPEC
+from kaggle_pipeline.ensemble import (
+    Stacked,
+    Weighted,
+    choose_best,
+    choose_equal,
+    choose_forward,
+    compare,
+    make_candidates,
+    weighted_mean,
+)
+from kaggle_pipeline.examples import split_rows
+from kaggle_pipeline.metrics import roc_auc
+
+MODELS = ("good", "fair", "noise")
+
+
+@pytest.fixture
+def rows(small_examples):
+    """Training rows with a good model's scores, a fair one's and noise."""
+    table = split_rows(small_examples(patients=80, images=6), "train")
+    rng = np.random.default_rng(0)
+    truth = table["target"].to_numpy()
+    return table.assign(
+        good=expit(rng.normal(2 * truth, 1)),
+        fair=expit(rng.normal(1.2 * truth, 1) - 3),
+        noise=rng.random(len(table)),
+    )
+
+
+def fitted(rows, choose, models=MODELS):
+    return Weighted(models, "target", choose).fit(rows)
+
+
+def auc(rows, scores):
+    return roc_auc(rows[["target"]].to_numpy(int), np.asarray(scores)[:, None])
+
+
+def test_the_best_is_taken_alone_and_noise_gets_no_weight(rows):
+    assert fitted(rows, choose_best).weights_ == {"good": 1, "fair": 0, "noise": 0}
+    weights = fitted(rows, choose_forward).weights_
+    assert weights["good"] > weights["fair"] > 0 and weights["noise"] < 0.1
+    assert sum(weights.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("choose", [choose_equal, choose_best, choose_forward])
+def test_a_model_beside_a_copy_of_itself_is_itself(rows, choose):
+    twice = rows.assign(copy=rows["good"])
+    alone = fitted(twice, choose, ["good"]).apply(twice)
+    np.testing.assert_allclose(fitted(twice, choose, ["good", "copy"]).apply(twice), alone)
+    assert auc(rows, alone) == auc(rows, rows["good"])
+
+
+@pytest.mark.parametrize("choose", [choose_equal, choose_best, choose_forward])
+def test_only_the_order_of_scores_counts(rows, choose):
+    bent = rows.assign(**{name: rows[name] ** 3 / 7 for name in MODELS})
+    np.testing.assert_allclose(fitted(rows, choose).apply(rows), fitted(bent, choose).apply(bent))
+
+
+def test_missing_scores_leave_their_weight_to_the_others():
+    ranks = np.array([[0.2, 0.8], [np.nan, 0.8], [0.2, np.nan], [np.nan, np.nan]])
+    assert weighted_mean(ranks, np.array([0.75, 0.25])).round(6).tolist() == [0.35, 0.8, 0.2, 0.5]
+    assert weighted_mean(ranks, np.array([1.0, 0.0])).round(6).tolist() == [0.2, 0.8, 0.2, 0.5]
+
+
+def test_no_row_is_dropped_for_a_missing_score(rows):
+    holes = rows.assign(good=rows["good"].where(np.arange(len(rows)) % 3 > 0))
+    for make in make_candidates(MODELS, SPEC, ("scores", "context", "metadata"), 0).values():
+        answers = make().fit(holes).apply(holes)
+        assert answers.shape == (len(rows),) and np.isfinite(answers).all()
+        assert answers.min() >= 0 and answers.max() <= 1
+
+
+def test_the_patients_context_helps_where_it_decides(rows, spec):
+    """A patient's scores are all shifted: only beside each other do they tell."""
+    shift = rows["group_id"].map({name: i % 7 for i, name in enumerate(rows["group_id"].unique())})
+    rng = np.random.default_rng(3)
+    noise = rng.normal(0, 0.3, len(rows))
+    shifted = rows.assign(good=expit(2 * rows["target"] + 3 * shift - 9 + noise))
+    found = {}
+    for use in (("scores",), ("scores", "context")):
+        study = compare(
+            {"stack": partial(Stacked, ["good"], spec, ("logistic",), use, 0)},
+            shifted, spec, folds=3, repeats=1,
+        )  # fmt: skip
+        found[use] = study.auc["stack"].value
+    assert found["scores", "context"] > found[("scores",)] + 0.05
+
+
+class Memory:
+    """Remembers the truth of rows it has seen; says 0.5 of others. It cannot score when nested."""
+
+    def fit(self, rows):
+        self.seen = rows["target"].to_dict()
+        self.patients = set(rows["group_id"])
+        return self
+
+    def apply(self, rows):
+        assert not self.patients & set(rows["group_id"]), "a patient was split"
+        return np.array([self.seen.get(name, 0.5) for name in rows.index])
+
+
+def test_nothing_is_judged_on_rows_it_was_fitted_on(rows, spec):
+    study = compare({"memory": Memory}, rows, spec, folds=4, repeats=2)
+    assert study.auc["memory"].value == 0.5
+    assert study.predictions["memory"].notna().all(axis=None)
+
+
+def test_the_simpler_one_is_used_where_the_gain_is_noise(rows, spec):
+    def scores(name):
+        return partial(Weighted, [name], "target", choose_equal)
+
+    jitter = np.random.default_rng(2).normal(0, 0.05, len(rows))
+    by_luck = max((rows["good"] + jitter, rows["good"] - jitter), key=partial(auc, rows))
+    slightly = rows.assign(better=by_luck)
+    study = compare(
+        {"noise": scores("noise"), "good": scores("good"), "better": scores("better")},
+        slightly, spec, folds=3, repeats=2,
+    )  # fmt: skip
+    assert study.chosen == "good"
+    assert study.over["good"]["noise"].low > 0
+    gain = study.over["better"]["good"]
+    assert gain.low <= gain.value <= gain.high
+
+
+# ------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def scored(competition, tmp_path):
+    """The made-up competition with files of other people's scores beside its tables."""
+    data = tmp_path / "data"
+    shutil.copytree(competition / "competition", data)
+    rng = np.random.default_rng(5)
+    train, test = pd.read_csv(data / "train.csv"), pd.read_csv(data / "test.csv")
+    for table, name in ((train, "oof.csv"), (test, "their_test.csv")):
+        lift = 1.5 * table["target"] if "target" in table else 0.0
+        scores = pd.DataFrame({"image_name": table["image_name"]})
+        for model in ("a", "b"):
+            scores[model] = expit(rng.normal(lift, 1, len(table)))
+        scores.loc[3, "b"] = np.nan
+        scores.sample(frac=1, random_state=0).to_csv(data / name, index=False)
+    return data
+
+
+def blend(data, run, *sets):
+    changes = ("ensemble.oof=oof.csv", "ensemble.test=their_test.csv", "ensemble.columns=[a,b]",
+               "ensemble.repeats=1", "ensemble.folds=3", "leakage.fingerprints=false")  # fmt: skip
+    words = [word for change in (*changes, *sets) for word in ("--set", change)]
+    common = ["--config", "configs/demo.yaml", "--data-dir", str(data), "--run-dir", str(run)]
+    return main(["blend-scores", *common, *words])
+
+
+def test_files_of_others_become_a_checked_submission(scored, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert blend(scored, run) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "<- used" in said and "over rank mean" in said
+    study = json.loads((run / "ensemble" / "study.json").read_text())
+    assert study["chosen"] in study["auc"] and study["repeats"] == 1
+    submission = pd.read_csv(run / "submission.csv")
+    assert list(submission["image_name"]) == list(
+        pd.read_csv(scored / "sample_submission.csv")["image_name"]
+    )
+    assert "Ensemble of finished scores" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda t: t.rename(columns={"b": "c"}), "has no column 'b'"),
+        (lambda t: pd.concat([t, t.iloc[:1]]), "more than once"),
+        (lambda t: t.assign(a=t["a"] + 1), "not in [0, 1]"),
+        (lambda t: t.assign(a="high"), "not in [0, 1]"),
+        (lambda t: t.assign(image_name="x" + t["image_name"]), "no training image of"),
+    ],
+)
+def test_a_file_that_is_wrong_is_one_line(scored, tmp_path, change, error, capsys):
+    path = scored / "oof.csv"
+    change(pd.read_csv(path)).to_csv(path, index=False)
+    assert blend(scored, tmp_path / "run") == 2
+    assert error in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_an_unknown_way_is_refused(scored, tmp_path, capsys):
+    assert blend(scored, tmp_path / "run", "ensemble.method=magic") == 2
+    assert "ensemble.method: 'magic' is none of best single" in capsys.readouterr().err
+
+
+def test_data_without_patients_has_no_context(tmp_path, capsys):
+    words = ["--config", "configs/isic_2017.yaml", "--run-dir", str(tmp_path / "run")]
+    assert main(["blend-scores", *words]) == 2
+    assert "ensemble: isic_2017 has 2 classes; it takes one" in capsys.readouterr().err
