@@ -126,42 +126,36 @@ def _auc(ranks: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> float:
 
 @dataclass
 class Stacked:
-    """Learners on the scores, each row beside its patient's others, and the metadata.
+    """A learner on the scores, each row beside its patient's others, and the metadata.
 
     Attributes
     ----------
     models : sequence of str
     spec : DatasetSpec
-    learners : sequence of str
-        Their answers are averaged as logits.
+    learner : str
     use : sequence of {"scores", "context", "metadata"}
     seed : int
     """
 
     models: Sequence[str]
     spec: DatasetSpec
-    learners: Sequence[str]
+    learner: str
     use: Sequence[str]
     seed: int
 
     def fit(self, rows: pd.DataFrame) -> "Stacked":
-        """Take the scores' quantiles, then fit every learner on the features made of them."""
+        """Take the scores' quantiles, then fit the learner on the features made of them."""
         (target,) = self.spec.classes
         self._equal = Weighted(self.models, target, choose_equal).fit(rows)
         table, features = self.features(rows)
-        self._fitted = [
-            LearnerModel(name, TabularConfig(), self.spec, features, seed=self.seed).fit(
-                table, None
-            )
-            for name in self.learners
-        ]
+        model = LearnerModel(self.learner, TabularConfig(), self.spec, features, seed=self.seed)
+        self._model = model.fit(table, None)
         return self
 
     def apply(self, rows: pd.DataFrame) -> np.ndarray:
-        """Return the mean of the learners' answers, averaged as logits."""
+        """Return the learner's answers."""
         table, _ = self.features(rows)
-        answers = [model.predict(table).to_numpy()[:, 0] for model in self._fitted]
-        return expit(np.mean([logit(np.clip(one, 1e-6, 1 - 1e-6)) for one in answers], axis=0))
+        return self._model.predict(table).to_numpy()[:, 0]
 
     def features(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         """Return the examples with what the learners are shown, and the names of that."""
@@ -185,6 +179,33 @@ class Stacked:
                 parts.append(patient_context(rows, self.spec))
                 names += context_columns(self.spec)
         return pd.concat([rows, *parts], axis=1), names
+
+
+@dataclass
+class Averaged:
+    """The mean, as logits, of other candidates' answers.
+
+    Attributes
+    ----------
+    parts : mapping of str to callable
+        Each call makes a fresh candidate.
+    """
+
+    parts: Mapping[str, Callable[[], Candidate]]
+
+    def fit(self, rows: pd.DataFrame) -> "Averaged":
+        """Fit every part."""
+        self._fitted = [make().fit(rows) for make in self.parts.values()]
+        return self
+
+    def apply(self, rows: pd.DataFrame) -> np.ndarray:
+        """Return the mean of the parts' answers."""
+        return self.mean([part.apply(rows) for part in self._fitted])
+
+    @staticmethod
+    def mean(answers: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the mean of scores in [0, 1] as logits."""
+        return expit(np.mean([logit(np.clip(one, 1e-6, 1 - 1e-6)) for one in answers], axis=0))
 
 
 @dataclass(frozen=True)
@@ -245,8 +266,15 @@ def compare(
         for fold in division.numbers:
             inside = rows.loc[division.valid_ids(fold)]
             outside = rows.loc[division.train_ids(fold)]
+            answers: dict[str, np.ndarray] = {}
             for name, make in candidates.items():
-                nested[name].loc[inside.index, repeat] = make().fit(outside).apply(inside)
+                candidate = make()
+                if isinstance(candidate, Averaged) and set(candidate.parts) <= set(answers):
+                    # Its parts have just been fitted on these very rows.
+                    answers[name] = candidate.mean([answers[part] for part in candidate.parts])
+                else:
+                    answers[name] = candidate.fit(outside).apply(inside)
+                nested[name].loc[inside.index, repeat] = answers[name]
         say(f"repeat {repeat + 1} of {repeats} judged")
     truth = rows[target].to_numpy(int)[:, None]
     weights = bootstrap_weights(rows["group_id"].to_numpy(str), 1000, seed)
@@ -279,7 +307,8 @@ def make_candidates(
     found: dict[str, Callable[[], Candidate]] = {
         name: partial(Weighted, models, target, choose) for name, choose in weighted.items()
     }
-    for learner in LEARNED:
-        found[f"{learner} stacker"] = partial(Stacked, models, spec, (learner,), use, seed)
-    found["stack of all"] = partial(Stacked, models, spec, LEARNED, use, seed)
-    return found
+    stackers = {
+        f"{learner} stacker": partial(Stacked, models, spec, learner, use, seed)
+        for learner in LEARNED
+    }
+    return {**found, **stackers, "mean of the stackers": partial(Averaged, stackers)}

@@ -12,6 +12,7 @@ from scipy.special import expit
 from kaggle_pipeline.cli import main
 from kaggle_pipeline.datasets.synthetic import SPEC
 from kaggle_pipeline.ensemble import (
+    Averaged,
     Stacked,
     Weighted,
     choose_best,
@@ -92,7 +93,7 @@ def test_the_patients_context_helps_where_it_decides(rows, spec):
     found = {}
     for use in (("scores",), ("scores", "context")):
         study = compare(
-            {"stack": partial(Stacked, ["good"], spec, ("logistic",), use, 0)},
+            {"stack": partial(Stacked, ["good"], spec, "logistic", use, 0)},
             shifted, spec, folds=3, repeats=1,
         )  # fmt: skip
         found[use] = study.auc["stack"].value
@@ -133,6 +134,14 @@ def test_the_simpler_one_is_used_where_the_gain_is_noise(rows, spec):
     assert study.over["good"]["noise"].low > 0
     gain = study.over["better"]["good"]
     assert gain.low <= gain.value <= gain.high
+
+
+def test_the_mean_of_candidates_is_the_same_nested_and_fitted(rows, spec):
+    parts = {name: partial(Weighted, [name], "target", choose_equal) for name in MODELS}
+    mean = partial(Averaged, parts)
+    together = compare({**parts, "mean": mean}, rows, spec, folds=3, repeats=1)
+    alone = compare({"mean": mean}, rows, spec, folds=3, repeats=1)
+    pd.testing.assert_frame_equal(together.predictions["mean"], alone.predictions["mean"])
 
 
 # ------------------------------------------------------------------- the command

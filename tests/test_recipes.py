@@ -111,10 +111,11 @@ def run_recipe(path, lighter, drawn, tmp_path, capsys, monkeypatch):
         assert list(rows.columns) == [spec.submission.id_column, *spec.submission.columns]
         assert set(rows[spec.submission.id_column]) == set(tests["image_id"])
     labelled = config.folds.test_share is not None
-    assert (run_dir / "image" / "test_evaluation.json").exists() == labelled
-    metrics = json.loads((run_dir / "image" / "metrics.json").read_text())
+    stage = run_dir / config.blend.models[0]
+    assert (stage / "test_evaluation.json").exists() == labelled
+    metrics = json.loads((stage / "metrics.json").read_text())
     by_image = config.folds.by == "image"
     assert metrics["groups_ignored"] == by_image
-    evaluation = json.loads((run_dir / "image" / "evaluation.json").read_text())
+    evaluation = json.loads((stage / "evaluation.json").read_text())
     seen = [row for row in evaluation["subgroups"] if "seen in training" in row["feature"]]
     assert sum(row["n"] for row in seen) == (len(judged) if by_image else 0)
