@@ -63,7 +63,8 @@ $(KAGGLE_VENV)/stamp: setup.cfg tests/kaggle-pins.txt
 test-kaggle:
 	@if $(KAGGLE_PYTHON) -c "" 2> /dev/null; then \
 	  $(MAKE) --no-print-directory $(KAGGLE_VENV)/stamp && TF_CPP_MIN_LOG_LEVEL=3 \
-	  $(KAGGLE_VENV)/bin/python -m pytest -n 2 --dist loadgroup $(KAGGLE_TESTS:%=tests/test_%.py); \
+	  $(KAGGLE_VENV)/bin/python -m pytest -m "not slow or emulated" -n 2 --dist loadgroup \
+	  $(KAGGLE_TESTS:%=tests/test_%.py); \
 	else \
 	  echo "no $(KAGGLE_PYTHON) here: the tests with Kaggle's versions are skipped"; \
 	fi

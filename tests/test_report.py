@@ -123,7 +123,7 @@ def test_every_part_of_a_run_is_on_the_page(whole):
     assert path == run / "report.html"
     found = Page(path)
     assert DISCLAIMER in found.text
-    headings = ["Results", "Data", "Leak audit", "Image model", "Model of the patient data",
+    headings = ["Results", "Data", "Leak audit", "Image model", "Dense network on the patient data",
                 "Blend of the models", "Settings and versions"]  # fmt: skip
     for heading in headings:
         assert f"<h2>{heading}</h2>" in found.html
@@ -247,7 +247,7 @@ def test_missing_parts_are_left_out(evaluations, tmp_path):
     spec, examples, _ = evaluations["binary"]
     write_stage(tmp_path / "tabular", spec, examples)
     found = Page(write_report(tmp_path, spec))
-    assert "Model of the patient data" in found.text
+    assert "Dense network on the patient data" in found.text
     assert "AUC 0.712 [0.600, 0.800] on 555 images" in found.text
     for absent in ("Image model", "Blend", "Leak audit", "Held-out", "Data "):
         assert absent not in found.text

@@ -20,6 +20,12 @@ from kaggle_pipeline.stages.session import run_session
 
 pytest.importorskip("tensorflow")
 
+
+def emulated(test):
+    """Mark a test of whole sessions: `make test-kaggle` and `make bench` run it."""
+    return pytest.mark.slow(pytest.mark.emulated(test))
+
+
 ROOT = Path(__file__).resolve().parent.parent
 SLUG = "siim-isic-melanoma-classification"
 CONFIG = ("--config", str(ROOT / "configs" / "demo.yaml"))
@@ -129,6 +135,7 @@ def chain(records, kernels, tmp_path_factory):
     return {**outputs, "blend": kaggle.working, "said": said}
 
 
+@emulated
 def test_the_chain_gives_the_submission_that_the_pipeline_gives(chain, records, tmp_path):
     run = tmp_path / "run"
     words = ["--data-dir", str(records), "--run-dir", str(run)]
@@ -140,6 +147,7 @@ def test_the_chain_gives_the_submission_that_the_pipeline_gives(chain, records, 
     assert "no diagnosis" in chain["said"]
 
 
+@emulated
 def test_each_session_leaves_what_the_next_one_needs_and_no_records(chain):
     for name in ("image", "tabular", "blend"):
         state = json.loads((chain[name] / "session.json").read_text())
@@ -151,7 +159,7 @@ def test_each_session_leaves_what_the_next_one_needs_and_no_records(chain):
     assert size < 5_000_000
 
 
-@pytest.mark.slow
+@emulated
 def test_a_kernel_killed_at_half_its_epochs_goes_on_from_its_own_output(
     chain, records, kernels, tmp_path
 ):
@@ -178,7 +186,7 @@ def test_a_kernel_killed_at_half_its_epochs_goes_on_from_its_own_output(
         assert (second.working / "run" / "image" / name).read_bytes() == whole, name
 
 
-@pytest.mark.slow
+@emulated
 def test_folds_trained_by_kernels_of_their_own_are_blended(chain, kernels, tmp_path):
     kaggle = Kaggle(tmp_path, "new")
     parts = {}
