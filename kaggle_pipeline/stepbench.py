@@ -126,6 +126,7 @@ def _apart(engine: str, load: Load) -> dict[str, Any]:
     try:
         return ours.recv()
     except EOFError:
+        child.join()
         return {"error": f"its process ended (code {child.exitcode})"}
     finally:
         child.join()
@@ -163,7 +164,7 @@ def _time_keras(backend: str, load: Load) -> dict[str, Any]:
     with device.scope(mixed_precision=image.mixed_precision, building=False):
 
         def predict(count: int) -> None:
-            stream = (images for _ in itertools.count())
+            stream = ((images,) for _ in itertools.count())
             network.predict(stream, steps=count, verbose=0)
 
         predict(1)
