@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.blendconfig import LEARNERS, BlendConfig, EnsembleConfig
+from kaggle_pipeline.configchecks import inner, positive, require, share
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,15 @@ class FoldsConfig:
     data set that has no test part of its own."""
 
     def __post_init__(self) -> None:
-        _require(self.k >= 2, "folds.k", self.k, "at least 2")
+        require(self.k >= 2, "folds.k", self.k, "at least 2")
         if self.holdout is not None:
-            _require(0.05 <= self.holdout <= 0.9, "folds.holdout", self.holdout, "in [0.05, 0.9]")
+            require(0.05 <= self.holdout <= 0.9, "folds.holdout", self.holdout, "in [0.05, 0.9]")
         ways = {"holdout": self.holdout, "column": self.column, "judge": self.judge}
         chosen = [name for name, value in ways.items() if value is not None]
         for name in chosen[1:]:
-            _require(False, f"folds.{name}", ways[name], f"null with folds.{chosen[0]}")
+            require(False, f"folds.{name}", ways[name], f"null with folds.{chosen[0]}")
         if self.test_share is not None:
-            _inner("folds.test_share", self.test_share)
+            inner("folds.test_share", self.test_share)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class LeakageConfig:
     """Perceptual hashes of 64 bits that differ in at most this many are reported as near."""
 
     def __post_init__(self) -> None:
-        _require(0 <= self.near_bits <= 16, "leakage.near_bits", self.near_bits, "from 0 to 16")
+        require(0 <= self.near_bits <= 16, "leakage.near_bits", self.near_bits, "from 0 to 16")
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,13 @@ class RecordsConfig:
     """Processes that convert; null means one a core."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.image_size_px >= 16, "records.image_size_px", self.image_size_px, "at least 16"
         )
-        _require(1 <= self.quality <= 100, "records.quality", self.quality, "from 1 to 100")
-        _positive("records.records_per_shard", self.records_per_shard)
+        require(1 <= self.quality <= 100, "records.quality", self.quality, "from 1 to 100")
+        positive("records.records_per_shard", self.records_per_shard)
         if self.workers is not None:
-            _positive("records.workers", self.workers)
+            positive("records.workers", self.workers)
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,8 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         for name in ("zoom", "shift", "brightness", "contrast", "saturation", "dropout_size"):
-            _share(f"image.augment.{name}", getattr(self, name))
-        _require(self.dropout_boxes >= 0, "image.augment.dropout_boxes", self.dropout_boxes, ">= 0")
+            share(f"image.augment.{name}", getattr(self, name))
+        require(self.dropout_boxes >= 0, "image.augment.dropout_boxes", self.dropout_boxes, ">= 0")
 
 
 @dataclass(frozen=True)
@@ -193,31 +194,27 @@ class ImageConfig:
 
     def __post_init__(self) -> None:
         for name in ("image_size_px", "batch_size", "epochs", "oversample", "shuffle_buffer_mb"):
-            _positive(f"image.{name}", getattr(self, name))
+            positive(f"image.{name}", getattr(self, name))
         if self.batch_norm_momentum is not None:
             momentum = self.batch_norm_momentum
-            _require(0 < momentum < 1, "image.batch_norm_momentum", momentum, "in (0, 1)")
+            require(0 < momentum < 1, "image.batch_norm_momentum", momentum, "in (0, 1)")
         power = self.class_weight_power
-        _require(0 <= power <= 1, "image.class_weight_power", power, "in [0, 1]")
+        require(0 <= power <= 1, "image.class_weight_power", power, "in [0, 1]")
         if self.images_per_class is not None:
-            _positive("image.images_per_class", self.images_per_class)
+            positive("image.images_per_class", self.images_per_class)
             fine = self.oversample == 1
-            _require(fine, "image.oversample", self.oversample, "1 with image.images_per_class")
+            require(fine, "image.oversample", self.oversample, "1 with image.images_per_class")
         if self.train_from is not None:
-            _require(not self.frozen, "image.train_from", self.train_from, "null with image.frozen")
-        _require(self.learning_rate > 0, "image.learning_rate", self.learning_rate, "above 0")
+            require(not self.frozen, "image.train_from", self.train_from, "null with image.frozen")
+        require(self.learning_rate > 0, "image.learning_rate", self.learning_rate, "above 0")
         for name in ("dropout", "label_smoothing"):
-            _share(f"image.{name}", getattr(self, name))
-        _inner("image.inner_share", self.inner_share)
+            share(f"image.{name}", getattr(self, name))
+        inner("image.inner_share", self.inner_share)
         for name in ("weight_decay", "head_l2", "warmup_epochs"):
-            _require(getattr(self, name) >= 0, f"image.{name}", getattr(self, name), "at least 0")
-        _require(0 < self.pool_share <= 1, "image.pool_share", self.pool_share, "in (0, 1]")
+            require(getattr(self, name) >= 0, f"image.{name}", getattr(self, name), "at least 0")
+        require(0 < self.pool_share <= 1, "image.pool_share", self.pool_share, "in (0, 1]")
         if self.steps_per_epoch is not None:
-            _positive("image.steps_per_epoch", self.steps_per_epoch)
-
-
-LEARNERS = ("boosting", "forest", "logistic")
-"""scikit-learn's, beside the dense network."""
+            positive("image.steps_per_epoch", self.steps_per_epoch)
 
 
 @dataclass(frozen=True)
@@ -249,64 +246,18 @@ class TabularConfig:
     def __post_init__(self) -> None:
         fine = bool(self.learners) and len(set(self.learners)) == len(self.learners)
         fine = fine and set(self.learners) <= {"dense", *LEARNERS}
-        _require(fine, "tabular.learners", list(self.learners), f"of dense, {', '.join(LEARNERS)}")
+        require(fine, "tabular.learners", list(self.learners), f"of dense, {', '.join(LEARNERS)}")
         for name in ("epochs", "batch_size"):
-            _positive(f"tabular.{name}", getattr(self, name))
+            positive(f"tabular.{name}", getattr(self, name))
         for i, units in enumerate(self.hidden):
-            _positive(f"tabular.hidden[{i}]", units)
+            positive(f"tabular.hidden[{i}]", units)
         wish = "null or at least one column"
-        _require(self.features is None or bool(self.features), "tabular.features", [], wish)
-        _require(self.learning_rate > 0, "tabular.learning_rate", self.learning_rate, "above 0")
-        _share("tabular.dropout", self.dropout)
-        _inner("tabular.inner_share", self.inner_share)
+        require(self.features is None or bool(self.features), "tabular.features", [], wish)
+        require(self.learning_rate > 0, "tabular.learning_rate", self.learning_rate, "above 0")
+        share("tabular.dropout", self.dropout)
+        inner("tabular.inner_share", self.inner_share)
         if self.patience is not None:
-            _positive("tabular.patience", self.patience)
-
-
-@dataclass(frozen=True)
-class BlendConfig:
-    """How the models' probabilities become one."""
-
-    models: tuple[str, ...] = ("image", "tabular")
-    space: Literal["mean", "rank", "logit"] = "rank"
-    """Average probabilities, their ranks among the training predictions, or their logits."""
-    weights: Literal["auc", "equal"] = "auc"
-    """``auc``: simplex weights of the best out-of-fold AUC; ``equal``."""
-
-    def __post_init__(self) -> None:
-        known = {"image", "tabular", *LEARNERS}
-        fine = bool(self.models) and len(set(self.models)) == len(self.models)
-        fine = fine and set(self.models) <= known
-        _require(
-            fine, "blend.models", list(self.models), f"of image, tabular, {', '.join(LEARNERS)}"
-        )
-
-
-@dataclass(frozen=True)
-class EnsembleConfig:
-    """Scores that ``scripts/blend_scores.py`` compares and blends; one binary question only."""
-
-    models: tuple[str, ...] = ()
-    """Stages of this run."""
-    oof: str | None = None
-    """CSV of other people's out-of-fold scores, below the data folder or an absolute path."""
-    test: str | None = None
-    """The same models' test scores."""
-    columns: tuple[str, ...] = ()
-    """Columns of both files, a model each; beside the competition's id column."""
-    use: tuple[str, ...] = ("scores", "context", "metadata")
-    """What the stackers see: ``context`` sets scores and metadata beside the patient's others."""
-    method: str | None = None
-    """null: the simplest way that the best does not clearly beat; or the name of one."""
-    folds: int = 5
-    repeats: int = 3
-
-    def __post_init__(self) -> None:
-        known = {"scores", "context", "metadata"}
-        fine = "scores" in self.use and set(self.use) <= known
-        _require(fine, "ensemble.use", list(self.use), "scores, with context and metadata or not")
-        _require(self.folds >= 2, "ensemble.folds", self.folds, "at least 2")
-        _positive("ensemble.repeats", self.repeats)
+            positive("tabular.patience", self.patience)
 
 
 @dataclass(frozen=True)
@@ -332,22 +283,5 @@ class Experiment:
     def __post_init__(self) -> None:
         # Folds add their number to it, and NumPy and scikit-learn take 32 bits.
         if self.replicas is not None:
-            _positive("replicas", self.replicas)
-        _require(0 <= self.seed < 2**32 - 1000, "seed", self.seed, "from 0 to 2**32 - 1001")
-
-
-def _require(condition: bool, key: str, value: Any, wish: str) -> None:
-    if not condition:
-        raise PipelineError(f"{key} is {value!r}, must be {wish}")
-
-
-def _positive(key: str, value: float) -> None:
-    _require(value >= 1, key, value, "at least 1")
-
-
-def _inner(key: str, value: float) -> None:
-    _require(0.05 <= value <= 0.5, key, value, "in [0.05, 0.5]")
-
-
-def _share(key: str, value: float) -> None:
-    _require(0 <= value < 1, key, value, "in [0, 1)")
+            positive("replicas", self.replicas)
+        require(0 <= self.seed < 2**32 - 1000, "seed", self.seed, "from 0 to 2**32 - 1001")

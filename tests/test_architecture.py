@@ -18,8 +18,8 @@ FILES = {
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 
 LAYERS = {
-    0: "errors deadline imagefile spec config configfile predictions metrics rates rundir"
-    " kagglecli kaggleinput",
+    0: "errors deadline imagefile spec config configchecks blendconfig configfile predictions"
+    " metrics rates rundir kagglecli kaggleinput",
     1: "datasets examples folds fingerprints giveaways leakage balance records accelerator"
     " strategies tpuprobe tpucompiler",
     2: "image tabular context",
