@@ -154,6 +154,7 @@ def test_only_torchvisions_names_take_pytorch_files():
 class TestTable:
     """What each backbone is like."""
 
+    @pytest.mark.slow
     def test_numbers_are_those_of_the_built_networks(self):
         table = backbone_table([*OWN, "InceptionV3", "ResNet50"], image_size_px=299)
         for name, (_, parameters) in OWN.items():

@@ -161,6 +161,7 @@ def test_hours_are_a_number_above_zero(competition, tmp_path, hours, capsys):
     assert f"argument --max-hours: {hours} is no number of hours" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_one_model_alone_gives_a_submission(competition, tmp_path, capsys):
     run_dir = tmp_path / "run"
     assert call("train-tabular", competition / "competition", run_dir) == 0

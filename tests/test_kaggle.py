@@ -166,6 +166,7 @@ def test_what_kaggle_has_no_room_for_waits_for_what_runs(site, tmp_path, capsys)
     assert pushes(site) == ["melanoma-image", "melanoma-tabular", "melanoma-tabular"]
 
 
+@pytest.mark.slow
 def test_restarts_come_to_an_end(site, tmp_path, capsys):
     site.sessions["melanoma-image"] = ["unfinished"]
     assert push(ROOT / "kernels" / "image", "--restarts", "2", out=tmp_path) == 2

@@ -134,6 +134,7 @@ def test_the_test_part_was_never_learned_from(ham):
     assert not set(lesions[test.index]) & set(lesions[folds.index])
 
 
+@pytest.mark.slow
 def test_explore_draws_the_raw_folder(ham, tmp_path, capsys):
     config = ROOT / "configs" / "ham10000_mobilenet.yaml"
     arguments = ["--config", str(config), "--data-dir", str(ham[0]), "--out", str(tmp_path / "p")]

@@ -16,6 +16,7 @@ def smoke(*more):
     return main(["smoke", "--config", "configs/demo.yaml", "--steps", "3", *settings, *more])
 
 
+@pytest.mark.slow
 def test_a_step_is_timed_beside_its_prediction(tmp_path, capsys):
     path = tmp_path / "predicted.json"
     predicted = {
