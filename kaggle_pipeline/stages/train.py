@@ -182,11 +182,13 @@ def _train(
         resume=run.resume or bool(only),
         overwrite=run.overwrite and not only,
     )
+    # Before anything is deleted; a stage without results binds nobody.
+    if any(folder.glob("fold*/*")):
+        run.require_same(folder, [*PREPARED_BY, *_DECIDING[stage]])
     if run.overwrite:
         for fold in only or ():
             shutil.rmtree(folder / f"fold{fold}", ignore_errors=True)
         run.drop_blend()
-    run.require_same(folder, [*PREPARED_BY, *_DECIDING[stage]])
     run.record_origin(folder)
     examples, folds = run.examples(), run.folds()
     cross_validate(
