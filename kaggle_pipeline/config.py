@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from kaggle_pipeline.blendconfig import LEARNERS, BlendConfig, EnsembleConfig
 from kaggle_pipeline.configchecks import inner, positive, require, share
+from kaggle_pipeline.externalconfig import ExternalConfig
 
 
 @dataclass(frozen=True)
@@ -273,6 +274,8 @@ class Experiment:
     divides the CPU into as many logical devices, which is for tests."""
     examples: ExamplesConfig = field(default_factory=ExamplesConfig)
     folds: FoldsConfig = field(default_factory=FoldsConfig)
+    external: tuple[ExternalConfig, ...] = ()
+    """Further collections that the image model learns from."""
     leakage: LeakageConfig = field(default_factory=LeakageConfig)
     records: RecordsConfig = field(default_factory=RecordsConfig)
     image: ImageConfig = field(default_factory=ImageConfig)

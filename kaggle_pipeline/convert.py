@@ -20,7 +20,7 @@ from PIL import Image
 
 from kaggle_pipeline.config import RecordsConfig
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.examples import require_images, split_rows
+from kaggle_pipeline.examples import SPLITS, require_images, split_rows
 from kaggle_pipeline.imagefile import read_image
 from kaggle_pipeline.records import check_shard, encode_record, list_shards, shard_name
 from kaggle_pipeline.rundir import atomic_path, read_json, write_json
@@ -90,7 +90,7 @@ def plan_shards(examples: pd.DataFrame, config: RecordsConfig) -> list[tuple[str
     within a small buffer mixes well. Shards of a split differ in size by one at most.
     """
     plan = []
-    for split in ("train", "test"):
+    for split in SPLITS:
         rows = split_rows(examples, split).sort_index()
         rows = rows.iloc[np.random.default_rng(_SHUFFLE_SEED).permutation(len(rows))]
         # At least a few shards, or there is nothing to read in parallel.

@@ -14,7 +14,7 @@ import pandas as pd
 from kaggle_pipeline.config import FoldsConfig
 from kaggle_pipeline.deadline import Deadline, OutOfTime
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.examples import split_rows
+from kaggle_pipeline.examples import EXTERNAL, split_rows
 from kaggle_pipeline.folds import Folds, make_folds
 from kaggle_pipeline.predictions import Predictions, average
 from kaggle_pipeline.rundir import write_json
@@ -68,7 +68,7 @@ def cross_validate(
     make_model : callable
         ``make_model(fold, folder) -> Model``.
     examples : pandas.DataFrame
-        Training and test rows.
+        Training and test rows; every fold's model also learns from ``external`` ones.
     spec : DatasetSpec
     folds : Folds
     folder : pathlib.Path
@@ -102,14 +102,17 @@ def cross_validate(
         train, judged = (
             examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold))
         )
-        report(f"fold {fold}: {len(train)} images to learn from, {len(judged)} to judge by")
+        outside = split_rows(examples, EXTERNAL)
+        more = f" and {len(outside)} from elsewhere" if len(outside) else ""
+        report(f"fold {fold}: {len(train)} images{more} to learn from, {len(judged)} to judge by")
         place.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         model = make_model(fold, place)
         if least((place / SAVED).exists()):  # stopped between training and the last prediction
             model.load(place)
         else:
-            model.fit(*_fit_rows(model, train, judged, spec, seed))
+            learned, watched = _fit_rows(model, train, judged, spec, seed)
+            model.fit(pd.concat([learned, outside]), watched)
             model.save(place)
         test = split_rows(examples, "test")
         if len(test):

@@ -4,7 +4,7 @@ In: a raw folder. Out: ``examples.csv``, indexed by ``image_id``, with
 
 ========================  =======================================================================
 ``group_id``              patient or lesion; the image id itself where the data set has no groups
-``split``                 ``train`` or ``test``
+``split``                 ``train`` or ``test``; ``external``: from elsewhere, to learn from alone
 target columns            0 or 1, NaN in the test split
 numeric features          float, NaN where missing
 categorical features      text from the spec's vocabulary, NaN where missing
@@ -23,7 +23,9 @@ from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.rundir import atomic_path
 from kaggle_pipeline.spec import DatasetSpec
 
-SPLITS = ("train", "test")
+EXTERNAL = "external"
+"""Split of rows from other collections: in no fold, judged by nothing."""
+SPLITS = ("train", "test", EXTERNAL)
 _TEXT = ("group_id", "split", "image_path")
 
 
@@ -50,7 +52,7 @@ def validate_examples(table: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
     ids = table["image_id"].astype(str).where(table["image_id"].notna())
     table = table.set_index(ids).drop(columns="image_id")
     _check_ids(table, spec)
-    train = table["split"] == "train"
+    train = table["split"] != "test"
     for column in spec.classes:
         values = pd.to_numeric(table[column], errors="coerce").astype(float)
         _reject(table, train & ~values.isin([0, 1]), column, "0 or 1", spec)
@@ -84,7 +86,7 @@ def _check_ids(table: pd.DataFrame, spec: DatasetSpec) -> None:
     odd = table.index[~table.index.str.fullmatch(r"[\w.\-]+") | table.index.str.startswith(".")]
     if len(odd):
         raise PipelineError(f"{spec.id}: image id {odd[0]!r} is not a plain name")
-    _reject(table, ~table["split"].isin(SPLITS), "split", "train or test", spec)
+    _reject(table, ~table["split"].isin(SPLITS), "split", ", ".join(SPLITS), spec)
 
 
 def _reject(table: pd.DataFrame, bad: pd.Series, column: str, wish: str, spec: DatasetSpec) -> None:

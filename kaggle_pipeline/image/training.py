@@ -32,6 +32,8 @@ def training_rows(
     weights = np.ones(len(targets), np.float32)
     if config.class_weights:
         weights = row_weights(targets, repeats, config.class_weight_power)
+    if "row_weight" in examples:  # rows of other collections
+        weights = weights * examples["row_weight"].fillna(1.0).to_numpy(np.float32)
     return TrainingRows(examples.index.to_numpy(), targets, weights, repeats)
 
 

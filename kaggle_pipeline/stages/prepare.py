@@ -4,13 +4,16 @@ In: a :class:`Run`. Out: the run's ``prepare/`` and, where images are converted 
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from kaggle_pipeline.config import LEARNERS
+from kaggle_pipeline.datasets.external import drop_known, read_external
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import (
+    EXTERNAL,
     drop_incomplete,
     require_images,
     split_rows,
@@ -38,7 +41,7 @@ from kaggle_pipeline.spec import RawData
 from kaggle_pipeline.stages.run import TEST_TRUTH, Run
 from kaggle_pipeline.tabular.features import choose_features
 
-PREPARED_BY = ("dataset", "seed", "examples", "folds", "leakage")
+PREPARED_BY = ("dataset", "seed", "examples", "folds", "leakage", "external")
 """Parts of the config that decide examples and folds; models may differ in the rest."""
 
 
@@ -83,10 +86,18 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     _stop_on_shared_groups(run, examples, folder)
     if examples["image_path"].notna().any():
         require_images(examples, spec)
-    fingerprints = _fingerprint(run, examples, folder)
-    examples = _add_sizes(examples, fingerprints)
+    outside = read_external(config.external, run.data_dir, spec) if config.external else None
+    fingerprints = _fingerprint(run, examples, outside, folder)
     pairs = known_pairs(examples, raw.duplicate_pairs, fingerprints)
-    examples, found = drop_duplicates(examples, pairs, config.leakage.duplicates)
+    earlier = []
+    if outside is not None:
+        outside, finding = drop_known(
+            outside, examples, raw.duplicate_pairs, fingerprints, config.leakage.near_bits
+        )
+        earlier.append(finding)
+    examples = _add_sizes(examples, fingerprints)
+    examples, finding = drop_duplicates(examples, pairs, config.leakage.duplicates)
+    earlier.append(finding)
     if config.folds.test_share is not None:
         examples, truth = set_test_aside(examples, spec, config.folds, config.seed)
         with atomic_path(folder / TEST_TRUTH) as temporary:
@@ -101,12 +112,12 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     choose_features(spec, features, examples)
     report = audit_leakage(
         examples, spec, folds, pairs, fingerprints, features, config.leakage,
-        earlier=[found], groups_split=config.folds.by == "image",
+        earlier=earlier, groups_split=config.folds.by == "image",
     )  # fmt: skip
     _write_report(run, report, folder)
     report.stop_on_leak()
     _write_sample(raw, folder)
-    write_examples(examples, folder / "examples.csv")
+    write_examples(pd.concat([examples, outside]), folder / "examples.csv")
     run.record_origin(folder)
     write_json(folder / "tables.json", _digest_tables(run.data_dir))
     folds.write(folder / "folds.csv")  # last: it says that the tables are done
@@ -144,7 +155,9 @@ def _require_same_tables(run: Run, folder: Path) -> None:
             )
 
 
-def _fingerprint(run: Run, examples: pd.DataFrame, folder: Path) -> pd.DataFrame | None:
+def _fingerprint(
+    run: Run, examples: pd.DataFrame, outside: pd.DataFrame | None, folder: Path
+) -> pd.DataFrame | None:
     """Fingerprints of the image files, or of the data's own TFRecords; None where neither is read.
 
     The records' photos are compared byte for byte alone: hashing them would decode them all.
@@ -153,9 +166,9 @@ def _fingerprint(run: Run, examples: pd.DataFrame, folder: Path) -> pd.DataFrame
         return None
     place = _record_source(run, examples)
     if place == run.data_dir / "tfrecords":
-        index = _index(run, place, folder).set_index("image_id")
+        index = _index(run, [place], folder).set_index("image_id")
         return index[["image_sha256"]].rename(columns={"image_sha256": "sha256"}).assign(phash="")
-    paths = examples["image_path"].dropna()
+    paths = pd.concat([examples, outside])["image_path"].dropna()
     if paths.empty:
         return None
     with run.progress(len(paths), "fingerprints") as progress:
@@ -216,34 +229,38 @@ def _prepare_records(run: Run, folder: Path) -> None:
     from kaggle_pipeline.convert import convert
 
     examples, config = run.examples(), run.config.records
-    place = _record_source(run, examples)
+    place, own = _record_source(run, examples), run.run_dir / "records"
     if place is None:
         run.say(f"no images and no tfrecords/ in {run.data_dir}: tabular models only")
         return
-    if place == run.run_dir / "records":
+    # Other collections' photos are converted here even where the data set's own are records.
+    photos = examples if place == own else split_rows(examples, EXTERNAL)
+    if len(photos):
         if not run.data_dir.is_dir():
             raise PipelineError(f"no data folder {run.data_dir}: {run.spec.source}")
-        with run.progress(len(examples), f"convert to {config.image_size_px} px") as progress:
-            convert(examples, run.spec, run.data_dir, place, config, progress)
-    check_index(_index(run, place, folder), examples, run.spec)
+        with run.progress(len(photos), f"convert to {config.image_size_px} px") as progress:
+            convert(photos, run.spec, run.data_dir, own, config, progress)
+    places = [place, own] if place != own and len(photos) else [place]
+    check_index(_index(run, places, folder), examples, run.spec)
 
 
-def _index(run: Run, place: Path, folder: Path) -> pd.DataFrame:
-    """Return what is in the records of ``place`` and keep it as ``records.csv``."""
-    shards = list_shards(place)
+def _index(run: Run, places: Sequence[Path], folder: Path) -> pd.DataFrame:
+    """Return what is in the records of ``places`` and keep it as ``records.csv``."""
+    shards = [shard for place in places for shard in list_shards(place)]
     path = folder / "records.csv"
     if path.exists():
         index = pd.read_csv(path, dtype={"image_id": str, "folder": str, "shard": str})
-        of_here = index["folder"].eq(str(place.resolve())).all()
-        if of_here and sorted(index["shard"].unique()) == [shard.path.name for shard in shards]:
+        known = {Path(row.folder) / row.shard for row in index[["folder", "shard"]].itertuples()}
+        if known == {shard.path.parent.resolve() / shard.path.name for shard in shards}:
             for shard in shards:
                 check_shard(shard)
             return index
     with run.progress(count_data_items(shards), "index", "record") as progress:
         rows = []
-        for row in index_records(shards, run.spec):
-            rows.append({"folder": str(place.resolve()), **row})
-            progress(1)
+        for shard in shards:
+            for row in index_records([shard], run.spec):
+                rows.append({"folder": str(shard.path.parent.resolve()), **row})
+                progress(1)
     index = pd.DataFrame(rows)
     with atomic_path(path) as temporary:
         index.to_csv(temporary, index=False)
@@ -253,6 +270,7 @@ def _index(run: Run, place: Path, folder: Path) -> pd.DataFrame:
 def _record_source(run: Run, examples: pd.DataFrame) -> Path | None:
     """Folder of the records to use: our own of the images, the data's own, or None."""
     own, given = run.run_dir / "records", run.data_dir / "tfrecords"
+    examples = examples[examples["split"] != EXTERNAL]
     has_images = examples["image_path"].notna().any()
     source = run.config.records.source
     if source == "images" or (source == "auto" and has_images):

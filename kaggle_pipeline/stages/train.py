@@ -17,6 +17,7 @@ from kaggle_pipeline.context import context_columns, patient_context, require_pa
 from kaggle_pipeline.crossval import Model, collect_folds, cross_validate, unfinished
 from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.examples import EXTERNAL
 from kaggle_pipeline.leakage import check_features
 from kaggle_pipeline.perclass import PerClassModel
 from kaggle_pipeline.plots import plot_histories
@@ -191,6 +192,8 @@ def _train(
         run.drop_blend()
     run.record_origin(folder)
     examples, folds = run.examples(), run.folds()
+    if stage != "image":  # who was photographed, and where, differs between collections
+        examples = examples[examples["split"] != EXTERNAL]
     cross_validate(
         make_model,
         enrich(examples) if enrich else examples,

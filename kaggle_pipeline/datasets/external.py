@@ -1,0 +1,188 @@
+"""Photos of other collections as extra training rows: told in this data set's words.
+
+In: a collection's folder and the spec of the experiment's own data set. Out: examples of the split
+``external``, with a column ``source`` and a ``row_weight``; and which of them show a photo that the
+experiment has already.
+
+The winners of SIIM-ISIC 2020 trained on ISIC 2019 and 2020 together (Ha, Liu & Liu 2020,
+arXiv:2010.05351, section 2: without the former's 4,522 melanomas, 584 are left).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.examples import EXTERNAL, require_images, validate_examples
+from kaggle_pipeline.externalconfig import ExternalConfig
+from kaggle_pipeline.fingerprints import known_pairs, near_pairs
+from kaggle_pipeline.leakage import Finding
+from kaggle_pipeline.spec import DatasetSpec
+
+_CHECK = "external photos that this data set has too"
+_TRUNK, _HEAD = ("abdomen", "back", "chest", "trunk"), ("ear", "face", "neck", "scalp")
+
+
+@dataclass(frozen=True)
+class Translation:
+    """What a collection's words mean where melanoma against the rest is asked.
+
+    Attributes
+    ----------
+    melanoma : tuple of str
+        Its classes that are melanoma.
+    diagnoses : mapping of str to str
+        Class -> the competition's word for the diagnosis; a row of no class is ``rest``.
+    rest : str
+    sites : mapping of str to str
+        Its body site -> the competition's; one that is not here stays as it is, or becomes missing
+        where the competition does not know it.
+    """
+
+    melanoma: tuple[str, ...]
+    diagnoses: Mapping[str, str]
+    rest: str = "unknown"
+    sites: Mapping[str, str] = field(default_factory=dict)
+
+
+TRANSLATIONS = {
+    "ham10000": Translation(
+        melanoma=("mel",),
+        # The words for what both have; the others are kept apart, as the winners did.
+        diagnoses={
+            "mel": "melanoma", "nv": "nevus", "bcc": "basal cell carcinoma",
+            "akiec": "actinic keratosis", "bkl": "benign keratosis", "df": "dermatofibroma",
+            "vasc": "vascular lesion",
+        },
+        sites={
+            **dict.fromkeys(_TRUNK, "torso"), **dict.fromkeys(_HEAD, "head/neck"),
+            "acral": "palms/soles", "genital": "oral/genital", "hand": "upper extremity",
+            "foot": "lower extremity",
+        },
+    ),
+    "isic_2017": Translation(
+        melanoma=("melanoma",),
+        diagnoses={"melanoma": "melanoma", "seborrheic_keratosis": "seborrheic keratosis"},
+        rest="nevus",
+    ),
+}  # fmt: skip
+"""Data set -> its translation; a further collection is one entry."""
+
+
+def read_external(
+    wanted: Sequence[ExternalConfig], data_dir: Path, spec: DatasetSpec
+) -> pd.DataFrame:
+    """Return the labelled rows of other collections as examples of this data set.
+
+    Parameters
+    ----------
+    wanted : sequence of ExternalConfig
+    data_dir : pathlib.Path
+        The experiment's own; ``ExternalConfig.data_dir`` is relative to it.
+    spec : DatasetSpec
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``image_id``, of the split ``external``. Groups carry their collection's name,
+        so none is one of the experiment's own; ``image_path`` leads from ``data_dir`` to the photo.
+        An image that several collections have is taken from the first.
+
+    Raises
+    ------
+    PipelineError
+        If a collection is unknown, missing or has no photos, or ``spec`` asks something else than
+        melanoma against the rest.
+    """
+    parts = [_read_one(one, data_dir, spec) for one in wanted]
+    rows = pd.concat(parts, ignore_index=True).drop_duplicates("image_id")
+    return validate_examples(rows, spec)
+
+
+def _read_one(one: ExternalConfig, data_dir: Path, spec: DatasetSpec) -> pd.DataFrame:
+    if len(spec.classes) != 1 or spec.task != "binary":
+        raise PipelineError(f"external: {spec.id} asks more than melanoma against the rest")
+    if one.dataset not in TRANSLATIONS:
+        known = ", ".join(TRANSLATIONS)
+        raise PipelineError(f"external.dataset: {one.dataset!r} cannot be translated; know {known}")
+    words, source = TRANSLATIONS[one.dataset], get_spec(one.dataset)
+    folder = Path(data_dir) / one.data_dir
+    if not folder.is_dir():
+        raise PipelineError(f"external: no folder {folder}: {source.source}")
+    rows = validate_examples(source.read_raw(folder).examples, source)
+    rows = rows[rows["split"] == "train"]
+    require_images(rows, source)
+    labels = rows[list(source.classes)]
+    diagnosis = labels.idxmax(axis=1).map(words.diagnoses).where(labels.any(axis=1), words.rest)
+    told = {
+        "image_id": rows.index,
+        "group_id": one.dataset + ":" + rows["group_id"],
+        "split": EXTERNAL,
+        "source": one.dataset,
+        "row_weight": one.weight,
+        spec.classes[0]: labels[list(words.melanoma)].max(axis=1),
+        "diagnosis": diagnosis,
+        "image_path": [(Path(one.data_dir) / path).as_posix() for path in rows["image_path"]],
+    }
+    for name in spec.numeric:
+        told[name] = rows.get(name, np.nan)
+    for name, vocabulary in spec.categorical.items():
+        values = rows[name] if name in rows else pd.Series(np.nan, rows.index, object)
+        values = values.replace(dict(words.sites)) if name == "site" else values
+        told[name] = values.where(values.isin(vocabulary))
+    return pd.DataFrame(told).reset_index(drop=True)
+
+
+def drop_known(
+    outside: pd.DataFrame,
+    own: pd.DataFrame,
+    official: pd.DataFrame | None,
+    fingerprints: pd.DataFrame | None,
+    near_bits: int,
+) -> tuple[pd.DataFrame, Finding]:
+    """Leave out external rows whose photo the data set has, in train or in test.
+
+    A photo is known by its id (the ISIC archive numbers photos, whatever collection they are in),
+    by an official list, by its bytes, or by a perceptual hash at most ``near_bits`` away: one row
+    lost is nothing beside one test photo learned from. Of a photo that two other collections have,
+    the first one's row stays; how alike the photos within a collection are is its own business.
+
+    Parameters
+    ----------
+    outside, own : pandas.DataFrame
+        ``own`` with every row that was read, also those that were dropped since.
+    official : pandas.DataFrame or None
+        Pairs of ids.
+    fingerprints : pandas.DataFrame or None
+        None where images were not read; rows of ``outside`` alone where the data set's own photos
+        are in TFRecords.
+    near_bits : int
+
+    Returns
+    -------
+    tuple of (pandas.DataFrame, Finding)
+    """
+    rest = outside[~outside.index.isin(own.index)]
+    dropped = {"id": outside.index.difference(rest.index)}
+    ids = own.index.append(rest.index)  # the first of a pair is the data set's own
+    photos = None if fingerprints is None else fingerprints.reindex(ids).dropna(subset="sha256")
+    ways = {"the official list or bytes": known_pairs(pd.DataFrame(index=ids), official, photos)}
+    hashed = photos is not None and len(photos) == len(ids) and photos["phash"].all()
+    if hashed:
+        ways[f"a look within {near_bits} bits"] = near_pairs(photos, near_bits)
+    origin = rest["source"].reindex(ids).fillna("")
+    for way, pairs in ways.items():
+        first, second = (origin.loc[pairs[end]].to_numpy() for end in ("first", "second"))
+        dropped[way] = rest.index[rest.index.isin(pairs["second"][first != second])]
+        rest = rest.drop(dropped[way])
+    told = ", ".join(f"{len(gone)} by {way}" for way, gone in dropped.items())
+    sources = ", ".join(f"{name} {n}" for name, n in rest["source"].value_counts().items())
+    detail = f"{len(outside) - len(rest)} dropped ({told}); {len(rest)} stay: {sources}"
+    if not hashed:
+        detail += "; not all photos could be hashed, so copies of another size may be left"
+    gone = [str(one) for ids in dropped.values() for one in ids[:5]]
+    return rest, Finding(_CHECK, "ok" if hashed else "note", detail, gone[:10])
