@@ -97,10 +97,10 @@ def add_synthetic_options(parser: argparse.ArgumentParser) -> None:
     """Add synthetic options."""
     parser.add_argument("--out", type=Path, required=True, help="gets competition/ and truth.csv")
     parser.add_argument(
-        "--dataset", choices=["siim_isic_2020", "isic_2017", "ham10000"], default="siim_isic_2020",
-        help="whose layout and classes (default: siim_isic_2020)",
+        "--dataset", choices=["siim_isic_2020", "isic_2017", "isic_2019", "ham10000"],
+        default="siim_isic_2020", help="whose layout and classes (default: siim_isic_2020)",
     )  # fmt: skip
-    parser.add_argument("--images", type=int, default=600, help="of the other two (default: 600)")
+    parser.add_argument("--images", type=int, default=600, help="of the other sets (default: 600)")
     parser.add_argument("--patients", type=int, default=200, help="default: 200")
     parser.add_argument("--image-size-px", type=int, default=128, help="default: 128")
     parser.add_argument("--mean-images", type=float, default=8.0, help="a patient (default: 8)")

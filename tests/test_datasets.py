@@ -17,11 +17,12 @@ from kaggle_pipeline.metrics import roc_auc
 
 # ---------------------------------------------------------------------------- conformance
 
-SPLITS_OF = {"ham10000": {"train"}}
+SPLITS_OF = {"ham10000": {"train"}, "isic_2019": {"train"}}
 WITH_SAMPLE = {"siim_isic_2020", "synthetic"}
 FIRST_TABLE = {
     "isic_2017": "ISIC-2017_Training_Part3_GroundTruth.csv",
     "ham10000": "HAM10000_metadata.csv",
+    "isic_2019": "ISIC_2019_Training_GroundTruth.csv",
 }
 
 
@@ -34,7 +35,7 @@ def each_spec(request):
 def made_up(tmp_path_factory, competition):
     """Data set to a small raw folder in its own layout."""
     folders = dict.fromkeys(("siim_isic_2020", "synthetic"), competition)
-    for name in ("isic_2017", "ham10000"):
+    for name in ("isic_2017", "isic_2019", "ham10000"):
         folders[name] = tmp_path_factory.mktemp(name)
         generate_like(name, folders[name], images=90, image_size_px=32, seed=7, workers=1)
     return {name: folder / "competition" for name, folder in folders.items()}

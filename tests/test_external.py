@@ -30,7 +30,7 @@ def places(tmp_path_factory, competition):
     """The drawn competition's folder; HAM10000 and ISIC 2017 lie beside it, made up too."""
     root = tmp_path_factory.mktemp("collections")
     shutil.copytree(competition / "competition", root / "own")
-    for name in ("ham10000", "isic_2017"):
+    for name in ("ham10000", "isic_2017", "isic_2019"):
         generate_like(name, root / name, images=90, image_size_px=32, seed=7, workers=1)
     return root / "own"
 
@@ -64,6 +64,15 @@ def test_rows_are_told_in_this_data_sets_words(places, spec):
     assert skin["site"].isna().all()  # it tells none
     assert set(rows["split"]) == {EXTERNAL} and set(rows["row_weight"]) == {0.5}
     assert all((places / path).is_file() for path in rows["image_path"])
+
+
+def test_a_photo_that_two_collections_have_is_taken_once(places, spec):
+    """ISIC 2019 holds HAM10000, under the same ids, some at a smaller size and marked so."""
+    table = places.parent / "isic_2019/competition/ISIC_2019_Training_GroundTruth.csv"
+    ids = pd.read_csv(table)["image"]
+    both = read_external(wanted("isic_2019", "ham10000"), places, spec)
+    assert set(both["source"]) == {"isic_2019"} and set(both.index) == set(ids)
+    assert both["site"].notna().any() and {"squamous cell carcinoma"} <= set(both["diagnosis"])
 
 
 def test_what_cannot_be_an_external_collection_is_said(places, spec):

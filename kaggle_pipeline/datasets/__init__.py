@@ -8,6 +8,7 @@ from kaggle_pipeline.spec import DatasetSpec
 MODULES = {
     "ham10000": "kaggle_pipeline.datasets.ham10000",
     "isic_2017": "kaggle_pipeline.datasets.isic_2017",
+    "isic_2019": "kaggle_pipeline.datasets.isic_2019",
     "siim_isic_2020": "kaggle_pipeline.datasets.siim_isic_2020",
     "synthetic": "kaggle_pipeline.datasets.synthetic",
 }

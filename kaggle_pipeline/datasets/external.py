@@ -64,6 +64,15 @@ TRANSLATIONS = {
             "foot": "lower extremity",
         },
     ),
+    "isic_2019": Translation(
+        melanoma=("MEL",),
+        diagnoses={
+            "MEL": "melanoma", "NV": "nevus", "BCC": "basal cell carcinoma",
+            "AK": "actinic keratosis", "BKL": "benign keratosis", "DF": "dermatofibroma",
+            "VASC": "vascular lesion", "SCC": "squamous cell carcinoma",
+        },
+        sites=dict.fromkeys(("anterior torso", "lateral torso", "posterior torso"), "torso"),
+    ),
     "isic_2017": Translation(
         melanoma=("melanoma",),
         diagnoses={"melanoma": "melanoma", "seborrheic_keratosis": "seborrheic keratosis"},
@@ -119,7 +128,8 @@ def _read_one(one: ExternalConfig, data_dir: Path, spec: DatasetSpec) -> pd.Data
     labels = rows[list(source.classes)]
     diagnosis = labels.idxmax(axis=1).map(words.diagnoses).where(labels.any(axis=1), words.rest)
     told = {
-        "image_id": rows.index,
+        # ISIC 2019 marks photos that it holds at a smaller size than the archive.
+        "image_id": rows.index.str.removesuffix("_downsampled"),
         "group_id": one.dataset + ":" + rows["group_id"],
         "split": EXTERNAL,
         "source": one.dataset,

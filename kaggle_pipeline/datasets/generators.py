@@ -3,7 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from kaggle_pipeline.datasets import synthetic, synthetic_ham10000, synthetic_isic_2017
+from kaggle_pipeline.datasets import (
+    synthetic,
+    synthetic_ham10000,
+    synthetic_isic_2017,
+    synthetic_isic_2019,
+)
 from kaggle_pipeline.datasets.drawing import Progress, no_progress
 from kaggle_pipeline.errors import PipelineError, nearest
 
@@ -19,6 +24,7 @@ def _generate_siim_isic_2020(out_dir: Path, *, images: int, **options: object) -
 GENERATORS: dict[str, Callable[..., None]] = {
     "siim_isic_2020": _generate_siim_isic_2020,
     "isic_2017": synthetic_isic_2017.generate,
+    "isic_2019": synthetic_isic_2019.generate,
     "ham10000": synthetic_ham10000.generate,
 }
 """Data set to a function with the keywords of :func:`generate_like`."""
