@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from kaggle_pipeline import DISCLAIMER, __version__
 from kaggle_pipeline.cliexamples import EXAMPLES
@@ -29,7 +29,7 @@ from kaggle_pipeline.clioptions import (
     add_tpu_option,
 )
 from kaggle_pipeline.deadline import OutOfTime
-from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.errors import PipelineError, describe_missing
 
 if TYPE_CHECKING:
     from kaggle_pipeline.stages.run import Run
@@ -40,9 +40,16 @@ _GO_ON = "run the same command with --resume to go on"
 _ROOT = Path(__file__).resolve().parent.parent
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, as every other one is told."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all subcommands."""
-    parser = argparse.ArgumentParser(prog="kaggle_pipeline", description=DISCLAIMER)
+    parser = _Parser(prog="kaggle_pipeline", description=DISCLAIMER)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -101,6 +108,7 @@ def _add_other_tools(add: Callable[[str, str], argparse.ArgumentParser]) -> None
     predict.add_argument(
         "--out", type=Path, default=Path("predictions.csv"), help="default: %(default)s"
     )
+    predict.add_argument("--overwrite", action="store_true", help="write over an existing --out")
     predict.add_argument("--device", choices=["auto", "cpu", "gpu", "tpu"], default="auto")
     explore = add("explore-data", "Draw a data set: classes, ages, sites, gaps, sample photos.")
     explore.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="says which data set")
@@ -123,6 +131,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OUT_OF_TIME
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "kaggle_pipeline").startswith("kaggle_pipeline"):
+            raise
+        print(f"error: {describe_missing(error.name)}", file=sys.stderr)
         return 2
     except OSError as error:  # a full disk, a folder that may not be written, a file in its place
         print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
@@ -187,7 +200,10 @@ def _make_synthetic(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from kaggle_pipeline.stages.predict import predict_images
 
-    predict_images(options.run_dir, options.images, options.out, device=options.device)
+    predict_images(
+        options.run_dir, options.images, options.out,
+        device=options.device, overwrite=options.overwrite,
+    )  # fmt: skip
     print(DISCLAIMER)
 
 

@@ -22,6 +22,7 @@ import yaml
 from kaggle_pipeline.config import Experiment
 from kaggle_pipeline.configfile import to_mapping
 from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.folds import require_folds
 from kaggle_pipeline.rundir import atomic_path, write_json
 
 ENTRY, METADATA = "entry.py", "kernel-metadata.json"
@@ -108,9 +109,7 @@ class Build:
         ):
             if not re.fullmatch(pattern, name):
                 raise PipelineError(f"{what} {name!r} is not a name that Kaggle gives")
-        for fold in self.folds:
-            if fold not in range(self.experiment.folds.k) or self.experiment.folds.holdout:
-                raise PipelineError(f"--fold {fold}: {self.experiment.name} has no such fold")
+        require_folds(self.experiment.folds, self.folds)
 
 
 def build_kernels(root: Path, out: Path, build: Build) -> list[Path]:

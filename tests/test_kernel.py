@@ -181,7 +181,7 @@ def test_nothing_but_the_package_is_packed(built):
     [
         ({"owner": "jane doe"}, "--owner 'jane doe' is not a name"),
         ({"weights": "imagenet"}, "--weights 'imagenet' is not a name"),
-        ({"folds": (5,)}, "--fold 5: siim_isic_2020 has no such fold"),
+        ({"folds": (5,)}, "--fold 5: this experiment has no such fold"),
     ],
 )
 def test_wishes_that_cannot_be_met_are_one_line(wishes, error):

@@ -17,6 +17,7 @@ from kaggle_pipeline.context import context_columns, patient_context, require_pa
 from kaggle_pipeline.crossval import Model, collect_folds, cross_validate, unfinished
 from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.folds import require_folds
 from kaggle_pipeline.leakage import check_features
 from kaggle_pipeline.perclass import PerClassModel
 from kaggle_pipeline.plots import plot_histories
@@ -52,6 +53,7 @@ def train_tabular(run: Run, only: Sequence[int] | None = None) -> None:
     Each learner of ``tabular.learners`` is a stage of its own; all share features and folds.
     """
     config = run.config.tabular
+    require_folds(run.config.folds, only or ())
     if config.context:
         require_patients(run.spec, "tabular.context")
     prepare_data(replace(run, overwrite=False), with_records=False)
@@ -97,9 +99,15 @@ def _with_context(examples: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
     return examples.join(patient_context(examples, spec))
 
 
-def train_image(run: Run, only: Sequence[int] | None = None) -> None:
-    """Cross-validate the image model; prepares tables and records first where they are missing."""
-    device = check_image(run)  # before hours of conversion, not after
+def train_image(
+    run: Run, only: Sequence[int] | None = None, device: "Accelerator | None" = None
+) -> None:
+    """Cross-validate the image model; prepares tables and records first where they are missing.
+
+    ``device`` is what :func:`check_image` returned, where that was asked already.
+    """
+    require_folds(run.config.folds, only or ())
+    device = device or check_image(run)  # before hours of conversion, not after
     run.say(f"device: {device.reason}")
     # Without --overwrite: that of a model does not convert again.
     prepare_data(replace(run, overwrite=False))
@@ -124,17 +132,17 @@ def check_image(run: Run) -> "Accelerator":
     Raises
     ------
     PipelineError
-        If the device is missing, or the backbone, a layer's name, the weights or the number of
-        networks do not fit.
+        If the device is missing, the published weights cannot be downloaded, or the backbone, a
+        layer's name, the weights file or the number of networks do not fit.
     """
     from kaggle_pipeline.accelerator import choose_accelerator
 
     device = choose_accelerator(run.config.device, run.config.replicas)
     from kaggle_pipeline.image.network import check_backbone
 
-    check_backbone(run.config.image)
     if run.config.image.networks == "one_per_class" and run.spec.task != "multilabel":
         raise PipelineError(f"image.networks: {run.spec.id} asks one question; say one")
+    check_backbone(run.config.image)
     return device
 
 
@@ -233,19 +241,23 @@ def finish_stage(run: Run, stage: str) -> None:
         epoch_chosen_on_judged_rows=stage == "image" and run.config.image.checkpoint == "best_fold",
     )  # fmt: skip
     _draw_histories(folder, folds.numbers)
-    run.say(f"{stage}: {_describe(metrics)}")
+    run.say(f"{stage}: {_describe(metrics, run.spec)}")
     run.say(compare_runs([run.run_dir]))
     run.say(f"report: {write_report(run.run_dir, run.spec)}")
 
 
-def _describe(metrics: dict) -> str:
+def _describe(metrics: dict, spec: DatasetSpec) -> str:
     auc = "not to be had, a class lacks rows"
     if metrics["oof_auc"] is not None:
         low, high = metrics["oof_auc_low"], metrics["oof_auc_high"]
         auc = f"{metrics['oof_auc']:.4f} [{low:.4f}, {high:.4f}]"
+    counts = metrics["n_positive"]
+    positive = f"{counts} positive"
+    if isinstance(counts, list):
+        positive = ", ".join(f"{n} {name}" for name, n in zip(spec.classes, counts, strict=True))
     text = (
         f"OOF AUC {auc} on {metrics['n']} images, "
-        f"{metrics['n_positive']} positive, in {metrics['seconds']:.0f} s, "
+        f"{positive}, in {metrics['seconds']:.0f} s, "
         f"peak memory {describe_memory(metrics)} MiB"
     )
     marks = [short for key, (short, _) in OPTIMISTIC.items() if metrics[key]]
