@@ -145,7 +145,7 @@ def _require_same_tables(run: Run, folder: Path) -> None:
         if before.get(name) != now.get(name):
             what = "changed" if name in before and name in now else "came or went"
             raise PipelineError(
-                f"{run.data_dir / name} {what} since {folder} was made: name this run's --data-dir, "
+                f"{run.data_dir / name} {what} since {folder} was made: say its --data-dir, "
                 "choose another --run-dir, or prepare_data --overwrite"
             )
 
