@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from kaggle_pipeline import DISCLAIMER, __version__
 from kaggle_pipeline.cliexamples import EXAMPLES
 from kaggle_pipeline.clioptions import (
     DEFAULT_CONFIG,
+    Parser,
     add_benchmark_options,
     add_build_options,
     add_download_options,
@@ -40,16 +41,9 @@ _GO_ON = "run the same command with --resume to go on"
 _ROOT = Path(__file__).resolve().parent.parent
 
 
-class _Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line, as every other one is told."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all subcommands."""
-    parser = _Parser(prog="kaggle_pipeline", description=DISCLAIMER)
+    parser = Parser(prog="kaggle_pipeline", description=DISCLAIMER)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
 

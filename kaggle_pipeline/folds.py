@@ -82,13 +82,20 @@ class Folds:
         return cls(table)
 
 
+def possible_folds(config: FoldsConfig) -> list[int]:
+    """Return the folds that an experiment can have, as far as its settings tell.
+
+    A holdout or a mark makes one; a column may fill fewer than ``k``.
+    """
+    return [0] if config.holdout is not None or config.judge else list(range(config.k))
+
+
 def require_folds(config: FoldsConfig, wanted: Sequence[int]) -> None:
     """Stop, before any data is looked at, on a fold that an experiment cannot have.
 
     Parameters
     ----------
     config : FoldsConfig
-        A holdout or a mark makes one fold; a column may fill fewer than ``k``.
     wanted : sequence of int
         As said by ``--fold``.
 
@@ -97,7 +104,7 @@ def require_folds(config: FoldsConfig, wanted: Sequence[int]) -> None:
     PipelineError
         That names the fold and those there can be.
     """
-    possible = [0] if config.holdout is not None or config.judge else list(range(config.k))
+    possible = possible_folds(config)
     for fold in wanted:
         if fold not in possible:
             raise PipelineError(f"--fold {fold}: this experiment has no such fold, only {possible}")

@@ -122,6 +122,7 @@ def train_image(
         swap_red_blue=run.config.records.channel_order == "bgr",
         verbose=1 if run.interactive else 2,
         deadline=run.deadline,
+        say=None if run.interactive else run.say,  # a bar shows it anyway
     )  # fmt: skip
     _train(run, "image", make_model, only, device.least)
 
@@ -156,15 +157,22 @@ def image_model_maker(
     swap_red_blue: bool,
     verbose: int,
     deadline: Deadline | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Callable[[int, Path], Model]:
-    """Return ``make_model(fold, folder)`` of the experiment's image model."""
+    """Return ``make_model(fold, folder)`` of the experiment's image model.
+
+    ``say`` is told when the first training step of all is made, counted from the deadline's start.
+    """
     from kaggle_pipeline.image.model import ImageModel
+    from kaggle_pipeline.image.training import FirstStep
+
+    callbacks = [FirstStep(deadline.started, say)] if deadline and say else []
 
     def make(of_spec: DatasetSpec, folder: Path, seed: int) -> ImageModel:
         return ImageModel(
             config.image, of_spec, shards_of, device, folder, seed=seed,
             swap_red_blue=swap_red_blue, features_dir=features_dir, deadline=deadline,
-            verbose=verbose,
+            callbacks=callbacks, verbose=verbose,
         )  # fmt: skip
 
     if config.image.networks == "one":
