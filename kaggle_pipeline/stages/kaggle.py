@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_pipeline.config import Experiment
-from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.kagglecli import kaggle
+from kaggle_pipeline.kagglecli import competition_of, kaggle
 from kaggle_pipeline.kernel import DEFAULT, MAX_BYTES, METADATA, Build, build_kernels
 from kaggle_pipeline.rundir import read_json
 from kaggle_pipeline.spec import DatasetSpec
@@ -70,9 +69,7 @@ def submit(
     PipelineError
         If a file is missing, the check finds a fault, or Kaggle refuses.
     """
-    kind, _, slug = spec.kaggle.partition("/")
-    if kind != "competitions":
-        raise PipelineError(f"{spec.id} is no competition on Kaggle: nothing to submit to")
+    slug = competition_of(spec, otherwise="nothing to submit to")
     tables = [read_submission(Path(path), spec) for path in (file, sample)]
     check_submission(tables[0], spec, tables[1])
     say(f"{file}: {len(tables[0])} rows, checked against {sample}")
