@@ -23,6 +23,7 @@ help:
 	@echo "make test-kaggle  the tests of what runs on Kaggle, with Kaggle's versions of everything"
 	@echo "make bench  measurements that are too long for a test"
 	@echo "make clean  remove the environment, the demo's data and its run"
+	@echo "The scripts need what make demo installs: source $(BIN)/activate"
 
 # Each stamp is newer than setup.cfg exactly when the environment is current.
 $(VENV)/engine.stamp: setup.cfg pyproject.toml
@@ -45,6 +46,7 @@ demo: $(VENV)/engine.stamp | $(DEMO_DATA)/competition/train.csv
 	  --truth $(DEMO_DATA)/truth.csv
 	@echo "pictures: $(DEMO_RUN)/prepare/overlap.png $(DEMO_RUN)/image/learning_curves.png" \
 	  "$(DEMO_RUN)/blend/roc.png"
+	@echo "next: source $(BIN)/activate, then python scripts/run_pipeline.py --help"
 
 lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff check .

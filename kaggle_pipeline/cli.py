@@ -15,6 +15,7 @@ from kaggle_pipeline import DISCLAIMER, __version__
 from kaggle_pipeline.cliexamples import EXAMPLES
 from kaggle_pipeline.clioptions import (
     DEFAULT_CONFIG,
+    Parser,
     add_benchmark_options,
     add_build_options,
     add_download_options,
@@ -29,7 +30,7 @@ from kaggle_pipeline.clioptions import (
     add_tpu_option,
 )
 from kaggle_pipeline.deadline import OutOfTime
-from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.errors import PipelineError, describe_missing
 
 if TYPE_CHECKING:
     from kaggle_pipeline.stages.run import Run
@@ -42,7 +43,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all subcommands."""
-    parser = argparse.ArgumentParser(prog="kaggle_pipeline", description=DISCLAIMER)
+    parser = Parser(prog="kaggle_pipeline", description=DISCLAIMER)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -101,6 +102,7 @@ def _add_other_tools(add: Callable[[str, str], argparse.ArgumentParser]) -> None
     predict.add_argument(
         "--out", type=Path, default=Path("predictions.csv"), help="default: %(default)s"
     )
+    predict.add_argument("--overwrite", action="store_true", help="write over an existing --out")
     predict.add_argument("--device", choices=["auto", "cpu", "gpu", "tpu"], default="auto")
     explore = add("explore-data", "Draw a data set: classes, ages, sites, gaps, sample photos.")
     explore.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="says which data set")
@@ -123,6 +125,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OUT_OF_TIME
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "kaggle_pipeline").startswith("kaggle_pipeline"):
+            raise
+        print(f"error: {describe_missing(error.name)}", file=sys.stderr)
         return 2
     except OSError as error:  # a full disk, a folder that may not be written, a file in its place
         print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
@@ -187,7 +194,10 @@ def _make_synthetic(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from kaggle_pipeline.stages.predict import predict_images
 
-    predict_images(options.run_dir, options.images, options.out, device=options.device)
+    predict_images(
+        options.run_dir, options.images, options.out,
+        device=options.device, overwrite=options.overwrite,
+    )  # fmt: skip
     print(DISCLAIMER)
 
 

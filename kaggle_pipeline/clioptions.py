@@ -6,10 +6,18 @@ In: a parser. Out: the same with more options.
 import argparse
 import math
 from pathlib import Path
+from typing import NoReturn
 
 _ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_CONFIG = _ROOT / "configs" / "siim_isic_2020.yaml"
-KERNELS = Path("build") / "kernels"
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, as every other one is told."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2."""
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
 def add_preflight_options(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +135,10 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
         "--keep-records", action="store_true", help="leave TFRecords made there in the output"
     )
     parser.add_argument(
-        "--out", type=Path, default=KERNELS, metavar="DIR", help="default: build/kernels"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="default: build/kernels, of another experiment than siim_isic_2020 its name below",
     )
 
 

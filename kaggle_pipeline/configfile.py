@@ -4,8 +4,10 @@ In: a YAML file and ``key=value`` overrides. Out: an :class:`~kaggle_pipeline.co
 an error that names the key and the nearest allowed one.
 """
 
+import copy
 import dataclasses
 import math
+import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -32,23 +34,48 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises
     ------
     PipelineError
-        For a missing file, bad YAML, an unknown key, a wrong type or a value out of range.
+        For a missing file, bad YAML, an unknown key, a wrong type or a value out of range; it says
+        whether the file or an override is to blame.
     """
     path = Path(path)
     try:
         content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise PipelineError(f"no config {path}{_nearest_config(path)}") from None
     except OSError as error:
         raise PipelineError(f"cannot read config {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PipelineError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise PipelineError(f"{path}: expected keys and values at the top")
+    changed = copy.deepcopy(content)
     for override in overrides:
-        _apply_override(content, override)
+        _apply_override(changed, override)
     try:
-        return parse_experiment(content)
+        return parse_experiment(changed)
     except PipelineError as error:
-        raise PipelineError(f"{path}: {error}") from None
+        raise PipelineError(f"{_blame(path, content, overrides, error)}: {error}") from None
+
+
+def _nearest_config(path: Path) -> str:
+    """A hint: the nearest of the experiments beside ``path``, else of those that come with this."""
+    folders = (path.parent, Path(__file__).resolve().parent.parent / "configs")
+    beside = [[one.name for one in folder.glob("*.yaml")] for folder in folders]
+    for folder, names in zip(folders, beside, strict=True):
+        if names:
+            place = Path(os.path.relpath(folder))
+            return nearest(path.name, names, f"{place}/")
+    return ""
+
+
+def _blame(path: Path, content: dict[str, Any], overrides: Sequence[str], error: Exception) -> str:
+    """Whose mistake it is: the file's, or that of what was said with ``--set``."""
+    try:
+        parse_experiment(content)
+    except PipelineError:
+        return str(path)
+    named = [one for one in overrides if one.partition("=")[0] in str(error)]
+    return f"--set {named[-1]}" if named else "--set"
 
 
 def parse_experiment(content: Mapping[str, Any]) -> Experiment:
@@ -98,7 +125,8 @@ def _parse(cls: type, content: Any, prefix: str) -> Any:
     hints = typing.get_type_hints(cls)
     for key in content:
         if key not in hints:
-            raise PipelineError(f"unknown key '{prefix}{key}'{nearest(str(key), list(hints))}")
+            hint = nearest(str(key), list(hints), prefix)
+            raise PipelineError(f"unknown key '{prefix}{key}'{hint}")
     for needed in dataclasses.fields(cls):
         has_default = (needed.default, needed.default_factory) != (dataclasses.MISSING,) * 2
         if not has_default and needed.name not in content:

@@ -9,7 +9,18 @@ class PipelineError(Exception):
     """
 
 
-def nearest(name: str, allowed: list[str]) -> str:
+def describe_missing(package: str) -> str:
+    """Return one line for a package that cannot be imported: how to get it, or to where it is."""
+    # Imported here, as below: only the failing path pays for it.
+    import sys
+
+    return (
+        f"{sys.executable} has no package {package!r}: `source .venv/bin/activate` if `make demo` "
+        "has made that environment, else `make demo`, or `pip install '.[cpu]'` (or gpu, tpu)"
+    )
+
+
+def nearest(name: str, allowed: list[str], prefix: str = "") -> str:
     """Return a hint such as ``"; did you mean 'epochs'?"`` for a misspelt ``name``, or the choices.
 
     Parameters
@@ -18,11 +29,12 @@ def nearest(name: str, allowed: list[str]) -> str:
         What the user wrote.
     allowed : list of str
         What could have been written.
+    prefix : str
+        What stands before both, such as ``"image."``: told, but not compared.
     """
-    # Imported here: only the failing path pays for it.
     from difflib import get_close_matches
 
     close = get_close_matches(name, allowed, n=1, cutoff=0.5)
-    return (
-        f"; did you mean {close[0]!r}?" if close else f"; choose from {', '.join(sorted(allowed))}"
-    )
+    if close:
+        return f"; did you mean {prefix + close[0]!r}?"
+    return f"; choose from {', '.join(prefix + one for one in sorted(allowed))}"

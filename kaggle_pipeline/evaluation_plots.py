@@ -221,6 +221,7 @@ def plot_subgroups(evaluation: Mapping, path: Path) -> None:
         if entry is None:
             tick.set_fontweight("bold")
     all_axes[0].set_ylim(len(lines) - 0.4, -0.6)
+    figure.suptitle("Scores by subgroup", fontsize=11)
     save_figure(figure, path)
 
 

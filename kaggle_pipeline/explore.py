@@ -91,10 +91,11 @@ def class_groups(train: pd.DataFrame, spec: DatasetSpec) -> dict[str, pd.Index]:
 
 
 def missing_shares(examples: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
-    """Return shares of missing values: a row a feature (and ``image_path``), a column a split."""
+    """Return shares of missing values: a row a feature (and ``photo file``), a column a split."""
     columns = [*spec.features, "image_path"]
     splits = [split for split in SPLITS if (examples["split"] == split).any()]
-    return pd.DataFrame({s: split_rows(examples, s)[columns].isna().mean() for s in splits})
+    shares = {s: split_rows(examples, s)[columns].isna().mean() for s in splits}
+    return pd.DataFrame(shares).rename(index={"image_path": "photo file"})
 
 
 def summarise(examples: pd.DataFrame, spec: DatasetSpec) -> dict:

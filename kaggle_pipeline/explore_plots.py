@@ -166,7 +166,8 @@ def draw_missing(shares: pd.DataFrame) -> Figure:
         axes.barh(y, shares[split], height, color=colour, label=split)
         for one, share in zip(y, shares[split], strict=True):
             axes.text(share, one, f" {share:.1%}", va="center", fontsize=8)
-    axes.set_yticks(np.arange(len(shares)) + (len(shares.columns) - 1) * height / 2, shares.index)
+    names = [_title(name) for name in shares.index]
+    axes.set_yticks(np.arange(len(shares)) + (len(shares.columns) - 1) * height / 2, names)
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlim(0, max(0.05, 1.15 * shares.to_numpy().max()))

@@ -4,6 +4,7 @@ In: examples. Out: ``folds.csv`` (``image_id, group_id, fold``), written once, r
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -79,6 +80,34 @@ class Folds:
             raise PipelineError(f"{path} is missing: run prepare_data first")
         table = pd.read_csv(path, dtype={"image_id": str, "group_id": str}).set_index("image_id")
         return cls(table)
+
+
+def possible_folds(config: FoldsConfig) -> list[int]:
+    """Return the folds that an experiment can have, as far as its settings tell.
+
+    A holdout or a mark makes one; a column may fill fewer than ``k``.
+    """
+    return [0] if config.holdout is not None or config.judge else list(range(config.k))
+
+
+def require_folds(config: FoldsConfig, wanted: Sequence[int]) -> None:
+    """Stop, before any data is looked at, on a fold that an experiment cannot have.
+
+    Parameters
+    ----------
+    config : FoldsConfig
+    wanted : sequence of int
+        As said by ``--fold``.
+
+    Raises
+    ------
+    PipelineError
+        That names the fold and those there can be.
+    """
+    possible = possible_folds(config)
+    for fold in wanted:
+        if fold not in possible:
+            raise PipelineError(f"--fold {fold}: this experiment has no such fold, only {possible}")
 
 
 def set_test_aside(

@@ -7,10 +7,15 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.spec import DatasetSpec
+
+Answer = TypeVar("Answer")
 
 _REFUSED = re.compile(
     r"(error|denied|forbidden|unauthorized|not found|could not (find|submit|be added)|invalid"
@@ -50,6 +55,36 @@ def kaggle(*words: str, accepted: Callable[[str], bool], seconds: float = 600) -
     if done.returncode or not accepted(done.stdout):
         raise PipelineError(f"{what}: {refusal(text)}")
     return done.stdout
+
+
+def patiently(ask: Callable[[], Answer], pauses: Iterable[float]) -> Answer:
+    """Return what ``ask`` does, asked again after each pause, in seconds, that follows a refusal.
+
+    Raises
+    ------
+    PipelineError
+        The refusal after the last pause.
+    """
+    for pause in pauses:
+        try:
+            return ask()
+        except PipelineError:
+            time.sleep(pause)
+    return ask()
+
+
+def competition_of(spec: DatasetSpec, otherwise: str) -> str:
+    """Return a data set's competition as Kaggle calls it.
+
+    Raises
+    ------
+    PipelineError
+        If there is none; ``otherwise`` says what follows from that.
+    """
+    kind, _, slug = spec.kaggle.partition("/")
+    if kind != "competitions":
+        raise PipelineError(f"{spec.id} is no competition on Kaggle: {otherwise}")
+    return slug
 
 
 def refusal(text: str) -> str:

@@ -19,9 +19,10 @@ from typing import Any
 
 import yaml
 
-from kaggle_pipeline.config import Experiment
+from kaggle_pipeline.config import LEARNERS, Experiment
 from kaggle_pipeline.configfile import to_mapping
 from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.folds import possible_folds, require_folds
 from kaggle_pipeline.rundir import atomic_path, write_json
 
 ENTRY, METADATA = "entry.py", "kernel-metadata.json"
@@ -31,6 +32,10 @@ MAX_BYTES = 1_000_000
 """Of a kernel's source; Kaggle refuses more."""
 _PACKED = ("kaggle_pipeline/**/*.py", "configs/preflight/*.json")
 _IMAGE = {"tpu": "image", "gpu": "image_gpu"}
+_STAGE = {"image_gpu": "image", "tpu_smoke": "image"}
+"""Which model a kernel is about, where its name does not say so."""
+DEFAULT = "siim_isic_2020"
+"""The experiment whose kernels have plain names."""
 _NEEDED = ("id", "title", "code_file", "enable_internet", "competition_sources", "dataset_sources")
 _SCRIPT = '''"""{title}
 
@@ -108,9 +113,23 @@ class Build:
         ):
             if not re.fullmatch(pattern, name):
                 raise PipelineError(f"{what} {name!r} is not a name that Kaggle gives")
-        for fold in self.folds:
-            if fold not in range(self.experiment.folds.k) or self.experiment.folds.holdout:
-                raise PipelineError(f"--fold {fold}: {self.experiment.name} has no such fold")
+        require_folds(self.experiment.folds, self.folds)
+        if self.folds and "image" not in self.stages:
+            raise PipelineError(f"--fold: {self.experiment.name} blends no image model")
+
+    @property
+    def stages(self) -> list[str]:
+        """The kernels that the blend reads: ``image``, ``tabular`` or both, in its order."""
+        metadata = {"tabular", *LEARNERS}
+        models = self.experiment.blend.models
+        return list(dict.fromkeys("tabular" if name in metadata else name for name in models))
+
+    @property
+    def lacking(self) -> list[int]:
+        """Folds that the blend reads and no kernel of this build trains."""
+        if not self.folds:
+            return []
+        return sorted(set(possible_folds(self.experiment.folds)) - set(self.folds))
 
 
 def build_kernels(root: Path, out: Path, build: Build) -> list[Path]:
@@ -137,13 +156,17 @@ def build_kernels(root: Path, out: Path, build: Build) -> list[Path]:
     if not build.source:
         raise PipelineError(f"the data of {build.experiment.name} is not on Kaggle")
     templates = {path.parent.name: path.parent for path in Path(root).glob(f"kernels/*/{ENTRY}")}
-    metadata = {name: _read_template(folder) for name, folder in sorted(templates.items())}
+    metadata = {
+        name: _named_after(build.experiment.name, _read_template(folder))
+        for name, folder in sorted(templates.items())
+        if _STAGE.get(name, name) in (*build.stages, "blend")
+    }
     image = _IMAGE[build.hardware]
     parts = {
         name: _of_folds(name, content, build.folds if name == image else ())
         for name, content in metadata.items()
     }
-    every_fold = range(build.experiment.folds.k) if build.folds else ()
+    every_fold = possible_folds(build.experiment.folds) if build.folds else ()
     read = {
         "image": _of_folds(image, metadata[image], every_fold) if image in metadata else {},
         "tabular": parts.get("tabular", {}),
@@ -171,6 +194,20 @@ def _read_template(folder: Path) -> dict[str, Any]:
         if key not in content:
             raise PipelineError(f"{path} lacks {key!r}")
     return content
+
+
+def _named_after(experiment: str, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Put the experiment into title and id, so that no kernel of another one is replaced."""
+    if experiment == DEFAULT:
+        return metadata
+    words = re.sub(r"[^a-z0-9]+", " ", experiment.lower()).strip()
+    (first, title), (owner, _, slug) = (
+        metadata["title"].split(" ", 1),
+        metadata["id"].partition("/"),
+    )
+    first_of_slug, _, rest = slug.partition("-")
+    name = f"{first_of_slug}-{words.replace(' ', '-')}-{rest}"
+    return {**metadata, "title": f"{first} {words} {title}", "id": f"{owner}/{name}"}
 
 
 def _of_folds(
@@ -209,8 +246,7 @@ def _addressed(
         content = {**content, "enable_internet": False}
     sources = []
     if name == "blend":
-        wanted = [model for model in build.experiment.blend.models if model in read]
-        sources = [own(one["id"]) for model in wanted for one, _ in read[model].values()]
+        sources = [own(one["id"]) for stage in build.stages for one, _ in read[stage].values()]
     return {**content, **data, "id": own(content["id"]), "kernel_sources": sources}
 
 

@@ -88,7 +88,7 @@ def plot_histories(histories: Mapping[str, pd.DataFrame], path: Path) -> None:
             if f"val_{metric}" in history:
                 axes.plot(epochs, history[f"val_{metric}"], ".-", color=colour, lw=1.8, label=label)
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_ylabel(_CURVES[metric])
         axes.grid(alpha=0.25)
     axes.legend(fontsize=8, title="validation", title_fontsize=8)

@@ -6,7 +6,6 @@ compilation runs in a process of its own, since libtpu has to be loaded with its
 may end the process.
 """
 
-import multiprocessing
 import os
 import tempfile
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from kaggle_pipeline.apart import EndedSilently, ask_apart
 from kaggle_pipeline.balance import oversampling_repeats, resampling_repeats
 from kaggle_pipeline.config import Experiment, ImageConfig
 from kaggle_pipeline.errors import PipelineError
@@ -259,33 +259,24 @@ def _compile_apart(
 ) -> dict[str, Any] | None:
     """Compile in a process of its own; None if that has said nothing after ``patience`` seconds."""
     image = replace(config.image, batch_size=batch_size)
-    context = multiprocessing.get_context("spawn")  # a forked TensorFlow or JAX hangs
-    ours, theirs = context.Pipe(duplex=False)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         noise = Path(folder) / "noise.txt"
-        child = context.Process(target=_child, args=(image, target, theirs, noise))
-        child.start()
-        theirs.close()
         try:
-            if not ours.poll(patience):
-                return None
-            answer = ours.recv()
-        except EOFError:
-            child.join()
+            answer = ask_apart(_child, image, target, noise, patience=patience)
+        except EndedSilently as end:
             words = noise.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
             raise PipelineError(
-                f"the TPU compiler ended its process (code {child.exitcode}): {words[-1]}"
+                f"the TPU compiler ended its process (code {end.code}): {words[-1]}"
             ) from None
-        finally:
-            child.kill()
-            child.join()
+    if answer is None:
+        return None
     if "error" in answer:
         raise PipelineError(answer["error"])
     return {**answer, "batch_size": batch_size, "seconds": time.perf_counter() - started}
 
 
-def _child(image: ImageConfig, target: Target, pipe: Connection, noise: Path) -> None:
+def _child(image: ImageConfig, target: Target, noise: Path, pipe: Connection) -> None:
     """Compile and send the answer; libtpu's and TensorFlow's chatter goes to a file."""
     with noise.open("w") as file:
         for stream in (1, 2):

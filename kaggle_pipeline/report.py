@@ -123,20 +123,21 @@ def _results(
     stages: Mapping[str, Path], metrics: Mapping[str, Mapping], spec: DatasetSpec
 ) -> Html | None:
     rows = []
+    what = "mean AUC" if len(spec.classes) > 1 else "AUC"
     for stage, found in metrics.items():
         why = _optimistic(found, spec)
         score = headline(stages[stage], found)
         rows.append([STAGES[stage], *score, "optimistic, see there" if why else "–"])
     if not rows:
         return None
+    header = [f"{what}, out of fold", f"{what}, test part", "images", "mark"]
+    if not any((stages[stage] / "test_evaluation.json").exists() for stage in metrics):
+        del header[1]
+        rows = [[name, out_of_fold, *rest] for name, out_of_fold, _, *rest in rows]
     unit = spec.group or "image"
-    several = "mean AUC" if len(spec.classes) > 1 else "AUC"
     return html.join(
         [
-            html.table(
-                ["model", f"{several}, out of fold", f"{several}, test part", "images", "mark"],
-                rows,
-            ),
+            html.table(["model", *header], rows),
             html.element(
                 "p",
                 "AUC: the chance that the model ranks a random positive image above a random "

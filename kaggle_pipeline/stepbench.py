@@ -5,7 +5,6 @@ own, on the same made-up images. PyTorch's twin is timm's network of the same na
 """
 
 import itertools
-import multiprocessing
 import os
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from kaggle_pipeline.apart import EndedSilently, ask_apart
 from kaggle_pipeline.config import Experiment, ImageConfig
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.errors import PipelineError
@@ -118,18 +118,10 @@ def _note(answer: dict[str, Any], load: Load) -> str:
 
 def _apart(engine: str, load: Load) -> dict[str, Any]:
     """Measure one engine in a process that loads no other."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(engine, load, theirs))
-    child.start()
-    theirs.close()
     try:
-        return ours.recv()
-    except EOFError:
-        child.join()
-        return {"error": f"its process ended (code {child.exitcode})"}
-    finally:
-        child.join()
+        return ask_apart(_child, engine, load)
+    except EndedSilently as end:
+        return {"error": str(end)}
 
 
 def _child(engine: str, load: Load, pipe: Connection) -> None:

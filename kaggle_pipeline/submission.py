@@ -11,6 +11,7 @@ from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.predictions import Predictions
 from kaggle_pipeline.rundir import atomic_path
 from kaggle_pipeline.spec import DatasetSpec
+from kaggle_pipeline.tables import read_table
 
 
 def read_submission(path: Path, spec: DatasetSpec) -> pd.DataFrame:
@@ -22,15 +23,7 @@ def read_submission(path: Path, spec: DatasetSpec) -> pd.DataFrame:
         If the file is missing or is no such table.
     """
     id_column = spec.submission.id_column
-    try:
-        table = pd.read_csv(path, dtype={id_column: str})
-    except FileNotFoundError:
-        raise PipelineError(f"{path} does not exist") from None
-    except (ValueError, OSError) as error:  # no text, no CSV, empty
-        raise PipelineError(f"{path} cannot be read as CSV: {error}") from None
-    if id_column not in table:
-        raise PipelineError(f"{path} has no column {id_column!r}")
-    return table
+    return read_table(path, [id_column], text=[id_column])
 
 
 def build_submission(

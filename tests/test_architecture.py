@@ -19,8 +19,7 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 
 LAYERS = {
     0: "errors deadline imagefile spec config configchecks blendconfig configfile predictions"
-    " externalconfig"
-    " metrics rates rundir kagglecli kaggleinput",
+    " externalconfig metrics rates rundir kagglecli kaggleinput tables apart",
     1: "datasets examples folds fingerprints giveaways leakage balance records accelerator"
     " strategies tpuprobe tpucompiler",
     2: "image tabular context",

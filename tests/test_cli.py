@@ -282,7 +282,7 @@ def test_an_unknown_key_is_named_with_the_nearest(tmp_path, capsys):
     config.write_text("name: mine\ndataset: synthetic\nimage: {epoch: 3}\n")
     assert main(["train-image", "--config", str(config)]) == 2
     line = error_line(capsys)
-    assert "image.epoch" in line and "'epochs'" in line
+    assert "image.epoch'" in line and "'image.epochs'" in line
 
 
 def test_missing_data_says_where_to_get_it(tmp_path, capsys):
@@ -290,7 +290,7 @@ def test_missing_data_says_where_to_get_it(tmp_path, capsys):
         main(["run-pipeline", "--data-dir", str(tmp_path / "no"), "--run-dir", str(tmp_path / "r")])
         == 2
     )
-    assert "kaggle competitions download" in error_line(capsys)
+    assert "python scripts/download_data.py" in error_line(capsys)
 
 
 def test_no_photos_at_all_is_said(data, tmp_path, capsys):

@@ -126,10 +126,7 @@ def test_owner_folds_and_weights_come_from_the_command(tmp_path, capsys):
     words = ["--owner", "jane", "--weights", "jane/imagenet", "--out", str(tmp_path)]
     folds = ["--fold", "0", "--fold", "3"]
     assert main(["build-kernels", *words, *folds]) == 0, capsys.readouterr().err
-    found = {
-        path.parent.name: json.loads(path.read_text())
-        for path in tmp_path.glob("*/kernel-metadata.json")
-    }
+    found = metadata_of(tmp_path)
     assert set(found) == {
         "image_fold0", "image_fold3", "image_gpu", "tabular", "blend", "tpu_smoke"
     }  # fmt: skip
@@ -139,9 +136,47 @@ def test_owner_folds_and_weights_come_from_the_command(tmp_path, capsys):
     assert third["id"] == "jane/melanoma-image-fold-3" and third["title"].endswith("fold 3")
     assert third["dataset_sources"] == ["jane/imagenet"] and not third["enable_internet"]
     assert "folds: 3." in (tmp_path / "image_fold3" / "image.py").read_text()[:300]
-    pushes = capsys.readouterr().out.strip().splitlines()[-1]
-    names = [Path(word).name for word in pushes.split()[3:]]
-    assert names == ["push_kernels.py", "image_fold0", "image_fold3", "tabular", "blend"]
+    said = capsys.readouterr().out.strip().splitlines()
+    names = [Path(word).name for word in said[-1].split()[3:]]
+    assert names == ["push_kernels.py", "image_fold0", "image_fold3", "tabular"]
+    assert said[-2].endswith(
+        "blend reads all folds: build (with --fold 1 --fold 2 --fold 4) and push the others first"
+    )
+    every = [word for fold in range(5) for word in ("--fold", str(fold))]
+    assert main(["build-kernels", *words, *every]) == 0
+    said = capsys.readouterr().out.strip().splitlines()
+    assert said[-1].endswith("/blend") and "push the others first" not in said[-2]
+
+
+def metadata_of(out):
+    found = {path.parent.name: path for path in Path(out).glob("*/kernel-metadata.json")}
+    return {name: json.loads(path.read_text()) for name, path in found.items()}
+
+
+def test_another_experiment_replaces_no_kernel_and_gets_only_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = ["--config", str(ROOT / "configs" / "ham10000_mobilenet.yaml"), "--owner", "me"]
+    assert main(["build-kernels", *config]) == 0
+    found = metadata_of(tmp_path / "build" / "kernels" / "ham10000_mobilenet")
+    assert set(found) == {"image", "image_gpu", "blend", "tpu_smoke"}  # it blends no metadata
+    assert found["image_gpu"]["id"] == "me/melanoma-ham10000-mobilenet-image-gpu"
+    for one in found.values():
+        assert one["id"].split("/")[1] == one["title"].replace(" ", "-")
+    assert found["blend"]["kernel_sources"] == ["me/melanoma-ham10000-mobilenet-image"]
+    assert main(["build-kernels", *config, "--set", "blend.models=[forest,logistic]",
+                 "--out", str(tmp_path / "trees")]) == 0  # fmt: skip
+    trees = metadata_of(tmp_path / "trees")
+    assert set(trees) == {"tabular", "blend"}
+    assert trees["blend"]["kernel_sources"] == ["me/melanoma-ham10000-mobilenet-tabular"]
+
+
+def test_one_fold_of_a_holdout_is_all_there_is(tmp_path):
+    config = ["--config", str(ROOT / "configs" / "siim_isic_2020_seed.yaml"), "--fold", "0"]
+    assert main(["build-kernels", *config, "--owner", "me", "--out", str(tmp_path)]) == 0
+    assert metadata_of(tmp_path)["blend"]["kernel_sources"] == [
+        "me/melanoma-siim-isic-2020-seed-image-fold-0",
+        "me/melanoma-siim-isic-2020-seed-tabular",
+    ]
 
 
 def test_the_blend_reads_the_gpus_kernel_where_that_is_said(tmp_path):
@@ -181,7 +216,7 @@ def test_nothing_but_the_package_is_packed(built):
     [
         ({"owner": "jane doe"}, "--owner 'jane doe' is not a name"),
         ({"weights": "imagenet"}, "--weights 'imagenet' is not a name"),
-        ({"folds": (5,)}, "--fold 5: siim_isic_2020 has no such fold"),
+        ({"folds": (5,)}, "--fold 5: this experiment has no such fold"),
     ],
 )
 def test_wishes_that_cannot_be_met_are_one_line(wishes, error):

@@ -1,5 +1,6 @@
 """Tests of what is asked of a finished run: predictions for new photos, tables, pictures."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from PIL import Image
 
 from kaggle_pipeline.cli import main
 from kaggle_pipeline.datasets.generators import generate_like
+from kaggle_pipeline.stages.look import compare_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = [
@@ -79,16 +81,25 @@ def test_a_saved_model_predicts_the_same_in_another_process(ham, photos, tmp_pat
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
 
 
-def test_photos_of_any_kind_and_shape_are_taken(ham, tmp_path):
+def test_photos_of_any_kind_are_taken_and_a_broken_one_is_left_out(ham, tmp_path, capsys):
     folder = tmp_path / "mixed"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for name, shape in (("a.png", (40, 90, 3)), ("b.JPEG", (64, 64, 3)), ("c.jpg", (20, 30, 3))):
         Image.fromarray(rng.integers(0, 255, shape, np.uint8)).save(folder / name)
     (folder / "notes.txt").write_text("no photo")
+    (folder / "broken.jpg").write_bytes((folder / "c.jpg").read_bytes()[:200])
+    run = Path(shutil.copytree(ham[1], tmp_path / "run"))
+    with (run / "prepare" / "folds.csv").open("a") as file:
+        file.write("ISIC_9,HAM_9,1\n")  # a fold that was never trained
     out = tmp_path / "out.csv"
-    assert main(predict(ham[1], folder, out)) == 0
+    out.write_text("of yesterday\n")
+    assert main([*predict(run, folder, out), "--overwrite"]) == 0
     assert pd.read_csv(out)["image_id"].tolist() == ["a", "b", "c"]
+    said = capsys.readouterr().out
+    assert f"left out: cannot read image {folder / 'broken.jpg'}" in said
+    assert "1 of 4 photos cannot be read" in said
+    assert "folds [1] of this run are not trained" in said
 
 
 def test_mistakes_are_named_and_nothing_is_written(ham, photos, tmp_path, capsys):
@@ -103,9 +114,14 @@ def test_mistakes_are_named_and_nothing_is_written(ham, photos, tmp_path, capsys
     shutil.copy(first, first.with_suffix(".jpeg"))
     assert main(predict(ham[1], photos, out)) == 2 and "same image id" in error_line(capsys)
     first.with_suffix(".jpeg").unlink()
-    first.write_bytes(first.read_bytes()[:300])
-    assert main(predict(ham[1], photos, out)) == 2 and first.name in error_line(capsys)
+    assert main(predict(ham[1], first, out)) == 2 and "is a file: name the" in error_line(capsys)
+    for path in photos.iterdir():
+        path.write_bytes(path.read_bytes()[:300])
+    assert main(predict(ham[1], photos, out)) == 2 and "none of" in error_line(capsys)
     assert not out.exists()
+    out.write_text("mine\n")
+    assert main(predict(ham[1], photos, out)) == 2 and "say --overwrite" in error_line(capsys)
+    assert out.read_text() == "mine\n"
 
 
 def test_runs_are_compared_in_one_table(ham, capsys):
@@ -115,6 +131,40 @@ def test_runs_are_compared_in_one_table(ham, capsys):
     assert "balanced accuracy" in lines[0] and "peak MiB" in lines[0] and "lesions" in lines[0]
     assert len(lines) == 5
     assert sum("out of fold" in line for line in lines) == sum("test part" in x for x in lines) == 2
+
+
+def written(run, model, scores, task="binary", **metrics):
+    """An evaluated stage of a run's folder."""
+    folder = run / model
+    folder.mkdir(parents=True)
+    score = {"value": 0.75, "low": 0.5, "high": 1.0}
+    evaluation = {"n": 9, "groups": 3, "group": "patient", "classes": list(scores), "task": task}
+    evaluation["per_class"] = {name: {"auc": score} for name in scores}
+    evaluation["scores"] = dict.fromkeys(("auc", "accuracy", "balanced_accuracy"), score)
+    metrics = {"seconds": 1.0, "peak_memory_mb": None, **metrics}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "evaluation.json").write_text(json.dumps(evaluation))
+
+
+def test_columns_keep_their_order_whatever_is_compared(tmp_path):
+    written(tmp_path / "a", "image", ["target"])
+    written(tmp_path / "b", "image", ["mel", "nv"], task="multiclass")
+    written(tmp_path / "c", "image", ["mel", "sk"], task="multilabel", groups_ignored=True)
+    head = compare_runs([tmp_path / name for name in "abc"]).splitlines()[0]
+    words = head.split()
+    assert words[:5] == ["run", "model", "judged", "on", "images"]
+    assert words[-4:] == ["seconds", "peak", "MiB", "optimistic"]
+    assert {"patients", "auc", "accuracy", "mel", "sk"} <= set(words[5:-4])
+
+
+def test_a_blend_of_one_model_is_not_shown_twice(tmp_path):
+    written(tmp_path, "image", ["target"])
+    written(tmp_path, "blend", ["target"], weights={"image": 1.0})
+    assert len(compare_runs([tmp_path]).splitlines()) == 2
+    written(tmp_path, "tabular", ["target"])
+    shutil.rmtree(tmp_path / "blend")
+    written(tmp_path, "blend", ["target"], weights={"image": 0.5, "tabular": 0.5})
+    assert len(compare_runs([tmp_path]).splitlines()) == 4
 
 
 def test_a_folder_without_a_model_is_not_compared(tmp_path, capsys):

@@ -11,13 +11,16 @@ from kaggle_pipeline.errors import PipelineError
 
 tf = pytest.importorskip("tensorflow")
 
+import h5py  # noqa: E402
 import keras  # noqa: E402
+from keras.src.legacy.saving import legacy_h5_format  # noqa: E402
 
 from kaggle_pipeline.image.backbones import get_backbone  # noqa: E402
 from kaggle_pipeline.image.network import (  # noqa: E402
     VIEWS,
     build_body,
     build_network,
+    check_backbone,
     stacked_views,
     with_views,
 )
@@ -237,6 +240,37 @@ class TestWeights:
         path = tmp_path / "nowhere.weights.h5"
         with pytest.raises(PipelineError, match=rf"image\.weights: {path} does not exist"):
             build_body(tiny_config(weights=str(path)), load_published=True)
+
+    def test_what_cannot_be_downloaded_is_told_by_the_check(self, monkeypatch):
+        def no_network(name, *_, **__):
+            raise Exception(f"URL fetch failure on {name}")
+
+        monkeypatch.setattr("keras.src.utils.file_utils.get_file", no_network)
+        config = tiny_config(backbone="MobileNetV2", backbone_options={}, weights="imagenet")
+        with pytest.raises(PipelineError, match=r"MobileNetV2 .*URL fetch failure.*no internet"):
+            check_backbone(config)
+        check_backbone(replace(config, weights=None))
+
+    def test_published_weights_can_be_checked_without_making_numbers(self, monkeypatch, tmp_path):
+        path = tmp_path / "published_notop.h5"
+        options = {"include_top": False, "alpha": 0.35, "weights": None}
+        published = keras.applications.MobileNetV2(**options)
+        with h5py.File(path, "w") as file:
+            legacy_h5_format.save_weights_to_hdf5_group(file, published)
+        asked = []
+        monkeypatch.setattr(
+            "keras.src.utils.file_utils.get_file", lambda *_, **__: asked.append(1) or str(path)
+        )
+        config = tiny_config(
+            backbone="MobileNetV2", backbone_options={"alpha": 0.35}, weights="imagenet",
+            train_from="block_6_expand",
+        )  # fmt: skip
+        check_backbone(config)
+        assert asked
+        body = build_body(config, load_published=True)
+        (network,) = [layer for layer in body.layers if isinstance(layer, keras.Model)]
+        for ours, theirs in zip(network.get_weights(), published.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
     @pytest.mark.parametrize(
         ("changes", "said"),

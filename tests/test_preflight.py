@@ -197,7 +197,7 @@ def test_a_compiler_that_ends_its_process_is_one_line(monkeypatch):
         module._compile_apart(experiment(), TARGET, 16)
 
 
-def _die(image, target, pipe, noise):
+def _die(image, target, noise, pipe):
     noise.write_text("much chatter\nlibtpu is unhappy\n")
     raise SystemExit(7)
 

@@ -2,9 +2,11 @@
 
 import base64
 import json
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,7 @@ import yaml
 from helpers_evaluation import PNG, SPECS, make_examples, make_probabilities
 from PIL import Image
 
-from kaggle_pipeline import page
+from kaggle_pipeline import page, plots
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.evaluation import evaluate
 from kaggle_pipeline.evaluation_plots import describe_score, write_evaluation
@@ -137,6 +139,27 @@ def test_every_part_of_a_run_is_on_the_page(whole):
     for text in ("width × height", "0.790", "seed 77", "9.9.9", "none shared", "not enough rows"):
         assert text in found.text
     assert "ptimistic" not in found.text
+
+
+def test_a_column_for_the_test_part_only_where_there_is_one(whole, tmp_path):
+    run, spec, _ = whole
+    assert "AUC, test part</th>" in Page(write_report(run, spec)).html
+    plain = Path(shutil.copytree(run, tmp_path / "run"))
+    (plain / "blend" / "test_evaluation.json").unlink()
+    page = Page(write_report(plain, spec))
+    assert "test part</th>" not in page.html and "0.712 [0.600, 0.800] 555 –" in page.text
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 30])
+def test_epochs_are_counted_in_whole_numbers(epochs, monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
+    history = pd.DataFrame({"epoch": range(epochs), "loss": 0.5, "auc": 0.7, "val_auc": 0.6})
+    plots.plot_histories({"fold 0": history}, tmp_path / "curves.png")
+    for axes in drawn[0].axes:
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert ticks and all(tick == round(tick) for tick in ticks)
 
 
 def test_the_page_needs_nothing_but_itself(whole):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -247,7 +248,10 @@ def test_a_session_whose_time_is_up_ends_well_and_says_so(
     state = json.loads((kaggle.working / "session.json").read_text())
     assert state["state"] == "unfinished" and "1 of 4 epochs" in state["because"]
     assert (kaggle.working / "run" / "image" / "fold0" / "state-1.weights.h5").exists()
-    assert "attach this output and run again" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "attach this output and run again" in said
+    (seconds,) = re.findall(r"^first training step after (\d+) s$", said, re.MULTILINE)
+    assert int(seconds) < 600
     monkeypatch.setattr(Deadline, "leaves", left)
     later = Kaggle(tmp_path / "later", "old").attach("competitions", SLUG, records)
     later.attach("notebooks", "me/melanoma-image", kaggle.working)

@@ -352,6 +352,10 @@ class TestExperiment:
         self.assert_twins(build_body(config, load_published=True))
         assert not site[2]  # nothing was downloaded
 
+    def test_the_check_downloads_what_the_first_fold_would(self, site):
+        check_backbone(tiny_resnet(weights="imagenet"))
+        assert site[2]
+
     def test_nothing_is_read_where_a_trained_run_will_be_loaded(self, site):
         for weights in ("imagenet", str(site[0])):
             body = build_body(tiny_resnet(weights=weights), load_published=False)
@@ -378,7 +382,6 @@ class TestExperiment:
         monkeypatch.setitem(sys.modules, "torch", None)
         with pytest.raises(PipelineError, match="pip install torch"):
             check_backbone(tiny_resnet(weights=weights if weights == "imagenet" else str(path)))
-        check_backbone(tiny_config(backbone="ResNet50", weights="imagenet"))  # needs none
 
     def test_a_backbone_builds_with_no_other_weights(self):
         with pytest.raises(PipelineError, match="resnet18 has imagenet's weights, not 'places'"):

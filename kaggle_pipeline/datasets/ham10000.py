@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from kaggle_pipeline.datasets.rawfiles import blank_unknown, find_photos, read_table
+from kaggle_pipeline.datasets.rawfiles import blank_unknown, find_photos
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
+from kaggle_pipeline.tables import read_table
 
 CLASSES = ("mel", "nv", "bcc", "akiec", "bkl", "df", "vasc")
 """Melanoma, nevus, basal cell carcinoma, actinic keratosis or Bowen's disease, benign keratosis,
@@ -26,6 +27,7 @@ SITES = (
 )  # fmt: skip
 _TABLE = "HAM10000_metadata.csv"
 _FOLDERS = ("HAM10000_images_part1", "HAM10000_images_part2", "images")
+_TEXT = ("lesion_id", "image_id", "dx", "localization")
 _NEEDED = ("lesion_id", "image_id", "dx", "age", "sex", "localization")
 _SOURCE = (
     "get it from https://doi.org/10.7910/DVN/DBW86T (or "
@@ -48,7 +50,7 @@ def read_raw(data_dir: Path) -> RawData:
     """
     data_dir = Path(data_dir)
     path = data_dir / _TABLE
-    raw = read_table(path, _NEEDED, _SOURCE, ["lesion_id", "image_id", "dx", "localization"])
+    raw = read_table(path, _NEEDED, hint=_SOURCE, text=_TEXT, rows_needed=True)
     odd = ~raw["dx"].isin(CLASSES)
     if odd.any():
         row = raw[odd].iloc[0]

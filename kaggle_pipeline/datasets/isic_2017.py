@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.datasets.rawfiles import blank_unknown, find_photos, read_table
+from kaggle_pipeline.datasets.rawfiles import blank_unknown, find_photos
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
+from kaggle_pipeline.tables import read_table
 
 CLASSES = ("melanoma", "seborrheic_keratosis")
 _SOURCE = (
@@ -69,9 +70,11 @@ def _read_part(data_dir: Path, part: str, split: str) -> pd.DataFrame | None:
     else:
         if part != "Training" and not truth.exists():
             return None
-        rows = read_table(truth, ("image_id", *CLASSES), _SOURCE, ["image_id"])
+        rows = read_table(
+            truth, ("image_id", *CLASSES), hint=_SOURCE, text=["image_id"], rows_needed=True
+        )
     if metadata.exists():
-        facts = read_table(metadata, columns, _SOURCE, ["image_id"])
+        facts = read_table(metadata, columns, hint=_SOURCE, text=["image_id"])
         if facts["image_id"].duplicated().any():
             raise PipelineError(f"{metadata} lists an image more than once")
         how = "left" if split == "train" or photos else "right"

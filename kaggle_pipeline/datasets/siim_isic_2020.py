@@ -15,10 +15,10 @@ from kaggle_pipeline.datasets.rawfiles import (
     PHOTOS_OR_DICOM,
     blank_unknown,
     find_photos,
-    read_table,
 )
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
+from kaggle_pipeline.tables import read_table
 
 SITES = (
     "head/neck",
@@ -38,8 +38,8 @@ _COLUMNS = {
 }
 _NEEDED = ("image_name", "patient_id", "sex", "age_approx", "anatom_site_general_challenge")
 _SOURCE = (
-    "get it with `kaggle competitions download -c siim-isic-melanoma-classification` "
-    "and unpack it there, or say --data-dir"
+    "get it with `python scripts/download_data.py`, or by hand from "
+    "kaggle.com/competitions/siim-isic-melanoma-classification, or say --data-dir"
 )
 _SIZES = "train_image_sizes.csv"
 _DUPLICATES = "ISIC_2020_Training_Duplicates.csv"
@@ -67,7 +67,8 @@ def read_raw(data_dir: Path, source: str = _SOURCE) -> RawData:
         If a file or a column is missing.
     """
     data_dir = Path(data_dir)
-    train = _read_csv(data_dir / "train.csv", (*_NEEDED, "target"), source)
+    needed = (*_NEEDED, "target")
+    train = read_table(data_dir / "train.csv", needed, hint=source, text=_IDS, rows_needed=True)
     if "width" not in train and (data_dir / _SIZES).exists():
         train = _add_sizes(train, data_dir / _SIZES)
     test = _read_csv(data_dir / "test.csv", _NEEDED, source)
@@ -93,7 +94,7 @@ def read_raw(data_dir: Path, source: str = _SOURCE) -> RawData:
 
 
 def _read_csv(path: Path, needed: tuple[str, ...], source: str = _SOURCE) -> pd.DataFrame:
-    return read_table(path, needed, source, _IDS)
+    return read_table(path, needed, hint=source, text=_IDS)
 
 
 def _add_sizes(train: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -5,7 +5,7 @@ In: examples and an index of the records that hold their images. Out: probabilit
 """
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -62,6 +62,8 @@ class ImageModel:
         Where a frozen body's features are kept for all folds; by default beside ``folder``.
     deadline : Deadline, optional
         A fit stops before it, to be gone on with.
+    callbacks : sequence of keras.callbacks.Callback
+        Further ones of every fit.
     verbose : {0, 1, 2}
         Of Keras: silent, progress bar, a line an epoch.
 
@@ -85,6 +87,7 @@ class ImageModel:
         swap_red_blue: bool = False,
         features_dir: Path | None = None,
         deadline: Deadline | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
         verbose: int = 0,
     ) -> None:
         self.config = config
@@ -95,6 +98,7 @@ class ImageModel:
         self.deadline = deadline or Deadline.after(None)
         self.folder = Path(folder)
         self.seed = seed
+        self.callbacks = tuple(callbacks)
         self.verbose = verbose
         self._answerer = Answerer(
             config, spec, shards_of, self._answering,
@@ -153,7 +157,7 @@ class ImageModel:
                 epochs=config.epochs,
                 initial_epoch=first_epoch,
                 steps_per_epoch=steps,
-                callbacks=[*watchers, keeper, *self._tensorboard()],
+                callbacks=[*watchers, keeper, *self.callbacks, *self._tensorboard()],
                 shuffle=False,  # the stream does
                 verbose=self.verbose,
             )
@@ -229,7 +233,7 @@ class ImageModel:
                 batch_size=self._batch_size,
                 epochs=config.epochs,
                 steps_per_epoch=config.steps_per_epoch,
-                callbacks=[*watchers, keeper, *self._tensorboard()],
+                callbacks=[*watchers, keeper, *self.callbacks, *self._tensorboard()],
                 verbose=self.verbose and 2,
             )
             keeper.restore_best(head)

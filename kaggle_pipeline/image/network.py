@@ -55,10 +55,16 @@ def build_network(
 
 
 def check_backbone(config: ImageConfig) -> None:
-    """Raise a PipelineError if the backbone, a layer's name or the weights file is wrong."""
-    if config.train_from or config.backbone_layer:
-        build_body(config, load_published=False)  # only the network itself knows its layers
+    """Raise a PipelineError if the backbone, a layer's name or the weights are wrong.
+
+    Published weights are downloaded, as the first fold would do.
+    """
     _check_weights(config)
+    published = config.weights == "imagenet"
+    if published or config.train_from or config.backbone_layer:
+        # Only the network itself knows its layers; what is drawn here would take a device's memory.
+        with keras.StatelessScope(initialize_variables=False):
+            build_body(config, load_published=published)
 
 
 def _check_weights(config: ImageConfig) -> None:

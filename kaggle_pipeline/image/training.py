@@ -3,6 +3,7 @@
 In: examples and an :class:`ImageConfig`. Out: :class:`TrainingRows`, a compiled network.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -120,6 +121,33 @@ class Watcher(keras.callbacks.Callback):
         if "accuracy" in logs:
             hits = answers.argmax(axis=1) == self._targets.argmax(axis=1)
             logs["val_accuracy"] = float(hits.mean())
+
+
+class FirstStep(keras.callbacks.Callback):
+    """Says once, however many fits it is given to, how long it took until a step was made.
+
+    That is what a session loses to conversion, building and compiling.
+
+    Parameters
+    ----------
+    started : float
+        ``time.monotonic()`` of the beginning.
+    say : callable
+        Takes a line.
+    """
+
+    def __init__(self, started: float, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._started = started
+        self._say = say
+        self._said = False
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Say it after the first batch of all."""
+        if not self._said:
+            self._said = True
+            seconds = time.monotonic() - self._started
+            self._say(f"first training step after {seconds:.0f} s")
 
 
 def make_optimizer(config: ImageConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:

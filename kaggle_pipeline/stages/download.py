@@ -8,7 +8,6 @@ import itertools
 import re
 import shutil
 import stat
-import time
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.kagglecli import kaggle
+from kaggle_pipeline.kagglecli import competition_of, kaggle, patiently
 from kaggle_pipeline.spec import DatasetSpec
 from kaggle_pipeline.stages.run import Progress
 
@@ -56,9 +55,7 @@ def download_data(
         If the disk is too small, Kaggle refuses (its rules must be accepted once, on its page), or
         what arrived is not what was announced.
     """
-    kind, _, slug = spec.kaggle.partition("/")
-    if kind != "competitions":
-        raise PipelineError(f"{spec.id} is no competition on Kaggle: {spec.source}")
+    slug = competition_of(spec, otherwise=spec.source)
     out = Path(out)
     listed = list_files(slug, say)
     if part == "all":
@@ -112,17 +109,13 @@ def list_files(slug: str, say: Callable[[str], None] = print) -> dict[str, int]:
 def _list_page(slug: str, token: str) -> str:
     """One page of the list; the competition has hundreds, and one may fail."""
     further = ("--page-token", token) if token else ()
-    for pause in (*_PAUSES, None):
-        try:
-            return kaggle(
-                "competitions", "files", slug, "--csv", "--page-size", "200", *further,
-                accepted=lambda text: "name," in text,
-            )  # fmt: skip
-        except PipelineError:
-            if pause is None or not token:  # the first page's refusal is about the whole
-                raise
-            time.sleep(pause)
-    raise AssertionError
+    return patiently(
+        lambda: kaggle(
+            "competitions", "files", slug, "--csv", "--page-size", "200", *further,
+            accepted=lambda text: "name," in text,
+        ),
+        _PAUSES if token else (),  # the first page's refusal is about the whole
+    )  # fmt: skip
 
 
 def safe_path(out: Path, name: str) -> Path:

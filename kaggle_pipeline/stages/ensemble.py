@@ -21,6 +21,7 @@ from kaggle_pipeline.rundir import open_stage, write_json
 from kaggle_pipeline.stages.prepare import prepare_data
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.submit import write_checked_submission
+from kaggle_pipeline.tables import index_by, read_table
 
 STAGE = "ensemble"
 
@@ -111,19 +112,10 @@ def read_scores(run: Run, split: str) -> pd.DataFrame:
     name = config.oof if split == "oof" else config.test
     if name:
         path = run.data_dir / name  # an absolute name stays as it is
-        try:
-            table = pd.read_csv(path, float_precision="round_trip")
-        except FileNotFoundError:
-            raise PipelineError(f"{path} does not exist (ensemble.{split})") from None
-        except (ValueError, OSError) as error:
-            raise PipelineError(f"{path} cannot be read as CSV: {error}") from None
-        missing = {spec.submission.id_column, *config.columns} - set(table.columns)
-        if missing:
-            raise PipelineError(f"{path} has no column {min(missing)!r}")
-        table = table.set_index(table[spec.submission.id_column].astype(str))
-        if table.index.has_duplicates:
-            twice = table.index[table.index.duplicated()][0]
-            raise PipelineError(f"{path} lists {twice} more than once")
+        id_column = spec.submission.id_column
+        named = f"it is named by ensemble.{split}"
+        table = read_table(path, [id_column, *config.columns], hint=named)
+        table = index_by(table, id_column, path)
         found += [_checked(table[column], path) for column in config.columns]
     if not found:
         raise PipelineError(

@@ -9,20 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_pipeline.config import Experiment
-from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.kagglecli import kaggle
-from kaggle_pipeline.kernel import MAX_BYTES, METADATA, Build, build_kernels
+from kaggle_pipeline.kagglecli import competition_of, kaggle
+from kaggle_pipeline.kernel import DEFAULT, MAX_BYTES, METADATA, Build, build_kernels
 from kaggle_pipeline.rundir import read_json
 from kaggle_pipeline.spec import DatasetSpec
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.submission import check_submission, read_submission
 
+_OUT = Path("build") / "kernels"
 _GPU_SIDE_PX = 512
 """Of the images on a T4, whose 16 GiB do not hold 16 of 1024 px beside an InceptionResNetV2."""
 
 
-def build(run: Run, root: Path, out: Path, overrides: Sequence[str], **wishes: Any) -> list[Path]:
-    """Build every kernel for the run's experiment; ``wishes`` are those of :class:`Build`."""
+def build(
+    run: Run, root: Path, out: Path | None, overrides: Sequence[str], **wishes: Any
+) -> list[Path]:
+    """Build every kernel for the run's experiment; ``wishes`` are those of :class:`Build`.
+
+    ``out`` is by default ``build/kernels``, or of another experiment than the default one its name
+    below that.
+    """
+    out = out or (_OUT if run.config.name == DEFAULT else _OUT / run.config.name)
     found = Build(
         experiment=run.config,
         gpu_experiment=fit_gpu(run.config, overrides),
@@ -33,6 +40,9 @@ def build(run: Run, root: Path, out: Path, overrides: Sequence[str], **wishes: A
     for folder in folders:
         size = (folder / read_json(folder / METADATA)["code_file"]).stat().st_size
         run.say(f"{folder}: {size} of {MAX_BYTES} bytes that Kaggle takes")
+    if found.lacking:
+        others = "".join(f" --fold {fold}" for fold in found.lacking)
+        run.say(f"{folders.pop()} reads all folds: build (with{others}) and push the others first")
     run.say(f"push them: python scripts/push_kernels.py {' '.join(map(str, folders))}")
     return folders
 
@@ -59,9 +69,7 @@ def submit(
     PipelineError
         If a file is missing, the check finds a fault, or Kaggle refuses.
     """
-    kind, _, slug = spec.kaggle.partition("/")
-    if kind != "competitions":
-        raise PipelineError(f"{spec.id} is no competition on Kaggle: nothing to submit to")
+    slug = competition_of(spec, otherwise="nothing to submit to")
     tables = [read_submission(Path(path), spec) for path in (file, sample)]
     check_submission(tables[0], spec, tables[1])
     say(f"{file}: {len(tables[0])} rows, checked against {sample}")

@@ -17,6 +17,7 @@ from kaggle_pipeline.report import OPTIMISTIC
 from kaggle_pipeline.rundir import read_json
 from kaggle_pipeline.stages.run import MODEL_STAGES
 
+_FIRST, _LAST = ("run", "model", "judged on", "images"), ("seconds", "peak MiB", "optimistic")
 _PARTS = {"evaluation.json": "out of fold", "test_evaluation.json": "test part"}
 
 
@@ -50,11 +51,21 @@ def compare_runs(run_dirs: Sequence[Path]) -> str:
     """
     rows = []
     for run_dir in run_dirs:
-        found = [row for stage in (*MODEL_STAGES, "blend") for row in _rows(Path(run_dir), stage)]
+        stages = [*MODEL_STAGES, *(["blend"] if _blends_several(Path(run_dir)) else [])]
+        found = [row for stage in stages for row in _rows(Path(run_dir), stage)]
         if not found:
             raise PipelineError(f"{run_dir} holds no evaluated model: train one first")
         rows += found
-    return pd.DataFrame(rows).fillna("").to_string(index=False)
+    table = pd.DataFrame(rows).fillna("")
+    # Groups and scores differ between tasks; what all rows have frames them.
+    between = [name for name in table.columns if name not in (*_FIRST, *_LAST)]
+    return table[[*_FIRST, *between, *_LAST]].to_string(index=False)
+
+
+def _blends_several(run_dir: Path) -> bool:
+    """Whether the blend is more than one model, whose scores would stand there twice."""
+    path = run_dir / "blend" / "metrics.json"
+    return path.exists() and len(read_json(path).get("weights") or "two") > 1
 
 
 def _rows(run_dir: Path, stage: str) -> list[dict[str, str]]:

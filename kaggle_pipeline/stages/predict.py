@@ -5,7 +5,8 @@ In: a run's folder and photos that nobody has labelled. Out: a CSV by image id.
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from kaggle_pipeline.crossval import SAVED
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.datasets.rawfiles import PHOTOS_OR_DICOM
 from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.folds import Folds
+from kaggle_pipeline.imagefile import read_image
 from kaggle_pipeline.predictions import Predictions, average
 from kaggle_pipeline.records import index_records, list_shards, shards_holding
 from kaggle_pipeline.rundir import atomic_path
@@ -30,6 +33,7 @@ def predict_images(
     out: Path,
     *,
     device: str = "auto",
+    overwrite: bool = False,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Write the mean probability of a run's fold models for every photo in a folder.
@@ -47,25 +51,32 @@ def predict_images(
     out : pathlib.Path
         CSV to write: ``image_id``, then a probability a class.
     device : {"auto", "cpu", "gpu", "tpu"}
+    overwrite : bool
+        Whether ``out`` may be there already.
     say : callable
-        Takes a line for the user.
+        Takes a line for the user; told of every photo that cannot be read and is left out.
 
     Raises
     ------
     PipelineError
-        If the run has no trained image model, the folder no photos, two photos have one stem, or a
-        photo cannot be read.
+        If the run has no trained image model, the folder no photos or none that can be read, two
+        photos have one stem, or ``out`` is there already.
     """
+    if Path(out).exists() and not overwrite:
+        raise PipelineError(f"{out} exists: say --overwrite, or another --out")
     stage = Path(run_dir) / "image"
     folds = _trained_folds(stage)
     config = load_experiment(stage / "config.yaml")
     spec = get_spec(config.dataset)
-    examples = list_photos(images, spec)
+    examples = _readable(list_photos(images, spec), Path(images), say)
     from kaggle_pipeline.accelerator import choose_accelerator
 
     chosen = choose_accelerator(device)
     say(f"device: {chosen.reason}")
     say(f"{len(examples)} photos, models of {len(folds)} folds")
+    lacking = _missing_folds(Path(run_dir), folds)
+    if lacking:
+        say(f"note: folds {lacking} of this run are not trained: the mean lacks their models")
     if not (Path(run_dir) / "records").is_dir():
         fit = config.records.fit
         say(f"note: this run did not convert its photos; new ones are made square by a {fit}")
@@ -99,6 +110,8 @@ def list_photos(folder: Path, spec: DatasetSpec) -> pd.DataFrame:
         If there is no photo, a name is not a plain one, or two files have one stem.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise PipelineError(f"--images {folder} is a file: name the folder that it lies in")
     if not folder.is_dir():
         raise PipelineError(f"--images {folder}: no such folder")
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTOS_OR_DICOM)
@@ -114,6 +127,36 @@ def list_photos(folder: Path, spec: DatasetSpec) -> pd.DataFrame:
     index = pd.Index(list(seen), name="image_id")
     names = [path.name for path in seen.values()]
     return pd.DataFrame({"group_id": index, "split": "test", "image_path": names}, index=index)
+
+
+def _readable(examples: pd.DataFrame, folder: Path, say: Callable[[str], None]) -> pd.DataFrame:
+    """The photos that can be read; a line for each other one."""
+    # Pillow decodes outside Python's lock.
+    with ThreadPoolExecutor() as pool:
+        faults = list(pool.map(_fault, [folder / name for name in examples["image_path"]]))
+    for fault in filter(None, faults):
+        say(f"left out: {fault}")
+    fine = examples[[fault is None for fault in faults]]
+    if fine.empty:
+        raise PipelineError(f"--images {folder}: none of {len(faults)} photos can be read")
+    if len(fine) < len(faults):
+        say(f"{len(faults) - len(fine)} of {len(faults)} photos cannot be read")
+    return fine
+
+
+def _fault(path: Path) -> str | None:
+    """Why a photo cannot be read, None if it can."""
+    try:
+        read_image(path)
+    except PipelineError as error:
+        return str(error)
+    return None
+
+
+def _missing_folds(run_dir: Path, trained: Mapping[int, Path]) -> list[int]:
+    """Folds that the run has and no model yet; none where it does not say."""
+    path = run_dir / "prepare" / "folds.csv"
+    return sorted(set(Folds.read(path).numbers) - set(trained)) if path.exists() else []
 
 
 def _trained_folds(stage: Path) -> dict[int, Path]:

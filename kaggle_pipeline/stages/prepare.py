@@ -147,11 +147,17 @@ def _require_same_tables(run: Run, folder: Path) -> None:
     if not run.data_dir.is_dir():
         return
     before, now = read_json(folder / "tables.json"), _digest_tables(run.data_dir)
+    if before and not before.keys() & now.keys():
+        raise PipelineError(
+            f"{run.data_dir} holds none of the tables that {folder} was made from "
+            f"({', '.join(before)}): is --data-dir right?"
+        )
     for name in sorted({*before, *now}):
         if before.get(name) != now.get(name):
+            what = "changed" if name in before and name in now else "came or went"
             raise PipelineError(
-                f"{run.data_dir / name} is not the file that {folder} was made from: choose "
-                "another --run-dir, or prepare_data --overwrite"
+                f"{run.data_dir / name} {what} since {folder} was made: say its --data-dir, "
+                "choose another --run-dir, or prepare_data --overwrite"
             )
 
 
@@ -201,7 +207,8 @@ def _write_report(run: Run, report: LeakageReport, folder: Path) -> None:
     run.say("leak audit:")
     for finding in report.findings:
         run.say(f"  {finding.status:>13}  {finding.check}: {finding.detail}")
-    run.say("  AUC of single columns, patients apart (judged on folds the tree has not seen):")
+    apart = f"{run.spec.group}s apart" if run.spec.group else "images apart"
+    run.say(f"  AUC of single columns, {apart} (judged on folds the tree has not seen):")
     for row in report.single_features:
         mark = "  acquisition, not the lesion" if row["acquisition"] else ""
         run.say(f"    {row['oof_auc']:.3f}  {row['feature']}{mark}")

@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.kagglecli import kaggle
+from kaggle_pipeline.kagglecli import kaggle, patiently
 from kaggle_pipeline.kernel import METADATA
 from kaggle_pipeline.rundir import read_json, write_json
 from kaggle_pipeline.stages.session import SESSION
@@ -136,12 +135,12 @@ def fetch_output(identity: str, out: Path, pattern: str | None = None) -> Path:
         shutil.rmtree(place, ignore_errors=True)  # an earlier version's files are not this one's
     place.mkdir(parents=True, exist_ok=True)
     only = ("--file-pattern", pattern) if pattern else ()
-    _patiently(
+    patiently(
         lambda: kaggle(
             "kernels", "output", identity, "-p", str(place), "--force", "--page-size", "200", *only,
             accepted=lambda text: True, seconds=24 * 3600,
         ),
-        5.0,
+        [5.0] * _FORGIVEN,
     )  # fmt: skip
     return place
 
@@ -221,7 +220,7 @@ def _wait(identity: str, how: Pushing) -> tuple[str, str]:
     """Return the state in which a kernel ended, and Kaggle's message if there is one."""
     before, looks = "", 0
     while True:
-        state, message = _patiently(lambda: _state(identity), how.poll_seconds)
+        state, message = patiently(lambda: _state(identity), [how.poll_seconds] * _FORGIVEN)
         looks += 1
         if state != before:
             how.say(f"{identity}: {state}")
@@ -229,17 +228,6 @@ def _wait(identity: str, how: Pushing) -> tuple[str, str]:
             return state, message
         before = state
         time.sleep(how.poll_seconds)
-
-
-def _patiently(ask: Callable[[], Any], pause: float) -> Any:
-    for failed in range(_FORGIVEN + 1):
-        try:
-            return ask()
-        except PipelineError:
-            if failed == _FORGIVEN:
-                raise
-            time.sleep(pause)
-    raise AssertionError
 
 
 def _state(identity: str) -> tuple[str, str]:

@@ -56,9 +56,10 @@ def run_session(
     packed : pathlib.Path, optional
         Where the script was unpacked; by default where this package lies.
     """
+    deadline = Deadline.after(hours)
     packed = packed or Path(__file__).resolve().parents[2]
     try:
-        session = _open(stage, [*overrides, *_changes()], hours, packed)
+        session = _open(stage, [*overrides, *_changes()], deadline, packed)
         unfinished_because = _work(session)
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -85,7 +86,7 @@ def _changes() -> list[str]:
     return [change for change in os.environ.get(_SET, "").split(";") if change]
 
 
-def _open(stage: Stage, overrides: Sequence[str], hours: float | None, packed: Path) -> _Session:
+def _open(stage: Stage, overrides: Sequence[str], deadline: Deadline, packed: Path) -> _Session:
     """Find everything that the stage needs, or say all that is missing in one line."""
     settings = read_json(packed / SETTINGS)
     root = Path(os.environ.get(_ROOT, "/kaggle"))
@@ -117,7 +118,7 @@ def _open(stage: Stage, overrides: Sequence[str], hours: float | None, packed: P
         raise PipelineError(f"attach {'; '.join(missing)} (looked in {inputs})")
     run = Run(
         load_experiment(packed / EXPERIMENT, overrides), data_dir or working / "no_data",
-        working / RUN, resume=True, deadline=Deadline.after(hours),
+        working / RUN, resume=True, deadline=deadline,
     )  # fmt: skip
     for source in sources:
         run.say(f"goes on from {source}")

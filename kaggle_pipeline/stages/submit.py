@@ -12,6 +12,7 @@ import pandas as pd
 
 from kaggle_pipeline.blend import Blend, blend_oof, blend_test, check_blend, fit_blend
 from kaggle_pipeline.config import LEARNERS
+from kaggle_pipeline.crossval import unfinished
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import split_rows
 from kaggle_pipeline.metrics import auc_with_interval
@@ -28,6 +29,7 @@ from kaggle_pipeline.submission import (
     read_submission,
     write_submission,
 )
+from kaggle_pipeline.tables import index_by, read_table
 
 
 def make_submission(run: Run) -> Path | None:
@@ -113,6 +115,15 @@ def write_checked_submission(run: Run, blended: Predictions) -> Path:
 def _read_model(run: Run, name: str, split: str) -> Predictions:
     path = run.run_dir / name / f"{split}.csv"
     if not path.exists():
+        folds = run.folds()
+        missing = unfinished(folds, run.run_dir / name)
+        if len(missing) < len(folds.numbers):
+            script = "train_image" if name == "image" else "train_tabular"
+            lacking = f"folds {missing} of the model {name!r} are not trained yet"
+            how = "".join(f" --fold {fold}" for fold in missing)
+            if not missing:
+                lacking, how = f"the folds of the model {name!r} are not joined yet", " --resume"
+            raise PipelineError(f"{lacking}: python scripts/{script}.py{how}")
         others = [stage for stage in MODEL_STAGES if (run.run_dir / stage / "oof.csv").exists()]
         hint = f", or say --set blend.models=[{','.join(others)}]" if others else ""
         raise PipelineError(f"the model {name!r} is not trained in {run.run_dir}: train it{hint}")
@@ -123,11 +134,11 @@ def run_pipeline(run: Run) -> Path | None:
     """Prepare, train the models that are blended; return the submission's path, if there is one."""
     wanted = run.config.blend.models
     check_blend(run.config.blend, run.spec)
-    if "image" in wanted:
-        check_image(run)  # what is missing is said now, not after the conversion
+    # What is missing is said now, not after the conversion.
+    device = check_image(run) if "image" in wanted else None
     prepare_data(run, with_records="image" in wanted)
     if "image" in wanted:
-        train_image(run)
+        train_image(run, device=device)
     if {"tabular", *LEARNERS} & set(wanted):
         train_tabular(run)
     return make_submission(run)
@@ -138,20 +149,9 @@ def _read_scored(path: Path, columns: Sequence[str] | None = None) -> pd.DataFra
 
     ``columns`` (id first) must be there; by default all are taken.
     """
-    try:
-        table = pd.read_csv(path)
-    except FileNotFoundError:
-        raise PipelineError(f"{path} does not exist") from None
-    except (ValueError, OSError) as error:
-        raise PipelineError(f"{path} cannot be read as CSV: {error}") from None
+    table = read_table(path, columns or ())
     id_column, *scored = columns or table.columns
-    for column in (id_column, *scored):
-        if column not in table:
-            raise PipelineError(f"{path} has no column {column!r}")
-    table = table.set_index(table[id_column].astype(str))
-    if table.index.has_duplicates:
-        twice = table.index[table.index.duplicated()][0]
-        raise PipelineError(f"{path} lists {twice} more than once")
+    table = index_by(table, id_column, path)
     for column in scored:
         values = pd.to_numeric(table[column], errors="coerce")
         if not values.between(0, 1).all():

@@ -18,6 +18,7 @@ from kaggle_pipeline.crossval import Model, collect_folds, cross_validate, unfin
 from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import EXTERNAL
+from kaggle_pipeline.folds import require_folds
 from kaggle_pipeline.leakage import check_features
 from kaggle_pipeline.perclass import PerClassModel
 from kaggle_pipeline.plots import plot_histories
@@ -53,6 +54,7 @@ def train_tabular(run: Run, only: Sequence[int] | None = None) -> None:
     Each learner of ``tabular.learners`` is a stage of its own; all share features and folds.
     """
     config = run.config.tabular
+    require_folds(run.config.folds, only or ())
     if config.context:
         require_patients(run.spec, "tabular.context")
     prepare_data(replace(run, overwrite=False), with_records=False)
@@ -98,9 +100,15 @@ def _with_context(examples: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
     return examples.join(patient_context(examples, spec))
 
 
-def train_image(run: Run, only: Sequence[int] | None = None) -> None:
-    """Cross-validate the image model; prepares tables and records first where they are missing."""
-    device = check_image(run)  # before hours of conversion, not after
+def train_image(
+    run: Run, only: Sequence[int] | None = None, device: "Accelerator | None" = None
+) -> None:
+    """Cross-validate the image model; prepares tables and records first where they are missing.
+
+    ``device`` is what :func:`check_image` returned, where that was asked already.
+    """
+    require_folds(run.config.folds, only or ())
+    device = device or check_image(run)  # before hours of conversion, not after
     run.say(f"device: {device.reason}")
     # Without --overwrite: that of a model does not convert again.
     prepare_data(replace(run, overwrite=False))
@@ -115,6 +123,7 @@ def train_image(run: Run, only: Sequence[int] | None = None) -> None:
         swap_red_blue=run.config.records.channel_order == "bgr",
         verbose=1 if run.interactive else 2,
         deadline=run.deadline,
+        say=None if run.interactive else run.say,  # a bar shows it anyway
     )  # fmt: skip
     _train(run, "image", make_model, only, device.least)
 
@@ -125,17 +134,17 @@ def check_image(run: Run) -> "Accelerator":
     Raises
     ------
     PipelineError
-        If the device is missing, or the backbone, a layer's name, the weights or the number of
-        networks do not fit.
+        If the device is missing, the published weights cannot be downloaded, or the backbone, a
+        layer's name, the weights file or the number of networks do not fit.
     """
     from kaggle_pipeline.accelerator import choose_accelerator
 
     device = choose_accelerator(run.config.device, run.config.replicas)
     from kaggle_pipeline.image.network import check_backbone
 
-    check_backbone(run.config.image)
     if run.config.image.networks == "one_per_class" and run.spec.task != "multilabel":
         raise PipelineError(f"image.networks: {run.spec.id} asks one question; say one")
+    check_backbone(run.config.image)
     return device
 
 
@@ -149,15 +158,22 @@ def image_model_maker(
     swap_red_blue: bool,
     verbose: int,
     deadline: Deadline | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Callable[[int, Path], Model]:
-    """Return ``make_model(fold, folder)`` of the experiment's image model."""
+    """Return ``make_model(fold, folder)`` of the experiment's image model.
+
+    ``say`` is told when the first training step of all is made, counted from the deadline's start.
+    """
     from kaggle_pipeline.image.model import ImageModel
+    from kaggle_pipeline.image.training import FirstStep
+
+    callbacks = [FirstStep(deadline.started, say)] if deadline and say else []
 
     def make(of_spec: DatasetSpec, folder: Path, seed: int) -> ImageModel:
         return ImageModel(
             config.image, of_spec, shards_of, device, folder, seed=seed,
             swap_red_blue=swap_red_blue, features_dir=features_dir, deadline=deadline,
-            verbose=verbose,
+            callbacks=callbacks, verbose=verbose,
         )  # fmt: skip
 
     if config.image.networks == "one":
@@ -236,19 +252,23 @@ def finish_stage(run: Run, stage: str) -> None:
         epoch_chosen_on_judged_rows=stage == "image" and run.config.image.checkpoint == "best_fold",
     )  # fmt: skip
     _draw_histories(folder, folds.numbers)
-    run.say(f"{stage}: {_describe(metrics)}")
+    run.say(f"{stage}: {_describe(metrics, run.spec)}")
     run.say(compare_runs([run.run_dir]))
     run.say(f"report: {write_report(run.run_dir, run.spec)}")
 
 
-def _describe(metrics: dict) -> str:
+def _describe(metrics: dict, spec: DatasetSpec) -> str:
     auc = "not to be had, a class lacks rows"
     if metrics["oof_auc"] is not None:
         low, high = metrics["oof_auc_low"], metrics["oof_auc_high"]
         auc = f"{metrics['oof_auc']:.4f} [{low:.4f}, {high:.4f}]"
+    counts = metrics["n_positive"]
+    positive = f"{counts} positive"
+    if isinstance(counts, list):
+        positive = ", ".join(f"{n} {name}" for name, n in zip(spec.classes, counts, strict=True))
     text = (
         f"OOF AUC {auc} on {metrics['n']} images, "
-        f"{metrics['n_positive']} positive, in {metrics['seconds']:.0f} s, "
+        f"{positive}, in {metrics['seconds']:.0f} s, "
         f"peak memory {describe_memory(metrics)} MiB"
     )
     marks = [short for key, (short, _) in OPTIMISTIC.items() if metrics[key]]
