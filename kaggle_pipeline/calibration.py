@@ -124,18 +124,7 @@ class Calibration:
                 "after": study.curves(judged, nested.probabilities),
             },
         }
-        thresholds = {
-            name: [
-                {
-                    "sensitivity": one,
-                    "threshold": study.threshold_for(target, column, one),
-                    "nested": study.reached(judged, name, nested.called[name, one]),
-                }
-                for one in config.sensitivities
-            ]
-            for name, target, column in zip(classes, judged.truth.T, calibrated.T, strict=True)
-            if name not in why_not
-        }
+        thresholds = _thresholds(judged, calibrated, nested, config.sensitivities)
         return cls(
             method, why, spec.task, spec.classes, maps, why_not, thresholds,
             _population(classes, calibrated), facts,
@@ -176,6 +165,46 @@ class Calibration:
             raise PipelineError(f"calibration: the probability of {row} is not in [0, 1]")
         return pd.DataFrame(apply_maps(self.maps, frame, self.task), frame.index, frame.columns)
 
+    def judge(
+        self,
+        probabilities: pd.DataFrame,
+        truth: pd.DataFrame,
+        groups: pd.Series,
+        spec: DatasetSpec,
+        *,
+        seed: int,
+        n_replicates: int = 1000,
+    ) -> dict[str, Any]:
+        """Return what curves and thresholds are worth on rows that nothing was learned from.
+
+        Parameters as for :meth:`fit`; a labelled test part, say.
+
+        Returns
+        -------
+        dict
+            ``n, groups``; ``scores`` ``before`` and ``after``; ``change``; ``thresholds``: by
+            class what each reached.
+        """
+        rows = truth.assign(group_id=groups.reindex(truth.index))
+        judged = join_truth(rows, probabilities, spec, seed, n_replicates, None)
+        after = self.apply(probabilities).to_numpy()
+        values = [study.values_of(judged, one) for one in (judged.probabilities, after)]
+        reached = {
+            name: [
+                {key: one[key] for key in ("sensitivity", "threshold")}
+                | {"reached": study.reached(judged, name, column >= one["threshold"])}
+                for one in self.thresholds.get(name, [])
+            ]
+            for name, column in zip(self.classes, after.T, strict=True)
+        }
+        return {
+            "n": len(probabilities),
+            "groups": int(judged.rows["group_id"].nunique()),
+            "scores": dict(zip(("before", "after"), map(study.describe, values), strict=True)),
+            "change": study.change(*values),
+            "thresholds": reached,
+        }
+
     def to_mapping(self) -> dict[str, Any]:
         """Return the calibration as plain JSON types."""
         return {**asdict(self), "classes": list(self.classes)}
@@ -209,7 +238,7 @@ def _check_curve(name: str, curve: Mapping[str, Any], classes: tuple[str, ...]) 
     if "knots" in curve:
         x, y = (np.asarray(part, float) for part in curve["knots"])
         fine = len(x) == len(y) > 0 and (np.diff(x) > 0).all() and (np.diff(y) >= 0).all()
-        fine = fine and 0 <= y[0] and y[-1] <= 1
+        fine = fine and y[0] >= 0 and y[-1] <= 1
     elif name == SOFTMAX:
         fine = curve["temperature"] > 0
     else:
@@ -229,6 +258,22 @@ def _compare(
     }
     values = {name: study.values_of(judged, one.probabilities) for name, one in nested.items()}
     return {"nested": nested, "values": values}
+
+
+def _thresholds(
+    judged: Judged, calibrated: np.ndarray, nested: study.Nested, wanted: tuple[float, ...]
+) -> dict[str, list[dict]]:
+    """Thresholds by class on the final curves (n, classes), with what nested ones reached."""
+    found = {}
+    for column, name in enumerate(judged.spec.classes):
+        for one in wanted:
+            if (name, one) not in nested.called:  # too few images
+                continue
+            limit = study.threshold_for(judged.truth[:, column], calibrated[:, column], one)
+            told = study.reached(judged, name, nested.called[name, one])
+            entry = {"sensitivity": one, "threshold": limit, "nested": told}
+            found.setdefault(name, []).append(entry)
+    return found
 
 
 def _population(classes: tuple[str, ...], probabilities: np.ndarray) -> dict[str, list[float]]:

@@ -14,9 +14,9 @@ class CalibrationConfig:
     """How out-of-fold probabilities are made to agree with what was observed."""
 
     method: Literal["auto", "temperature", "isotonic", "none"] = "auto"
-    """``temperature``: a slope and an intercept on the logit (Platt), for a softmax one temperature;
-    the order of the images stays. ``isotonic``: any rising step curve, which makes ties. ``auto``:
-    ``temperature``, unless another is clearly better on patients that it was not fitted on."""
+    """``temperature``: slope and intercept on the logit (Platt), for a softmax one temperature; the
+    order of the images stays. ``isotonic``: any curve that never falls, which makes ties.
+    ``auto``: ``temperature``, unless another is clearly better on groups it was not fitted on."""
     sensitivities: tuple[float, ...] = (0.8, 0.9, 0.95)
     """Shares of a class's images that a threshold is to find."""
 

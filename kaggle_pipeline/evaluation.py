@@ -196,7 +196,10 @@ def _confusion(judged: Judged) -> dict[str, object]:
 
 
 def reliabilities(judged: Judged) -> dict[str, rates.Reliability]:
-    """Return calibration by what is compared: the top label of a softmax, else every class's own probability."""
+    """Return calibration by what is compared.
+
+    That is the top label of a softmax, else every class's own probability.
+    """
     if judged.spec.task == "multiclass":
         pair = rates.top_label(judged.truth, judged.probabilities)
         return {"top label": rates.reliability(judged.weights, *pair)}
@@ -207,7 +210,7 @@ def reliabilities(judged: Judged) -> dict[str, rates.Reliability]:
 
 
 def reliability_curve(of: str, found: rates.Reliability) -> dict[str, object]:
-    """Return a reliability curve as JSON types: a mapping a bin, its numbers None where it is empty."""
+    """Return a reliability curve as JSON types: a mapping a bin, None where the bin is empty."""
     bins = []
     for number, (count, predicted) in enumerate(
         zip(found.count[0], found.predicted[0], strict=True)
