@@ -65,7 +65,7 @@ def update_table(
         say(table)
         return
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_bytes().decode()  # as bytes: line ends elsewhere stay as they are
     except (OSError, UnicodeDecodeError) as error:
         raise PipelineError(f"--update {path} cannot be read: {error}") from None
     for mark in (BEGIN, END):
@@ -78,8 +78,8 @@ def update_table(
     if not found:
         raise PipelineError(f"{path}: '{END}' stands before '{BEGIN}'")
     with atomic_path(Path(path)) as temporary:
-        temporary.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
-    say(f"{path}: {table.count(chr(10)) - 1} lines of {len(run_dirs)} runs")
+        temporary.write_bytes(f"{before}{BEGIN}\n{table}\n{END}{after}".encode())
+    say(f"{path}: results of {', '.join(Path(one).name for one in run_dirs)}")
 
 
 def _rows(run_dir: Path) -> list[list[str]]:
