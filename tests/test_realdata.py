@@ -169,7 +169,7 @@ def test_public_scores_are_calibrated_for_patients_nothing_was_learned_from(whol
     assert found.method == "temperature"
     assert told["temperature"]["ece"]["high"] < 0.004 < before < told["none"]["ece"]["low"]
     assert found.study["change"]["log_loss"]["high"] < 0
-    assert -0.003 < found.study["change"]["auc"]["low"]
+    assert found.study["change"]["auc"]["low"] > -0.003
     assert told["isotonic"]["auc"]["value"] < told["temperature"]["auc"]["value"]  # ties
     for one in found.thresholds["target"]:
         reached = one["nested"]["sensitivity"]
