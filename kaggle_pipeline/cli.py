@@ -24,6 +24,7 @@ from kaggle_pipeline.clioptions import (
     add_model_options,
     add_preflight_options,
     add_push_options,
+    add_results_options,
     add_run_options,
     add_submit_options,
     add_synthetic_options,
@@ -110,6 +111,7 @@ def _add_other_tools(add: Callable[[str, str], argparse.ArgumentParser]) -> None
     explore.add_argument("--out", type=Path, help="default: pictures/<dataset>")
     compare = add("compare-runs", "Print the scores of several runs in one table.")
     compare.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
+    add_results_options(add("results-table", "Write what runs reached as a Markdown table."))
     backbones = add("list-backbones", "Print every backbone: parameters, input range, output.")
     backbones.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     backbones.add_argument("--image-size-px", type=int, default=1024, help="default: 1024")
@@ -219,6 +221,12 @@ def _compare_runs(options: argparse.Namespace) -> None:
     print(compare_runs(options.runs))
 
 
+def _results_table(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.results import update_table
+
+    update_table(options.runs, options.update)
+
+
 def _list_backbones(options: argparse.Namespace) -> None:
     from kaggle_pipeline.stages.look import describe_backbones
 
@@ -305,6 +313,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "predict": _predict,
     "explore-data": _explore_data,
     "compare-runs": _compare_runs,
+    "results-table": _results_table,
     "list-backbones": _list_backbones,
     "score-submission": _score_submission,
     "preflight": _preflight,

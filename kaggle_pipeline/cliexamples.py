@@ -31,6 +31,9 @@ EXAMPLES = {
   python scripts/explore_data.py --data-dir data/siim_isic_2020 --out pictures/""",
     "compare-runs": """
   python scripts/compare_runs.py runs/ham10000_lenet runs/ham10000_lenet_by_lesion""",
+    "results-table": """
+  python scripts/results_table.py runs/siim_isic_2020
+  python scripts/results_table.py runs/ham10000_mobilenet runs/isic_2017 --update README.md""",
     "list-backbones": """
   python scripts/list_backbones.py
   python scripts/list_backbones.py resnet18 ResNet50 MobileNetV2""",

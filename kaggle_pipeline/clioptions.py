@@ -154,6 +154,15 @@ def add_push_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-wait", action="store_true", help="push all at once and leave")
 
 
+def add_results_options(parser: argparse.ArgumentParser) -> None:
+    """Add which runs' results to write, and where."""
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
+    parser.add_argument(
+        "--update", type=Path, metavar="FILE",
+        help="replace what stands there between the results_table marks (default: print the table)",
+    )  # fmt: skip
+
+
 def add_submit_options(parser: argparse.ArgumentParser) -> None:
     """Add which file to submit."""
     add_experiment_options(parser)

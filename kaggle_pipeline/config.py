@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kaggle_pipeline.blendconfig import LEARNERS, BlendConfig, EnsembleConfig
+from kaggle_pipeline.calibrationconfig import CalibrationConfig
 from kaggle_pipeline.configchecks import inner, positive, require, share
 from kaggle_pipeline.externalconfig import ExternalConfig
 
@@ -282,6 +283,7 @@ class Experiment:
     tabular: TabularConfig = field(default_factory=TabularConfig)
     blend: BlendConfig = field(default_factory=BlendConfig)
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
     def __post_init__(self) -> None:
         # Folds add their number to it, and NumPy and scikit-learn take 32 bits.

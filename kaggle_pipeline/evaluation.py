@@ -68,7 +68,7 @@ def evaluate(
         name: rates.rank_scores(target, probability, judged.weights)
         for name, target, probability in _by_class(judged)
     }
-    calibration = _calibration(judged)
+    calibration = reliabilities(judged)
     return {
         "task": spec.task,
         "classes": list(spec.classes),
@@ -82,7 +82,7 @@ def evaluate(
         "per_class": _per_class(judged, ranks),
         "report": _report(judged),
         "confusion": _confusion(judged),
-        "calibration": [_curve(of, found) for of, found in calibration.items()],
+        "calibration": [reliability_curve(of, found) for of, found in calibration.items()],
         "roc": {name: _roc(target, score) for name, target, score in _by_class(judged)},
         "subgroups": subgroup_table(
             judged.rows, judged.truth, judged.probabilities, spec, judged.weights, marks or {}
@@ -195,8 +195,11 @@ def _confusion(judged: Judged) -> dict[str, object]:
     return {"decision": f"yes from a probability of {rates.THRESHOLD}", "tables": tables}
 
 
-def _calibration(judged: Judged) -> dict[str, rates.Reliability]:
-    """By what is compared: the top label of a softmax, else every class's own probability."""
+def reliabilities(judged: Judged) -> dict[str, rates.Reliability]:
+    """Return calibration by what is compared.
+
+    That is the top label of a softmax, else every class's own probability.
+    """
     if judged.spec.task == "multiclass":
         pair = rates.top_label(judged.truth, judged.probabilities)
         return {"top label": rates.reliability(judged.weights, *pair)}
@@ -206,8 +209,8 @@ def _calibration(judged: Judged) -> dict[str, rates.Reliability]:
     }
 
 
-def _curve(of: str, found: rates.Reliability) -> dict[str, object]:
-    """Reliability curve: a mapping a bin, its numbers None where it is empty."""
+def reliability_curve(of: str, found: rates.Reliability) -> dict[str, object]:
+    """Return a reliability curve as JSON types: a mapping a bin, None where the bin is empty."""
     bins = []
     for number, (count, predicted) in enumerate(
         zip(found.count[0], found.predicted[0], strict=True)

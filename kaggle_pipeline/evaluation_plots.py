@@ -14,7 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from kaggle_pipeline.plots import BLUE, GREY, RED, new_figure, save_figure, shorten
 from kaggle_pipeline.rundir import write_json
 
-_FEW = 10
+FEW = 10
 """Bins of fewer images are drawn hollow."""
 _SHARES = LinearSegmentedColormap.from_list("shares", ["white", BLUE])
 
@@ -144,10 +144,10 @@ def _draw_reliability(upper: Axes, lower: Axes, curve: Mapping, task: str) -> No
     ]
     upper.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
     upper.errorbar(x, y, errors, fmt="o-", ms=4, lw=1.5, elinewidth=1, capsize=2, color=BLUE)
-    few = np.array([one["count"] < _FEW for one in filled])
+    few = np.array([one["count"] < FEW for one in filled])
     if few.any():  # alike rows have no spread to draw, which must not look like certainty
         upper.plot(x[few], y[few], "o", ms=4, mfc="white", color=BLUE, zorder=4,
-                   label=f"under {_FEW} images")  # fmt: skip
+                   label=f"under {FEW} images")  # fmt: skip
         upper.legend(fontsize=8, loc="upper left")
     softmax = task == "multiclass"
     upper.set_ylabel("share that is right" if softmax else "share that is positive")

@@ -20,6 +20,8 @@ SPECIFICITIES_PERCENT = (80, 90)
 """Specificities at which the sensitivity is told."""
 THRESHOLD = 0.5
 """From this probability on a sigmoid says yes."""
+SUREST = 1e-7
+"""A float32 sigmoid tells no more near 1."""
 N_BINS = 15
 """Equal-width bins of the calibration error, as in Guo et al. 2017 (arXiv:1706.04599)."""
 
@@ -168,6 +170,19 @@ def brier(weights: Array, truth: Array, probabilities: Array, task: Task) -> Arr
     return weighted_mean(
         weights, squared.sum(axis=1) if task == "multiclass" else squared.mean(axis=1)
     )
+
+
+def log_loss(weights: Array, truth: Array, probabilities: Array, task: Task) -> Array:
+    """Return the mean log loss (replicates,) of probabilities (n, classes), in nats.
+
+    ``multiclass``: of the true class; else averaged over the classes. Probabilities nearer to 0 or
+    1 than :data:`SUREST` count as that, so that one image alone cannot make it infinite.
+    """
+    sure = np.clip(probabilities, SUREST, 1 - SUREST)
+    losses = -truth * np.log(sure)
+    if task == "multiclass":
+        return weighted_mean(weights, losses.sum(axis=1))
+    return weighted_mean(weights, (losses - (1 - truth) * np.log(1 - sure)).mean(axis=1))
 
 
 def top_label(truth: Array, probabilities: Array) -> tuple[Array, Array]:

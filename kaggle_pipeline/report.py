@@ -13,6 +13,7 @@ from kaggle_pipeline import DISCLAIMER
 from kaggle_pipeline import page as html
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.page import Html
+from kaggle_pipeline.report_calibration import calibration_section
 from kaggle_pipeline.report_data import data_section, leak_section
 from kaggle_pipeline.report_scores import evaluation_section, headline
 from kaggle_pipeline.rundir import atomic_path, read_json
@@ -182,6 +183,7 @@ def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec)
             )
         )
         parts.append(evaluation_section(folder, "test_", title, spec, None))
+    parts.append(calibration_section(folder, title) or "")
     curves = html.picture(
         folder / "learning_curves.png", f"{title}: loss and scores by epoch, a line a fold."
     )

@@ -64,7 +64,7 @@ def test_the_whole_way_leaves_every_file(finished):
     names = {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
     stage = {"config.yaml", "versions.json", "metrics.json", "oof.csv", "test.csv"}
     stage |= {"evaluation.json", "confusion.png", "reliability.png", "class_roc.png"}
-    stage |= {"subgroups.png"}
+    stage |= {"subgroups.png", "calibration.json", "calibration.png"}
     for model in ("image", "tabular"):
         assert {f"{model}/{name}" for name in stage | {"learning_curves.png"}} <= names
         assert {f"{model}/fold{k}/model.weights.h5" for k in (0, 1)} <= names

@@ -11,9 +11,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from kaggle_pipeline.calibration import Calibration
 from kaggle_pipeline.cli import main
 from kaggle_pipeline.datasets.generators import generate_like
+from kaggle_pipeline.rundir import read_json
 from kaggle_pipeline.stages.look import compare_runs
+from kaggle_pipeline.stages.predict import _with_calibrated
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = [
@@ -75,10 +78,22 @@ def test_a_saved_model_predicts_the_same_in_another_process(ham, photos, tmp_pat
     assert "no diagnosis" in done.stdout
     found = pd.read_csv(out).set_index("image_id")
     known = pd.read_csv(run_dir / "image" / "test.csv").set_index("image_id")
-    assert list(found.columns) == ["mel", "nv", "bcc", "akiec", "bkl", "df", "vasc"]
+    classes = ["mel", "nv", "bcc", "akiec", "bkl", "df", "vasc"]
+    added = [f"{name}_calibrated" for name in classes]
+    assert list(found.columns) == classes + added and "uncalibrated, as the model" in done.stdout
     assert set(found.index) == set(known.index) and len(found) > 20
-    np.testing.assert_allclose(found, known.loc[found.index, found.columns], atol=1e-6)
-    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(found[classes], known.loc[found.index, classes], atol=1e-6)
+    for columns in (classes, added):
+        np.testing.assert_allclose(found[columns].sum(axis=1), 1, atol=1e-5)
+    calibration = Calibration.from_mapping(read_json(run_dir / "image" / "calibration.json"))
+    expected = calibration.apply(known.loc[found.index, classes])
+    np.testing.assert_allclose(found[added], expected, atol=1e-5)
+
+
+def test_a_run_without_a_calibration_says_that_its_numbers_have_none(tmp_path):
+    said, mean = [], pd.DataFrame({"mel": [0.5]}, ["a"])
+    assert _with_calibrated(mean, tmp_path, said.append) is mean
+    assert "uncalibrated" in said[0] and "calibration.json" in said[0]
 
 
 def test_photos_of_any_kind_are_taken_and_a_broken_one_is_left_out(ham, tmp_path, capsys):

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kaggle_pipeline.calibration import Calibration
+from kaggle_pipeline.calibrationconfig import CalibrationConfig
 from kaggle_pipeline.config import FoldsConfig, RecordsConfig
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.errors import PipelineError
@@ -149,3 +151,26 @@ def test_isic_2017_is_read_whole():
         examples[examples["split"] == "train"], spec, FoldsConfig(judge="official_validation"), 0
     )
     assert set(folds.valid_ids(0)) == set(examples.index[official])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "before"), [("gao_b1", 0.005), ("ap1", 0.05), ("ap2", 0.18), ("ap3", 0.13)]
+)
+def test_public_scores_are_calibrated_for_patients_nothing_was_learned_from(whole, model, before):
+    path = DATA / "siim_isic_2020" / "public_models_oof.csv"
+    scores = pd.read_csv(path).set_index("image_name")[[model]].dropna()
+    frame = scores.set_axis(["target"], axis=1).rename_axis("image_id")
+    truth = whole[1].loc[frame.index, ["target"]]
+    found = Calibration.fit(
+        frame, truth, whole[1]["group_id"], SPEC, CalibrationConfig(), seed=2020, n_replicates=100
+    )
+    told = found.study["scores"]
+    assert found.method == "temperature"
+    assert told["temperature"]["ece"]["high"] < 0.004 < before < told["none"]["ece"]["low"]
+    assert found.study["change"]["log_loss"]["high"] < 0
+    assert found.study["change"]["auc"]["low"] > -0.003
+    assert told["isotonic"]["auc"]["value"] < told["temperature"]["auc"]["value"]  # ties
+    for one in found.thresholds["target"]:
+        reached = one["nested"]["sensitivity"]
+        assert reached["low"] < one["sensitivity"] < reached["high"]

@@ -16,6 +16,8 @@ from helpers_evaluation import PNG, SPECS, make_examples, make_probabilities
 from PIL import Image
 
 from kaggle_pipeline import page, plots
+from kaggle_pipeline.calibration import Calibration
+from kaggle_pipeline.calibrationconfig import CalibrationConfig
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.evaluation import evaluate
 from kaggle_pipeline.evaluation_plots import describe_score, write_evaluation
@@ -312,6 +314,26 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         write_report(tmp_path, SPECS["binary"])
     with pytest.raises(PipelineError, match="holds no stage of a run"):
         write_report(tmp_path / "nowhere", SPECS["binary"])
+
+
+@pytest.mark.parametrize("task", SPECS)
+def test_a_calibration_is_told_with_its_thresholds_and_test_part(task, evaluations, tmp_path):
+    spec, examples, evaluation = evaluations[task]
+    write_stage(tmp_path / "image", spec, examples, evaluation)
+    assert "Threshold" not in Page(write_report(tmp_path, spec)).text
+    chances = make_probabilities(examples, spec)
+    data = (examples.loc[chances.index, list(spec.classes)], examples["group_id"], spec)
+    found = Calibration.fit(chances, *data, CalibrationConfig(), seed=0, n_replicates=10)
+    content = found.to_mapping() | {"test": found.judge(chances, *data, seed=0, n_replicates=10)}
+    (tmp_path / "image" / "calibration.json").write_text(json.dumps(content))
+    told = Page(write_report(tmp_path, spec)).text
+    assert f"{found.method} (used)" in told and found.why in told
+    scores = [*found.study["scores"].values(), content["test"]["scores"]["after"]]
+    for score in (one[key] for one in scores for key in ("ece", "log_loss", "brier", "auc")):
+        assert describe_score(score, 4) in told
+    for one in found.thresholds[spec.classes[0]]:
+        assert f"{one['threshold']:.3g}" in told
+        assert describe_score(one["nested"]["specificity"]) in told
 
 
 @pytest.mark.parametrize("content", ["a: [", "just text", "\x00"])

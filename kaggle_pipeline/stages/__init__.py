@@ -6,9 +6,10 @@ In: an experiment, a data folder, a run folder. Out, in the run folder:
 ``prepare/``   ``examples.csv folds.csv leakage.json overlap.png fingerprints.csv records.csv``
 ``records/``   the TFRecords, where they were made here
 ``image/``     ``fold<k>/``, ``oof.csv test.csv metrics.json learning_curves.png``, and
-               ``evaluation.json`` with its pictures
+               ``evaluation.json``, ``calibration.json`` with their pictures
 ``tabular/``   the same
-``blend/``     ``blend.json oof.csv test.csv metrics.json roc.png``, ``evaluation.json``
+``blend/``     ``blend.json oof.csv test.csv metrics.json roc.png``, ``evaluation.json``,
+               ``calibration.json``
 =============  ==================================================================================
 
 and ``submission.csv``, ``report.html``. Every stage folder also holds the resolved

@@ -4,6 +4,7 @@ In: a data folder, finished runs, names. Out: pictures, or a table as text; no r
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +20,17 @@ from kaggle_pipeline.stages.run import MODEL_STAGES
 
 _FIRST, _LAST = ("run", "model", "judged on", "images"), ("seconds", "peak MiB", "optimistic")
 _PARTS = {"evaluation.json": "out of fold", "test_evaluation.json": "test part"}
+SHOWN = (*MODEL_STAGES, "blend", "ensemble")
+"""Stages that have scores, in the order of a table."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One judged part of a stage: its name, ``evaluation.json`` and ``metrics.json``."""
+
+    name: str
+    evaluation: Mapping
+    metrics: Mapping
 
 
 def explore_data(
@@ -50,9 +62,13 @@ def compare_runs(run_dirs: Sequence[Path]) -> str:
         If a folder holds no evaluated model.
     """
     rows = []
-    for run_dir in run_dirs:
-        stages = [*MODEL_STAGES, *(["blend"] if _blends_several(Path(run_dir)) else [])]
-        found = [row for stage in stages for row in _rows(Path(run_dir), stage)]
+    for run_dir in map(Path, run_dirs):
+        stages = [stage for stage in SHOWN if stage != "blend" or _blends_several(run_dir)]
+        found = [
+            _row(run_dir.name, stage, part)
+            for stage in stages
+            for part in judged_parts(run_dir / stage)
+        ]
         if not found:
             raise PipelineError(f"{run_dir} holds no evaluated model: train one first")
         rows += found
@@ -68,18 +84,32 @@ def _blends_several(run_dir: Path) -> bool:
     return path.exists() and len(read_json(path).get("weights") or "two") > 1
 
 
-def _rows(run_dir: Path, stage: str) -> list[dict[str, str]]:
-    rows = []
-    for name, part in _PARTS.items():
-        path = run_dir / stage / name
-        if path.exists():
-            metrics = read_json(run_dir / stage / "metrics.json")
-            rows.append(_row(run_dir.name, stage, part, read_json(path), metrics))
-    return rows
+def judged_parts(folder: Path) -> list[Part]:
+    """Return what a stage was judged on: out-of-fold rows, a test part; none if it has no scores.
+
+    Raises
+    ------
+    PipelineError
+        If it was judged but its ``metrics.json`` is missing, or a file is damaged.
+    """
+    return [
+        Part(name, read_json(folder / file), read_json(folder / "metrics.json"))
+        for file, name in _PARTS.items()
+        if (folder / file).exists()
+    ]
 
 
-def _row(run: str, stage: str, part: str, evaluation: dict, metrics: dict) -> dict[str, str]:
-    row = {"run": run, "model": stage, "judged on": part}
+def marks_of(part: Part) -> list[str]:
+    """Return what makes the scores of a part better than they would be on new patients."""
+    marks = [short for key, (short, _) in OPTIMISTIC.items() if part.metrics.get(key)]
+    if part.name == "test part":  # no epoch was ever chosen by it
+        marks = [short for short in marks if "epoch" not in short]
+    return marks
+
+
+def _row(run: str, stage: str, part: Part) -> dict[str, str]:
+    evaluation, metrics = part.evaluation, part.metrics
+    row = {"run": run, "model": stage, "judged on": part.name}
     row |= {"images": str(evaluation["n"]), f"{evaluation['group']}s": str(evaluation["groups"])}
     classes = evaluation["classes"]
     if evaluation["task"] == "multiclass":
@@ -90,10 +120,7 @@ def _row(run: str, stage: str, part: str, evaluation: dict, metrics: dict) -> di
             title = "auc" if len(classes) == 1 else f"auc {name}"
             row[title] = describe_score(evaluation["per_class"][name]["auc"])
     row |= {"seconds": f"{metrics['seconds']:.0f}", "peak MiB": describe_memory(metrics)}
-    marks = [short for key, (short, _) in OPTIMISTIC.items() if metrics.get(key)]
-    if part == "test part":  # no epoch was ever chosen by it
-        marks = [short for short in marks if "epoch" not in short]
-    return {**row, "optimistic": ", ".join(marks)}
+    return {**row, "optimistic": ", ".join(marks_of(part))}
 
 
 def describe_memory(metrics: Mapping) -> str:

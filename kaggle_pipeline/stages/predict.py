@@ -24,6 +24,7 @@ from kaggle_pipeline.predictions import Predictions, average
 from kaggle_pipeline.records import index_records, list_shards, shards_holding
 from kaggle_pipeline.rundir import atomic_path
 from kaggle_pipeline.spec import DatasetSpec
+from kaggle_pipeline.stages.calibrate import FILE, read_calibration
 from kaggle_pipeline.stages.train import image_model_maker
 
 
@@ -49,7 +50,8 @@ def predict_images(
     images : pathlib.Path
         Folder with JPEG, PNG or DICOM files (not in sub-folders); the file's stem is the image id.
     out : pathlib.Path
-        CSV to write: ``image_id``, then a probability a class.
+        CSV to write: ``image_id``, then a probability a class, as the model says it; where the
+        stage has a calibration then ``<class>_calibrated``.
     device : {"auto", "cpu", "gpu", "tpu"}
     overwrite : bool
         Whether ``out`` may be there already.
@@ -95,10 +97,28 @@ def predict_images(
             parts.append(Predictions.build(found, fold, "test"))
             say(f"fold {fold}: done")
     mean = average(parts).probabilities.sort_index()
+    table = _with_calibrated(mean, stage, say)
     with atomic_path(Path(out)) as temporary:
-        mean.to_csv(temporary)
-    say(f"{out}: {len(mean)} rows, {', '.join(spec.classes)}")
+        table.to_csv(temporary)
+    say(f"{out}: {len(table)} rows, {', '.join(table.columns)}")
     return Path(out)
+
+
+def _with_calibrated(mean: pd.DataFrame, stage: Path, say: Callable[[str], None]) -> pd.DataFrame:
+    """The probabilities with ``<class>_calibrated`` beside them, where the stage can calibrate."""
+    found = read_calibration(stage)
+    if found is None or found.method == "none":
+        why = f"no {FILE} in {stage}" if found is None else found.why
+        say(f"image model only, uncalibrated: {why}")
+        return mean
+    names = ", ".join(mean.columns)
+    say(f"image model only; {names}: uncalibrated, as the model says")
+    say(
+        f"…_calibrated: by {stage / FILE} ({found.method}), learned from out-of-fold answers of "
+        f"one fold's model each; with photos like the {found.study['n']:,} of that run they mean "
+        "what they say, with others they need not"
+    )
+    return mean.join(found.apply(mean).add_suffix("_calibrated"))
 
 
 def list_photos(folder: Path, spec: DatasetSpec) -> pd.DataFrame:

@@ -25,6 +25,7 @@ from kaggle_pipeline.plots import plot_roc
 from kaggle_pipeline.predictions import Predictions
 from kaggle_pipeline.rundir import open_stage, peak_memory_mb, versions, write_json
 from kaggle_pipeline.spec import DatasetSpec
+from kaggle_pipeline.stages.calibrate import calibrate_stage
 
 MODEL_STAGES = ("image", "tabular", *LEARNERS)
 TEST_TRUTH = "test_truth.csv"
@@ -127,10 +128,11 @@ class Run:
         folds: Folds,
         **further: object,
     ) -> dict:
-        """Write ``metrics.json`` and the evaluation of a stage's predictions.
+        """Write ``metrics.json``, the evaluation and the calibration of a stage's predictions.
 
-        Out-of-fold predictions give ``evaluation.json`` and pictures; test predictions the same
-        under ``test_``, where the test part was set aside from labelled data.
+        Out-of-fold predictions give ``evaluation.json``, ``calibration.json`` and pictures; test
+        predictions an evaluation under ``test_``, where the test part was set aside from labelled
+        data.
 
         Parameters
         ----------
@@ -153,13 +155,14 @@ class Run:
             marks[f"{spec.group} seen in training"] = _seen_in_training(examples, folds)
         evaluation = evaluate(examples, oof.probabilities, spec, seed=seed, marks=marks)
         write_evaluation(folder, evaluation)
-        truth_path = self.prepared / TEST_TRUTH
+        truth, truth_path = None, self.prepared / TEST_TRUTH
         if test is not None and truth_path.exists():
             truth = pd.read_csv(truth_path, dtype={"image_id": str}).set_index("image_id")
             scored = evaluate(
                 examples, test.probabilities, spec, seed=seed, truth=truth, marks=marks
             )
             write_evaluation(folder, scored, prefix="test_")
+        calibrate_stage(folder, oof, test, examples, truth, spec, self.config)
         metrics = _summarise(evaluation)
         metrics |= {**further, "groups_ignored": groups_split, "peak_memory_mb": peak_memory_mb()}
         write_json(folder / "metrics.json", metrics)
