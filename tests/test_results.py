@@ -62,7 +62,7 @@ def test_every_number_is_read_from_the_run(runs):
     assert binary["images (positive)"] == f"{found['n']} ({found['counts']['target']['positive']})"
     assert binary["AUC"] == describe_score(found["scores"]["auc"])
     assert binary["balanced accuracy"] == "–"
-    errors = [describe_score(scores[name]["ece"]) for name in ("none", "temperature")]
+    errors = [describe_score(scores[name]["ece"], 4) for name in ("none", "temperature")]
     assert binary["ECE before → after"] == " → ".join(errors)
     assert binary["s"] == "1,234" and binary["peak MiB"] == "988"
     assert seven["judged on"] == "held-out 20% by image; optimistic: split by image"

@@ -160,7 +160,7 @@ def _calibration_errors(folder: Path, part: Part) -> str:
         if "test" not in found:
             return "–"
         pair = found["test"]["scores"]
-    before, after = (describe_score(pair[when]["ece"]) for when in ("before", "after"))
+    before, after = (describe_score(pair[when]["ece"], 4) for when in ("before", "after"))
     return f"{before} (kept)" if found["method"] == "none" else f"{before} → {after}"
 
 
