@@ -47,6 +47,15 @@ def read_image(path: Path, *, smallest_side_px: int | None = None) -> Image.Imag
         raise PipelineError(f"cannot read image {path}: {_one_line(error)}") from None
 
 
+def fault_of(path: Path) -> str | None:
+    """Return why a photo cannot be read, None if it can."""
+    try:
+        read_image(path)
+    except PipelineError as error:
+        return str(error)
+    return None
+
+
 def image_size_px(path: Path) -> tuple[int, int]:
     """Return ``(width, height)`` in px of a JPEG or PNG, reading its header only.
 

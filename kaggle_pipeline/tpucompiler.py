@@ -53,7 +53,8 @@ class Chip:
     hbm_gb_per_s : float
         10^9 bytes.
     devices : int
-        What JAX calls devices, a chip: its cores, where they do not work as one.
+        What JAX calls devices, a chip: its cores, where they do not work as one ("megacore", which
+        v4 and v5p are).
     """
 
     bf16_tflops: float
@@ -64,7 +65,7 @@ class Chip:
 CHIPS = {
     "v2": Chip(46, 700, 2),
     "v3": Chip(123, 900, 2),
-    "v4": Chip(275, 1228, 2),
+    "v4": Chip(275, 1228, 1),
     "v5e": Chip(197, 819, 1),
     "v5p": Chip(459, 2765, 1),
     "v6e": Chip(918, 1640, 1),
@@ -145,10 +146,12 @@ def describe_topology(name: str) -> Any:
         raise PipelineError(
             f"the TPU compiler needs {error.name}: pip install '.[preflight]'"
         ) from None
-    # libtpu takes it that a host has four chips.
-    alone = {"chips_per_host_bounds": (1, 1, 1)} if topology.endswith(":1x1") else {}
+    # libtpu takes it that a host has four chips, and that v4's cores work each for itself.
+    further = {"chips_per_host_bounds": (1, 1, 1)} if topology.endswith(":1x1") else {}
+    if topology.startswith("v4:"):
+        further["chip_config_name"] = "megacore"
     try:
-        return topologies.get_topology_desc(platform="tpu", topology_name=topology, **alone)
+        return topologies.get_topology_desc(platform="tpu", topology_name=topology, **further)
     # What it raises on a topology that it does not know differs between releases.
     except Exception as error:
         raise PipelineError(f"topology {topology}: {_first_line(error)}") from None

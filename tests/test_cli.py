@@ -24,6 +24,7 @@ FAST = [
     "--set", "image.epochs=2",
     "--set", "image.tta=flips",
     "--set", "tabular.epochs=3",
+    "--set", "records.workers=1",  # each is a process that loads pandas
 ]  # fmt: skip
 
 

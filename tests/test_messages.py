@@ -108,6 +108,9 @@ def test_a_training_table_of_a_head_alone_is_named(tables, tmp_path, capsys):
 def test_another_data_folder_than_the_prepared_one_is_told_apart(tables, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["prepare-data", *DEMO, "--data-dir", str(tables), "--run-dir", str(run)]) == 0
+    words = ("--data-dir", str(tmp_path / "no"), "--run-dir", str(run), "--overwrite")
+    assert main(["prepare-data", *DEMO, *words]) == 2
+    assert "no data folder" in error_line(capsys) and (run / "prepare" / "folds.csv").exists()
     (tmp_path / "other").mkdir()
     assert train(tmp_path / "other", run) == 2
     assert "other holds none of the tables that" in error_line(capsys)

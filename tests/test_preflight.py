@@ -1,6 +1,7 @@
 """Tests of the preflight: plans, the search for a batch, what the compiler says, a real step."""
 
 import json
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from kaggle_pipeline import preflight as module
+from kaggle_pipeline.apart import ask_apart
 from kaggle_pipeline.cli import main
 from kaggle_pipeline.config import Experiment, FoldsConfig, ImageConfig
 from kaggle_pipeline.datasets import get_spec
@@ -15,7 +17,16 @@ from kaggle_pipeline.datasets.siim_isic_2020 import SPEC
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.preflight import Target, floor_seconds, largest_batch, make_plan, preflight
 from kaggle_pipeline.stages.preflight import describe, published_targets
-from kaggle_pipeline.tpucompiler import TOPOLOGIES, Verdict, accept, refusal, resolve_topology
+from kaggle_pipeline.tpucompiler import (
+    TOPOLOGIES,
+    Verdict,
+    accept,
+    chip_of,
+    describe_topology,
+    prepare_environment,
+    refusal,
+    resolve_topology,
+)
 from kaggle_pipeline.tpustep import refused_ops
 
 TARGET = Target(SPEC, "v5e-8")
@@ -215,6 +226,36 @@ def test_a_small_step_is_compiled_for_kaggles_tpu(backend, tmp_path, capsys):
     # 64 × 64 × 3 images: three convolutions and their gradients, 32 images.
     assert 0.0005 < found["tflop_per_step"] < 0.01 and found["bound_by"] == "memory"
     assert found["versions"]["libtpu"] and "fits: yes" in capsys.readouterr().out
+
+
+def _count_devices(pipe):
+    prepare_environment("jax")
+    found = {name: len(describe_topology(name).devices) for name in TOPOLOGIES}
+    pipe.send(found)
+
+
+@pytest.mark.slow
+def test_the_compiler_sees_as_many_devices_as_the_chips_have():
+    pytest.importorskip("libtpu")
+    found = ask_apart(_count_devices)
+    for name, shape in TOPOLOGIES.items():
+        chips = math.prod(int(side) for side in shape.partition(":")[2].split("x"))
+        assert found[name] == chips * chip_of(name).devices, name
+
+
+@pytest.mark.slow
+def test_a_frozen_network_of_full_size_is_compiled(tmp_path):
+    """The extraction of features: no gradient, and far less memory than a training step."""
+    pytest.importorskip("libtpu")
+    path = tmp_path / "found.json"
+    frozen = ["image.frozen=true", "image.train_from=null", "image.backbone=InceptionResNetV2"]
+    words = [word for change in frozen for word in ("--set", change)]
+    assert main(["preflight", "--topology", "v5e-8", *words, "--json", str(path)]) == 0
+    found = json.loads(path.read_text())
+    assert found["step"] == "extraction of features" and found["image_size_px"] == 1024
+    assert found["fits"] and 0.5 < found["peak_hbm_gib"] < found["hbm_gib"]
+    # A forward pass of 16 images is a third of the 18.8 TFLOP that training takes, for each view.
+    assert 18.8 / 3 * 0.8 < found["tflop_per_step"] < 18.8 / 3 * 8 * 1.2
 
 
 def test_operations_that_a_tpu_refuses_are_named():

@@ -6,8 +6,9 @@ In: a run's folder and photos that nobody has labelled. Out: a CSV by image id.
 import re
 import tempfile
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,7 @@ from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.datasets.rawfiles import PHOTOS_OR_DICOM
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.folds import Folds
-from kaggle_pipeline.imagefile import read_image
+from kaggle_pipeline.imagefile import fault_of
 from kaggle_pipeline.predictions import Predictions, average
 from kaggle_pipeline.records import index_records, list_shards, shards_holding
 from kaggle_pipeline.rundir import atomic_path
@@ -70,7 +71,8 @@ def predict_images(
     folds = _trained_folds(stage)
     config = load_experiment(stage / "config.yaml")
     spec = get_spec(config.dataset)
-    examples = _readable(list_photos(images, spec), Path(images), say)
+    examples = list_photos(images, spec)
+    examples = _readable(examples, Path(images), config.records.workers, say)
     from kaggle_pipeline.accelerator import choose_accelerator
 
     chosen = choose_accelerator(device)
@@ -149,11 +151,13 @@ def list_photos(folder: Path, spec: DatasetSpec) -> pd.DataFrame:
     return pd.DataFrame({"group_id": index, "split": "test", "image_path": names}, index=index)
 
 
-def _readable(examples: pd.DataFrame, folder: Path, say: Callable[[str], None]) -> pd.DataFrame:
+def _readable(
+    examples: pd.DataFrame, folder: Path, workers: int | None, say: Callable[[str], None]
+) -> pd.DataFrame:
     """The photos that can be read; a line for each other one."""
-    # Pillow decodes outside Python's lock.
-    with ThreadPoolExecutor() as pool:
-        faults = list(pool.map(_fault, [folder / name for name in examples["image_path"]]))
+    paths = [folder / name for name in examples["image_path"]]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        faults = list(pool.map(fault_of, paths, chunksize=4))
     for fault in filter(None, faults):
         say(f"left out: {fault}")
     fine = examples[[fault is None for fault in faults]]
@@ -162,15 +166,6 @@ def _readable(examples: pd.DataFrame, folder: Path, say: Callable[[str], None]) 
     if len(fine) < len(faults):
         say(f"{len(faults) - len(fine)} of {len(faults)} photos cannot be read")
     return fine
-
-
-def _fault(path: Path) -> str | None:
-    """Why a photo cannot be read, None if it can."""
-    try:
-        read_image(path)
-    except PipelineError as error:
-        return str(error)
-    return None
 
 
 def _missing_folds(run_dir: Path, trained: Mapping[int, Path]) -> list[int]:

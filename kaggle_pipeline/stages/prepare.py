@@ -62,12 +62,12 @@ def prepare_data(run: Run, *, with_records: bool = True) -> None:
         If data is missing or broken, the audit finds a leak, or the run folder holds another
         experiment's preparation.
     """
+    if run.overwrite or not (run.prepared / "folds.csv").exists():
+        _require_data(run)
     if run.overwrite:
         open_stage(run.run_dir, "prepare", resume=False, overwrite=True)
         open_stage(run.run_dir, "records", resume=False, overwrite=True)
         run.drop_blend()
-    if not (run.prepared / "folds.csv").exists() and not run.data_dir.is_dir():
-        raise PipelineError(f"no data folder {run.data_dir}: {run.spec.source}")
     folder = open_stage(run.run_dir, "prepare", resume=True, overwrite=False)
     if (folder / "folds.csv").exists():
         run.require_same(folder, PREPARED_BY)
@@ -77,6 +77,11 @@ def prepare_data(run: Run, *, with_records: bool = True) -> None:
         _prepare_tables(run, folder)
     if with_records:
         _prepare_records(run, folder)
+
+
+def _require_data(run: Run) -> None:
+    if not run.data_dir.is_dir():
+        raise PipelineError(f"no data folder {run.data_dir}: {run.spec.source}")
 
 
 def _prepare_tables(run: Run, folder: Path) -> None:
@@ -237,14 +242,13 @@ def _prepare_records(run: Run, folder: Path) -> None:
 
     examples, config = run.examples(), run.config.records
     place, own = _record_source(run, examples), run.run_dir / "records"
+    _require_data(run)
     if place is None:
         run.say(f"no images and no tfrecords/ in {run.data_dir}: tabular models only")
         return
     # Other collections' photos are converted here even where the data set's own are records.
     photos = examples if place == own else split_rows(examples, EXTERNAL)
     if len(photos):
-        if not run.data_dir.is_dir():
-            raise PipelineError(f"no data folder {run.data_dir}: {run.spec.source}")
         with run.progress(len(photos), f"convert to {config.image_size_px} px") as progress:
             convert(photos, run.spec, run.data_dir, own, config, progress)
     places = [place, own] if place != own and len(photos) else [place]
