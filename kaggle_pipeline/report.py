@@ -216,7 +216,9 @@ def _settings(configs: Mapping[str, dict], run_dir: Path) -> Html | None:
     if plain:
         parts.append(html.table(["setting", "value"], plain.items()))
     for stage, config in configs.items():
-        section = {"prepare": ("examples", "folds", "leakage", "records")}.get(stage, (stage,))
+        section = {"prepare": ("examples", "folds", "leakage", "records")}.get(
+            stage, (stage, "calibration")
+        )
         shown = _flatten({key: config[key] for key in section if key in config})
         if shown:
             title = f"Settings of {STAGES.get(stage, 'the preparation').lower()}"
