@@ -58,7 +58,11 @@ def test_there_are_shipped_configs():
     hidden=st.lists(st.integers(1, 999), max_size=4).map(tuple),
     frozen=st.booleans(),
 )
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 def test_writing_then_loading_gives_an_equal_object(
     tmp_path, k, rate, weights, options, hidden, frozen
 ):
