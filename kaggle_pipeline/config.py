@@ -4,14 +4,14 @@ In: values. Out: an :class:`Experiment`, or an error that names the key and what
 ``configfile.py`` reads and writes it.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from kaggle_pipeline.blendconfig import LEARNERS, BlendConfig, EnsembleConfig
 from kaggle_pipeline.calibrationconfig import CalibrationConfig
 from kaggle_pipeline.configchecks import inner, positive, require, share
 from kaggle_pipeline.externalconfig import ExternalConfig
+from kaggle_pipeline.imageconfig import ImageConfig
 
 
 @dataclass(frozen=True)
@@ -97,126 +97,6 @@ class RecordsConfig:
         positive("records.records_per_shard", self.records_per_shard)
         if self.workers is not None:
             positive("records.workers", self.workers)
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """Random changes of a training image; 0 or false switches one off."""
-
-    dihedral: bool = True
-    """The eight symmetries of the square: a lesion has no up or down."""
-    rotation_degrees: float = 180.0
-    zoom: float = 0.1
-    """Scale drawn from [1 - zoom, 1 + zoom], each axis the same."""
-    shear_degrees: float = 5.0
-    shift: float = 0.05
-    """Share of the side."""
-    brightness: float = 0.1
-    """Added to an image in [0, 1]."""
-    contrast: float = 0.1
-    saturation: float = 0.1
-    hue_degrees: float = 5.0
-    dropout_boxes: int = 4
-    """Coarse dropout (DeVries & Taylor 2017, arXiv:1708.04552): grey squares painted in."""
-    dropout_size: float = 0.1
-    """Side of a square as a share of the image's."""
-
-    def __post_init__(self) -> None:
-        for name in ("zoom", "shift", "brightness", "contrast", "saturation", "dropout_size"):
-            share(f"image.augment.{name}", getattr(self, name))
-        require(self.dropout_boxes >= 0, "image.augment.dropout_boxes", self.dropout_boxes, ">= 0")
-
-
-@dataclass(frozen=True)
-class ImageConfig:
-    """The image model and its training."""
-
-    backbone: str = "InceptionResNetV2"
-    """Any of keras.applications by name, or one of this package's own."""
-    backbone_options: Mapping[str, Any] = field(default_factory=dict)
-    """Passed to the backbone, say ``{alpha: 0.35}`` for MobileNetV2."""
-    weights: str | None = "imagenet"
-    """``imagenet`` (downloaded), a ``.weights.h5`` file without the top, for torchvision's networks
-    also a state dict (``.safetensors``, ``.pth``), or null."""
-    image_size_px: int = 1024
-    backbone_layer: str | None = None
-    """Take the features of this layer instead of the last, say ``block_6_expand_relu``."""
-    pool_share: float = 1.0
-    """Pool over this central share of each side of the feature map: a lesion is in the middle."""
-    frozen: bool = False
-    """Train the head alone, on features that are computed once. Of the augmentations only the
-    dihedral views remain, of the published recipe's knobs only those of the head."""
-    train_from: str | None = None
-    """Train this layer of the backbone and all later ones; the earlier ones, which are the slow
-    ones, stay as published."""
-    frozen_batch_norm: bool = False
-    """Keep the pretrained batch normalisation as it is: better for few images."""
-    batch_norm_momentum: float | None = None
-    """null: the backbone's own. Keras' MobileNetV2 averages over 1,000 steps (0.999), which a short
-    fit does not have: until then it is judged by ImageNet's statistics."""
-    dropout: float = 0.3
-    batch_size: int = 16
-    """Images a replica and step; the global batch is this times the replicas."""
-    epochs: int = 16
-    steps_per_epoch: int | None = None
-    """null: as many as the (oversampled) images fill."""
-    learning_rate: float = 1e-4
-    """Peak, a global batch."""
-    warmup_epochs: float = 1.0
-    schedule: Literal["cosine", "constant"] = "cosine"
-    weight_decay: float = 0.0
-    head_l2: float = 0.0
-    """Penalty on the squared weights of the last layer."""
-    label_smoothing: float = 0.0
-    class_weights: bool = True
-    """Weigh class c by (1 / n_c) * (n / 2), after oversampling; in place of 2 stands the number of
-    classes, 7 for HAM10000 and 3 (melanoma, keratosis, neither) for ISIC 2017."""
-    class_weight_power: float = 1.0
-    """Exponent of the class weights: 0.5 balances half way."""
-    oversample: float = 1.0
-    """Show the images of a positive (or rare) class this many times an epoch; 2.5 shows each twice
-    and a random half of them once more."""
-    images_per_class: int | None = None
-    """Instead: draw so many images of each class, with replacement, from the training rows."""
-    networks: Literal["one", "one_per_class"] = "one"
-    """For several independent questions: one network with a sigmoid each, or a network each."""
-    checkpoint: Literal["last", "best_inner", "best_fold"] = "last"
-    """Which epoch's weights to keep. ``best_inner``: best AUC on patients held out of the training
-    folds. ``best_fold``: best AUC on the very fold that is judged, the usual habit, and
-    optimistic; results say so."""
-    inner_share: float = 0.15
-    """Share of the training groups that ``best_inner`` holds out."""
-    tta: Literal["none", "flips", "dihedral"] = "dihedral"
-    """Average the prediction over 1, 4 or 8 views."""
-    mixed_precision: bool = True
-    """Where the hardware has it."""
-    shuffle_buffer_mb: int = 64
-    """Memory for shuffling undecoded records."""
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("image_size_px", "batch_size", "epochs", "oversample", "shuffle_buffer_mb"):
-            positive(f"image.{name}", getattr(self, name))
-        if self.batch_norm_momentum is not None:
-            momentum = self.batch_norm_momentum
-            require(0 < momentum < 1, "image.batch_norm_momentum", momentum, "in (0, 1)")
-        power = self.class_weight_power
-        require(0 <= power <= 1, "image.class_weight_power", power, "in [0, 1]")
-        if self.images_per_class is not None:
-            positive("image.images_per_class", self.images_per_class)
-            fine = self.oversample == 1
-            require(fine, "image.oversample", self.oversample, "1 with image.images_per_class")
-        if self.train_from is not None:
-            require(not self.frozen, "image.train_from", self.train_from, "null with image.frozen")
-        require(self.learning_rate > 0, "image.learning_rate", self.learning_rate, "above 0")
-        for name in ("dropout", "label_smoothing"):
-            share(f"image.{name}", getattr(self, name))
-        inner("image.inner_share", self.inner_share)
-        for name in ("weight_decay", "head_l2", "warmup_epochs"):
-            require(getattr(self, name) >= 0, f"image.{name}", getattr(self, name), "at least 0")
-        require(0 < self.pool_share <= 1, "image.pool_share", self.pool_share, "in (0, 1]")
-        if self.steps_per_epoch is not None:
-            positive("image.steps_per_epoch", self.steps_per_epoch)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from kaggle_pipeline.crossval import SAVED, Model
-from kaggle_pipeline.rundir import write_json
+from kaggle_pipeline.composite import CompositeModel
+from kaggle_pipeline.crossval import Model
 from kaggle_pipeline.spec import DatasetSpec
 
 
-class PerClassModel:
+class PerClassModel(CompositeModel):
     """Binary models side by side, each in a folder named after its class.
 
     Parameters
@@ -27,12 +27,9 @@ class PerClassModel:
         Gets one folder a class.
     least : callable
         Least of all processes' numbers, where several train together.
-
-    Attributes
-    ----------
-    models_ : dict of str to Model
-        After ``fit`` or ``load``.
     """
+
+    kind = "one_model_per_class"
 
     def __init__(
         self,
@@ -42,48 +39,13 @@ class PerClassModel:
         least: Callable[[int], int] = int,
     ) -> None:
         self.spec = spec
-        self._least = least
-        self._models = {
+        models = {
             name: make_model(replace(spec, task="binary", classes=(name,)), Path(folder) / name)
             for name in spec.classes
         }
-        self._folder = Path(folder)
-
-    @property
-    def selection(self) -> str:
-        """Which rows may choose an epoch: the same for all."""
-        return next(iter(self._models.values())).selection
-
-    @property
-    def inner_share(self) -> float:
-        """Share of the training groups to hold out for ``inner``."""
-        return next(iter(self._models.values())).inner_share
-
-    def fit(self, train: pd.DataFrame, valid: pd.DataFrame | None) -> "PerClassModel":
-        """Fit one after the other; a class whose model is saved already is read instead."""
-        for name, model in self._models.items():
-            place = self._folder / name
-            if self._least((place / SAVED).exists()):
-                model.load(place)
-                continue
-            place.mkdir(parents=True, exist_ok=True)
-            model.fit(train, valid)
-            model.save(place)
-        self.models_ = self._models
-        return self
+        super().__init__(models, folder, least)
 
     def predict(self, examples: pd.DataFrame) -> pd.DataFrame:
         """Return probabilities indexed by image id, joined by it, a column a class."""
         parts = [model.predict(examples) for model in self.models_.values()]
         return pd.concat(parts, axis=1).loc[examples.index, list(self.spec.classes)]
-
-    def save(self, folder: Path) -> None:
-        """Say that all classes are saved; each wrote its own folder when it was fitted."""
-        write_json(Path(folder) / SAVED, {"one_model_per_class": list(self.spec.classes)})
-
-    def load(self, folder: Path) -> "PerClassModel":
-        """Read every class's folder."""
-        for name, model in self._models.items():
-            model.load(Path(folder) / name)
-        self.models_ = self._models
-        return self

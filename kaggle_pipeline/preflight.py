@@ -38,7 +38,7 @@ class Plan:
     Attributes
     ----------
     fits : int
-        Models to train: folds, times classes where each has a network.
+        Models to train: folds, times classes where each has a network, times seeds.
     epochs : int
     shown : int
         Images that an epoch shows, repeats counted, in a fold of mean size.
@@ -80,6 +80,7 @@ def make_plan(config: Experiment, targets: np.ndarray, learned_share: float | No
         shown = round(repeats.sum() * learned_share)
     fits = 1 if folds.holdout or folds.judge else folds.k
     fits *= targets.shape[1] if image.networks == "one_per_class" else 1
+    fits *= image.seeds
     return Plan(fits, image.epochs, shown)
 
 
@@ -140,6 +141,10 @@ def preflight(
         If the compiler is missing, does not know the topology, or cannot compile the step at all.
     """
     wanted = config.image.batch_size
+    if config.image.fold_sizes_px:
+        config = replace(config, image=config.image.largest())
+        plan = None  # the hours of the largest size would be no lower bound
+        say(f"image.fold_sizes_px: the largest alone, {config.image.image_size_px} px")
     say(f"compiling the step of {config.name} for {topology}, {wanted} images a replica")
     target = Target(spec, topology, backend)
     answer = _compile_apart(config, target, wanted)

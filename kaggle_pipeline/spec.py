@@ -53,6 +53,25 @@ class RawData:
 
 
 @dataclass(frozen=True)
+class Diagnoses:
+    """What a lesion was found to be: a finer target than the classes, for training rows alone.
+
+    Attributes
+    ----------
+    column : str
+        Raw column of the examples that holds it. It settles the classes, so it is never a feature.
+    names : mapping of str to (str or None)
+        Each diagnosis that a network tells apart, and the class that it belongs to, if any.
+    words : mapping of str to str
+        What the column may say -> a diagnosis of ``names``.
+    """
+
+    column: str
+    names: Mapping[str, str | None]
+    words: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class DatasetSpec:
     """Declaration of one data set.
 
@@ -96,6 +115,8 @@ class DatasetSpec:
     published_counts: Mapping[tuple[str, ...], int] = field(default_factory=dict)
     """Images of the published training set by the classes they belong to, none for "nothing of
     these"; only for telling how long a run would take where the data itself is not at hand."""
+    diagnoses: Diagnoses | None = None
+    """Finer target than the classes, where the data set has one."""
     acquisition: tuple[str, ...] = field(default=("width_px", "height_px"))
     """Columns that describe how a photo was taken, not what it shows; audited, never features."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kaggle_pipeline.config import Experiment
+from kaggle_pipeline.config import Experiment, ImageConfig
 from kaggle_pipeline.rundir import versions
 from kaggle_pipeline.spec import DatasetSpec
 
@@ -26,7 +26,8 @@ def time_steps(
     Parameters
     ----------
     config : Experiment
-        Its image model is trained from random weights: the arithmetic is the same.
+        Its image model is trained from random weights: the arithmetic is the same. Of several
+        folds' sizes the largest is taken.
     spec : DatasetSpec
     device : Accelerator
     steps : int
@@ -40,12 +41,12 @@ def time_steps(
     """
     from kaggle_pipeline.image.training import compiled_network
 
-    image = config.image
+    image = config.image.largest()
     batch = image.batch_size * device.replicas
     with device.scope(mixed_precision=image.mixed_precision):
         network = compiled_network(image, spec, steps, device, load_published=False)
 
-    made_up = _made_up_batch(batch, image.image_size_px, spec)
+    made_up = _made_up_batch(batch, image, spec)
 
     def seconds(count: int) -> float:
         stream = (made_up for _ in itertools.count())
@@ -66,8 +67,16 @@ def time_steps(
     }
 
 
-def _made_up_batch(count: int, side: int, spec: DatasetSpec) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, side, side, 3), np.uint8)
-    members = rng.integers(0, len(spec.classes), count)
-    return images, np.eye(len(spec.classes), dtype=np.float32)[members]
+def _made_up_batch(count: int, image: ImageConfig, spec: DatasetSpec) -> tuple[Any, np.ndarray]:
+    from kaggle_pipeline.image.targets import learned_spec
+
+    answers = len(learned_spec(image, spec).classes)
+    rng, side = np.random.default_rng(0), image.image_size_px
+    images: Any = rng.integers(0, 256, (count, side, side, 3), np.uint8)
+    members = rng.integers(0, answers, count)
+    if image.metadata:
+        from kaggle_pipeline.image.fusion import metadata_encoder
+
+        width = metadata_encoder(spec).width
+        images = {"image": images, "metadata": rng.random((count, width), np.float32)}
+    return images, np.eye(answers, dtype=np.float32)[members]

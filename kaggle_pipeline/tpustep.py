@@ -119,7 +119,11 @@ def _tensorflow_step(image: ImageConfig, spec: DatasetSpec) -> tuple[Any, tuple]
         }
         return tf.function(lambda batch: viewer(batch, training=False), jit_compile=True), (batch,)
     network = _compiled_network(image, spec, one)
-    specs = tuple(tf.TensorSpec((image.batch_size, *part.shape[1:]), part.dtype) for part in one)
+    import keras
+
+    specs = keras.tree.map_structure(
+        lambda part: tf.TensorSpec((image.batch_size, *part.shape[1:]), part.dtype), one
+    )
     return tf.function(lambda *batch: network.train_step(batch), jit_compile=True), specs
 
 
@@ -140,8 +144,9 @@ def _training_step(image: ImageConfig, spec: DatasetSpec, devices: list) -> tupl
         )
     )
     count = image.batch_size * len(devices)
-    batch = tuple(
-        jax.ShapeDtypeStruct((count, *part.shape[1:]), part.dtype, sharding=dealt) for part in one
+    batch = jax.tree.map(
+        lambda part: jax.ShapeDtypeStruct((count, *part.shape[1:]), part.dtype, sharding=dealt),
+        one,
     )
     outputs = (None, tuple([whole] * len(variables) for variables in state))
     step = jax.jit(network.train_step, donate_argnums=0, out_shardings=outputs)
@@ -166,19 +171,25 @@ def _extraction_step(image: ImageConfig, spec: DatasetSpec, devices: list) -> tu
     return jax.jit(viewer.predict_step), (state, (batch,))
 
 
-def _one_image(image: ImageConfig, spec: DatasetSpec) -> tuple[np.ndarray, ...]:
-    """Return image, targets and weight of a batch of one."""
-    side, classes = image.image_size_px, len(spec.classes)
+def _one_image(image: ImageConfig, spec: DatasetSpec) -> tuple[Any, ...]:
+    """Return image (with metadata where the network takes it), targets and weight of a batch."""
+    from kaggle_pipeline.image.targets import learned_spec
+
+    side, answers = image.image_size_px, len(learned_spec(image, spec).classes)
+    inputs: Any = np.zeros((1, side, side, 3), np.uint8)
+    if image.metadata:
+        from kaggle_pipeline.image.fusion import metadata_encoder
+
+        width = metadata_encoder(spec).width
+        inputs = {"image": inputs, "metadata": np.zeros((1, width), np.float32)}
     return (
-        np.zeros((1, side, side, 3), np.uint8),
-        np.zeros((1, classes), np.float32),
+        inputs,
+        np.zeros((1, answers), np.float32),
         np.ones(1, np.float32),
     )
 
 
-def _compiled_network(
-    image: ImageConfig, spec: DatasetSpec, one: tuple[np.ndarray, ...]
-) -> "keras.Model":
+def _compiled_network(image: ImageConfig, spec: DatasetSpec, one: tuple[Any, ...]) -> "keras.Model":
     from kaggle_pipeline.image.network import build_network
     from kaggle_pipeline.image.training import compile_network
 
@@ -191,10 +202,11 @@ def _compiled_network(
 
 def _viewer(image: ImageConfig) -> "keras.Model":
     """Return what gives a frozen body's features of every view that a fit would ask for."""
-    from kaggle_pipeline.image.network import build_body, stacked_views
+    from kaggle_pipeline.image.network import build_body
+    from kaggle_pipeline.image.views import VIEWS, stacked_views
 
     views = "dihedral" if image.augment.dihedral else image.tta
-    return stacked_views(build_body(image, load_published=False), views)
+    return stacked_views(build_body(image, load_published=False), VIEWS[views])
 
 
 def _shardings(devices: list) -> tuple[Any, Any]:

@@ -9,12 +9,13 @@ What comes out lies under ``folder/name``: the saved model, ``history.csv``, ``f
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 import numpy as np  # noqa: E402
-from helpers_image import make_examples, tiny_config, to_jpeg, write_records  # noqa: E402
+from helpers_image import STILL, make_examples, tiny_config, to_jpeg, write_records  # noqa: E402
 
 from kaggle_pipeline.accelerator import choose_accelerator  # noqa: E402
 from kaggle_pipeline.datasets.synthetic import SPEC  # noqa: E402
@@ -39,9 +40,14 @@ def main(order):
 
     folder = Path(order["folder"])
     examples, shards = write_photos(folder, order.get("count", 20))
+    benign = np.where(np.arange(len(examples)) % 4, "nevus", "unknown")
+    examples["diagnosis"] = np.where(examples["target"] == 1, "melanoma", benign)
     place = folder / order["name"]
     place.mkdir(exist_ok=True)
-    config = tiny_config(**order.get("config", {}))
+    changes = dict(order.get("config", {}))
+    if "hairs" in changes:
+        changes["augment"] = replace(STILL, hairs=changes.pop("hairs"))
+    config = tiny_config(**changes)
     model = ImageModel(config, SPEC, lambda ids: shards, device, place, seed=3)
     if order.get("load"):
         model.load(folder / order["load"])

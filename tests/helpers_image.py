@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from kaggle_pipeline.config import AugmentConfig, ImageConfig
+from kaggle_pipeline.imageconfig import AugmentConfig, ImageConfig
 from kaggle_pipeline.records import encode_record, shard_name
 
 STILL = AugmentConfig(

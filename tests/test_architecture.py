@@ -19,12 +19,13 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 
 LAYERS = {
     0: "errors deadline imagefile spec config configchecks blendconfig calibrationconfig configfile"
-    " predictions externalconfig metrics rates rundir kagglecli kaggleinput tables apart",
-    1: "datasets examples folds fingerprints giveaways leakage balance records accelerator"
+    " imageconfig predictions externalconfig metrics rates rundir kagglecli kaggleinput tables"
+    " apart",
+    1: "datasets encode examples folds fingerprints giveaways leakage balance records accelerator"
     " strategies tpuprobe tpucompiler",
     2: "image tabular context",
-    3: "perclass judged subgroups evaluation calibrators calibration_study calibration crossval"
-    " blend ensemble submission convert preflight tpustep steptime kernel",
+    3: "composite perclass manyseeds judged subgroups evaluation calibrators calibration_study"
+    " calibration crossval blend ensemble submission convert preflight tpustep steptime kernel",
     4: "webapp plots evaluation_plots calibration_plots explore explore_plots page report_scores"
     " report_calibration report_data report",
     5: "stages benchmark stepbench cliexamples clioptions cli __main__",
@@ -33,6 +34,7 @@ LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split(
 TENSORFLOW = {
     "image.input",
     "image.augment",
+    "image.mixing",
     "records",
     "convert",
     "accelerator",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers_image import STILL
 
-from kaggle_pipeline.config import AugmentConfig
+from kaggle_pipeline.imageconfig import AugmentConfig
 
 tf = pytest.importorskip("tensorflow")
 

@@ -10,10 +10,10 @@ import pytest
 from helpers_image import make_examples, tiny_config, to_jpeg, write_records
 from sklearn.metrics import roc_auc_score
 
-from kaggle_pipeline.config import AugmentConfig
 from kaggle_pipeline.datasets.synthetic import SPEC
 from kaggle_pipeline.deadline import Deadline, OutOfTime
 from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.imageconfig import AugmentConfig
 
 tf = pytest.importorskip("tensorflow")
 
@@ -25,8 +25,9 @@ from kaggle_pipeline.image.checkpoint import EpochKeeper  # noqa: E402
 from kaggle_pipeline.image.features import FeatureStore, body_digest  # noqa: E402
 from kaggle_pipeline.image.input import Source, prediction_batches  # noqa: E402
 from kaggle_pipeline.image.model import ImageModel  # noqa: E402
-from kaggle_pipeline.image.network import build_body, build_network, with_views  # noqa: E402
+from kaggle_pipeline.image.network import build_body, build_network  # noqa: E402
 from kaggle_pipeline.image.training import make_optimizer  # noqa: E402
+from kaggle_pipeline.image.views import VIEWS, with_views  # noqa: E402
 
 COUNT = 18
 EXAMPLES = make_examples(COUNT)
@@ -381,7 +382,7 @@ class TestFrozen:
         options = {"frozen": True, "tta": "flips", "augment": AugmentConfig(), "epochs": 3}
         model = make_model(**options, learning_rate=0.05).fit(TRAIN, VALID)
         found = model.predict(EXAMPLES)["target"]
-        viewer = with_views(model.network_, "flips")
+        viewer = with_views(model.network_, VIEWS["flips"])
         source = Source(SPEC, shards, image_size_px=32)
         by_hand = pd.Series(np.nan, EXAMPLES.index)
         for batch in prediction_batches(source, list(EXAMPLES.index), 4):

@@ -8,8 +8,8 @@ import pytest
 from helpers_image import make_examples, tiny_config, to_jpeg, write_payloads, write_records
 from PIL import Image
 
-from kaggle_pipeline.config import AugmentConfig
 from kaggle_pipeline.datasets.synthetic import SPEC
+from kaggle_pipeline.imageconfig import AugmentConfig
 from kaggle_pipeline.records import encode_record
 
 tf = pytest.importorskip("tensorflow")

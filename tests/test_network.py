@@ -16,14 +16,8 @@ import keras  # noqa: E402
 from keras.src.legacy.saving import legacy_h5_format  # noqa: E402
 
 from kaggle_pipeline.image.backbones import get_backbone  # noqa: E402
-from kaggle_pipeline.image.network import (  # noqa: E402
-    VIEWS,
-    build_body,
-    build_network,
-    check_backbone,
-    stacked_views,
-    with_views,
-)
+from kaggle_pipeline.image.network import build_body, build_network, check_backbone  # noqa: E402
+from kaggle_pipeline.image.views import VIEWS, stacked_views, with_views  # noqa: E402
 from kaggle_pipeline.image.weightsfile import load_weights  # noqa: E402
 
 THREE = ("melanoma", "naevus", "other")
@@ -185,7 +179,7 @@ class TestViews:
     def test_views_are_averaged_and_rows_pass_through(self, views, count):
         network = shaken(build_network(tiny_config(), MULTICLASS))
         images, row = noise(), np.array([3, -1, 0, 7, 1], np.int32)
-        found = with_views(network, views)({"image": images, "row": row})
+        found = with_views(network, VIEWS[views])({"image": images, "row": row})
         by_hand = [np.asarray(network(view.copy())) for view in self.hand_made(images, views)]
         assert len(by_hand) == count == len(VIEWS[views])
         assert set(found) == {"probability", "row"}
@@ -197,7 +191,7 @@ class TestViews:
     def test_features_of_the_views_stand_side_by_side(self):
         body = shaken(build_body(tiny_config(), load_published=False))
         images, row = noise(), np.arange(5, dtype=np.int32)
-        found = stacked_views(body, "dihedral")({"image": images, "row": row})
+        found = stacked_views(body, VIEWS["dihedral"])({"image": images, "row": row})
         assert found["features"].shape == (5, 8, 16)
         by_hand = {np.asarray(body(v.copy())).round(3).tobytes() for v in [images]}
         assert np.asarray(found["features"])[:, 0].round(3).tobytes() in by_hand

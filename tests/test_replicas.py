@@ -114,6 +114,29 @@ def test_a_model_of_the_other_backend_answers_the_same(folder, pair, other):
     )
 
 
+WHOLE_RECIPE = FIVE_STEPS | {
+    "target": "diagnosis", "loss": "focal", "ema": 0.5, "mixup": 0.4, "cutmix": 1.0, "hairs": 2,
+    "dropout_samples": 2, "metadata": True, "tta": "random", "tta_views": 3,
+    "checkpoint": "best_fold",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_training_recipes_do_the_same_on_replicas_and_in_the_other_backend(folder, backend):
+    for replicas in (1, 2):
+        config = WHOLE_RECIPE | {"batch_size": 16 // replicas}
+        finish(start(folder, backend, f"all_{backend}{replicas}", replicas=replicas, config=config))
+    one, two = (history(folder, f"all_{backend}{replicas}") for replicas in (1, 2))
+    for column in ("loss", "auc", "val_loss", "val_auc"):
+        np.testing.assert_allclose(two[column], one[column], atol=1e-4, err_msg=column)
+    other = "jax" if backend == "tensorflow" else "tensorflow"
+    name = f"all_{backend}_in_{other}"
+    finish(start(folder, other, name, load=f"all_{backend}1", config=WHOLE_RECIPE))
+    found = answers(folder, f"all_{backend}1")
+    assert found.std() > 1e-4
+    pd.testing.assert_series_equal(answers(folder, name), found, atol=1e-4, rtol=0)
+
+
 def tensorflow_workers():
     ports = free_ports(2)
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}

@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from kaggle_pipeline.config import TabularConfig
 from kaggle_pipeline.datasets.synthetic import SPEC
+from kaggle_pipeline.encode import FeatureEncoder, choose_features
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.tabular.features import FeatureEncoder, choose_features
 from kaggle_pipeline.tabular.resample import resample_rows
 
 SITES = SPEC.categorical["site"]

@@ -17,7 +17,13 @@ from kaggle_pipeline.datasets.rawfiles import (
     find_photos,
 )
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
+from kaggle_pipeline.spec import (
+    DatasetSpec,
+    Diagnoses,
+    RawData,
+    RecordField,
+    SubmissionFormat,
+)
 from kaggle_pipeline.tables import read_table
 
 SITES = (
@@ -28,6 +34,44 @@ SITES = (
     "torso",
     "upper extremity",
 )
+DIAGNOSES = Diagnoses(
+    column="diagnosis",
+    names={
+        "melanoma": "target",
+        **dict.fromkeys(
+            (
+                "nevus",
+                "keratosis",
+                "basal cell carcinoma",
+                "actinic keratosis",
+                "squamous cell carcinoma",
+                "dermatofibroma",
+                "vascular lesion",
+                "unknown",
+            )
+        ),
+    },
+    words={
+        "melanoma": "melanoma",
+        "nevus": "nevus",
+        "benign keratosis": "keratosis",
+        "seborrheic keratosis": "keratosis",
+        "lichenoid keratosis": "keratosis",
+        "solar lentigo": "keratosis",
+        "lentigo NOS": "keratosis",
+        "atypical melanocytic proliferation": "unknown",  # a single photo each
+        "cafe-au-lait macule": "unknown",
+        "unknown": "unknown",
+        # Of external collections alone.
+        "basal cell carcinoma": "basal cell carcinoma",
+        "actinic keratosis": "actinic keratosis",
+        "squamous cell carcinoma": "squamous cell carcinoma",
+        "dermatofibroma": "dermatofibroma",
+        "vascular lesion": "vascular lesion",
+    },
+)
+"""The nine groups of the winners (Ha, Liu & Liu 2020, arXiv:2010.05351); the photos of 2020 alone
+have four of them, and the other answers then learn to be 0."""
 _COLUMNS = {
     "image_name": "image_id",
     "patient_id": "group_id",
@@ -127,5 +171,6 @@ SPEC = DatasetSpec(
     read_raw=read_raw,
     source=_SOURCE,
     kaggle="competitions/siim-isic-melanoma-classification",
+    diagnoses=DIAGNOSES,
     published_counts={("target",): 584, (): 32542},
 )

@@ -20,7 +20,8 @@ from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.image.features import FeatureStore, body_digest
 from kaggle_pipeline.image.input import Source, prediction_batches, reading_errors
-from kaggle_pipeline.image.network import VIEWS, build_head, stacked_views, with_views
+from kaggle_pipeline.image.network import build_head
+from kaggle_pipeline.image.views import VIEWS, stacked_views, views_of, with_views
 from kaggle_pipeline.spec import DatasetSpec
 
 
@@ -65,6 +66,7 @@ class Answerer:
     ----------
     config : ImageConfig
     spec : DatasetSpec
+        Of the data set.
     shards_of : callable
         From image ids to the shards that hold them.
     device : Device
@@ -85,13 +87,18 @@ class Answerer:
     verbose: int
     deadline: Deadline = field(default_factory=lambda: Deadline.after(None))
 
-    def probabilities(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
-        """Return probabilities (n, classes), the mean over the views of test-time augmentation."""
+    def probabilities(
+        self, network: keras.Model, ids: pd.Index, metadata: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the network's answers (n, answers), the mean over the views of the config.
+
+        ``metadata`` (n, width) is in the order of ``ids``, for a network that takes it.
+        """
         if self.config.frozen:
             return self._from_features(network, ids)
         with running(self.device, self.config):
-            viewer = self.compiled(with_views(network, self.config.tta))
-        return self.run(viewer, ids, "probability")
+            viewer = self.compiled(with_views(network, views_of(self.config)))
+        return self.run(viewer, ids, "probability", metadata)
 
     def features(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
         """Return the body's features of ``ids``, (n, views, channels), from disk where known."""
@@ -105,15 +112,17 @@ class Answerer:
 
         def extract(missing: pd.Index) -> np.ndarray:
             with running(self.device, self.config):
-                viewer = self.compiled(stacked_views(body, self._views))
+                viewer = self.compiled(stacked_views(body, VIEWS[self._views]))
             return self.run(viewer, missing, "features")
 
         return FeatureStore(folder, extract).get(ids)
 
-    def run(self, viewer: keras.Model, ids: pd.Index, key: str) -> np.ndarray:
+    def run(
+        self, viewer: keras.Model, ids: pd.Index, key: str, metadata: np.ndarray | None = None
+    ) -> np.ndarray:
         """Run ``viewer`` over the images of ``ids``; return its output ``key`` in their order."""
         batch_size = self.config.batch_size * self.device.replicas
-        batches = prediction_batches(self.source(ids), list(ids), batch_size)
+        batches = prediction_batches(self.source(ids), list(ids), batch_size, metadata)
         with running(self.device, self.config, building=False):
             found = viewer.predict(
                 batches,

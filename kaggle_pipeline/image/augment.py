@@ -12,11 +12,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from kaggle_pipeline.config import AugmentConfig
+from kaggle_pipeline.imageconfig import AugmentConfig
 
 _LUMA = (0.299, 0.587, 0.114)
 """Rec. 601 weights of red, green and blue."""
 _FILL = 128
+_HAIR_WIDTH = 1 / 300
+"""Of a hair, as a share of the side: about what it is under a dermatoscope."""
+_DARKEST = (60.0, 45.0, 35.0)
+"""Of the brown that a hair's colour is drawn up to, in [0, 255]."""
 
 
 def augment_batch(images: Any, seed: Any, config: AugmentConfig) -> Any:
@@ -42,6 +46,10 @@ def augment_batch(images: Any, seed: Any, config: AugmentConfig) -> Any:
         pixels = _recolour(pixels, *colour_maps(batch, coloured, config))
     if config.dropout_boxes and config.dropout_size:
         pixels = _paint_boxes(pixels, boxes, config)
+    if config.hairs:
+        # A stream of its own, so that hairs change no other draw.
+        grown = tf.random.fold_in(tf.cast(seed, tf.int32), 2)
+        pixels = _draw_hairs(pixels, grown, config.hairs)
     changed = tf.saturate_cast(tf.round(pixels), tf.uint8)
     return tf.ensure_shape(changed, images.shape)
 
@@ -129,3 +137,40 @@ def _paint_boxes(pixels: Any, seed: Any, config: AugmentConfig) -> Any:
     near = tf.abs(tf.range(side)[None, None, None, :] - centres) < side * config.dropout_size / 2
     inside = tf.reduce_any(near[0][:, :, :, None] & near[1][:, :, None, :], axis=1)
     return tf.where(inside[..., None], float(_FILL), pixels)
+
+
+def _draw_hairs(pixels: Any, seed: Any, most: int) -> Any:
+    """Paint up to ``most`` hairs over each image (batch, side, side, 3), of one colour an image."""
+    batch, tones = tf.shape(pixels)[0], tf.random.fold_in(seed, 0)
+    on_hair = hair_mask(batch, pixels.shape[1], tf.random.fold_in(seed, 1), most)
+    colour = tf.random.stateless_uniform((batch, 1, 1, 1), tones) * tf.constant(_DARKEST)
+    return tf.where(on_hair[..., None], colour, pixels)
+
+
+def hair_mask(batch: Any, side: int, seed: Any, most: int) -> Any:
+    """Return where hairs lie, bool (batch, side, side).
+
+    An image has 0 to ``most`` of them, each a quadratic Bezier curve through three random points,
+    which may lie a little outside. Only the pixels along the curves are touched: a distance to each
+    curve at every pixel would cost more than all other augmentations together.
+    """
+    number, places = tf.unstack(tf.random.split(seed, 2))
+    counts = tf.random.stateless_uniform((batch, 1), number, 0, most + 1, tf.int32)
+    grows = tf.range(most)[None] < counts
+    knots = tf.random.stateless_uniform((batch, most, 3, 2), places, -0.2, 1.2)
+    # A quadratic curve is nowhere faster than twice the longest way between two knots, here just
+    # under 4 sides: with so many steps none skips a pixel.
+    way = tf.linspace(0.0, 1.0, 4 * side)[:, None]
+    bend = tf.stack([(1 - way) ** 2, 2 * way * (1 - way), way**2])  # (3, steps, 1)
+    curve = tf.einsum("bhkc,ksz->bhsc", knots, bend) * side
+    width = max(1, round(side * _HAIR_WIDTH))
+    brush = tf.range(width) - width // 2
+    nib = tf.stack(tf.meshgrid(brush, brush, indexing="ij"), -1)
+    touched = tf.cast(tf.floor(curve), tf.int32)[..., None, None, :] + nib
+    inside = tf.reduce_all((touched >= 0) & (touched < side), -1) & grows[:, :, None, None, None]
+    offset = tf.range(batch)[:, None, None, None, None] * side**2
+    pixel = offset + touched[..., 0] * side + touched[..., 1]
+    # A negative number is left out.
+    flat = tf.reshape(tf.where(inside, pixel, -1), [-1])
+    found = tf.math.unsorted_segment_max(tf.ones_like(flat), flat, batch * side**2)
+    return tf.reshape(found > 0, (batch, side, side))

@@ -1,7 +1,8 @@
 """Every epoch's state, whole on disk: a fit that is killed goes on after its last whole epoch.
 
 In: a Keras fit. Out: ``history.csv``, ``best.weights.h5`` where it is wanted, and
-``state-<epoch>.weights.h5`` (weights and optimizer) of the last two epochs.
+``state-<epoch>.weights.h5`` (weights and optimizer) of the last two epochs. Where the optimizer
+averages weights, the best weights are averages, those of a state are not.
 """
 
 import time
@@ -14,6 +15,7 @@ import pandas as pd
 
 from kaggle_pipeline.deadline import Deadline, OutOfTime
 from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.image.averaging import averaged_weights
 from kaggle_pipeline.rundir import atomic_path, read_json, write_json
 
 _HISTORY, _BEGUN = "history.csv", "begun.json"
@@ -140,7 +142,8 @@ class EpochKeeper(keras.callbacks.Callback):
         with atomic_path(self._folder / _HISTORY) as temporary:
             self.history.to_csv(temporary, index=False)
         if is_best:
-            with atomic_path(self._folder / "best.weights.h5") as temporary:
+            best = self._folder / "best.weights.h5"
+            with atomic_path(best) as temporary, averaged_weights(self.model):
                 self.model.save_weights(temporary)
         if not self._keep_state:
             return

@@ -16,6 +16,7 @@ import tensorflow as tf
 from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.image.augment import augment_batch
+from kaggle_pipeline.image.mixing import mix_batch
 from kaggle_pipeline.records import count_records, parse_id_and_image
 from kaggle_pipeline.spec import DatasetSpec
 
@@ -44,12 +45,14 @@ class TrainingRows:
     weights : numpy.ndarray of shape (n,), float32
     repeats : numpy.ndarray of shape (n,), int64
         How often an epoch shows it.
+    metadata : numpy.ndarray of shape (n, features), float32, or None
     """
 
     ids: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
     repeats: np.ndarray
+    metadata: np.ndarray | None = None
 
     @property
     def shown(self) -> int:
@@ -75,6 +78,7 @@ def training_batches(
     Yields
     ------
     images : uint8 (batch_size, side, side, 3)
+        Where the rows have metadata ``{"image": images, "metadata": float32 (batch_size, width)}``.
     targets : float32 (batch_size, classes)
     weights : float32 (batch_size,)
     """
@@ -99,11 +103,18 @@ def training_batches(
         return stream.take(batch_size * steps_per_epoch)
 
     targets, weights = tf.constant(rows.targets), tf.constant(rows.weights)
+    metadata = None if rows.metadata is None else tf.constant(rows.metadata)
 
     def finish(step: Any, batch: Any) -> Any:
         row, images = batch
-        images = augment_batch(images, tf.stack([tf.cast(seed, tf.int64), step]), config.augment)
-        return images, tf.gather(targets, row), tf.gather(weights, row)
+        drawn = tf.stack([tf.cast(seed, tf.int64), step])
+        images = augment_batch(images, drawn, config.augment)
+        known = None if metadata is None else tf.gather(metadata, row)
+        images, known, truth, weight = mix_batch(
+            images, known, tf.gather(targets, row), tf.gather(weights, row), drawn, config
+        )
+        inputs = images if known is None else {"image": images, "metadata": known}
+        return inputs, truth, weight
 
     stream = tf.data.Dataset.range(first_epoch, config.epochs).flat_map(epoch)
     stream = stream.map(_decoder(source), num_parallel_calls=tf.data.AUTOTUNE)
@@ -116,15 +127,25 @@ def training_batches(
     return stream.with_options(options)
 
 
-def prediction_batches(source: Source, ids: Sequence[str], batch_size: int) -> tf.data.Dataset:
+def prediction_batches(
+    source: Source, ids: Sequence[str], batch_size: int, metadata: np.ndarray | None = None
+) -> tf.data.Dataset:
     """Return the images of ``ids`` once each, in the records' order, the last batch filled up.
+
+    Parameters
+    ----------
+    source : Source
+    ids : sequence of str
+    batch_size : int
+    metadata : numpy.ndarray of shape (n, width), float32, optional
+        Rows in the order of ``ids``.
 
     Yields
     ------
     dict
         ``image``: uint8 (batch_size, side, side, 3); ``row``: int32 (batch_size,), the position in
-        ``ids``, :data:`PADDING` for filling. A static shape compiles once and divides evenly over
-        replicas.
+        ``ids``, :data:`PADDING` for filling; with metadata also ``metadata``: float32 (batch_size,
+        width). A static shape compiles once and divides evenly over replicas.
     """
     parse = parse_id_and_image(source.spec)
     found = _records(source, parse, _row_lookup(np.asarray(ids)), shuffle_seed=None)
@@ -132,10 +153,15 @@ def prediction_batches(source: Source, ids: Sequence[str], batch_size: int) -> t
 
     def fill(row: Any, images: Any) -> dict[str, Any]:
         gap = batch_size - tf.shape(row)[0]
+        more = {}
+        if metadata is not None:
+            known = tf.pad(tf.gather(metadata, row), [[0, gap], [0, 0]])
+            more["metadata"] = tf.ensure_shape(known, (batch_size, metadata.shape[1]))
         images = tf.pad(images, [[0, gap], [0, 0], [0, 0], [0, 0]])
         row = tf.pad(tf.cast(row, tf.int32), [[0, gap]], constant_values=PADDING)
         shape = (batch_size, source.image_size_px, source.image_size_px, 3)
-        return {"image": tf.ensure_shape(images, shape), "row": tf.ensure_shape(row, (batch_size,))}
+        row = tf.ensure_shape(row, (batch_size,))
+        return {"image": tf.ensure_shape(images, shape), "row": row, **more}
 
     return decoded.batch(batch_size).map(fill).prefetch(2)
 

@@ -13,34 +13,26 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.config import ImageConfig
-from kaggle_pipeline.configfile import to_mapping
 from kaggle_pipeline.deadline import Deadline
-from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.encode import FeatureEncoder
 from kaggle_pipeline.image.answer import Answerer, Device, running
 from kaggle_pipeline.image.checkpoint import EpochKeeper
+from kaggle_pipeline.image.fusion import metadata_encoder
 from kaggle_pipeline.image.input import training_batches
-from kaggle_pipeline.image.network import build_network, with_views
+from kaggle_pipeline.image.network import build_network
+from kaggle_pipeline.image.saved import WEIGHTS, read_settings, write_model
+from kaggle_pipeline.image.targets import class_probabilities
 from kaggle_pipeline.image.training import (
     Watcher,
     compile_network,
     compiled_network,
     training_rows,
 )
+from kaggle_pipeline.image.views import VIEWS, with_views
 from kaggle_pipeline.image.weightsfile import load_weights
-from kaggle_pipeline.rundir import atomic_path, read_json, write_json
 from kaggle_pipeline.spec import DatasetSpec
 
 _SELECTION = {"last": "none", "best_inner": "inner", "best_fold": "fold"}
-_ARCHITECTURE = (
-    "backbone",
-    "backbone_options",
-    "backbone_layer",
-    "pool_share",
-    "image_size_px",
-    "frozen",
-)
-"""Settings that weights depend on."""
-_WEIGHTS, _SETTINGS = "model.weights.h5", "model.json"
 
 
 class ImageModel:
@@ -70,7 +62,9 @@ class ImageModel:
     Attributes
     ----------
     network_ : keras.Model
-        After ``fit`` or ``load``.
+        After ``fit`` or ``load``; it answers the question that ``config.target`` names.
+    encoder_ : FeatureEncoder or None
+        After ``fit`` or ``load``: of the metadata, where ``config.metadata`` asks for it.
     history_ : pandas.DataFrame
         After ``fit``: a row an epoch.
     """
@@ -101,7 +95,7 @@ class ImageModel:
         self.callbacks = tuple(callbacks)
         self.verbose = verbose
         self._answerer = Answerer(
-            config, spec, shards_of, self._answering,
+            config, self.spec, shards_of, self._answering,
             features_dir or self.folder.parent / "features", swap_red_blue, verbose,
             self.deadline,
         )  # fmt: skip
@@ -132,6 +126,7 @@ class ImageModel:
         """
         # TensorFlow fails on a global seed of 0 beside the tensors that seed the shuffles.
         keras.utils.set_random_seed(self.seed or 20200817)
+        self.encoder_ = metadata_encoder(self.spec).fit(train) if self.config.metadata else None
         if self.config.frozen:
             self._fit_head(train, valid)
         else:
@@ -140,7 +135,7 @@ class ImageModel:
 
     def _fit_network(self, train: pd.DataFrame, valid: pd.DataFrame | None) -> None:
         config = self.config
-        rows = training_rows(train, config, self.spec, self.seed)
+        rows = training_rows(train, config, self.spec, self.seed, self._metadata(train))
         steps = config.steps_per_epoch or max(1, rows.shown // self._batch_size)
         with running(self.device, config):
             network = compiled_network(config, self.spec, steps, self.device)
@@ -177,19 +172,22 @@ class ImageModel:
         if valid is None or valid.empty:
             return []
         config = self.config
-        targets = valid[list(self.spec.classes)].to_numpy(np.float32)
         own = self._own_copy(network)
         with running(self._answering, self.config):
-            viewer = self._answerer.compiled(with_views(own, "none"))
+            viewer = self._answerer.compiled(with_views(own, VIEWS["none"]))
+        metadata = self._metadata(valid)
 
         def answer() -> np.ndarray:
             weights = network.get_weights() if own is not network else None
             if weights is not None:
                 with running(self._answering, config):
                     own.set_weights(weights)
-            return self._answerer.run(viewer, valid.index, "probability")
+            return self._answerer.run(viewer, valid.index, "probability", metadata)
 
-        return [Watcher(answer, targets)]
+        return [Watcher(answer, valid, config, self.spec)]
+
+    def _metadata(self, examples: pd.DataFrame) -> np.ndarray | None:
+        return None if self.encoder_ is None else self.encoder_.transform(examples)
 
     def _own_copy(self, network: keras.Model) -> keras.Model:
         """Return a network that needs no other worker; the same one where there is none."""
@@ -223,8 +221,11 @@ class ImageModel:
             keeper = self._keeper()
             watchers = []
             if watched is not None:
-                targets = valid[list(self.spec.classes)].to_numpy(np.float32)
-                watchers = [Watcher(lambda: head.predict(watched, verbose=0), targets)]
+
+                def answer() -> np.ndarray:
+                    return head.predict(watched, verbose=0)
+
+                watchers = [Watcher(answer, valid, config, self.spec)]
             self._compile(head, steps)
             head.fit(
                 features[order].reshape(-1, features.shape[-1]),
@@ -253,22 +254,16 @@ class ImageModel:
         PipelineError
             If the records lack an image.
         """
-        answers = self._answerer.probabilities(self.network_, examples.index)
-        return pd.DataFrame(answers.astype(float), examples.index, list(self.spec.classes))
+        answers = self._answerer.probabilities(
+            self.network_, examples.index, self._metadata(examples)
+        )
+        found = class_probabilities(answers.astype(float), self.config, self.spec)
+        return pd.DataFrame(found, examples.index, list(self.spec.classes))
 
     def save(self, folder: Path) -> None:
         """Write weights (without the optimizer) and settings; a later Keras reads both."""
-        # A fresh wrapper has no optimizer, whose state would triple the file.
-        bare = keras.Model(self.network_.inputs, self.network_.outputs)
-        with atomic_path(Path(folder) / _WEIGHTS) as temporary:
-            bare.save_weights(temporary)
-        settings = {
-            "image": to_mapping(self.config),
-            "dataset": self.spec.id,
-            "classes": list(self.spec.classes),
-            "seed": self.seed,
-        }
-        write_json(Path(folder) / _SETTINGS, settings)
+        encoder = None if self.encoder_ is None else self.encoder_.to_mapping()
+        write_model(folder, self.network_, self.config, self.spec, self.seed, encoder)
         EpochKeeper.forget(self.folder)
 
     def load(self, folder: Path) -> "ImageModel":
@@ -279,17 +274,12 @@ class ImageModel:
         PipelineError
             If files are missing or were written for another network.
         """
-        settings = read_json(Path(folder) / _SETTINGS)
-        if settings["classes"] != list(self.spec.classes):
-            theirs, ours = (", ".join(one) for one in (settings["classes"], self.spec.classes))
-            raise PipelineError(f"{folder} was trained for {theirs}, not {ours}")
-        for key in _ARCHITECTURE:
-            theirs, ours = settings["image"][key], to_mapping(self.config)[key]
-            if theirs != ours:
-                raise PipelineError(f"{folder} was trained with image.{key} = {theirs}, not {ours}")
+        settings = read_settings(folder, self.config, self.spec)
         with running(self._answering, self.config):
             network = build_network(self.config, self.spec, load_published=False)
-            load_weights(network, Path(folder) / _WEIGHTS)
+            load_weights(network, Path(folder) / WEIGHTS)
+        encoder = settings.get("encoder")
+        self.encoder_ = FeatureEncoder.from_mapping(encoder) if encoder else None
         self.network_ = network
         return self
 

@@ -1,11 +1,9 @@
 """The network: uint8 image → body (backbone, pooling) → head → probabilities. Keras 3, any backend.
 
-In: an :class:`ImageConfig` and a spec. Out: a ``keras.Model``; and the same model averaged over
-views for prediction.
+In: an :class:`ImageConfig` and the data set's spec. Out: a ``keras.Model``.
 """
 
 from pathlib import Path
-from typing import Any
 
 import keras
 from keras import layers, ops
@@ -13,15 +11,10 @@ from keras import layers, ops
 from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.errors import PipelineError, nearest
 from kaggle_pipeline.image.backbones import get_backbone
+from kaggle_pipeline.image.fusion import metadata_branch
+from kaggle_pipeline.image.targets import learned_spec
 from kaggle_pipeline.image.torchweights import PACKAGES, check_library, load_torch_weights
 from kaggle_pipeline.spec import DatasetSpec
-
-VIEWS = {
-    "none": [(0, False)],
-    "flips": [(0, False), (0, True), (2, False), (2, True)],
-    "dihedral": [(turns, mirror) for mirror in (False, True) for turns in range(4)],
-}
-"""Quarter turns and whether to mirror, of each view that test-time augmentation averages."""
 
 
 def build_network(
@@ -34,14 +27,16 @@ def build_network(
     config : ImageConfig
         Backbone, weights, size, dropout, freezing.
     spec : DatasetSpec
-        Number of classes; softmax for ``multiclass``, else sigmoid.
+        Of the data set: number of classes or diagnoses; softmax for ``multiclass``, else sigmoid;
+        the metadata's width.
     load_published : bool
         False when weights of a trained run will be loaded over them.
 
     Returns
     -------
     keras.Model
-        uint8 (batch, side, side, 3) in [0, 255] → float32 (batch, classes).
+        uint8 (batch, side, side, 3) in [0, 255] → float32 (batch, classes); with
+        ``config.metadata`` of ``{"image": …, "metadata": float32 (batch, width)}``.
 
     Raises
     ------
@@ -49,9 +44,14 @@ def build_network(
         If the backbone or its weights cannot be had.
     """
     shape = (config.image_size_px, config.image_size_px, 3)
-    pixels = keras.Input(shape, dtype="uint8", name="image")
+    inputs = pixels = keras.Input(shape, dtype="uint8", name="image")
     x = build_body(config, load_published=load_published)(pixels)
-    return keras.Model(pixels, build_head(config, spec, x.shape[-1])(x), name="image_model")
+    if config.metadata:
+        branch = metadata_branch(spec)
+        numbers = keras.Input(branch.input_shape[1:], name="metadata")
+        inputs = {"image": pixels, "metadata": numbers}
+        x = layers.Concatenate(name="fusion")([x, branch(numbers)])
+    return keras.Model(inputs, build_head(config, spec, x.shape[-1])(x), name="image_model")
 
 
 def check_backbone(config: ImageConfig) -> None:
@@ -111,20 +111,29 @@ def build_body(config: ImageConfig, *, load_published: bool) -> keras.Model:
 def build_head(config: ImageConfig, spec: DatasetSpec, channels: int) -> keras.Model:
     """Return dropout and the last dense layer: (batch, channels) → probabilities.
 
-    On a frozen backbone the features are standardised first, by statistics of training rows.
+    On a frozen backbone the features are standardised first, by statistics of training rows. With
+    several ``dropout_samples`` the logits of as many dropout masks are averaged.
     """
+    spec = learned_spec(config, spec)
     features = x = keras.Input((channels,), name="features")
     if config.frozen:
         x = layers.Normalization(name="standardise", dtype="float32")(x)
-    x = layers.Dropout(config.dropout, name="dropout")(x)
-    outputs = layers.Dense(
+    activation = "softmax" if spec.task == "multiclass" else "sigmoid"
+    count = config.dropout_samples
+    last = layers.Dense(
         len(spec.classes),
-        activation="softmax" if spec.task == "multiclass" else "sigmoid",
+        activation=activation if count == 1 else None,
         kernel_regularizer=keras.regularizers.L2(config.head_l2) if config.head_l2 else None,
         dtype="float32",
-        name="probability",
+        name="probability" if count == 1 else "logit",
     )
-    return keras.Model(features, outputs(x), name="head")
+    if count == 1:
+        return keras.Model(features, last(layers.Dropout(config.dropout, name="dropout")(x)),
+                           name="head")  # fmt: skip
+    masked = [layers.Dropout(config.dropout, name=f"dropout_{i}")(x) for i in range(count)]
+    logits = layers.Average(dtype="float32", name="mean")([last(one) for one in masked])
+    outputs = layers.Activation(activation, dtype="float32", name="probability")(logits)
+    return keras.Model(features, outputs, name="head")
 
 
 def _freeze_before(extractor: keras.Model, layer: str) -> None:
@@ -166,47 +175,3 @@ def _load_backbone(
         load = load_torch_weights if path.suffix in PACKAGES else backbone.load_h5
         load(body, path)
     return body
-
-
-def with_views(network: keras.Model, views: str) -> keras.Model:
-    """Return a model that averages ``network`` over the views of its input, by row number.
-
-    Each image is decoded once and turned on the device.
-
-    Parameters
-    ----------
-    network : keras.Model
-    views : {"none", "flips", "dihedral"}
-
-    Returns
-    -------
-    keras.Model
-        ``{"image": (batch, side, side, 3), "row": (batch,)}`` →
-        ``{"probability": (batch, classes), "row": (batch,)}``; the row numbers come out beside
-        the probabilities so that no order has to be trusted.
-    """
-    return _over_views(network, VIEWS[views], "probability", lambda x: ops.mean(ops.stack(x), 0))
-
-
-def stacked_views(body: keras.Model, views: str) -> keras.Model:
-    """Return a model like :func:`with_views` that keeps the answers apart.
-
-    Its output ``features`` has shape (batch, views, channels).
-    """
-    return _over_views(body, VIEWS[views], "features", lambda x: ops.stack(x, 1))
-
-
-def _over_views(
-    network: keras.Model, views: list[tuple[int, bool]], key: str, combine: Any
-) -> keras.Model:
-    image = keras.Input(network.input_shape[1:], dtype="uint8", name="image")
-    row = keras.Input((), dtype="int32", name="row")
-    answers = [network(_view(image, turns, mirror)) for turns, mirror in views]
-    outputs = {key: combine(answers), "row": ops.add(row, 0)}
-    return keras.Model({"image": image, "row": row}, outputs)
-
-
-def _view(image: Any, turns: int, mirror: bool) -> Any:
-    if mirror:
-        image = ops.flip(image, axis=2)
-    return ops.rot90(image, k=turns, axes=(1, 2)) if turns else image

@@ -5,6 +5,7 @@ In: examples and an :class:`ImageConfig`. Out: :class:`TrainingRows`, a compiled
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
@@ -15,16 +16,30 @@ from keras import ops
 from kaggle_pipeline.balance import oversampling_repeats, resampling_repeats, row_weights
 from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.image.answer import Device
+from kaggle_pipeline.image.averaging import averaged_weights
 from kaggle_pipeline.image.input import TrainingRows
+from kaggle_pipeline.image.losses import make_loss, make_metrics
 from kaggle_pipeline.image.network import build_network
+from kaggle_pipeline.image.targets import (
+    class_probabilities,
+    learned_spec,
+    learned_targets,
+)
 from kaggle_pipeline.metrics import roc_auc
 from kaggle_pipeline.spec import DatasetSpec
 
 
 def training_rows(
-    examples: pd.DataFrame, config: ImageConfig, spec: DatasetSpec, seed: int
+    examples: pd.DataFrame,
+    config: ImageConfig,
+    spec: DatasetSpec,
+    seed: int,
+    metadata: np.ndarray | None = None,
 ) -> TrainingRows:
-    """Return targets, weights and repeats of training examples, as the config balances them."""
+    """Return targets, weights and repeats of training examples, as the config balances them.
+
+    ``spec`` is that of the data set: its classes are balanced, whatever the network learns.
+    """
     targets = examples[list(spec.classes)].to_numpy(np.float32)
     if config.images_per_class is not None:
         repeats = resampling_repeats(targets, config.images_per_class, seed)
@@ -35,7 +50,8 @@ def training_rows(
         weights = row_weights(targets, repeats, config.class_weight_power)
     if "row_weight" in examples:  # rows of other collections
         weights = weights * examples["row_weight"].fillna(1.0).to_numpy(np.float32)
-    return TrainingRows(examples.index.to_numpy(), targets, weights, repeats)
+    learned = learned_targets(examples, config, spec)
+    return TrainingRows(examples.index.to_numpy(), learned, weights, repeats, metadata)
 
 
 def compile_network(
@@ -45,23 +61,14 @@ def compile_network(
     steps_per_epoch: int,
     jit_compile: bool | str,
 ) -> keras.Model:
-    """Compile with the loss and metrics of the spec's task and the config's optimizer.
+    """Compile with the loss and metrics of what is learned and the config's optimizer.
 
-    Loss is the cross-entropy of a softmax for ``multiclass`` and of sigmoids otherwise; metrics
-    are the AUC (mean over the classes) and, for ``multiclass``, the accuracy.
+    ``spec`` is that of the data set.
     """
-    is_softmax = spec.task == "multiclass"
-    kind = keras.losses.CategoricalCrossentropy if is_softmax else keras.losses.BinaryCrossentropy
-    several = len(spec.classes) > 1
-    auc = keras.metrics.AUC(
-        name="auc", num_thresholds=1000, multi_label=several,
-        num_labels=len(spec.classes) if several else None,
-    )  # fmt: skip
-    accuracy = [keras.metrics.CategoricalAccuracy(name="accuracy")] if is_softmax else []
     network.compile(
         optimizer=make_optimizer(config, steps_per_epoch),
-        loss=kind(label_smoothing=config.label_smoothing),
-        metrics=[auc, *accuracy],
+        loss=make_loss(config, learned_spec(config, spec).task),
+        metrics=make_metrics(config, spec),
         jit_compile=jit_compile,
     )
     return network
@@ -102,22 +109,38 @@ class Watcher(keras.callbacks.Callback):
     Parameters
     ----------
     answer : callable
-        Returns the network's probabilities (n, classes) for the watched rows.
-    targets : array of shape (n, classes)
+        Returns the network's probabilities (n, answers) for the watched rows.
+    examples : pandas.DataFrame
+        The watched rows.
+    config : ImageConfig
+    spec : DatasetSpec
+        Of the data set.
     """
 
-    def __init__(self, answer: Callable[[], np.ndarray], targets: np.ndarray) -> None:
+    def __init__(
+        self,
+        answer: Callable[[], np.ndarray],
+        examples: pd.DataFrame,
+        config: ImageConfig,
+        spec: DatasetSpec,
+    ) -> None:
         super().__init__()
         self._answer = answer
-        self._targets = targets
+        self._targets = learned_targets(examples, config, spec)
+        self._truth = examples[list(spec.classes)].to_numpy(np.float32)
+        self._to_classes = partial(class_probabilities, config=config, spec=spec)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Add ``val_loss``, ``val_auc`` and for a softmax ``val_accuracy`` to the epoch's logs."""
-        answers = self._answer()
+        """Add ``val_loss``, ``val_auc`` and for a softmax ``val_accuracy`` to the epoch's logs.
+
+        The loss is that of the question which is learned, the AUC that of the classes.
+        """
+        with averaged_weights(self.model):
+            answers = self._answer()
         # Of each row: their mean under a strategy would be divided by the replicas once more.
         losses = self.model.loss.call(ops.convert_to_tensor(self._targets), answers)
         logs["val_loss"] = float(ops.convert_to_numpy(losses).mean())
-        logs["val_auc"] = roc_auc(self._targets, answers)
+        logs["val_auc"] = roc_auc(self._truth, self._to_classes(answers))
         if "accuracy" in logs:
             hits = answers.argmax(axis=1) == self._targets.argmax(axis=1)
             logs["val_accuracy"] = float(hits.mean())
@@ -153,7 +176,8 @@ class FirstStep(keras.callbacks.Callback):
 def make_optimizer(config: ImageConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """Return AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) with warm-up, then decay.
 
-    The rate rises linearly over ``warmup_epochs`` and falls to 0 along a cosine, or stays.
+    The rate rises linearly over ``warmup_epochs`` and falls to 0 along a cosine, or stays. With
+    ``config.ema`` it keeps a moving average of the weights, which replaces them when a fit ends.
     """
     warmup = round(config.warmup_epochs * steps_per_epoch)
     total = config.epochs * steps_per_epoch
@@ -169,4 +193,5 @@ def make_optimizer(config: ImageConfig, steps_per_epoch: int) -> keras.optimizer
         rate = keras.optimizers.schedules.PolynomialDecay(
             config.learning_rate / warmup, warmup, config.learning_rate
         )
-    return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
+    averaging = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
+    return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **averaging)

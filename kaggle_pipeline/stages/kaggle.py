@@ -50,9 +50,12 @@ def build(
 def fit_gpu(config: Experiment, overrides: Sequence[str] = ()) -> Experiment:
     """Return the experiment with images as large as a T4 takes, unless a size was asked for."""
     asked = any(change.startswith("image.image_size_px=") for change in overrides)
-    if asked or config.image.image_size_px <= _GPU_SIDE_PX:
+    image = config.image
+    if asked or max((image.image_size_px, *(image.fold_sizes_px or ()))) <= _GPU_SIDE_PX:
         return config
-    return replace(config, image=replace(config.image, image_size_px=_GPU_SIDE_PX))
+    sizes = image.fold_sizes_px and tuple(min(side, _GPU_SIDE_PX) for side in image.fold_sizes_px)
+    side = min(image.image_size_px, _GPU_SIDE_PX)
+    return replace(config, image=replace(image, image_size_px=side, fold_sizes_px=sizes))
 
 
 def submit(

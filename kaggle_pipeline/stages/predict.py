@@ -74,6 +74,7 @@ def predict_images(
     examples = list_photos(images, spec)
     examples = _readable(examples, Path(images), config.records.workers, say)
     from kaggle_pipeline.accelerator import choose_accelerator
+    from kaggle_pipeline.image.fusion import blank_metadata
 
     chosen = choose_accelerator(device)
     say(f"device: {chosen.reason}")
@@ -84,6 +85,9 @@ def predict_images(
     if not (Path(run_dir) / "records").is_dir():
         fit = config.records.fit
         say(f"note: this run did not convert its photos; new ones are made square by a {fit}")
+    if config.image.metadata:
+        say("note: photos come without metadata; the models take all of it as missing")
+        examples = blank_metadata(examples, spec)
     with tempfile.TemporaryDirectory() as scratch:
         records = Path(scratch) / "records"
         convert(examples, spec, Path(images), records, config.records)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from kaggle_pipeline.config import LEARNERS
 from kaggle_pipeline.datasets.external import drop_known, read_external
+from kaggle_pipeline.encode import choose_features
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import (
     EXTERNAL,
@@ -39,7 +40,6 @@ from kaggle_pipeline.records import (
 from kaggle_pipeline.rundir import atomic_path, open_stage, read_json, write_json
 from kaggle_pipeline.spec import RawData
 from kaggle_pipeline.stages.run import TEST_TRUTH, Run
-from kaggle_pipeline.tabular.features import choose_features
 
 PREPARED_BY = ("dataset", "seed", "examples", "folds", "leakage", "external")
 """Parts of the config that decide examples and folds; models may differ in the rest."""

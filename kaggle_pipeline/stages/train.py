@@ -16,10 +16,12 @@ from kaggle_pipeline.config import LEARNERS, Experiment, TabularConfig
 from kaggle_pipeline.context import context_columns, patient_context, require_patients
 from kaggle_pipeline.crossval import Model, collect_folds, cross_validate, unfinished
 from kaggle_pipeline.deadline import Deadline
+from kaggle_pipeline.encode import choose_features
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import EXTERNAL
 from kaggle_pipeline.folds import require_folds
 from kaggle_pipeline.leakage import check_features
+from kaggle_pipeline.manyseeds import ManySeedsModel
 from kaggle_pipeline.perclass import PerClassModel
 from kaggle_pipeline.plots import plot_histories
 from kaggle_pipeline.records import shards_holding
@@ -29,7 +31,6 @@ from kaggle_pipeline.spec import DatasetSpec
 from kaggle_pipeline.stages.look import compare_runs, describe_memory
 from kaggle_pipeline.stages.prepare import PREPARED_BY, prepare_data
 from kaggle_pipeline.stages.run import Run
-from kaggle_pipeline.tabular.features import choose_features
 from kaggle_pipeline.tabular.learners import LearnerModel
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ def train_image(
         raise PipelineError(
             f"no images for {run.spec.id} in {run.data_dir}: it needs jpeg/, DICOM or tfrecords/"
         )
+    if run.config.image.metadata:
+        check_features(run.examples(), run.spec, run.spec.features)
     make_model = image_model_maker(
         run.config, run.spec, partial(shards_holding, pd.read_csv(index_path, dtype=str)), device,
         features_dir=run.run_dir / "image" / "features",
@@ -135,13 +138,16 @@ def check_image(run: Run) -> "Accelerator":
     ------
     PipelineError
         If the device is missing, the published weights cannot be downloaded, or the backbone, a
-        layer's name, the weights file or the number of networks do not fit.
+        layer's name, the weights file, the number of networks, the target or the metadata do not
+        fit.
     """
     from kaggle_pipeline.accelerator import choose_accelerator
 
     device = choose_accelerator(run.config.device, run.config.replicas)
+    from kaggle_pipeline.image.fusion import check_question
     from kaggle_pipeline.image.network import check_backbone
 
+    check_question(run.config.image, run.spec)
     if run.config.image.networks == "one_per_class" and run.spec.task != "multilabel":
         raise PipelineError(f"image.networks: {run.spec.id} asks one question; say one")
     check_backbone(run.config.image)
@@ -169,18 +175,22 @@ def image_model_maker(
 
     callbacks = [FirstStep(deadline.started, say)] if deadline and say else []
 
-    def make(of_spec: DatasetSpec, folder: Path, seed: int) -> ImageModel:
+    def make_one(fold: int, of_spec: DatasetSpec, seed: int, folder: Path) -> ImageModel:
         return ImageModel(
-            config.image, of_spec, shards_of, device, folder, seed=seed,
+            config.image.of_fold(fold), of_spec, shards_of, device, folder, seed=seed,
             swap_red_blue=swap_red_blue, features_dir=features_dir, deadline=deadline,
             callbacks=callbacks, verbose=verbose,
         )  # fmt: skip
 
+    def make_fold(fold: int, of_spec: DatasetSpec, folder: Path) -> Model:
+        seed, count = config.seed + fold, config.image.seeds
+        if count == 1:
+            return make_one(fold, of_spec, seed, folder)
+        return ManySeedsModel(partial(make_one, fold, of_spec), seed, count, folder, device.least)
+
     if config.image.networks == "one":
-        return lambda fold, folder: make(spec, folder, config.seed + fold)
-    return lambda fold, folder: PerClassModel(
-        partial(make, seed=config.seed + fold), spec, folder, device.least
-    )
+        return lambda fold, folder: make_fold(fold, spec, folder)
+    return lambda fold, folder: PerClassModel(partial(make_fold, fold), spec, folder, device.least)
 
 
 def _train(
@@ -279,8 +289,8 @@ def _draw_histories(folder: Path, folds: Sequence[int]) -> None:
     histories = {}
     for fold in folds:
         place = folder / f"fold{fold}"
-        for path in sorted([*place.glob("history.csv"), *place.glob("*/history.csv")]):
-            of_class = "" if path.parent == place else f" {path.parent.name}"
-            histories[f"fold {fold}{of_class}"] = pd.read_csv(path)
+        for path in sorted(place.rglob("history.csv")):
+            part = " ".join(path.parent.relative_to(place).parts)  # a class, a seed
+            histories[f"fold {fold} {part}".strip()] = pd.read_csv(path)
     if histories:  # a forest has no epochs
         plot_histories(histories, folder / "learning_curves.png")

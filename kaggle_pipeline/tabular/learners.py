@@ -16,10 +16,10 @@ from sklearn.linear_model import LogisticRegression
 
 from kaggle_pipeline.config import TabularConfig
 from kaggle_pipeline.configfile import to_mapping
+from kaggle_pipeline.encode import FeatureEncoder, choose_features
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.rundir import atomic_path, read_json, write_json
 from kaggle_pipeline.spec import DatasetSpec
-from kaggle_pipeline.tabular.features import FeatureEncoder, choose_features
 from kaggle_pipeline.tabular.trees import Trees, from_boosting, from_forest
 
 Arrays = dict[str, np.ndarray]

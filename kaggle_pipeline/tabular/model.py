@@ -13,9 +13,9 @@ import pandas as pd
 from kaggle_pipeline.balance import label_sets
 from kaggle_pipeline.config import TabularConfig
 from kaggle_pipeline.configfile import to_mapping
+from kaggle_pipeline.encode import FeatureEncoder, choose_features
 from kaggle_pipeline.rundir import atomic_path, read_json, write_json
 from kaggle_pipeline.spec import DatasetSpec
-from kaggle_pipeline.tabular.features import FeatureEncoder, choose_features
 from kaggle_pipeline.tabular.network import build_network
 from kaggle_pipeline.tabular.resample import resample_rows
 

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from kaggle_pipeline.encode import FeatureEncoder
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.tabular.features import FeatureEncoder
 
 Method = Literal["smotenc", "smote", "none"]
 _NEIGHBOURS = 5

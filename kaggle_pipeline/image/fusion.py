@@ -1,0 +1,50 @@
+"""Metadata beside the image: what the network is told of the patient.
+
+In: a spec and training rows. Out: an encoder fitted on them, and the layers that take its numbers.
+"""
+
+import keras
+import pandas as pd
+from keras import layers
+
+from kaggle_pipeline.config import ImageConfig
+from kaggle_pipeline.encode import FeatureEncoder
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.image.targets import learned_spec
+from kaggle_pipeline.spec import DatasetSpec
+
+_UNITS = 32
+"""Much less than a backbone's channels: a handful of columns says little beside an image."""
+
+
+def metadata_encoder(spec: DatasetSpec) -> FeatureEncoder:
+    """Return an encoder, not fitted yet, of all declared features; missing values are marked.
+
+    Raises
+    ------
+    PipelineError
+        If the data set declares no features.
+    """
+    if not spec.features:
+        raise PipelineError(f"image.metadata: {spec.id} declares no metadata; say false")
+    return FeatureEncoder(spec.numeric, spec.categorical, indicators=True)
+
+
+def check_question(config: ImageConfig, spec: DatasetSpec) -> None:
+    """Raise a PipelineError if diagnoses or metadata are asked for that are not declared."""
+    learned_spec(config, spec)
+    if config.metadata:
+        metadata_encoder(spec)
+
+
+def metadata_branch(spec: DatasetSpec) -> keras.Model:
+    """Return the layers from encoded metadata (batch, width) to features (batch, 32)."""
+    numbers = keras.Input((metadata_encoder(spec).width,), name="metadata")
+    features = layers.Dense(_UNITS, activation="swish", name="metadata_dense")(numbers)
+    return keras.Model(numbers, features, name="metadata_branch")
+
+
+def blank_metadata(examples: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
+    """Return the examples with every declared feature, missing throughout where they lack it."""
+    lacking = [name for name in spec.features if name not in examples.columns]
+    return examples.assign(**dict.fromkeys(lacking, float("nan")))
