@@ -21,6 +21,7 @@ import yaml
 
 from kaggle_pipeline.config import LEARNERS, Experiment
 from kaggle_pipeline.configfile import to_mapping
+from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.folds import possible_folds, require_folds
 from kaggle_pipeline.rundir import atomic_path, write_json
@@ -116,6 +117,9 @@ class Build:
         require_folds(self.experiment.folds, self.folds)
         if self.folds and "image" not in self.stages:
             raise PipelineError(f"--fold: {self.experiment.name} blends no image model")
+        for one, place in zip(self.experiment.external, self.external, strict=True):
+            if not place:
+                raise PipelineError(f"external: {one.dataset} is not on Kaggle: build without it")
 
     @property
     def stages(self) -> list[str]:
@@ -123,6 +127,11 @@ class Build:
         metadata = {"tabular", *LEARNERS}
         models = self.experiment.blend.models
         return list(dict.fromkeys("tabular" if name in metadata else name for name in models))
+
+    @property
+    def external(self) -> list[str]:
+        """Where on Kaggle the experiment's further collections are, in its order."""
+        return [get_spec(one.dataset).kaggle for one in self.experiment.external]
 
     @property
     def lacking(self) -> list[int]:
@@ -241,6 +250,7 @@ def _addressed(
     data: dict[str, list[str]] = {"competition_sources": [], "dataset_sources": []}
     if content["competition_sources"] or content["dataset_sources"]:
         data[f"{kind.removesuffix('s')}_sources"] = [slug]
+        data["dataset_sources"] += [source.partition("/")[2] for source in build.external]
     if build.weights and name.startswith("image"):
         data["dataset_sources"] = [*data["dataset_sources"], build.weights]
         content = {**content, "enable_internet": False}
@@ -260,6 +270,7 @@ def _write_kernel(
 ) -> None:
     settings = {
         "source": build.source,
+        "external": build.external,
         "folds": list(folds) or None,
         "keep_records": build.keep_records,
     }

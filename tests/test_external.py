@@ -42,6 +42,7 @@ def wanted(*names, **changes):
 @pytest.mark.parametrize("name", list(TRANSLATIONS))
 def test_every_class_and_site_of_a_collection_has_a_word_here(name):
     source, words = get_spec(name), TRANSLATIONS[name]
+    assert set(words.diagnoses.values()) | {words.rest} <= set(SIIM.diagnoses.words)
     assert set(words.melanoma) <= set(source.classes) == set(words.diagnoses)
     assert all(words.diagnoses[one] == "melanoma" for one in words.melanoma)
     sites = source.categorical.get("site", ())

@@ -179,6 +179,15 @@ def test_another_experiment_replaces_no_kernel_and_gets_only_what_it_needs(tmp_p
     assert trees["blend"]["kernel_sources"] == ["me/melanoma-ham10000-mobilenet-tabular"]
 
 
+def test_further_collections_are_attached(tmp_path, capsys):
+    words = ["build-kernels", "--owner", "me", "--out", str(tmp_path), "--set"]
+    assert main([*words, "external=[{dataset: isic_2019, data_dir: ../isic_2019}]"]) == 0
+    for name in ("image", "tabular"):  # both make the examples
+        assert metadata_of(tmp_path)[name]["dataset_sources"] == ["andrewmvd/isic-2019"]
+    assert main([*words, "external=[{dataset: isic_2017, data_dir: ../isic_2017}]"]) == 2
+    assert "isic_2017 is not on Kaggle" in capsys.readouterr().err
+
+
 def test_one_fold_of_a_holdout_is_all_there_is(tmp_path):
     config = ["--config", str(ROOT / "configs" / "siim_isic_2020_seed.yaml"), "--fold", "0"]
     assert main(["build-kernels", *config, "--owner", "me", "--out", str(tmp_path)]) == 0

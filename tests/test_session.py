@@ -15,6 +15,7 @@ import pytest
 from kaggle_pipeline.cli import main
 from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.externalconfig import ExternalConfig
 from kaggle_pipeline.kaggleinput import find_runs, find_source, find_weights, gather_run
 from kaggle_pipeline.stages import session
 from kaggle_pipeline.stages.session import run_session
@@ -227,7 +228,9 @@ def packed(kernels, tmp_path):
     """What a script unpacks, for a session in this process."""
     place = tmp_path / "packed" / "kernel"
     place.mkdir(parents=True)
-    settings = {"source": f"competitions/{SLUG}", "folds": [0], "keep_records": False}
+    settings = {
+        "source": f"competitions/{SLUG}", "external": [], "folds": [0], "keep_records": False
+    }  # fmt: skip
     (place / "settings.json").write_text(json.dumps(settings))
     config = (ROOT / "configs" / "demo.yaml").read_text()
     (place / "experiment.yaml").write_text(config)
@@ -283,6 +286,24 @@ def test_attached_weights_are_used(packed, records, tmp_path, monkeypatch):
     assert run_session("image", [*changes, "image.backbone_options={}"], packed=packed) == 0
     (config,) = seen
     assert config.image.weights == str(weights) and config.records.source == "tfrecords"
+
+
+def test_further_collections_are_looked_for_among_the_inputs(packed, tmp_path, monkeypatch, capsys):
+    path = packed / "kernel" / "settings.json"
+    source = "datasets/andrewmvd/isic-2019"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "external": [source]}))
+    kaggle = Kaggle(tmp_path / "kaggle", "new")
+    monkeypatch.setenv("KAGGLE_PIPELINE_ROOT", str(kaggle.root))
+    changes = [*SMALL[:3], "external=[{dataset: isic_2019, data_dir: ../isic_2019, weight: 0.5}]"]
+    assert run_session("tabular", changes, packed=packed) == 2
+    assert f"attach the input competitions/{SLUG}; the input {source}" in capsys.readouterr().err
+    places = [kaggle.input / "competitions" / SLUG, kaggle.input / source]
+    for place in places:
+        place.mkdir(parents=True)
+    seen = []
+    monkeypatch.setattr(session, "train_tabular", lambda run: seen.append(run.config.external))
+    assert run_session("tabular", changes, packed=packed) == 0
+    assert seen == [(ExternalConfig("isic_2019", str(places[1]), 0.5),)]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ In: what a kernel's script was built for and ``/kaggle/input``. Out: ``/kaggle/w
 ``session.json``, and from the blend ``/kaggle/working/submission.csv``.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kaggle_pipeline import DISCLAIMER
-from kaggle_pipeline.configfile import load_experiment
+from kaggle_pipeline.configfile import load_experiment, to_mapping
 from kaggle_pipeline.crossval import unfinished
 from kaggle_pipeline.deadline import Deadline, OutOfTime
 from kaggle_pipeline.errors import PipelineError
@@ -99,6 +100,17 @@ def _open(stage: Stage, overrides: Sequence[str], deadline: Deadline, packed: Pa
             missing.append(f"the input {settings['source']}")
         elif (data_dir / "tfrecords").is_dir() and config.records.source == "auto":
             overrides = [*overrides, "records.source=tfrecords"]  # else hours of conversion
+        found = [find_source(inputs, source) for source in settings["external"]]
+        missing += [
+            f"the input {source}"
+            for source, place in zip(settings["external"], found, strict=True)
+            if place is None
+        ]
+        further = [
+            {**to_mapping(one), "data_dir": str(place)}
+            for one, place in zip(config.external, found, strict=True)
+        ]
+        overrides = [*overrides, f"external={json.dumps(further)}"]  # JSON is YAML
     if stage == "image" and config.image.weights == "imagenet":
         found = find_weights(
             inputs, config.image.backbone, config.image.backbone_options.get("alpha", 1.0)
