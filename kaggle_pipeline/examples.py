@@ -134,6 +134,11 @@ def read_examples(path: Path, spec: DatasetSpec) -> pd.DataFrame:
     return table.astype({column: float for column in (*spec.classes, *spec.numeric)})
 
 
+def splits_of(table: pd.DataFrame) -> list[str]:
+    """Return what a person is told of: ``train``, ``test`` and, if there are any, the others."""
+    return [s for s in SPLITS if s in ("train", "test") or (table["split"] == s).any()]
+
+
 def split_rows(table: pd.DataFrame, split: str) -> pd.DataFrame:
     """Return the rows of one split, in their order."""
     return table[table["split"] == split]

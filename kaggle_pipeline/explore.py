@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from kaggle_pipeline import explore_plots as plots
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.examples import SPLITS, split_rows
+from kaggle_pipeline.examples import SPLITS, split_rows, splits_of
 from kaggle_pipeline.explore_plots import MISSING
 from kaggle_pipeline.plots import save_figure
 from kaggle_pipeline.rundir import write_json
@@ -110,11 +110,12 @@ def summarise(examples: pd.DataFrame, spec: DatasetSpec) -> dict:
     """
     train = split_rows(examples, "train")
     sizes = train.groupby("group_id").size()
+    told = splits_of(examples)
     return {
         "dataset": spec.id,
         "group": spec.group,
-        "images": {s: int((examples["split"] == s).sum()) for s in SPLITS},
-        "groups": {s: int(split_rows(examples, s)["group_id"].nunique()) for s in SPLITS},
+        "images": {s: int((examples["split"] == s).sum()) for s in told},
+        "groups": {s: int(split_rows(examples, s)["group_id"].nunique()) for s in told},
         "classes": {name: len(ids) for name, ids in class_groups(train, spec).items()},
         "images_per_group": {
             "median": float(sizes.median()), "mean": round(float(sizes.mean()), 3),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from kaggle_pipeline import page as html
-from kaggle_pipeline.examples import SPLITS, read_examples, split_rows
+from kaggle_pipeline.examples import read_examples, split_rows, splits_of
 from kaggle_pipeline.page import Html
 from kaggle_pipeline.rundir import read_json
 from kaggle_pipeline.spec import DatasetSpec
@@ -40,20 +40,26 @@ def data_section(run_dir: Path, spec: DatasetSpec) -> Html | None:
 
 
 def _counts(examples: pd.DataFrame, spec: DatasetSpec) -> Html:
-    parts = {split: split_rows(examples, split) for split in SPLITS}
+    parts = {split: split_rows(examples, split) for split in splits_of(examples)}
+    further = list(parts)[2:]
     rows = [["images", *(f"{len(part):,}" for part in parts.values())]]
     if spec.group:
         groups = (f"{part['group_id'].nunique():,}" for part in parts.values())
         rows.append([f"{spec.group}s", *groups])
     rows += [
-        [f"images of {name}", f"{int(parts['train'][name].sum()):,}", "not counted here"]
+        [
+            f"images of {name}",
+            f"{int(parts['train'][name].sum()):,}",
+            "not counted here",
+            *(f"{int(parts[split][name].sum()):,}" for split in further),
+        ]
         for name in spec.classes
     ]
     for feature in spec.features:
         shares = (f"{part[feature].isna().mean():.1%}" if len(part) else "–"
                   for part in parts.values())  # fmt: skip
         rows.append([f"{feature} missing", *shares])
-    return html.table(["", "training", "test"], rows)
+    return html.table(["", "training", "test", *further], rows)
 
 
 def leak_section(prepared: Path) -> Html | None:

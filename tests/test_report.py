@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -156,6 +157,22 @@ def test_every_part_of_a_run_is_on_the_page(whole):
     for text in ("width × height", "0.790", "seed 77", "9.9.9", "none shared", "not enough rows"):
         assert text in found.text
     assert "ptimistic" not in found.text
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_the_data_table_has_a_column_a_split(evaluations, tmp_path, external):
+    spec, examples, _ = evaluations["binary"]
+    if external:
+        examples = examples.assign(
+            split=examples["split"].mask(np.arange(len(examples)) < 9, "external")
+        )
+        examples.loc[examples["split"] == "external", "target"] = 1.0
+    write_prepared(tmp_path, spec, examples)
+    counts = re.search(r"<table>.*?</table>", Page(write_report(tmp_path, spec)).html, re.DOTALL)[0]
+    width = counts.count('scope="col"')
+    assert width == 3 + external and ("external" in counts) == external
+    for row in re.findall(r"<tr><th scope=\"row\">.*?</tr>", counts, re.DOTALL):
+        assert row.count("<td") == width - 1, row
 
 
 def test_a_column_for_the_test_part_only_where_there_is_one(whole, tmp_path):
