@@ -5,6 +5,7 @@ error that says what to mend.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -16,6 +17,7 @@ from kaggle_pipeline.cliexamples import EXAMPLES
 from kaggle_pipeline.clioptions import (
     DEFAULT_CONFIG,
     Parser,
+    add_beam_option,
     add_benchmark_options,
     add_build_options,
     add_download_options,
@@ -59,7 +61,9 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
-    add_run_options(add("prepare-data", "Audit the raw data for leaks, make folds and TFRecords."))
+    prepare = add("prepare-data", "Audit the raw data for leaks, make folds and TFRecords.")
+    add_run_options(prepare)
+    add_beam_option(prepare)
     image = add("train-image", "Cross-validate the image model; OOF and test predictions by id.")
     add_run_options(image)
     add_model_options(image)
@@ -148,6 +152,7 @@ def _run(options: argparse.Namespace) -> "Run":
     from kaggle_pipeline.stages.run import Run
 
     overrides = list(options.overrides)
+    beam = getattr(options, "beam", None)
     if getattr(options, "tpu", False):
         overrides.append("device=tpu")
     config = load_experiment(options.config, overrides)
@@ -159,6 +164,7 @@ def _run(options: argparse.Namespace) -> "Run":
         overwrite=getattr(options, "overwrite", False),
         interactive=sys.stderr.isatty(),
         deadline=Deadline.after(getattr(options, "max_hours", None)),
+        beam=None if beam is None else shlex.split(beam),
     )
 
 

@@ -64,6 +64,14 @@ def add_experiment_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_beam_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--beam``."""
+    parser.add_argument(
+        "--beam", nargs="?", const="", metavar="OPTIONS",
+        help="convert by Apache Beam: by its processes here, or with its own options in quotes",
+    )  # fmt: skip
+
+
 def _hours(text: str) -> float:
     try:
         hours = float(text)

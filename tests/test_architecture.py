@@ -25,10 +25,12 @@ LAYERS = {
     " strategies tpuprobe tpucompiler",
     2: "image tabular context",
     3: "composite perclass manyseeds judged subgroups evaluation calibrators calibration_study"
-    " calibration crossval blend ensemble submission convert preflight tpustep steptime kernel",
+    " calibration crossval blend ensemble submission convert beamconvert preflight tpustep"
+    " steptime kernel",
     4: "webapp plots evaluation_plots calibration_plots explore explore_plots page report_scores"
     " report_calibration report_data report",
-    5: "stages benchmark stepbench cliexamples clioptions cli __main__",
+    5: "stages benchmark bench_convert bench_tabular benchcli stepbench cliexamples clioptions"
+    " cli __main__",
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 TENSORFLOW = {

@@ -176,7 +176,8 @@ class _Part:
         seed: np.random.SeedSequence,
     ) -> None:
         self._rng = np.random.Generator(np.random.SFC64(seed))
-        self._bits, self._threshold = bits, threshold
+        self._bits, self._threshold = np.dtype(bits), threshold
+        self._ones = np.ones(rows, np.float32)
         self.gradient = np.zeros(sum(map(np.prod, shapes)), np.float32)
         self._gradients = _views(self.gradient, shapes)
         widths = [bias for (bias,) in shapes[1:-2:2]]
@@ -208,7 +209,7 @@ class _Part:
         error = (_probabilities(logits, softmax) - targets) / np.float32(share)
         for i in range(len(self._units), -1, -1):
             np.matmul(units[i].T, error, out=self._gradients[2 * i])
-            np.sum(error, axis=0, out=self._gradients[2 * i + 1])
+            np.matmul(self._ones[:n], error, out=self._gradients[2 * i + 1])  # sums over rows
             if i:
                 # A unit that is 0 was negative or dropped: no error goes through it.
                 alive = np.greater(units[i], 0, out=self._flags[i - 1][:n])
@@ -218,7 +219,7 @@ class _Part:
     def _draw_kept(self, layer: int, n: int) -> Array:
         """Return which of the layer's units (n, width) stay, drawn anew."""
         kept = self._flags[layer][:n]
-        words = -(-kept.size * np.iinfo(self._bits).bits // 64)
+        words = -(-kept.size * self._bits.itemsize // 8)
         # The full range of 64 bits is NumPy's fastest draw and lets other threads run meanwhile.
         random = self._rng.integers(0, 2**64 - 1, words, np.uint64, endpoint=True)
         random = random.view(self._bits)[: kept.size].reshape(kept.shape)
