@@ -81,6 +81,8 @@ bench: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -m slow
 	@$(BIN)/python scripts/benchmark.py memory
 	@$(BIN)/python scripts/benchmark.py kills
+	@$(BIN)/python scripts/benchmark.py convert
+	@$(BIN)/python scripts/benchmark.py tabular
 
 clean:
 	rm -rf $(VENV) $(KAGGLE_VENV) $(DEMO_DATA) $(DEMO_RUN)

@@ -63,17 +63,15 @@ def convert_by_beam(
     beam = import_beam()
     data_dir, out_dir = Path(data_dir).resolve(), Path(out_dir).resolve()
     plan, manifest = open_conversion(examples, spec, out_dir, config)
-    _collect(out_dir, plan, manifest)
+    _collect(out_dir, plan, manifest)  # of a pipeline that was stopped
     todo = []
     for name, rows in plan:
         digest = digest_rows(rows, data_dir)
         if not is_done(manifest, name, digest, out_dir):
             todo.append((name, rows, digest))
     if todo:
-        try:
-            _run(beam, todo, (data_dir, out_dir, spec, config), options)
-        finally:
-            _collect(out_dir, plan, manifest)
+        _run(beam, todo, (data_dir, out_dir, spec, config), options)
+        _collect(out_dir, plan, manifest)
     close_conversion(out_dir, plan)
     return sum(len(rows) for _, rows, _ in todo)
 
@@ -84,13 +82,16 @@ def make_shard(
     out_dir: Path,
     spec: DatasetSpec,
     config: RecordsConfig,
-) -> int:
-    """Write one shard and a note of its digest; return its number of images. A worker's work."""
+) -> None:
+    """Write one shard, and a note of its digest or of what is wrong. A worker's work."""
     name, rows, digest = shard
     images = (convert_image(data_dir / relative, config) for relative in rows["image_path"])
-    write_shard(out_dir / name, rows, images, spec)
-    write_json(out_dir / _NOTE.format(name), digest)
-    return len(rows)
+    try:
+        write_shard(out_dir / name, rows, images, spec)
+        note = {"digest": digest}
+    except PipelineError as error:  # raised here, a runner would try the shard again and again
+        note = {"error": str(error)}
+    write_json(out_dir / _NOTE.format(name), note)
 
 
 def _run(beam: Any, todo: list, given: tuple, options: Sequence[str]) -> None:
@@ -100,6 +101,7 @@ def _run(beam: Any, todo: list, given: tuple, options: Sequence[str]) -> None:
     if not any(option.split("=")[0] == "--runner" for option in options):
         workers = min(config.workers or os.cpu_count() or 1, len(todo))
         local = ["--runner=FnApiRunner", "--direct_running_mode=multi_processing"]
+        local.append("--default_sdk_harness_log_level=ERROR")
         options = [*local, f"--direct_num_workers={workers}", *options]
     try:
         with _importable(), beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
@@ -109,27 +111,26 @@ def _run(beam: Any, todo: list, given: tuple, options: Sequence[str]) -> None:
                 | "one a worker" >> beam.Reshuffle()
                 | "convert" >> beam.Map(make_shard, *given)
             )
-    except PipelineError:
-        raise
-    # Runners raise whatever their workers said, as text; the last line that is ours says it all.
+    # Runners raise nearly anything, with their workers' tracebacks in it.
     except Exception as error:
-        said = [line for line in str(error).splitlines() if "PipelineError: " in line]
-        if not said:
-            said = [f"Apache Beam: {' '.join(str(error).split())[-300:] or type(error).__name__}"]
-        raise PipelineError(said[-1].split("PipelineError: ")[-1].split(" [while")[0]) from None
+        said = " ".join(str(error).split())[-300:] or type(error).__name__
+        raise PipelineError(f"Apache Beam: {said}") from None
 
 
 def _collect(out_dir: Path, plan: Sequence[tuple[str, Any]], manifest: dict) -> None:
-    """Move the workers' notes into the manifest, in the plan's order."""
-    notes = [(name, out_dir / _NOTE.format(name)) for name, _ in plan]
-    found = {name: path for name, path in notes if path.exists()}
-    if not found:
-        return
-    done = manifest["shards"] | {name: read_json(path) for name, path in found.items()}
-    manifest["shards"] = {name: done[name] for name, _ in plan if name in done}
-    write_json(out_dir / MANIFEST, manifest)
-    for path in found.values():
-        path.unlink()
+    """Move the workers' notes into the manifest, in the plan's order; raise what they complain."""
+    places = {name: out_dir / _NOTE.format(name) for name, _ in plan}
+    notes = {name: read_json(path) for name, path in places.items() if path.exists()}
+    found = {name: note["digest"] for name, note in notes.items() if "digest" in note}
+    if found:
+        done = manifest["shards"] | found
+        manifest["shards"] = {name: done[name] for name in places if name in done}
+        write_json(out_dir / MANIFEST, manifest)
+    for name in notes:
+        places[name].unlink()
+    for note in notes.values():
+        if "error" in note:
+            raise PipelineError(note["error"])
 
 
 @contextlib.contextmanager

@@ -302,6 +302,16 @@ def _benchmark(options: argparse.Namespace) -> None:
         )  # fmt: skip
         measure_step(load, options.json)
         return
+    if options.what == "convert":
+        from kaggle_pipeline.bench_convert import measure_conversion
+
+        measure_conversion(options.work_dir / "convert", options.json, max(8, options.photos))
+        return
+    if options.what == "tabular":
+        from kaggle_pipeline.bench_tabular import measure_tabular
+
+        measure_tabular(options.data_dir, options.json, options.epochs, options.beside)
+        return
     from kaggle_pipeline import benchmark
 
     measure = {"memory": benchmark.measure_memory, "kills": benchmark.measure_kills}

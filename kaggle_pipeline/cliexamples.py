@@ -66,6 +66,8 @@ EXAMPLES = {
     "benchmark": """
   python scripts/benchmark.py memory
   python scripts/benchmark.py kills
+  python scripts/benchmark.py convert --json convert.json
+  python scripts/benchmark.py tabular --data-dir data/siim_isic_2020
   python scripts/benchmark.py step --backbone InceptionResNetV2 --image-size-px 299 --batch-size 16
   python scripts/benchmark.py step --backbone EfficientNetB4 --image-size-px 512 --device gpu""",
     "score-submission": """

@@ -142,6 +142,7 @@ def test_tensorflow_has_few_doors(module):
         "strategies",
         "tpustep",
         "steptime",
+        "bench_tabular",
     }:
         assert "keras" not in roots
 
