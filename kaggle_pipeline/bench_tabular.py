@@ -55,8 +55,8 @@ def measure_tabular(
     Returns
     -------
     dict
-        ``seconds`` of everything and ``epoch_seconds`` of one epoch, ours; ``fit``: seconds an
-        epoch by batch size, and told for the whole; ``auc`` of both ways.
+        Ours: ``seconds`` that passed, ``cpu_seconds`` of all cores, ``epoch_seconds``. ``fit``: the
+        same of an epoch by batch size, and told for the whole. ``auc`` of both ways.
     """
     if examples is None:
         raw = SPEC.read_raw(data_dir).examples if data_dir else made_up_rows()
@@ -69,24 +69,23 @@ def measure_tabular(
         f"epochs, hidden {list(config.hidden)}, batches of {config.batch_size}, "
         f"{config.resampling}, {os.cpu_count()} cores"
     )
-    started, used = time.perf_counter(), time.process_time()
-    answers = _predict_folds(_ours, config, train, folds)
-    result: dict[str, Any] = {"seconds": round(time.perf_counter() - started, 1)}
-    result["cpu_seconds"] = round(time.process_time() - used, 1)
-    result["epoch_seconds"] = round(result["seconds"] / (_FOLDS * epochs), 4)
+    answers, spent = _timed(lambda: _predict_folds(_ours, config, train, folds))
+    count = _FOLDS * epochs
+    result: dict[str, Any] = {**spent, "epoch_seconds": round(spent["seconds"] / count, 4)}
     result["oof_auc"] = str(_auc(train, answers))
     say(
-        f"ours: {result['seconds']} s, {result['cpu_seconds']} s of them arithmetic on the cores "
-        f"together, {result['epoch_seconds']} s an epoch; OOF AUC {result['oof_auc']}"
+        f"ours: {_tell(spent, 1)}, {result['epoch_seconds']} s an epoch; "
+        f"OOF AUC {result['oof_auc']}"
     )
     result["fit"] = {}
     for batch in (_NOTEBOOK_BATCH, config.batch_size):
-        seconds = _fit_seconds(replace(config, batch_size=batch), train, folds)
-        told = seconds * epochs * _FOLDS
-        result["fit"][batch] = {"epoch_seconds": round(seconds, 3), "told_seconds": round(told)}
+        epoch = _fit_epoch(replace(config, batch_size=batch), train, folds)
+        told = {name: round(value * count) for name, value in epoch.items()}
+        result["fit"][batch] = {"epoch": epoch, "told": told}
+        times = {name: round(told[name] / spent[name], 1) for name in told}
         say(
-            f"keras fit, batches of {batch}: {seconds:.2f} s an epoch, told for all {told:.0f} s, "
-            f"{told / result['seconds']:.1f} times as long"
+            f"keras fit, batches of {batch}: {_tell(epoch, 2)} an epoch; told for all "
+            f"{_tell(told, 0)}: {times['seconds']} and {times['cpu_seconds']} times as much"
         )
     if beside:
         result["auc"] = _compare(replace(config, epochs=beside), train, folds, say)
@@ -144,16 +143,28 @@ def _by_fit(
     return network.predict(encode(judged), batch_size=8192, verbose=0)[:, 0]
 
 
-def _fit_seconds(config: TabularConfig, train: pd.DataFrame, folds: Folds) -> float:
-    """Seconds of one epoch of ``fit`` on the first fold, the quicker of two after a first."""
+def _fit_epoch(config: TabularConfig, train: pd.DataFrame, folds: Folds) -> dict[str, float]:
+    """Time one epoch of ``fit`` on the first fold, the quicker of two after a first."""
     network, x, y, _ = _notebook(config, train.loc[folds.train_ids(0)], _SEED)
-    network.fit(x, y, batch_size=config.batch_size, steps_per_epoch=2, verbose=0)  # compiles
-    seconds = []
-    for _ in range(2):
-        started = time.perf_counter()
-        network.fit(x, y, batch_size=config.batch_size, verbose=0)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+    network.fit(x[:4096], y[:4096], batch_size=config.batch_size, verbose=0)  # compiles
+    runs = [
+        _timed(lambda: network.fit(x, y, batch_size=config.batch_size, verbose=0))[1]
+        for _ in range(2)
+    ]
+    return min(runs, key=lambda spent: spent["seconds"])
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
+    """Return what ``work`` does, and its time: passed, and of all cores, which other jobs on the
+    machine lengthen less."""
+    started, used = time.perf_counter(), time.process_time()
+    done = work()
+    seconds = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - used}
+    return done, {name: round(value, 3) for name, value in seconds.items()}
+
+
+def _tell(spent: dict[str, float], digits: int) -> str:
+    return f"{spent['seconds']:.{digits}f} s ({spent['cpu_seconds']:.{digits}f} s of the cores)"
 
 
 def _notebook(config: TabularConfig, learn: pd.DataFrame, seed: int) -> tuple[Any, ...]:
