@@ -1,15 +1,18 @@
 """How fast photos become TFRecords, beside what decoding, resizing and encoding alone cost.
 
 In: a folder to work in. Out: images a second of the bare loop, of the conversion and of Apache
-Beam, and their ratios, all of one run on the same made-up photos.
+Beam, and their ratios, all of one run on the same made-up photos. Unix only: it counts processor
+time by ``resource``.
 """
 
 import io
 import multiprocessing
 import os
+import resource
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from kaggle_pipeline.beamconvert import convert_by_beam
+from kaggle_pipeline.beamconvert import convert_by_beam, import_beam
 from kaggle_pipeline.config import RecordsConfig
 from kaggle_pipeline.convert import convert
 from kaggle_pipeline.datasets.lesions import Morphology, Skin, draw_lesion
@@ -55,37 +58,45 @@ def measure_conversion(
     Returns
     -------
     dict
-        By name of what was timed: ``processes``, ``images_per_second`` once the processes are
-        there, ``seconds`` with their start, and the ``ratio`` to the bare loop of as many.
+        By name of what was timed: ``processes``, ``images_per_second`` and ``cpu_ms`` of all cores
+        an image, once the processes are there, and their ratios to the bare loop of as many. Other
+        jobs on the machine spoil the first far more than the second.
     """
     table = draw_photos(work_dir / "photos", photos)
     cores = os.cpu_count() or 1
     say(f"{photos} JPEGs of {PHOTO_PX[0]} x {PHOTO_PX[1]} px to {size_px} px, {cores} cores")
-    say(f"{'':>34}{'processes':>10}{'images/s':>10}{'of the loop':>13}{'all in all':>12}")
-    paths = [work_dir / "photos" / name for name in table["image_path"]]
+    say(
+        f"{'':>28}{'processes':>10}{'images/s':>10}{'of the loop':>13}{'cpu ms/image':>14}"
+        f"{'of the loop':>13}"
+    )
     found: dict[str, dict[str, Any]] = {}
 
-    def tell(name: str, processes: int, rate: float | None, seconds: float) -> None:
-        row = {"processes": processes, "images_per_second": rate, "seconds": round(seconds, 2)}
-        limit = found.get(f"bare loop {processes}", {}).get("images_per_second")
-        if rate is not None and limit:
-            row["ratio"] = round(rate / limit, 3)
+    def tell(name: str, processes: int, work: Way) -> None:
+        row = {"processes": processes, **_measure(work, table)}
+        limit = found.get(f"bare loop {processes}", row)
+        row["ratio"] = round(row["images_per_second"] / limit["images_per_second"], 3)
+        row["cpu_ratio"] = round(limit["cpu_ms"] / row["cpu_ms"], 3)
         found[f"{name} {processes}"] = row
-        told = f"{rate:>10.1f}" if rate is not None else f"{'':>10}"
-        ratio = f"{row['ratio']:>13.2f}" if "ratio" in row else f"{'':>13}"
-        say(f"{name:>34}{processes:>10}{told}{ratio}{seconds:>10.1f} s")
+        say(
+            f"{name:>28}{processes:>10}{row['images_per_second']:>10.1f}{row['ratio']:>13.2f}"
+            f"{row['cpu_ms']:>14.0f}{row['cpu_ratio']:>13.2f}"
+        )
 
+    folder, out = work_dir / "photos", work_dir / "records"
     for processes in sorted({1, cores}):
-        tell("bare loop", processes, *_loop(paths, size_px, processes, smaller=True))
-        tell("bare loop, decoding in full", processes, *_loop(paths, size_px, processes, False))
-        config = RecordsConfig(image_size_px=size_px, workers=processes, records_per_shard=16)
-        tell("convert", processes, *_convert(table, work_dir, config))
+        config = RecordsConfig(
+            image_size_px=size_px, workers=processes, records_per_shard=-(-photos // (4 * cores))
+        )
+        loop = partial(_loop, folder=folder, size_px=size_px, processes=processes)
+        tell("bare loop", processes, partial(loop, smaller=True))
+        tell("bare loop, decoding in full", processes, partial(loop, smaller=False))
+        tell("convert", processes, partial(_convert, folder=folder, out=out, config=config))
     try:
-        started = time.perf_counter()
-        convert_by_beam(table, SPEC, work_dir / "photos", _fresh(work_dir), config)
-        tell("Apache Beam, with its start", cores, None, time.perf_counter() - started)
+        import_beam()
     except PipelineError as error:
         say(f"  {error}")
+    else:
+        tell("Apache Beam", cores, partial(_by_beam, folder=folder, out=out, config=config))
     result = {"photos": photos, "size_px": size_px, "found": found, "versions": versions()}
     if json_path:
         write_json(json_path, result)
@@ -112,30 +123,52 @@ def draw_photos(folder: Path, count: int) -> pd.DataFrame:
     return table.assign(split="train", group_id=ids, target=0.0)
 
 
-def _fresh(work_dir: Path) -> Path:
-    folder = work_dir / "records"
-    shutil.rmtree(folder, ignore_errors=True)
-    return folder
+Way = Callable[[pd.DataFrame], float]
+"""Does the work on these examples; returns the seconds it took once the processes were there."""
+_FEW = 4
 
 
-def _convert(table: pd.DataFrame, work_dir: Path, config: RecordsConfig) -> tuple[float, float]:
-    """Images a second from the first to the last, and seconds of the whole call."""
-    stamps = [time.perf_counter()]
-    folder = work_dir / "photos"
+def _measure(work: Way, table: pd.DataFrame) -> dict[str, float]:
+    """Rate, and processor time an image: that of all images less that of a few, which is start."""
+    used = [_cpu_seconds()]
+    for rows in (table[:_FEW], table):
+        seconds = work(rows)
+        used.append(_cpu_seconds())
+    few, whole = np.diff(used)
+    return {
+        "images_per_second": round(len(table) / seconds, 2),
+        "cpu_ms": round(1000 * (whole - few) / (len(table) - _FEW), 1),
+    }
 
-    def stamp(done: int) -> None:
-        stamps.append(time.perf_counter())
 
-    convert(table, SPEC, folder, _fresh(work_dir), config, stamp)
-    return (len(table) - 1) / (stamps[-1] - stamps[1]), time.perf_counter() - stamps[0]
+def _cpu_seconds() -> float:
+    """Processor time of this process and of its children that have ended."""
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)
+
+
+def _convert(table: pd.DataFrame, folder: Path, out: Path, config: RecordsConfig) -> float:
+    shutil.rmtree(out, ignore_errors=True)
+    stamps = []
+    convert(table, SPEC, folder, out, config, lambda done: stamps.append(time.perf_counter()))
+    # The first image's stamp comes when the processes are there and it is done.
+    return (stamps[-1] - stamps[0]) * len(table) / (len(table) - 1)
+
+
+def _by_beam(table: pd.DataFrame, folder: Path, out: Path, config: RecordsConfig) -> float:
+    """Beam's start is in its time: it tells nobody when its workers are there."""
+    shutil.rmtree(out, ignore_errors=True)
+    started = time.perf_counter()
+    convert_by_beam(table, SPEC, folder, out, config)
+    return time.perf_counter() - started
 
 
 def _loop(
-    paths: Sequence[Path], size_px: int, processes: int, smaller: bool
-) -> tuple[float, float]:
-    """Images a second of processes that do nothing else, and seconds with their start."""
+    table: pd.DataFrame, *, folder: Path, size_px: int, processes: int, smaller: bool
+) -> float:
+    """Let processes do nothing else but shrink photos."""
+    paths = [folder / name for name in table["image_path"]]
     context = multiprocessing.get_context("spawn")
-    begun = time.perf_counter()
     children = []
     for number in range(processes):
         ours, theirs = context.Pipe()
@@ -150,10 +183,10 @@ def _loop(
         pipe.send("go")
     for _, pipe in children:
         pipe.recv()
-    ended = time.perf_counter()
+    seconds = time.perf_counter() - started
     for child, _ in children:
         child.join()
-    return len(paths) / (ended - started), ended - begun
+    return seconds
 
 
 def _work(paths: Sequence[Path], size_px: int, smaller: bool, pipe: Connection) -> None:

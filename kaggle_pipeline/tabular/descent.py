@@ -34,7 +34,7 @@ class Descent:
         Kernel (in, out) and bias (out,) of each layer in turn, float32.
     softmax : bool
     dropout : float
-        Rate in [0, 1); drawn with 8 bits where they express it, else rounded to 16.
+        Rate in [0, 1); drawn with 1 bit or 8 where they express it, else rounded to 16.
     batch_size : int
     learning_rate : float
     seed : int
@@ -58,11 +58,12 @@ class Descent:
         self._softmax, self._batch_size, self._rate = softmax, batch_size, learning_rate
         self._flat = np.concatenate([np.ravel(weight) for weight in weights]).astype(np.float32)
         self._kernels = _views(self._flat, shapes)
-        bits, threshold = _dropout_threshold(dropout)
+        levels = next((n for n in (2, 256) if dropout * n == round(dropout * n)), 65536)
+        threshold = min(round(dropout * levels), levels - 1)
         # Kept units are scaled by scaling the kernel that reads them, which is far smaller.
         self._scale = np.ones_like(self._flat)
         for kernel in _views(self._scale, shapes)[2::2]:
-            kernel[...] = 1 / (1 - threshold / (np.iinfo(bits).max + 1))
+            kernel[...] = levels / (levels - threshold)
         self._scaled = np.empty_like(self._flat)
         self._layers = _views(self._scaled, shapes)
         self._mean, self._square = np.zeros_like(self._flat), np.zeros_like(self._flat)
@@ -70,7 +71,7 @@ class Descent:
         order, *seeds = np.random.SeedSequence(seed).spawn(1 + -(-batch_size // _PART_ROWS))
         self._order = np.random.default_rng(order)
         rows = min(batch_size, _PART_ROWS)
-        self._parts = [_Part(shapes, rows, bits, threshold, one) for one in seeds]
+        self._parts = [_Part(shapes, rows, levels, threshold, one) for one in seeds]
         self._workers = min(workers or os.cpu_count() or 1, len(self._parts))
 
     def __enter__(self) -> "Descent":
@@ -171,12 +172,12 @@ class _Part:
         self,
         shapes: Sequence[tuple[int, ...]],
         rows: int,
-        bits: type,
+        levels: int,
         threshold: int,
         seed: np.random.SeedSequence,
     ) -> None:
-        self._rng = np.random.Generator(np.random.SFC64(seed))
-        self._bits, self._threshold = np.dtype(bits), threshold
+        self._random = np.random.SFC64(seed)
+        self._levels, self._threshold = levels, threshold
         self._ones = np.ones(rows, np.float32)
         self.gradient = np.zeros(sum(map(np.prod, shapes)), np.float32)
         self._gradients = _views(self.gradient, shapes)
@@ -213,24 +214,22 @@ class _Part:
             if i:
                 # A unit that is 0 was negative or dropped: no error goes through it.
                 alive = np.greater(units[i], 0, out=self._flags[i - 1][:n])
-                error = np.matmul(error, layers[2 * i].T, out=self._errors[i - 1][:n])
+                # With a single output an outer product, which BLAS is slow at.
+                product = np.multiply if error.shape[1] == 1 else np.matmul
+                error = product(error, layers[2 * i].T, out=self._errors[i - 1][:n])
                 error *= alive
 
     def _draw_kept(self, layer: int, n: int) -> Array:
         """Return which of the layer's units (n, width) stay, drawn anew."""
         kept = self._flags[layer][:n]
-        words = -(-kept.size * self._bits.itemsize // 8)
-        # The full range of 64 bits is NumPy's fastest draw and lets other threads run meanwhile.
-        random = self._rng.integers(0, 2**64 - 1, words, np.uint64, endpoint=True)
-        random = random.view(self._bits)[: kept.size].reshape(kept.shape)
+        bits = self._levels.bit_length() - 1
+        words = -(-kept.size * bits // 64)
+        random = self._random.random_raw(words)
+        if bits == 1:
+            random = np.unpackbits(random.view(np.uint8), count=kept.size)
+            return random.view(bool).reshape(kept.shape)
+        random = random.view(f"u{bits // 8}")[: kept.size].reshape(kept.shape)
         return np.greater_equal(random, self._threshold, out=kept)
-
-
-def _dropout_threshold(rate: float) -> tuple[type, int]:
-    """Return an unsigned type and the number in it below which a unit is dropped."""
-    if rate * 256 == round(rate * 256):
-        return np.uint8, round(rate * 256)
-    return np.uint16, min(round(rate * 65536), 65535)
 
 
 def _views(flat: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
