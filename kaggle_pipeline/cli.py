@@ -293,29 +293,9 @@ def _download_data(options: argparse.Namespace) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    if options.what == "step":
-        from kaggle_pipeline.stepbench import Load, measure_step
+    from kaggle_pipeline.benchcli import run_benchmark
 
-        load = Load(
-            options.backbone, options.image_size_px, options.batch_size, options.device,
-            options.steps, options.peak_tflops,
-        )  # fmt: skip
-        measure_step(load, options.json)
-        return
-    if options.what == "convert":
-        from kaggle_pipeline.bench_convert import measure_conversion
-
-        measure_conversion(options.work_dir / "convert", options.json, max(8, options.photos))
-        return
-    if options.what == "tabular":
-        from kaggle_pipeline.bench_tabular import measure_tabular
-
-        measure_tabular(options.data_dir, options.json, options.epochs, options.beside)
-        return
-    from kaggle_pipeline import benchmark
-
-    measure = {"memory": benchmark.measure_memory, "kills": benchmark.measure_kills}
-    measure[options.what](options.work_dir / options.what)
+    run_benchmark(options)
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
