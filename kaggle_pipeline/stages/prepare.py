@@ -4,8 +4,8 @@ In: a :class:`Run`. Out: the run's ``prepare/`` and, where images are converted 
 """
 
 import hashlib
-from collections.abc import Sequence
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
