@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-com
 # Kaggle's images: their Python and, in tests/kaggle-pins.txt, their packages.
 KAGGLE_PYTHON ?= python3.12
 KAGGLE_VENV := .venv-kaggle
-KAGGLE_TESTS := architecture blend config convert crossval examples folds kernel leakage metrics \
+KAGGLE_TESTS := architecture blend config convert crossval descent examples folds kernel leakage metrics \
   predictions records session submission tabular
 
 DEMO_DATA := data/demo

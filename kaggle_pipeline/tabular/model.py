@@ -140,8 +140,9 @@ class TabularModel:
     def save(self, folder: Path) -> None:
         """Write weights, and settings with the encoder's bounds as JSON."""
         folder = Path(folder)
+        bare = keras.Model(self.network_.inputs, self.network_.outputs)  # leaves the optimizer out
         with atomic_path(folder / _WEIGHTS) as temporary:
-            self.network_.save_weights(temporary)
+            bare.save_weights(temporary)
         if hasattr(self, "history_"):
             with atomic_path(folder / _HISTORY) as temporary:
                 self.history_.to_csv(temporary, index=False)
