@@ -87,7 +87,7 @@ def measure_conversion(
     _convert(table[:_FEW], folder, out, few)  # what is imported once is nobody's time
     for processes in sorted({1, cores}):
         config = RecordsConfig(
-            image_size_px=size_px, workers=processes, records_per_shard=-(-photos // (4 * cores))
+            image_size_px=size_px, workers=processes, records_per_shard=-(-photos // 4)
         )
         loop = partial(_loop, folder=folder, size_px=size_px, processes=processes)
         tell("bare loop", processes, partial(loop, smaller=True))
@@ -127,7 +127,8 @@ def draw_photos(folder: Path, count: int) -> pd.DataFrame:
 
 Way = Callable[[pd.DataFrame], float]
 """Does the work on these examples; returns the seconds it took once the processes were there."""
-_FEW = 4
+_FEW = 16
+"""Enough for every process to be started."""
 
 
 def _measure(work: Way, table: pd.DataFrame) -> dict[str, float]:

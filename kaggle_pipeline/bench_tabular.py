@@ -171,7 +171,7 @@ def _notebook(config: TabularConfig, learn: pd.DataFrame, seed: int) -> tuple[An
     """Network, rows and answers as a notebook has them before ``fit``, and the encoder."""
     import keras
 
-    from kaggle_pipeline.tabular.features import FeatureEncoder, choose_features
+    from kaggle_pipeline.encode import FeatureEncoder, choose_features
     from kaggle_pipeline.tabular.network import build_network
     from kaggle_pipeline.tabular.resample import resample_rows
 

@@ -35,10 +35,10 @@ def test_made_up_rows_have_the_competitions_shape():
 def test_conversion_is_measured(tmp_path, monkeypatch):
     pytest.importorskip("tensorflow")
     monkeypatch.setattr("kaggle_pipeline.bench_convert.PHOTO_PX", (300, 200))
-    found = measure_conversion(tmp_path, tmp_path / "found.json", photos=12, size_px=64)["found"]
+    found = measure_conversion(tmp_path, tmp_path / "found.json", photos=20, size_px=64)["found"]
     assert found["bare loop 1"]["images_per_second"] > 0 and found["convert 1"]["ratio"] > 0
     assert json.loads((tmp_path / "found.json").read_text())["found"] == found
-    assert len(draw_photos(tmp_path / "photos", 12)) == 12
+    assert len(draw_photos(tmp_path / "photos", 20)) == 20
 
 
 @pytest.mark.slow
