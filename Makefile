@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-com
 # Kaggle's images: their Python and, in tests/kaggle-pins.txt, their packages.
 KAGGLE_PYTHON ?= python3.12
 KAGGLE_VENV := .venv-kaggle
-KAGGLE_TESTS := architecture blend config convert crossval examples folds kernel leakage metrics \
+KAGGLE_TESTS := architecture blend config convert crossval descent examples folds kernel leakage metrics \
   predictions records session submission tabular
 
 DEMO_DATA := data/demo
@@ -81,6 +81,8 @@ bench: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -m slow
 	@$(BIN)/python scripts/benchmark.py memory
 	@$(BIN)/python scripts/benchmark.py kills
+	@$(BIN)/python scripts/benchmark.py convert
+	@$(BIN)/python scripts/benchmark.py tabular
 
 clean:
 	rm -rf $(VENV) $(KAGGLE_VENV) $(DEMO_DATA) $(DEMO_RUN)

@@ -5,6 +5,7 @@ error that says what to mend.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -16,6 +17,7 @@ from kaggle_pipeline.cliexamples import EXAMPLES
 from kaggle_pipeline.clioptions import (
     DEFAULT_CONFIG,
     Parser,
+    add_beam_option,
     add_benchmark_options,
     add_build_options,
     add_download_options,
@@ -59,7 +61,9 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
-    add_run_options(add("prepare-data", "Audit the raw data for leaks, make folds and TFRecords."))
+    prepare = add("prepare-data", "Audit the raw data for leaks, make folds and TFRecords.")
+    add_run_options(prepare)
+    add_beam_option(prepare)
     image = add("train-image", "Cross-validate the image model; OOF and test predictions by id.")
     add_run_options(image)
     add_model_options(image)
@@ -148,6 +152,7 @@ def _run(options: argparse.Namespace) -> "Run":
     from kaggle_pipeline.stages.run import Run
 
     overrides = list(options.overrides)
+    beam = getattr(options, "beam", None)
     if getattr(options, "tpu", False):
         overrides.append("device=tpu")
     config = load_experiment(options.config, overrides)
@@ -159,6 +164,7 @@ def _run(options: argparse.Namespace) -> "Run":
         overwrite=getattr(options, "overwrite", False),
         interactive=sys.stderr.isatty(),
         deadline=Deadline.after(getattr(options, "max_hours", None)),
+        beam=None if beam is None else shlex.split(beam),
     )
 
 
@@ -287,19 +293,9 @@ def _download_data(options: argparse.Namespace) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    if options.what == "step":
-        from kaggle_pipeline.stepbench import Load, measure_step
+    from kaggle_pipeline.benchcli import run_benchmark
 
-        load = Load(
-            options.backbone, options.image_size_px, options.batch_size, options.device,
-            options.steps, options.peak_tflops,
-        )  # fmt: skip
-        measure_step(load, options.json)
-        return
-    from kaggle_pipeline import benchmark
-
-    measure = {"memory": benchmark.measure_memory, "kills": benchmark.measure_kills}
-    measure[options.what](options.work_dir / options.what)
+    run_benchmark(options)
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {

@@ -3,7 +3,10 @@
 EXAMPLES = {
     "prepare-data": """
   python scripts/prepare_data.py --data-dir data/siim_isic_2020
-  python scripts/prepare_data.py --data-dir data/siim_isic_2020 --set records.image_size_px=512""",
+  python scripts/prepare_data.py --data-dir data/siim_isic_2020 --set records.image_size_px=512
+  python scripts/prepare_data.py --data-dir data/siim_isic_2020 --beam
+  python scripts/prepare_data.py --data-dir /mnt/siim --run-dir /mnt/run \\
+      --beam='--runner=FlinkRunner --flink_master=host:8081 --parallelism=64'""",
     "train-image": """
   python scripts/train_image.py --tpu
   python scripts/train_image.py --fold 0 --set image.epochs=3
@@ -63,6 +66,8 @@ EXAMPLES = {
     "benchmark": """
   python scripts/benchmark.py memory
   python scripts/benchmark.py kills
+  python scripts/benchmark.py convert --json convert.json
+  python scripts/benchmark.py tabular --data-dir data/siim_isic_2020
   python scripts/benchmark.py step --backbone InceptionResNetV2 --image-size-px 299 --batch-size 16
   python scripts/benchmark.py step --backbone EfficientNetB4 --image-size-px 512 --device gpu""",
     "score-submission": """

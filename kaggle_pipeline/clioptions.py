@@ -64,6 +64,14 @@ def add_experiment_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_beam_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--beam``."""
+    parser.add_argument(
+        "--beam", nargs="?", const="", metavar="OPTIONS",
+        help="convert by Apache Beam: by its processes here, or with its own options in quotes",
+    )  # fmt: skip
+
+
 def _hours(text: str) -> float:
     try:
         hours = float(text)
@@ -182,8 +190,17 @@ def add_download_options(parser: argparse.ArgumentParser) -> None:
 
 def add_benchmark_options(parser: argparse.ArgumentParser) -> None:
     """Add what to measure."""
-    parser.add_argument("what", choices=["memory", "kills", "step"])
+    parser.add_argument("what", choices=["memory", "kills", "step", "convert", "tabular"])
     parser.add_argument("--work-dir", type=Path, default=Path("runs/benchmark"))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there")
+    parser.add_argument("--photos", type=int, default=64, help="for convert (default: 64)")
+    tabular = parser.add_argument_group("tabular")
+    tabular.add_argument("--data-dir", type=Path, help="real metadata (default: made up)")
+    tabular.add_argument("--epochs", type=int, default=400, help="default: 400, as published")
+    tabular.add_argument(
+        "--beside", type=int, default=10, metavar="EPOCHS",
+        help="after so many, compare the AUC with that of Keras' fit; 0: do not (default: 10)",
+    )  # fmt: skip
     step = parser.add_argument_group("step")
     step.add_argument("--backbone", default="MobileNetV2", help="default: MobileNetV2")
     step.add_argument("--image-size-px", type=int, default=224, help="default: 224")
@@ -193,4 +210,3 @@ def add_benchmark_options(parser: argparse.ArgumentParser) -> None:
     step.add_argument(
         "--peak-tflops", type=float, metavar="T", help="of the device, to tell the share reached"
     )
-    step.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there")

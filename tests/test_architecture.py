@@ -25,11 +25,13 @@ LAYERS = {
     " strategies tpuprobe tpucompiler",
     2: "image tabular context",
     3: "composite perclass manyseeds judged subgroups evaluation calibrators calibration_study"
-    " calibration crossval blend ensemble stackers weighting submission convert preflight tpustep"
+    " calibration crossval blend ensemble stackers weighting submission convert beamconvert preflight"
+    " tpustep"
     " steptime kernel",
     4: "webapp plots evaluation_plots calibration_plots explore explore_plots page report_scores"
     " report_calibration report_data report",
-    5: "stages benchmark stepbench cliexamples clioptions cli __main__",
+    5: "stages benchmark bench_convert bench_tabular benchcli stepbench cliexamples clioptions"
+    " cli __main__",
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 TENSORFLOW = {
@@ -141,6 +143,7 @@ def test_tensorflow_has_few_doors(module):
         "strategies",
         "tpustep",
         "steptime",
+        "bench_tabular",
     }:
         assert "keras" not in roots
 

@@ -8,6 +8,7 @@ import pytest
 from helpers_image import make_examples, to_jpeg
 from PIL import Image
 
+import kaggle_pipeline.convert as convert_module
 from kaggle_pipeline.config import RecordsConfig
 from kaggle_pipeline.convert import convert, convert_image, plan_shards
 from kaggle_pipeline.datasets.synthetic import SPEC
@@ -85,6 +86,26 @@ class TestConvertImage:
     def test_a_grey_jpeg_becomes_a_coloured_one(self, tmp_path):
         Image.new("L", (32, 32), 77).save(tmp_path / "a.jpg", "JPEG")
         assert is_near(opened(convert_image(tmp_path / "a.jpg", config())), (77, 77, 77))
+
+    def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(self, tmp_path, monkeypatch):
+        rng = np.random.default_rng(0)
+        small = Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8))
+        photo = np.asarray(small.resize((600, 400), Image.Resampling.BICUBIC))
+        path = tmp_path / "a.jpg"
+        path.write_bytes(to_jpeg(photo))
+        sizes, read = [], convert_module.read_image
+
+        def note(path, smallest_side_px=None):
+            image = read(path, smallest_side_px=smallest_side_px)
+            sizes.append(image.size)
+            return image
+
+        monkeypatch.setattr(convert_module, "read_image", note)
+        found = opened(convert_image(path, config(image_size_px=64, quality=100)))
+        monkeypatch.setattr(convert_module, "read_image", lambda path, **_: read(path))
+        whole = opened(convert_image(path, config(image_size_px=64, quality=100)))
+        assert sizes == [(150, 100)]  # a quarter: no side below 1.5 of those wanted
+        assert np.abs(found - whole).mean() < 2 and found.std() > 30
 
     def test_quality_is_obeyed(self, tmp_path):
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3))

@@ -4,11 +4,13 @@ In: a :class:`Run`. Out: the run's ``prepare/`` and, where images are converted 
 """
 
 import hashlib
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from kaggle_pipeline.beamconvert import convert_by_beam, import_beam
 from kaggle_pipeline.config import LEARNERS
 from kaggle_pipeline.datasets.external import drop_known, read_external
 from kaggle_pipeline.encode import choose_features
@@ -62,6 +64,8 @@ def prepare_data(run: Run, *, with_records: bool = True) -> None:
         If data is missing or broken, the audit finds a leak, or the run folder holds another
         experiment's preparation.
     """
+    if run.beam is not None:
+        import_beam()  # before hours of audit, not after
     if run.overwrite or not (run.prepared / "folds.csv").exists():
         _require_data(run)
     if run.overwrite:
@@ -238,9 +242,7 @@ def _tell_examples(run: Run, examples: pd.DataFrame, folds: Folds) -> None:
 
 def _prepare_records(run: Run, folder: Path) -> None:
     """Convert images, or take the TFRecords that are there; then compare with the examples."""
-    from kaggle_pipeline.convert import convert
-
-    examples, config = run.examples(), run.config.records
+    examples = run.examples()
     place, own = _record_source(run, examples), run.run_dir / "records"
     _require_data(run)
     if place is None:
@@ -249,10 +251,24 @@ def _prepare_records(run: Run, folder: Path) -> None:
     # Other collections' photos are converted here even where the data set's own are records.
     photos = examples if place == own else split_rows(examples, EXTERNAL)
     if len(photos):
-        with run.progress(len(photos), f"convert to {config.image_size_px} px") as progress:
-            convert(photos, run.spec, run.data_dir, own, config, progress)
+        _convert(run, photos, own)
     places = [place, own] if place != own and len(photos) else [place]
     check_index(_index(run, places, folder), examples, run.spec)
+
+
+def _convert(run: Run, photos: pd.DataFrame, place: Path) -> None:
+    """Make records of photos, by processes or by Beam."""
+    from kaggle_pipeline.convert import convert
+
+    config = run.config.records
+    if run.beam is None:
+        with run.progress(len(photos), f"convert to {config.image_size_px} px") as progress:
+            convert(photos, run.spec, run.data_dir, place, config, progress)
+        return
+    started = time.perf_counter()
+    done = convert_by_beam(photos, run.spec, run.data_dir, place, config, run.beam)
+    seconds = time.perf_counter() - started
+    run.say(f"converted by Apache Beam: {done} images in {seconds:.0f} s, {done / seconds:.1f}/s")
 
 
 def _index(run: Run, places: Sequence[Path], folder: Path) -> pd.DataFrame:

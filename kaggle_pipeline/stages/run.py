@@ -47,6 +47,8 @@ class Run:
         Whether progress bars make sense.
     deadline : Deadline
         When to stop, with everything on disk to go on with.
+    beam : sequence of str, optional
+        Convert photos by Apache Beam with these options of its own; None: by processes here.
     """
 
     config: Experiment
@@ -57,6 +59,7 @@ class Run:
     say: Callable[[str], None] = print
     interactive: bool = False
     deadline: Deadline = field(default_factory=lambda: Deadline.after(None))
+    beam: Sequence[str] | None = None
 
     @property
     def spec(self) -> DatasetSpec:

@@ -14,8 +14,10 @@ from kaggle_pipeline.balance import label_sets
 from kaggle_pipeline.config import TabularConfig
 from kaggle_pipeline.configfile import to_mapping
 from kaggle_pipeline.encode import FeatureEncoder, choose_features
+from kaggle_pipeline.metrics import roc_auc
 from kaggle_pipeline.rundir import atomic_path, read_json, write_json
 from kaggle_pipeline.spec import DatasetSpec
+from kaggle_pipeline.tabular.descent import Descent
 from kaggle_pipeline.tabular.network import build_network
 from kaggle_pipeline.tabular.resample import resample_rows
 
@@ -33,8 +35,7 @@ class TabularModel:
         By default what the config, else the spec, says.
     seed : int
     jit_compile : bool or "auto"
-        For ``keras.Model.compile``.
-    verbose : {0, 1, 2}
+        For ``keras.Model.compile``: how ``predict`` runs.
 
     Attributes
     ----------
@@ -51,14 +52,12 @@ class TabularModel:
         *,
         seed: int,
         jit_compile: bool | str = "auto",
-        verbose: int = 0,
     ) -> None:
         self.config = config
         self.spec = spec
         self.features = config.features if features is None else features
         self.seed = seed
         self.jit_compile = jit_compile
-        self.verbose = verbose
 
     @property
     def selection(self) -> str:
@@ -88,26 +87,49 @@ class TabularModel:
         x, codes = resample_rows(train, codes, self.encoder_, config.resampling, self.seed)
         keras.utils.set_random_seed(self.seed)
         self.network_ = self._build(x.shape[1])
-        self.network_.compile(
-            optimizer=keras.optimizers.Adam(config.learning_rate),
-            loss="categorical_crossentropy" if self._is_softmax else "binary_crossentropy",
-            metrics=[self._auc()],
-            jit_compile=self.jit_compile,
-        )
         watched = None
         if valid is not None and len(valid):
-            watched = (self.encoder_.transform(valid), valid[list(self.spec.classes)].to_numpy(int))
-        fitted = self.network_.fit(
-            x,
-            np.concatenate([targets, sets[codes[len(targets) :]]]),  # originals come first
-            batch_size=config.batch_size,
-            epochs=config.epochs,
-            validation_data=watched,
-            callbacks=self._stopping(watched is not None),
-            verbose=self.verbose,
-        )
-        self.history_ = pd.DataFrame(fitted.history).rename_axis("epoch").reset_index()
+            truth = valid[list(self.spec.classes)].to_numpy(np.float32)
+            watched = (self.encoder_.transform(valid), truth)
+        # Originals come first.
+        y = np.concatenate([targets, sets[codes[len(targets) :]]]).astype(np.float32)
+        self.history_ = self._descend(x, y, watched)
         return self
+
+    def _descend(
+        self, x: np.ndarray, y: np.ndarray, watched: tuple[np.ndarray, np.ndarray] | None
+    ) -> pd.DataFrame:
+        """Train the network; return a row an epoch.
+
+        Where ``patience`` is set, the weights of the first epoch with the best watched AUC stay.
+        """
+        config, rows, best = self.config, [], (-np.inf, 0, None)
+        with Descent(
+            self.network_.get_weights(),
+            softmax=self._is_softmax,
+            dropout=config.dropout,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            seed=self.seed,
+        ) as descent:
+            for epoch in range(config.epochs):
+                said = descent.run_epoch(x, y)
+                row = {"epoch": epoch, "loss": descent.loss(said, y), "auc": roc_auc(y, said)}
+                if watched:
+                    said = descent.logits(watched[0])
+                    row |= {
+                        "val_loss": descent.loss(said, watched[1]),
+                        "val_auc": roc_auc(watched[1], said),
+                    }
+                rows.append(row)
+                if config.patience is None or not watched:
+                    continue
+                if row["val_auc"] > best[0]:
+                    best = (row["val_auc"], epoch, descent.weights)
+                if epoch - best[1] >= config.patience:
+                    break
+            self.network_.set_weights(best[2] or descent.weights)
+        return pd.DataFrame(rows)
 
     def predict(self, examples: pd.DataFrame) -> pd.DataFrame:
         """Return probabilities: index ``image_id`` in the examples' order, a column a class."""
@@ -150,18 +172,6 @@ class TabularModel:
         activation = "softmax" if self._is_softmax else "sigmoid"
         config = self.config
         outputs = len(self.spec.classes)
-        return build_network(width, outputs, activation, config.hidden, config.dropout)
-
-    def _auc(self) -> keras.metrics.Metric:
-        count = len(self.spec.classes)
-        several = {"multi_label": True, "num_labels": count} if count > 1 else {}
-        return keras.metrics.AUC(name="auc", num_thresholds=1000, **several)
-
-    def _stopping(self, watches: bool) -> list[keras.callbacks.Callback]:
-        if self.config.patience is None or not watches:
-            return []
-        return [
-            keras.callbacks.EarlyStopping(
-                "val_auc", mode="max", patience=self.config.patience, restore_best_weights=True
-            )
-        ]
+        network = build_network(width, outputs, activation, config.hidden, config.dropout)
+        network.compile(jit_compile=self.jit_compile)
+        return network

@@ -1,0 +1,32 @@
+"""What ``scripts/benchmark.py`` runs.
+
+In: parsed options. Out: a table on standard output and, where asked for, figures as JSON.
+"""
+
+import argparse
+
+
+def run_benchmark(options: argparse.Namespace) -> None:
+    """Run the measurement that ``options.what`` names; each is imported when it is asked for."""
+    place = options.work_dir / options.what
+    if options.what == "step":
+        from kaggle_pipeline.stepbench import Load, measure_step
+
+        load = Load(
+            options.backbone, options.image_size_px, options.batch_size, options.device,
+            options.steps, options.peak_tflops,
+        )  # fmt: skip
+        measure_step(load, options.json)
+    elif options.what == "convert":
+        from kaggle_pipeline.bench_convert import measure_conversion
+
+        measure_conversion(place, options.json, max(32, options.photos))
+    elif options.what == "tabular":
+        from kaggle_pipeline.bench_tabular import measure_tabular
+
+        measure_tabular(options.data_dir, options.json, options.epochs, options.beside)
+    else:
+        from kaggle_pipeline import benchmark
+
+        measure = {"memory": benchmark.measure_memory, "kills": benchmark.measure_kills}
+        measure[options.what](place)
