@@ -29,7 +29,8 @@ from kaggle_pipeline.datasets.siim_isic_2020 import SPEC
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.rundir import versions, write_json
 
-PHOTO_PX = (3000, 2000)
+PHOTO_PX = (6000, 4000)
+"""The commonest size of the competition's photos."""
 _GRAIN = 4.0
 """Standard deviation of the noise on top, as a camera has it; else the files would be tiny."""
 
@@ -37,7 +38,7 @@ _GRAIN = 4.0
 def measure_conversion(
     work_dir: Path,
     json_path: Path | None = None,
-    photos: int = 64,
+    photos: int = 32,
     size_px: int = 1024,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def measure_conversion(
     json_path : pathlib.Path, optional
         Gets the figures with the versions.
     photos : int
-        How many, of 3000 x 2000 px.
+        How many, of 6000 x 4000 px.
     size_px : int
         Of the records.
     say : callable
@@ -62,7 +63,8 @@ def measure_conversion(
         an image, once the processes are there, and their ratios to the bare loop of as many. Other
         jobs on the machine spoil the first far more than the second.
     """
-    table = draw_photos(work_dir / "photos", photos)
+    folder = work_dir / f"photos_{PHOTO_PX[0]}x{PHOTO_PX[1]}"
+    table = draw_photos(folder, photos)
     cores = os.cpu_count() or 1
     say(f"{photos} JPEGs of {PHOTO_PX[0]} x {PHOTO_PX[1]} px to {size_px} px, {cores} cores")
     say(
@@ -82,7 +84,7 @@ def measure_conversion(
             f"{row['cpu_ms']:>14.0f}{row['cpu_ratio']:>13.2f}"
         )
 
-    folder, out = work_dir / "photos", work_dir / "records"
+    out = work_dir / "records"
     few = RecordsConfig(image_size_px=size_px, workers=1)
     _convert(table[:_FEW], folder, out, few)  # what is imported once is nobody's time
     for processes in sorted({1, cores}):

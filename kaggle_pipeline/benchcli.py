@@ -20,7 +20,7 @@ def run_benchmark(options: argparse.Namespace) -> None:
     elif options.what == "convert":
         from kaggle_pipeline.bench_convert import measure_conversion
 
-        measure_conversion(place, options.json, max(32, options.photos))
+        measure_conversion(place, options.json, max(24, options.photos))
     elif options.what == "tabular":
         from kaggle_pipeline.bench_tabular import measure_tabular
 

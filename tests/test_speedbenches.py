@@ -38,7 +38,7 @@ def test_conversion_is_measured(tmp_path, monkeypatch):
     found = measure_conversion(tmp_path, tmp_path / "found.json", photos=20, size_px=64)["found"]
     assert found["bare loop 1"]["images_per_second"] > 0 and found["convert 1"]["ratio"] > 0
     assert json.loads((tmp_path / "found.json").read_text())["found"] == found
-    assert len(draw_photos(tmp_path / "photos", 20)) == 20
+    assert len(draw_photos(tmp_path / "photos_300x200", 20)) == 20
 
 
 @pytest.mark.slow
