@@ -47,6 +47,8 @@ class EnsembleConfig:
     """What the stackers see: ``context`` sets scores and metadata beside the patient's others."""
     method: str | None = None
     """null: the simplest way that the best does not clearly beat; or the name of one."""
+    ablation: bool = False
+    """Judge stackers that see parts of that too: what does each part add?"""
     folds: int = 5
     repeats: int = 3
 

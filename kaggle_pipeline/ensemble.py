@@ -6,25 +6,22 @@ to use, which is the simplest that the best does not clearly beat.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit
 
-from kaggle_pipeline.config import FoldsConfig, TabularConfig
-from kaggle_pipeline.context import context_columns, patient_context, score_context
+from kaggle_pipeline.config import FoldsConfig
 from kaggle_pipeline.folds import make_folds
-from kaggle_pipeline.metrics import MeanAuc, Score, bootstrap_weights, roc_auc, score_of
+from kaggle_pipeline.metrics import MeanAuc, Score, bootstrap_weights, score_of
 from kaggle_pipeline.spec import DatasetSpec
-from kaggle_pipeline.tabular.learners import LearnerModel
+from kaggle_pipeline.stackers import STACKERS, Stacked, mean_of_logits
+from kaggle_pipeline.weighting import Weighted, choose_best, choose_equal, choose_forward
 
-_CLIP = 1e-4
-_ROUNDS = 25
-"""Of the forward selection; weights are then multiples of 1/25."""
-LEARNED = ("logistic", "boosting", "forest")
+INGREDIENTS = (("scores",), ("scores", "context"), ("scores", "metadata"))
+"""What an ablation leaves a stacker, beside all."""
 
 
 class Candidate(Protocol):
@@ -35,150 +32,6 @@ class Candidate(Protocol):
 
     def apply(self, rows: pd.DataFrame) -> np.ndarray:
         """Return a score in [0, 1] a row; rows of a patient come together."""
-
-
-@dataclass
-class Weighted:
-    """Ranks among the training scores, averaged with weights; a missing one leaves its weight out.
-
-    Attributes
-    ----------
-    models : sequence of str
-        Columns of scores.
-    target : str
-    choose : callable
-        ``choose(ranks, truth) -> weights``; ranks (n, models) hold NaN where a score is missing.
-    weights_ : dict of str to float
-    """
-
-    models: Sequence[str]
-    target: str
-    choose: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    weights_: dict[str, float] = field(default_factory=dict)
-    _knots: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def fit(self, rows: pd.DataFrame) -> "Weighted":
-        """Take each score's quantiles, then choose the weights."""
-        self._knots = {name: np.sort(rows[name].dropna().to_numpy(float)) for name in self.models}
-        ranks = self.ranks(rows)
-        chosen = self.choose(ranks, rows[self.target].to_numpy(int))
-        self.weights_ = dict(zip(self.models, map(float, chosen), strict=True))
-        return self
-
-    def ranks(self, rows: pd.DataFrame) -> np.ndarray:
-        """Return, (n, models), the share of training scores below each score, ties counted half."""
-        columns = []
-        for name in self.models:
-            known, values = self._knots[name], rows[name].to_numpy(float)
-            below = np.searchsorted(known, values, "left") + np.searchsorted(known, values, "right")
-            columns.append(np.where(np.isnan(values), np.nan, below / (2 * len(known))))
-        return np.stack(columns, axis=1)
-
-    def apply(self, rows: pd.DataFrame) -> np.ndarray:
-        """Return the weighted mean of the ranks that there are."""
-        return weighted_mean(self.ranks(rows), np.array([self.weights_[m] for m in self.models]))
-
-
-def weighted_mean(ranks: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the weighted mean of each row's known ranks.
-
-    Where all that have a weight are missing it is the plain mean of the others, and 0.5, the rank
-    of a row of which nothing is known, where there is none at all.
-    """
-    known = ~np.isnan(ranks)
-    values = np.where(known, ranks, 0.0)
-    total = known @ weights
-    plain = np.where(known.any(axis=1), values.sum(axis=1) / np.maximum(known.sum(axis=1), 1), 0.5)
-    return np.where(total > 0, values @ weights / np.where(total > 0, total, 1.0), plain)
-
-
-def choose_equal(ranks: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Every model alike."""
-    return np.full(ranks.shape[1], 1 / ranks.shape[1])
-
-
-def choose_best(ranks: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The model of the best AUC alone."""
-    scores = [_auc(column[:, None], truth, np.ones(1)) for column in ranks.T]
-    return np.eye(ranks.shape[1])[int(np.argmax(scores))]
-
-
-def choose_forward(ranks: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Add, again and again, the model that helps most, also one that is in already.
-
-    Caruana et al. 2004, "Ensemble selection from libraries of models"
-    (doi:10.1145/1015330.1015432); it stops when nothing helps.
-    """
-    counts = choose_best(ranks, truth)
-    best = _auc(ranks, truth, counts)
-    for _ in range(_ROUNDS - 1):
-        tried = [_auc(ranks, truth, counts + more) for more in np.eye(len(counts))]
-        if max(tried) <= best + 1e-6:
-            break
-        best = max(tried)
-        counts = counts + np.eye(len(counts))[int(np.argmax(tried))]
-    return counts / counts.sum()
-
-
-def _auc(ranks: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> float:
-    return roc_auc(truth[:, None], weighted_mean(ranks, weights)[:, None])
-
-
-@dataclass
-class Stacked:
-    """A learner on the scores, each row beside its patient's others, and the metadata.
-
-    Attributes
-    ----------
-    models : sequence of str
-    spec : DatasetSpec
-    learner : str
-    use : sequence of {"scores", "context", "metadata"}
-    seed : int
-    """
-
-    models: Sequence[str]
-    spec: DatasetSpec
-    learner: str
-    use: Sequence[str]
-    seed: int
-
-    def fit(self, rows: pd.DataFrame) -> "Stacked":
-        """Take the scores' quantiles, then fit the learner on the features made of them."""
-        (target,) = self.spec.classes
-        self._equal = Weighted(self.models, target, choose_equal).fit(rows)
-        table, features = self.features(rows)
-        model = LearnerModel(self.learner, TabularConfig(), self.spec, features, seed=self.seed)
-        self._model = model.fit(table, None)
-        return self
-
-    def apply(self, rows: pd.DataFrame) -> np.ndarray:
-        """Return the learner's answers."""
-        table, _ = self.features(rows)
-        return self._model.predict(table).to_numpy()[:, 0]
-
-    def features(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-        """Return the examples with what the learners are shown, and the names of that."""
-        ranks = self._equal.ranks(rows)
-        mean = weighted_mean(ranks, np.ones(len(self.models)))
-        filled = np.where(np.isnan(ranks), mean[:, None], ranks)
-        scores = {f"rank_{name}": filled[:, i] for i, name in enumerate(self.models)}
-        # The upper end is where a melanoma stands: spread it out.
-        heights = {name: -np.log(1 - column + _CLIP) for name, column in scores.items()}
-        heights["mean"] = -np.log(1 - mean + _CLIP)
-        scores |= {f"height_{name}": column for name, column in heights.items()}
-        parts = [pd.DataFrame(scores, index=rows.index)]
-        if "context" in self.use:
-            for name, column in heights.items():
-                found = score_context(pd.Series(column, rows.index), rows["group_id"])
-                parts.append(found.add_prefix(f"{name}_"))
-        names = [column for part in parts for column in part.columns]
-        if "metadata" in self.use:
-            names += self.spec.features
-            if "context" in self.use:
-                parts.append(patient_context(rows, self.spec))
-                names += context_columns(self.spec)
-        return pd.concat([rows, *parts], axis=1), names
 
 
 @dataclass
@@ -200,12 +53,7 @@ class Averaged:
 
     def apply(self, rows: pd.DataFrame) -> np.ndarray:
         """Return the mean of the parts' answers."""
-        return self.mean([part.apply(rows) for part in self._fitted])
-
-    @staticmethod
-    def mean(answers: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the mean of scores in [0, 1] as logits."""
-        return expit(np.mean([logit(np.clip(one, 1e-6, 1 - 1e-6)) for one in answers], axis=0))
+        return mean_of_logits([part.apply(rows) for part in self._fitted])
 
 
 @dataclass(frozen=True)
@@ -271,7 +119,7 @@ def compare(
                 candidate = make()
                 if isinstance(candidate, Averaged) and set(candidate.parts) <= set(answers):
                     # Its parts have just been fitted on these very rows.
-                    answers[name] = candidate.mean([answers[part] for part in candidate.parts])
+                    answers[name] = mean_of_logits([answers[part] for part in candidate.parts])
                 else:
                     answers[name] = candidate.fit(outside).apply(inside)
                 nested[name].loc[inside.index, repeat] = answers[name]
@@ -295,9 +143,25 @@ def compare(
 
 
 def make_candidates(
-    models: Sequence[str], spec: DatasetSpec, use: Sequence[str], seed: int
+    models: Sequence[str],
+    spec: DatasetSpec,
+    use: Sequence[str],
+    seed: int,
+    *,
+    ablation: bool = False,
 ) -> dict[str, Callable[[], Candidate]]:
-    """Return the ways to blend, simplest first."""
+    """Return the ways to blend, simplest first.
+
+    Parameters
+    ----------
+    models : sequence of str
+    spec : DatasetSpec
+    use : sequence of {"scores", "context", "metadata"}
+        What the stackers see.
+    seed : int
+    ablation : bool
+        Add stackers that see parts of that.
+    """
     (target,) = spec.classes
     weighted = {
         "best single": choose_best,
@@ -307,8 +171,12 @@ def make_candidates(
     found: dict[str, Callable[[], Candidate]] = {
         name: partial(Weighted, models, target, choose) for name, choose in weighted.items()
     }
-    stackers = {
-        f"{learner} stacker": partial(Stacked, models, spec, learner, use, seed)
-        for learner in LEARNED
-    }
-    return {**found, **stackers, "mean of the stackers": partial(Averaged, stackers)}
+    shown = [part for part in INGREDIENTS if ablation and set(part) < set(use)]
+    for part in [*shown, tuple(use)]:
+        told = " + ".join(part)
+        stackers = {
+            f"{name} on {told}": partial(Stacked, models, spec, name, part, seed)
+            for name in STACKERS
+        }
+        found |= {**stackers, f"their mean on {told}": partial(Averaged, stackers)}
+    return found

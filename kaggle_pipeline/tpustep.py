@@ -121,10 +121,15 @@ def _tensorflow_step(image: ImageConfig, spec: DatasetSpec) -> tuple[Any, tuple]
     network = _compiled_network(image, spec, one)
     import keras
 
-    specs = keras.tree.map_structure(
-        lambda part: tf.TensorSpec((image.batch_size, *part.shape[1:]), part.dtype), one
-    )
-    return tf.function(lambda *batch: network.train_step(batch), jit_compile=True), specs
+    specs = [
+        tf.TensorSpec((image.batch_size, *part.shape[1:]), part.dtype)
+        for part in keras.tree.flatten(one)
+    ]
+
+    def step(*parts: Any) -> Any:  # the compiler takes tensors side by side only
+        return network.train_step(keras.tree.pack_sequence_as(one, parts))
+
+    return tf.function(step, jit_compile=True), tuple(specs)
 
 
 def _training_step(image: ImageConfig, spec: DatasetSpec, devices: list) -> tuple[Any, tuple]:

@@ -11,19 +11,17 @@ from scipy.special import expit
 
 from kaggle_pipeline.cli import main
 from kaggle_pipeline.datasets.synthetic import SPEC
-from kaggle_pipeline.ensemble import (
-    Averaged,
-    Stacked,
+from kaggle_pipeline.ensemble import Averaged, compare, make_candidates
+from kaggle_pipeline.examples import split_rows
+from kaggle_pipeline.metrics import roc_auc
+from kaggle_pipeline.stackers import STACKERS, Stacked
+from kaggle_pipeline.weighting import (
     Weighted,
     choose_best,
     choose_equal,
     choose_forward,
-    compare,
-    make_candidates,
     weighted_mean,
 )
-from kaggle_pipeline.examples import split_rows
-from kaggle_pipeline.metrics import roc_auc
 
 MODELS = ("good", "fair", "noise")
 
@@ -76,6 +74,41 @@ def test_missing_scores_leave_their_weight_to_the_others():
     assert weighted_mean(ranks, np.array([1.0, 0.0])).round(6).tolist() == [0.2, 0.8, 0.2, 0.5]
 
 
+def test_an_ablation_adds_what_sees_less(rows):
+    every = make_candidates(MODELS, SPEC, ("scores", "context", "metadata"), 0, ablation=True)
+    assert list(every)[3:6] == ["splines on scores", "boosting on scores", "their mean on scores"]
+    assert len(every) == 3 + 4 * 3
+    assert list(every)[-1] == "their mean on scores + context + metadata"
+    alone = make_candidates(MODELS, SPEC, ("scores",), 0, ablation=True)
+    assert len(alone) == 3 + 3  # there is no less
+    _, names = every["splines on scores"]().fit(rows).features(rows)
+    assert not [name for name in names if name.startswith(("beside_", "patient_", "age"))]
+    assert every["splines on scores + metadata"]().use == ("scores", "metadata")
+
+
+@pytest.mark.parametrize("learner", list(STACKERS))
+def test_the_target_as_a_score_shows_and_a_shuffled_one_does_not(rows, spec, learner):
+    """A model that was given the answer towers above all: the study cannot miss such a leak."""
+    rng = np.random.default_rng(1)
+    leak = rows.assign(leak=np.clip(rows["target"] * 0.9 + 0.05, 0, 1))
+    noise = rows.assign(leak=rng.permutation(leak["leak"]))
+    found = [
+        compare(
+            {"x": partial(Stacked, ["leak"], spec, learner, ("scores",), 0)}, table, spec,
+            folds=3, repeats=1,
+        ).auc["x"].value
+        for table in (leak, noise)
+    ]  # fmt: skip
+    # Trees with leaves of forty rows round off what 360 rows say.
+    assert found[0] > 0.93 and abs(found[1] - 0.5) < 0.15
+
+
+def test_boosting_only_rises_with_a_score(rows, spec):
+    model = Stacked(["good", "fair"], spec, "boosting", ("scores",), 0).fit(rows)
+    line = rows.iloc[[0] * 50].assign(good=np.linspace(0, 1, 50), fair=0.1)
+    assert (np.diff(model.apply(line)) >= -1e-12).all()
+
+
 def test_no_row_is_dropped_for_a_missing_score(rows):
     holes = rows.assign(good=rows["good"].where(np.arange(len(rows)) % 3 > 0))
     for make in make_candidates(MODELS, SPEC, ("scores", "context", "metadata"), 0).values():
@@ -93,7 +126,7 @@ def test_the_patients_context_helps_where_it_decides(rows, spec):
     found = {}
     for use in (("scores",), ("scores", "context")):
         study = compare(
-            {"stack": partial(Stacked, ["good"], spec, "logistic", use, 0)},
+            {"stack": partial(Stacked, ["good"], spec, "splines", use, 0)},
             shifted, spec, folds=3, repeats=1,
         )  # fmt: skip
         found[use] = study.auc["stack"].value
@@ -201,6 +234,17 @@ def test_a_file_that_is_wrong_is_one_line(scored, tmp_path, change, error, capsy
     change(pd.read_csv(path)).to_csv(path, index=False)
     assert blend(scored, tmp_path / "run") == 2
     assert error in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_answers_in_the_place_of_scores_are_caught(scored, tmp_path, capsys):
+    path = scored / "oof.csv"
+    truth = pd.read_csv(scored / "train.csv").set_index("image_name")["target"]
+    table = pd.read_csv(path)
+    blur = np.random.default_rng(0).uniform(0, 0.4, len(table))
+    table["a"] = truth.loc[table["image_name"]].to_numpy() * 0.5 + blur
+    table.to_csv(path, index=False)
+    assert blend(scored, tmp_path / "run") == 2
+    assert "leak: the scores of a sort the training images perfectly" in capsys.readouterr().err
 
 
 def test_an_unknown_way_is_refused(scored, tmp_path, capsys):

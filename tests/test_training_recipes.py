@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from kaggle_pipeline.cli import main
 from kaggle_pipeline.composite import CompositeModel
+from kaggle_pipeline.config import FoldsConfig
 from kaggle_pipeline.datasets.external import TRANSLATIONS
 from kaggle_pipeline.datasets.isic_2017 import SPEC as ISIC_2017
 from kaggle_pipeline.datasets.synthetic import SPEC
@@ -367,7 +368,7 @@ class TestMetadata:
         monkeypatch.setattr(stage, "prepare_data", lambda run: None)
         monkeypatch.setattr(stage, "check_image", lambda run: SimpleNamespace(reason=""))
         monkeypatch.setattr(stage, "replace", lambda run, **changes: run)
-        config = SimpleNamespace(image=tiny_config(metadata=True))
+        config = SimpleNamespace(image=tiny_config(metadata=True), folds=FoldsConfig())
         run = SimpleNamespace(
             config=config, spec=spec, prepared=tmp_path, examples=lambda: many, say=lambda line: 0
         )

@@ -5,6 +5,7 @@ In: a :class:`Run` whose experiment says which scores. Out: the run's ``ensemble
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from kaggle_pipeline.context import require_patients
 from kaggle_pipeline.ensemble import Study, compare, make_candidates
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import split_rows
+from kaggle_pipeline.metrics import roc_auc
 from kaggle_pipeline.predictions import AVERAGED, Predictions
 from kaggle_pipeline.report import write_report
 from kaggle_pipeline.rundir import open_stage, write_json
@@ -24,6 +26,7 @@ from kaggle_pipeline.stages.submit import write_checked_submission
 from kaggle_pipeline.tables import index_by, read_table
 
 STAGE = "ensemble"
+_PERFECT = 0.9999
 
 
 def blend_scores(run: Run) -> Path | None:
@@ -53,8 +56,11 @@ def blend_scores(run: Run) -> Path | None:
     rows = train.join(scores)
     if not scores.index.isin(train.index).any():
         raise PipelineError(f"ensemble: no training image of {run.prepared} has a score")
+    _stop_on_perfect(rows, models, spec.classes[0])
     run.say(f"{len(models)} scores: {', '.join(models)}; {len(rows)} images")
-    candidates = make_candidates(models, spec, config.use, run.config.seed)
+    candidates = make_candidates(
+        models, spec, config.use, run.config.seed, ablation=config.ablation
+    )
     study = compare(
         candidates, rows, spec, folds=config.folds, repeats=config.repeats,
         seed=run.config.seed, say=run.say,
@@ -133,13 +139,26 @@ def _checked(column: pd.Series, path: Path) -> pd.Series:
     return values
 
 
+def _stop_on_perfect(rows: pd.DataFrame, models: Sequence[str], target: str) -> None:
+    """Stop on scores that no model has out of fold: they were made from the answers."""
+    for model in models:
+        known = rows[rows[model].notna()]
+        if roc_auc(known[target].to_numpy(int), known[model].to_numpy()) > _PERFECT:
+            raise PipelineError(
+                f"leak: the scores of {model} sort the training images perfectly: they are not out "
+                "of fold, or the target itself"
+            )
+
+
 def describe(study: Study, chosen: str) -> list[str]:
     """Return the comparison as lines for a person."""
-    lines = [f"{'nested, patients apart':>22}  AUC                       over rank mean"]
+    head = "nested, patients apart"
+    width = max(map(len, [head, *study.auc]))
+    lines = [f"{head:>{width}}  AUC                       over rank mean"]
     for name, score in study.auc.items():
         gain = study.over[name].get("rank mean")
         beside = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]" if gain else ""
-        lines.append(f"{name:>22}  {score}  {beside}{'  <- used' if name == chosen else ''}")
+        lines.append(f"{name:>{width}}  {score}  {beside}{'  <- used' if name == chosen else ''}")
     best = max(study.auc, key=lambda name: study.auc[name].value)
     if chosen != best and chosen == study.chosen:
         gain = study.over[best][chosen]
