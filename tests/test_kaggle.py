@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from helpers_kaggle import kaggle_site
 
+from kaggle_pipeline import kagglecli
 from kaggle_pipeline.cli import main
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.kagglecli import refusal
+from kaggle_pipeline.kagglecli import patiently, refusal
 from kaggle_pipeline.stages import download
 from kaggle_pipeline.stages.download import safe_path, unpack
 
@@ -402,3 +403,23 @@ def test_unpacking_goes_on_and_damage_is_one_line(tmp_path):
 )
 def test_the_telling_line_is_found(text, sentence):
     assert refusal(text).startswith(sentence)
+
+
+def test_a_refusal_is_asked_again_and_then_told(monkeypatch):
+    slept, asked = [], []
+    monkeypatch.setattr(kagglecli.time, "sleep", slept.append)
+
+    def ask():
+        asked.append(1)
+        if len(asked) < 3:
+            raise PipelineError("not now")
+        return "fine"
+
+    assert patiently(ask, (1.0, 2.0, 4.0)) == "fine" and slept == [1.0, 2.0]
+    asked.clear()
+    with pytest.raises(PipelineError, match="not now"):
+        patiently(ask, [5.0])
+    asked.clear()
+    with pytest.raises(PipelineError, match="not now"):
+        patiently(ask, ())
+    assert len(asked) == 1
