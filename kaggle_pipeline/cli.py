@@ -26,6 +26,7 @@ from kaggle_pipeline.clioptions import (
     add_push_options,
     add_results_options,
     add_run_options,
+    add_serve_options,
     add_submit_options,
     add_synthetic_options,
     add_tpu_option,
@@ -105,6 +106,7 @@ def _add_other_tools(add: Callable[[str, str], argparse.ArgumentParser]) -> None
     )
     predict.add_argument("--overwrite", action="store_true", help="write over an existing --out")
     predict.add_argument("--device", choices=["auto", "cpu", "gpu", "tpu"], default="auto")
+    add_serve_options(add("serve", "Show a page that reads lesions with a trained run."))
     explore = add("explore-data", "Draw a data set: classes, ages, sites, gaps, sample photos.")
     explore.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="says which data set")
     explore.add_argument("--data-dir", type=Path, help="default: data/<dataset of the config>")
@@ -201,6 +203,12 @@ def _predict(options: argparse.Namespace) -> None:
         device=options.device, overwrite=options.overwrite,
     )  # fmt: skip
     print(DISCLAIMER)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.serve import serve
+
+    serve(options.run_dir, host=options.host, port=options.port)
 
 
 def _explore_data(options: argparse.Namespace) -> None:
@@ -311,6 +319,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run-pipeline": _stage("submit", "run_pipeline"),
     "make-synthetic": _make_synthetic,
     "predict": _predict,
+    "serve": _serve,
     "explore-data": _explore_data,
     "compare-runs": _compare_runs,
     "results-table": _results_table,

@@ -26,6 +26,9 @@ EXAMPLES = {
     "predict": """
   python scripts/predict.py --run-dir runs/siim_isic_2020 --images photos/
   python scripts/predict.py --run-dir runs/mine --images photos/ --out photos.csv""",
+    "serve": """
+  python scripts/serve.py
+  python scripts/serve.py --run-dir runs/siim_isic_2020 --port 8600""",
     "explore-data": """
   python scripts/explore_data.py --config configs/ham10000_mobilenet.yaml
   python scripts/explore_data.py --data-dir data/siim_isic_2020 --out pictures/""",

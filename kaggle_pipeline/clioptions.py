@@ -10,6 +10,7 @@ from typing import NoReturn
 
 _ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_CONFIG = _ROOT / "configs" / "siim_isic_2020.yaml"
+DEMO_RUN = Path("runs") / "demo"
 
 
 class Parser(argparse.ArgumentParser):
@@ -178,6 +179,19 @@ def add_download_options(parser: argparse.ArgumentParser) -> None:
         "--part", choices=["tables", "tfrecords", "all"], default="tfrecords",
         help="CSV files; those and the TFRecords (default); or everything, DICOM and JPEG too",
     )  # fmt: skip
+
+
+def add_serve_options(parser: argparse.ArgumentParser) -> None:
+    """Add which run to serve, and where."""
+    parser.add_argument(
+        "--run-dir", type=Path, default=DEMO_RUN,
+        help="with a trained image/ (default: runs/demo, which `make demo` makes)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--host", default="127.0.0.1",
+        help="address to listen on (default: this machine alone, 127.0.0.1)",
+    )  # fmt: skip
+    parser.add_argument("--port", type=int, default=8501, help="default: 8501")
 
 
 def add_benchmark_options(parser: argparse.ArgumentParser) -> None:

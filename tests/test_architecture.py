@@ -33,13 +33,14 @@ LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split(
 TENSORFLOW = {
     "image.input",
     "image.augment",
+    "image.explain",  # a gradient: Keras has no call for it that both engines know
     "records",
     "convert",
     "accelerator",
     "strategies",
     "tpustep",
 }
-JAX = {"accelerator", "strategies", "tpucompiler", "tpustep"}
+JAX = {"accelerator", "image.explain", "strategies", "tpucompiler", "tpustep"}
 KERAS_ABOVE = {"accelerator", "strategies", "tpustep", "steptime"}
 MAX_LINES = 330
 FORBIDDEN = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

@@ -201,12 +201,13 @@ def _over_views(
 ) -> keras.Model:
     image = keras.Input(network.input_shape[1:], dtype="uint8", name="image")
     row = keras.Input((), dtype="int32", name="row")
-    answers = [network(_view(image, turns, mirror)) for turns, mirror in views]
+    answers = [network(turn(image, turns, mirror)) for turns, mirror in views]
     outputs = {key: combine(answers), "row": ops.add(row, 0)}
     return keras.Model({"image": image, "row": row}, outputs)
 
 
-def _view(image: Any, turns: int, mirror: bool) -> Any:
+def turn(image: Any, turns: int, mirror: bool) -> Any:
+    """Return images (batch, side, side, channels) mirrored if so said, then turned by quarters."""
     if mirror:
         image = ops.flip(image, axis=2)
     return ops.rot90(image, k=turns, axes=(1, 2)) if turns else image
