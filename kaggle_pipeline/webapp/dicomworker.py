@@ -51,7 +51,7 @@ class DicomWorker:
             try:
                 head, pixels = _ask(process, content)
             except (OSError, ValueError):
-                process.kill()
+                self.close()
                 raise PipelineError("the decoder broke down on it or took too long") from None
             finally:
                 timer.cancel()

@@ -1,9 +1,9 @@
 """Files from anybody: what may be decoded at all, and the decoding.
 
 In: a name and bytes. Out: a :class:`Photo`, all in memory, or one sentence that says why not. Size,
-kind and pixel count are looked at before anything is decoded; DICOM, whose decoders are native code of
-many hands, is decoded in a process of its own. EXIF orientation is heeded; no other metadata, such as
-a place or a patient's name, leaves this module.
+kind and pixel count are looked at before anything is decoded; DICOM, whose decoders are native
+code of many hands, is decoded in a process of its own. EXIF orientation is heeded; no other
+metadata, such as a place or a patient's name, leaves this module with the image.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import io
 import re
 import unicodedata
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image
 
@@ -27,6 +27,7 @@ MAX_PIXELS = 40_000_000
 MIN_SIDE_PX = 32
 _MAX_SCANS = 100
 """Of a progressive JPEG, which has about ten; each costs a pass over all pixels."""
+_DEFLATED, _DICOM_META_BYTES = b"1.2.840.10008.1.2.1.99", 4096
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _WANTED = "give a JPEG, PNG or DICOM file"
 _OTHERS = {
@@ -56,7 +57,7 @@ class Photo:
 
     name: str
     image: Image.Image
-    original: bytes | None
+    original: bytes | None = field(repr=False)
     digest: str
 
 
@@ -81,6 +82,8 @@ def open_upload(name: str, content: bytes, worker: DicomWorker) -> Photo:
         image = decode_image(content, name, dicom=False, max_pixels=MAX_PIXELS)
     if min(image.size) < MIN_SIDE_PX:
         raise _too_small(name, *image.size)
+    # Pillow carries EXIF along, the place among it: pixels alone go on.
+    image = Image.frombytes("RGB", image.size, image.tobytes())
     digest = hashlib.sha256(content).hexdigest()
     return Photo(name, image, content if kind == "JPEG" else None, digest)
 
@@ -103,6 +106,8 @@ def _kind(name: str, content: bytes) -> str:
     if content[128:132] == b"DICM":
         if other or content.startswith((_JPEG, _PNG)):
             raise PipelineError(f"{name} is two kinds of file at once, DICOM and another: refused")
+        if _DEFLATED in content[:_DICOM_META_BYTES]:  # unpacked without a limit when it is opened
+            raise PipelineError(f"{name} is a deflated DICOM file: save it in another way")
         return "DICOM"
     if content.startswith(_JPEG):
         _check_single(name, content, end=content.rfind(b"\xff\xd9") + 2)
@@ -137,7 +142,10 @@ def _check_header(name: str, content: bytes) -> None:
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as header:
             size, kind, frames = header.size, header.format, getattr(header, "n_frames", 1)
-    # Anything that Pillow cannot open is told apart, in words, when it is decoded.
+    except Image.DecompressionBombError:
+        text = f"{name} has far more than the {MAX_PIXELS:,} pixels that are taken"
+        raise PipelineError(text) from None
+    # Anything else that Pillow cannot open is told apart, in words, when it is decoded.
     except Exception:
         return
     if size[0] * size[1] > MAX_PIXELS:
