@@ -1,10 +1,10 @@
 """Grad-CAM: where in a photo a network finds what speaks for a class.
 
-In: a trained network and square photos, in memory. Out: probabilities (the very mean over views that
-prediction gives), embeddings, and a heat map a class, all of one pass.
+In: a trained network and square photos, in memory. Out: probabilities (the very mean over views
+that prediction gives), embeddings, and a heat map a class, all of one pass.
 
 Selvaraju et al. 2017 (arXiv:1610.02391): each channel of the last feature map counts with the mean
-gradient of the class's score, before softmax or sigmoid, and what speaks against it is cut off. Every
+gradient of the class's score, before softmax or sigmoid; what speaks against it is cut off. Every
 network here averages that map before its head, so the gradient with respect to the pooled features,
 shared out over the positions, is that mean. It is taken of the head alone: cheap, and the same for
 any backbone, however its layers are nested.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from kaggle_pipeline.calibration import FILE, read_calibration
 from kaggle_pipeline.configfile import load_experiment
 from kaggle_pipeline.convert import convert
 from kaggle_pipeline.crossval import trained_folds
@@ -25,7 +26,6 @@ from kaggle_pipeline.predictions import Predictions, average
 from kaggle_pipeline.records import index_records, list_shards, shards_holding
 from kaggle_pipeline.rundir import atomic_path
 from kaggle_pipeline.spec import DatasetSpec
-from kaggle_pipeline.stages.calibrate import FILE, read_calibration
 from kaggle_pipeline.stages.train import image_model_maker
 
 

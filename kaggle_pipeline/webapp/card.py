@@ -41,7 +41,7 @@ def _summary(service: Service, name: str) -> Html:
         ["network", f"{image.backbone}, {image.image_size_px} × {image.image_size_px} pixels, "
          f"views averaged: {image.tta}"],
         ["models and weights", blend],
-        ["calibrated", "yes" if service.is_calibrated else "no"],
+        ["calibrated", service.calibration.method if service.calibration else "no"],
     ]  # fmt: skip
     return html.table(["", "this run"], rows)
 
@@ -65,7 +65,7 @@ def _limits(service: Service) -> Html:
     if group != "patient":
         lines.append("The data do not say which photos are one patient’s, so a person may be in "
                      "two folds and the scores may be too good.")  # fmt: skip
-    if not service.is_calibrated:
+    if service.calibration is None:
         lines.append("It is not calibrated: its numbers order lesions and are no frequencies.")
     if service.reference is None:
         lines.append("The training images are not at hand: photos unlike them are not pointed out.")

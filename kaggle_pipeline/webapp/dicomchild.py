@@ -1,8 +1,8 @@
 """Decode DICOM files in a process that may die of one: ``python -m …dicomchild MAX_PIXELS``.
 
 In, again and again on standard input: a file's length (8 bytes, big endian), then the file. Out: a
-line of JSON, ``{"size": [w, h]}`` or ``{"error": text}``, then the RGB pixels. Nothing else of a file
-leaves the process: no name, no date, no number of a patient.
+line of JSON, ``{"size": [w, h]}`` or ``{"error": text}``, then the RGB pixels. Nothing else of a
+file leaves the process: no name, no date, no number of a patient.
 """
 
 import json

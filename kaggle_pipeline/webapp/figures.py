@@ -93,7 +93,7 @@ STYLE = """
       --soft: color-mix(in srgb, currentColor 7%, transparent);
       --faint: color-mix(in srgb, currentColor 72%, transparent); --accent: #2a78b5;
       line-height: 1.5; overflow-wrap: break-word; }
-.kp h2, .kp h3 { margin: 0 0 .4rem; padding: 0; line-height: 1.25; }
+.kp h2, .kp h3 { margin: 0 0 .4rem; padding: 0 !important; line-height: 1.25; }
 .kp h2 { font-size: 1.35rem; border: 0; } .kp h3 { font-size: 1.05rem; margin-top: 1.2rem; }
 .kp p { margin: .3rem 0 .6rem; } .kp .faint, .kp figcaption { color: var(--faint); }
 .kp .lead { font-size: 1rem; margin-bottom: 0; }
@@ -132,6 +132,7 @@ STYLE = """
                grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); }
 .kp .card { border: 1px solid var(--line); border-radius: .6rem; padding: .8rem;
             break-inside: avoid; }
+.kp .card h3 { margin-top: 0; font-size: 1rem; }
 .kp .card .pair { grid-template-columns: 1fr 1fr; gap: .4rem; }
 .kp .card .big { font-size: 1.6rem; } .kp .card figcaption { font-size: .8rem; }
 .kp .badge { display: inline-block; border: 1px solid var(--line); border-radius: 1rem;

@@ -1,7 +1,7 @@
 """The page itself: Streamlit's part, which asks and shows and computes nothing.
 
-In: ``--run-dir R`` (Streamlit runs this file anew for every visitor's every change). Out: three pages:
-one lesion, a patient, the run.
+In: ``--run-dir R`` (Streamlit runs this file anew for every visitor's every change). Out: three
+pages: one lesion, a patient, the run.
 """
 
 import argparse
@@ -27,7 +27,6 @@ from kaggle_pipeline.webapp.pieces import (
     reading_piece,
     report_page,
 )
-from kaggle_pipeline.webapp.population import SENSITIVITIES
 from kaggle_pipeline.webapp.service import Look, Service, compare
 from kaggle_pipeline.webapp.shared import shared_service
 from kaggle_pipeline.webapp.upload import MAX_FILE_MIB, MAX_FILES, plain_name
@@ -124,9 +123,11 @@ def _wishes(service: Service, key: str) -> tuple[str, float]:
         name = st.selectbox(
             "Class to explain", service.classes, start, format_func=class_word, key=f"{key}_class"
         )
-    sensitivity = st.select_slider(
-        "Sensitivity that the threshold must reach", SENSITIVITIES, 0.90,
-        format_func=lambda share: f"{share:.0%}", key=f"{key}_sensitivity",
+    wanted = service.population.sensitivities(name)
+    sensitivity = st.radio(
+        "Share of such lesions that the threshold must find (sensitivity)", wanted,
+        len(wanted) // 2, format_func=lambda share: f"{100 * share:g} %", horizontal=True,
+        key=f"{key}_sensitivity_{name}",
     )  # fmt: skip
     return name, sensitivity
 
@@ -162,11 +163,12 @@ def _patient(service: Service) -> None:
         readings = service.read(looks, _by_lesion(service, looks, metadata))
         table = compare(readings, name)
         piece = patient_piece(service, readings, table, name, sensitivity)
-        _download_report("A patient’s lesions", piece)
-        st.download_button(
-            "Table (CSV)", patient_csv(readings, table, name), "lesions.csv", "text/csv",
-            on_click="ignore",
-        )  # fmt: skip
+        with st.container(horizontal=True):
+            _download_report("A patient’s lesions", piece)
+            st.download_button(
+                "Table (CSV)", patient_csv(readings, table, name), "lesions.csv", "text/csv",
+                on_click="ignore",
+            )  # fmt: skip
         st.html(piece)
 
 

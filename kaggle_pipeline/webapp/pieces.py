@@ -1,11 +1,12 @@
 """A reading, a patient and their report as HTML, for the page and for the printer.
 
-In: readings. Out: :class:`~kaggle_pipeline.page.Html` whose words hold for who sees no colour and no
-picture; every text from outside is escaped.
+In: readings. Out: :class:`~kaggle_pipeline.page.Html` whose words hold for who sees no colour and
+no picture; every text from outside is escaped.
 """
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from kaggle_pipeline import DISCLAIMER
@@ -153,7 +154,7 @@ def _facts(service: Service, reading: Reading, name: str, sensitivity: float) ->
                 "",
             )
         )
-    if not service.is_calibrated:
+    if service.calibration is None:
         facts.append(
             "This run is not calibrated: the number orders lesions, it is not the share of such "
             f"lesions that are {word}."
@@ -172,10 +173,17 @@ def _threshold_text(population: Population, name: str, sensitivity: float) -> st
     threshold = population.threshold(name, sensitivity)
     if threshold is None:
         return ""
+    spared, low, high = threshold.specificity
+    interval = "" if np.isnan(low) else f" [{percent(low)}, {percent(high)}]"
+    unit = (
+        "groups of training photos that had no part in it"
+        if threshold.nested
+        else ("the same training photos, which is too kind")
+    )
     return (
-        f"To find {sensitivity:.0%} of {class_word(name)} a lesion must count from "
-        f"{percent(threshold.value)} on; then {percent(threshold.specificity)} of the others are "
-        "rightly left out (on the training photos, out of fold)."
+        f"To find {sensitivity:.0%} of the {class_word(name)} photos, a lesion must count from "
+        f"{percent(threshold.value)} on; {percent(spared)}{interval} of the others are then "
+        f"rightly left out (judged on {unit})."
     )
 
 

@@ -1,17 +1,19 @@
 """Where a probability stands among those of the training images.
 
-In: out-of-fold predictions and truth of a run. Out: the share of images below a probability, and the
-threshold that finds a wanted share of the positives, with what it costs.
+In: out-of-fold predictions and truth of a run. Out: the share of images below a probability, and
+the threshold that finds a wanted share of the positives, with what it costs.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.errors import PipelineError
 
-SENSITIVITIES = (0.80, 0.85, 0.90, 0.95, 0.99)
+_SENSITIVITIES = (0.80, 0.90, 0.95)
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,15 @@ class Threshold:
     Attributes
     ----------
     value : float
-    sensitivity, specificity : float
-        Reached on the out-of-fold predictions: at least, or as, wished.
+    specificity : (float, float, float)
+        Share of the others that it rightly leaves out, and its 95 % interval (NaN where unknown).
+    nested : bool
+        Whether that share is of groups that had no part in finding the threshold.
     """
 
     value: float
-    sensitivity: float
-    specificity: float
+    specificity: tuple[float, float, float]
+    nested: bool
 
 
 class Population:
@@ -39,6 +43,8 @@ class Population:
         Final ones, indexed by image id, a column a class.
     truth : pandas.DataFrame
         0 or 1, the same classes; rows of other ids are left out.
+    judged : mapping of str to list of dict
+        Thresholds of the run's calibration, which judged them nested; others are found here.
 
     Raises
     ------
@@ -46,11 +52,17 @@ class Population:
         If an image has no truth.
     """
 
-    def __init__(self, probabilities: pd.DataFrame, truth: pd.DataFrame) -> None:
+    def __init__(
+        self,
+        probabilities: pd.DataFrame,
+        truth: pd.DataFrame,
+        judged: Mapping[str, Sequence[Mapping]] = MappingProxyType({}),
+    ) -> None:
         truth = truth.reindex(probabilities.index)[list(probabilities.columns)]
         if truth.isna().any(axis=None):
             raise PipelineError("the run's out-of-fold predictions hold an image without truth")
         self.size = len(probabilities)
+        self._judged = judged
         self._sorted = {name: np.sort(column) for name, column in probabilities.items()}
         self._positive = {
             name: np.sort(column[truth[name] == 1]) for name, column in probabilities.items()
@@ -78,18 +90,30 @@ class Population:
         return len(self._positive[name]) / self.size
 
     def threshold(self, name: str, sensitivity: float) -> Threshold | None:
-        """Return the highest threshold that finds ``sensitivity`` of the positives.
+        """Return the threshold that finds ``sensitivity`` of the positives.
 
         None where the class has no positive or no negative image.
         """
+        for one in self._judged.get(name, ()):
+            if one["sensitivity"] == sensitivity and one["threshold"] is not None:
+                reached = one["nested"]["specificity"]
+                return Threshold(one["threshold"], _numbers(reached), nested=True)
         positive, negative = self._positive[name], self._negative[name]
         if not len(positive) or not len(negative):
             return None
         # 1e-9 forgives the last bit of 0.9 * 10.
         wanted = max(1, int(np.ceil(sensitivity * len(positive) - 1e-9)))
         value = float(positive[len(positive) - wanted])
-        return Threshold(
-            value,
-            float(np.mean(positive >= value)),
-            float(np.mean(negative < value)),
+        spared = float(np.mean(negative < value))
+        return Threshold(value, (spared, np.nan, np.nan), nested=False)
+
+    def sensitivities(self, name: str) -> tuple[float, ...]:
+        """Return the sensitivities to choose a threshold by: the calibration's, if it has any."""
+        return tuple(sorted(one["sensitivity"] for one in self._judged.get(name, ()))) or (
+            _SENSITIVITIES
         )
+
+
+def _numbers(score: Mapping) -> tuple[float, float, float]:
+    return tuple(np.nan if score.get(key) is None else float(score[key])
+                 for key in ("value", "low", "high"))  # fmt: skip

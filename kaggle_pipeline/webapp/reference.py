@@ -1,7 +1,7 @@
 """The training images that a photo is measured against, looked at once for all readings.
 
-In: a run's folder and its models. Out: a :class:`Reference`, kept in the run's ``webapp/``; None where
-the run's TFRecords are not at hand.
+In: a run's folder and its models. Out: a :class:`Reference`, kept in the run's ``webapp/``; None
+where the run's TFRecords are not at hand.
 """
 
 import time

@@ -1,7 +1,7 @@
 """The service behind the page: bytes and metadata in, readings out; no Streamlit, nothing on disk.
 
-In: a trained run. Out: :class:`Service`, safe to call from several threads: photos are looked at one
-after the other, as the machine's cores are shared anyway.
+In: a trained run. Out: :class:`Service`, safe to call from several threads: photos are looked at
+one after the other, as the machine's cores are shared anyway.
 """
 
 import threading
@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kaggle_pipeline.calibration import read_calibration
 from kaggle_pipeline.context import embedding_outliers, score_context
 from kaggle_pipeline.convert import square_jpeg
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import read_examples
 from kaggle_pipeline.predictions import Predictions
-from kaggle_pipeline.webapp.calibrated import find_calibration
 from kaggle_pipeline.webapp.dicomworker import DicomWorker
 from kaggle_pipeline.webapp.models import ImageAnswer, RunModels
 from kaggle_pipeline.webapp.population import Population
@@ -104,7 +104,8 @@ class Service:
     models : RunModels
     population : Population
     reference : Reference or None
-    is_calibrated : bool
+    calibration : Calibration or None
+        None where the run has none, or too few images for one.
 
     Raises
     ------
@@ -118,9 +119,8 @@ class Service:
         self.run_dir = Path(run_dir)
         self.models = RunModels(self.run_dir, device)
         self.spec = self.models.spec
-        calibration = find_calibration(self.models.judged)
-        self.is_calibrated = calibration is not None
-        self._calibrate = calibration or (lambda probabilities: probabilities)
+        found = read_calibration(self.models.judged)
+        self.calibration = None if found is None or found.method == "none" else found
         self.population = self._population()
         self.reference: Reference | None = find_reference(self.run_dir, self.models, say)
         self._lock = threading.Lock()
@@ -237,7 +237,11 @@ class Service:
     def _population(self) -> Population:
         oof = Predictions.read(self.models.judged / "oof.csv", self.classes).probabilities
         examples = read_examples(self.run_dir / "prepare" / "examples.csv", self.spec)
-        return Population(self._calibrate(oof), examples)
+        judged = self.calibration.thresholds if self.calibration else {}
+        return Population(self._calibrate(oof), examples, judged)
+
+    def _calibrate(self, probabilities: pd.DataFrame) -> pd.DataFrame:
+        return self.calibration.apply(probabilities) if self.calibration else probabilities
 
     def _warm_up(self) -> None:
         """Trace every graph before the first upload."""
@@ -260,10 +264,11 @@ def compare(readings: Sequence[Reading], name: str) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row a reading, indexed by its position, the most suspicious first. ``file``,
-        ``probability``, ``low``, ``high``, ``rank_in_training``, ``place`` (1: the most suspicious),
-        ``above_median`` (probability less the patient's median), ``z`` (less the mean, in the
-        patient's spread), ``outlier_factor`` (how unlike the patient's others the photo looks to the
-        network; 1 is like them, see ``context.embedding_outliers``), ``doubts`` (their number).
+        ``probability``, ``low``, ``high``, ``rank_in_training``, ``place`` (1: the most
+        suspicious), ``above_median`` (probability less the patient's median), ``z`` (less the mean,
+        in the patient's spread), ``outlier_factor`` (how unlike the patient's others the photo
+        looks to the network; 1 is like them, see ``context.embedding_outliers``), ``doubts``
+        (their number).
     """
     patient = pd.Series("patient", index=range(len(readings)))
     scores = pd.Series([float(one.probability[name]) for one in readings], dtype=float)

@@ -4,9 +4,9 @@ In: squares as the network sees them and their embeddings. Out: sentences; and, 
 that a fold's model did not learn from, the :class:`Reference` they are measured against.
 
 Likeness is the distance to the nearest training images in the network's features (Sun et al. 2022,
-arXiv:2204.06507), each channel in units of its own spread and rank beside the distances that those
+arXiv:2204.06507), each channel in units of its own spread, ranked among the distances that those
 images have among themselves. Sharpness is the variance of the Laplacian (Pech-Pacheco et al. 2000,
-doi:10.1109/ICPR.2000.903548) over the variance of the photo, so that contrast alone changes nothing.
+doi:10.1109/ICPR.2000.903548) over that of the photo, so that contrast alone changes nothing.
 """
 
 from collections.abc import Mapping, Sequence
