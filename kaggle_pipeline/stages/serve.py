@@ -73,7 +73,8 @@ def server_settings(host: str, port: int) -> dict[str, object]:
         "browser_gatherUsageStats": False,
         "client_showErrorDetails": "none",
         "client_toolbarMode": "minimal",
-        "theme_primaryColor": "#2a78b5",
+        "theme_light_primaryColor": "#2a78b5",
+        "theme_dark_primaryColor": "#6cb0e3",
     }
 
 

@@ -6,6 +6,8 @@ In: a :class:`Service`. Out: titles and HTML; the numbers are those of the run's
 from kaggle_pipeline import page as html
 from kaggle_pipeline.page import Html
 from kaggle_pipeline.report import collect_sections
+from kaggle_pipeline.report_scores import headline
+from kaggle_pipeline.rundir import read_json
 from kaggle_pipeline.webapp.service import Service
 from kaggle_pipeline.webapp.wording import class_word, part_word, percent
 
@@ -36,6 +38,8 @@ def _summary(service: Service, name: str) -> Html:
         ["run", name],
         ["data set", spec.id],
         ["training photos judged out of fold", f"{population.size:,} ({shares})"],
+        [f"{'mean ' if len(service.classes) > 1 else ''}AUC out of fold, 95 % interval",
+         headline(models.judged, read_json(models.judged / "metrics.json"))[0]],
         ["folds", f"{len(models.folds)}, no {spec.group or 'image'} in two of them"
          if models.config.folds.by == "group" else f"{len(models.folds)}, split by image"],
         ["network", f"{image.backbone}, {image.image_size_px} × {image.image_size_px} pixels, "

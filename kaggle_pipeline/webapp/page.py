@@ -196,7 +196,7 @@ def _run(service: Service) -> None:
     st.title("This run")
     st.html(block(disclaimer()))
     for number, (title, section) in enumerate(card_sections(service).items()):
-        with st.expander(title, expanded=number == 0):
+        with st.expander(title, expanded=number < 2):
             st.html(block(section, class_="full"))
 
 

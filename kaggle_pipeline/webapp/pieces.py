@@ -181,7 +181,7 @@ def _threshold_text(population: Population, name: str, sensitivity: float) -> st
         else ("the same training photos, which is too kind")
     )
     return (
-        f"To find {sensitivity:.0%} of the {class_word(name)} photos, a lesion must count from "
+        f"To find {100 * sensitivity:g} % of the {class_word(name)} photos, a lesion must count from "
         f"{percent(threshold.value)} on; {percent(spared)}{interval} of the others are then "
         f"rightly left out (judged on {unit})."
     )
@@ -241,7 +241,7 @@ def _parts(service: Service, reading: Reading, name: str) -> Html:
 
 
 def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f} points"
+    return f"{100 * difference:+.1f} points".replace("-", "−")
 
 
 def _stands(row: tuple, count: int, threshold: float | None) -> str:

@@ -42,15 +42,19 @@ def first_class(classes: Sequence[str]) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share as text.
+    """Return a share as text, its sign kept on the number's line.
 
     Examples
     --------
-    >>> [percent(share) for share in (0.0002, 0.0312, 0.4567, 0.9996)]
+    >>> [percent(share).replace(chr(160), " ") for share in (0.0002, 0.0312, 0.4567, 0.9996)]
     ['under 0.1 %', '3.1 %', '46 %', 'over 99.9 %']
     """
     if share < 0.001:
-        return "under 0.1 %"
+        return "under 0.1\N{NO-BREAK SPACE}%"
     if share > 0.999:
-        return "over 99.9 %"
-    return f"{100 * share:.1f} %" if share < 0.0995 or share > 0.99 else f"{100 * share:.0f} %"
+        return "over 99.9\N{NO-BREAK SPACE}%"
+    return (
+        f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+        if share < 0.0995 or share > 0.99
+        else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+    )
