@@ -181,8 +181,8 @@ def _threshold_text(population: Population, name: str, sensitivity: float) -> st
         else ("the same training photos, which is too kind")
     )
     return (
-        f"To find {100 * sensitivity:g} % of the {class_word(name)} photos, a lesion must count from "
-        f"{percent(threshold.value)} on; {percent(spared)}{interval} of the others are then "
+        f"To find {100 * sensitivity:g} % of the {class_word(name)} photos, a lesion must count "
+        f"from {percent(threshold.value)} on; {percent(spared)}{interval} of the others are then "
         f"rightly left out (judged on {unit})."
     )
 

@@ -50,11 +50,9 @@ def percent(share: float) -> str:
     ['under 0.1 %', '3.1 %', '46 %', 'over 99.9 %']
     """
     if share < 0.001:
-        return "under 0.1\N{NO-BREAK SPACE}%"
-    if share > 0.999:
-        return "over 99.9\N{NO-BREAK SPACE}%"
-    return (
-        f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
-        if share < 0.0995 or share > 0.99
-        else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
-    )
+        text = "under 0.1"
+    elif share > 0.999:
+        text = "over 99.9"
+    else:
+        text = f"{100 * share:.1f}" if share < 0.0995 or share > 0.99 else f"{100 * share:.0f}"
+    return text + "\N{NO-BREAK SPACE}%"
