@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.datasets.rawfiles import blank_unknown, find_photos, read_table
+from kaggle_pipeline.datasets.rawfiles import blank_unknown, find_photos
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
+from kaggle_pipeline.tables import read_table
 
 CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 """Melanoma, nevus, basal cell carcinoma, actinic keratosis, benign keratosis, dermatofibroma,
@@ -47,7 +48,7 @@ def read_raw(data_dir: Path) -> RawData:
     """
     data_dir = Path(data_dir)
     path = data_dir / "ISIC_2019_Training_GroundTruth.csv"
-    truth = read_table(path, ("image", *CLASSES), _SOURCE, _IDS)
+    truth = read_table(path, ("image", *CLASSES), hint=_SOURCE, text=_IDS, rows_needed=True)
     odd = truth[list(CLASSES)].sum(axis=1) != 1
     if odd.any():
         raise PipelineError(f"{path}: image {truth.loc[odd, 'image'].iloc[0]} has not one class")
@@ -86,7 +87,7 @@ def _read_facts(data_dir: Path, part: str, *, needed: bool) -> pd.DataFrame:
     path = data_dir / f"ISIC_2019_{part}_Metadata.csv"
     if not needed and not path.exists():
         return pd.DataFrame(columns=[*columns, "lesion_id"])
-    facts = read_table(path, columns, _SOURCE, _IDS)
+    facts = read_table(path, columns, hint=_SOURCE, text=_IDS)
     return facts.reindex(columns=[*columns, "lesion_id"])
 
 

@@ -13,6 +13,8 @@ _CLASSES = {
     "nv": "melanocytic nevus",
     "bcc": "basal cell carcinoma",
     "akiec": "actinic keratosis or Bowen’s disease",
+    "ak": "actinic keratosis",
+    "scc": "squamous cell carcinoma",
     "bkl": "benign keratosis",
     "df": "dermatofibroma",
     "vasc": "vascular lesion",
@@ -23,7 +25,7 @@ _MELANOMA = ("target", "mel", "melanoma")
 
 def class_word(name: str) -> str:
     """Return what a class column is called in words."""
-    return _CLASSES.get(name, name.replace("_", " "))
+    return _CLASSES.get(name.lower(), name.replace("_", " "))
 
 
 def feature_word(name: str) -> str:
@@ -38,7 +40,7 @@ def part_word(name: str) -> str:
 
 def first_class(classes: Sequence[str]) -> str:
     """Return the class to begin with: melanoma, where there is one."""
-    return next((name for name in _MELANOMA if name in classes), classes[0])
+    return next((name for name in classes if name.lower() in _MELANOMA), classes[0])
 
 
 def percent(share: float) -> str:
