@@ -201,12 +201,12 @@ def test_the_card_tells_data_scores_and_limits(service):
     sections = card_sections(service)
     words = "".join(sections.values())
     assert next(iter(sections)) == "Summary and limits"
-    for one in ("made-up, drawn lesions", "AUC", "Leak", "ROC curve", "keras", "skin colour"):
+    for one in ("made-up, drawn lesions", "AUC", "duplicate", "ROC curve", "keras", "skin colour"):
         assert one in words, one
     assert {"Data", "Leak audit", "Image model", "Settings and versions"} <= set(sections)
 
 
-@pytest.mark.parametrize("dataset", ["ham10000", "isic_2017"])
+@pytest.mark.parametrize("dataset", ["ham10000", pytest.param("isic_2017", marks=pytest.mark.slow)])
 def test_other_tasks_are_read_too(dataset, photos, tmp_path):
     run_dir = make_run(dataset, tmp_path, records=False)
     service = Service(run_dir, "cpu")
