@@ -295,6 +295,12 @@ def _download_data(options: argparse.Namespace) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
+    if options.what == "serve":
+        from kaggle_pipeline.servebench import ServeLoad, measure_serve
+
+        load = ServeLoad(options.backbone, options.image_size_px)
+        measure_serve(options.work_dir / "serve", load)
+        return
     if options.what == "step":
         from kaggle_pipeline.stepbench import Load, measure_step
 

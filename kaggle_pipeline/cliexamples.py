@@ -67,7 +67,8 @@ EXAMPLES = {
   python scripts/benchmark.py memory
   python scripts/benchmark.py kills
   python scripts/benchmark.py step --backbone InceptionResNetV2 --image-size-px 299 --batch-size 16
-  python scripts/benchmark.py step --backbone EfficientNetB4 --image-size-px 512 --device gpu""",
+  python scripts/benchmark.py step --backbone EfficientNetB4 --image-size-px 512 --device gpu
+  python scripts/benchmark.py serve --backbone InceptionResNetV2 --image-size-px 299""",
     "score-submission": """
   python scripts/score_submission.py --submission runs/demo/submission.csv \\
       --truth data/demo/truth.csv""",

@@ -196,9 +196,9 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
 
 def add_benchmark_options(parser: argparse.ArgumentParser) -> None:
     """Add what to measure."""
-    parser.add_argument("what", choices=["memory", "kills", "step"])
+    parser.add_argument("what", choices=["memory", "kills", "step", "serve"])
     parser.add_argument("--work-dir", type=Path, default=Path("runs/benchmark"))
-    step = parser.add_argument_group("step")
+    step = parser.add_argument_group("step (backbone and size: of serve too)")
     step.add_argument("--backbone", default="MobileNetV2", help="default: MobileNetV2")
     step.add_argument("--image-size-px", type=int, default=224, help="default: 224")
     step.add_argument("--batch-size", type=int, default=32, help="default: 32")

@@ -27,7 +27,7 @@ LAYERS = {
     " blend ensemble submission convert preflight tpustep steptime kernel",
     4: "webapp plots evaluation_plots calibration_plots explore explore_plots page report_scores"
     " report_calibration report_data report",
-    5: "stages benchmark stepbench cliexamples clioptions cli __main__",
+    5: "stages benchmark servebench stepbench cliexamples clioptions cli __main__",
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 TENSORFLOW = {
