@@ -17,6 +17,10 @@ def run_benchmark(options: argparse.Namespace) -> None:
             options.steps, options.peak_tflops,
         )  # fmt: skip
         measure_step(load, options.json)
+    elif options.what == "serve":
+        from kaggle_pipeline.servebench import ServeLoad, measure_serve
+
+        measure_serve(place, ServeLoad(options.backbone, options.image_size_px))
     elif options.what == "convert":
         from kaggle_pipeline.bench_convert import measure_conversion
 

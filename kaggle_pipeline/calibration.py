@@ -7,6 +7,7 @@ number means, not which image ranks above which: a submission that is scored by 
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,12 @@ from kaggle_pipeline.calibrationconfig import CalibrationConfig
 from kaggle_pipeline.calibrators import SOFTMAX, Maps, apply_maps, fit_maps
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.judged import Judged, join_truth
+from kaggle_pipeline.rundir import read_json
 from kaggle_pipeline.spec import DatasetSpec
 
 METHODS = ("none", "temperature", "isotonic")
+FILE = "calibration.json"
+"""In the folder of a judged stage."""
 PERCENTILES = tuple(range(101))
 
 
@@ -229,6 +233,18 @@ class Calibration:
                 f"calibration: damaged ({reason}); make that stage's results anew"
             ) from None
         return found
+
+
+def read_calibration(folder: Path) -> Calibration | None:
+    """Return the calibration of the stage in ``folder``, None where there is none.
+
+    Raises
+    ------
+    PipelineError
+        If the file is damaged.
+    """
+    path = Path(folder) / FILE
+    return Calibration.from_mapping(read_json(path)) if path.exists() else None
 
 
 def _check_curve(name: str, curve: Mapping[str, Any], classes: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaggle_pipeline import DISCLAIMER, __version__
+from kaggle_pipeline.benchcli import run_benchmark
 from kaggle_pipeline.cliexamples import EXAMPLES
 from kaggle_pipeline.clioptions import (
     DEFAULT_CONFIG,
@@ -28,6 +29,7 @@ from kaggle_pipeline.clioptions import (
     add_push_options,
     add_results_options,
     add_run_options,
+    add_serve_options,
     add_submit_options,
     add_synthetic_options,
     add_tpu_option,
@@ -109,6 +111,7 @@ def _add_other_tools(add: Callable[[str, str], argparse.ArgumentParser]) -> None
     )
     predict.add_argument("--overwrite", action="store_true", help="write over an existing --out")
     predict.add_argument("--device", choices=["auto", "cpu", "gpu", "tpu"], default="auto")
+    add_serve_options(add("serve", "Show a page that reads lesions with a trained run."))
     explore = add("explore-data", "Draw a data set: classes, ages, sites, gaps, sample photos.")
     explore.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="says which data set")
     explore.add_argument("--data-dir", type=Path, help="default: data/<dataset of the config>")
@@ -209,6 +212,12 @@ def _predict(options: argparse.Namespace) -> None:
     print(DISCLAIMER)
 
 
+def _serve(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.serve import serve
+
+    serve(options.run_dir, host=options.host, port=options.port)
+
+
 def _explore_data(options: argparse.Namespace) -> None:
     from kaggle_pipeline.configfile import load_experiment
     from kaggle_pipeline.stages.look import explore_data
@@ -292,12 +301,6 @@ def _download_data(options: argparse.Namespace) -> None:
     download_data(run.spec, run.data_dir, options.part, interactive=run.interactive)
 
 
-def _benchmark(options: argparse.Namespace) -> None:
-    from kaggle_pipeline.benchcli import run_benchmark
-
-    run_benchmark(options)
-
-
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "prepare-data": _stage("prepare", "prepare_data"),
     "train-image": _stage("train", "train_image"),
@@ -307,6 +310,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run-pipeline": _stage("submit", "run_pipeline"),
     "make-synthetic": _make_synthetic,
     "predict": _predict,
+    "serve": _serve,
     "explore-data": _explore_data,
     "compare-runs": _compare_runs,
     "results-table": _results_table,
@@ -318,7 +322,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "push-kernels": _push_kernels,
     "submit": _submit,
     "download-data": _download_data,
-    "benchmark": _benchmark,
+    "benchmark": run_benchmark,
 }
 
 if __name__ == "__main__":

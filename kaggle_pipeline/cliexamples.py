@@ -29,6 +29,9 @@ EXAMPLES = {
     "predict": """
   python scripts/predict.py --run-dir runs/siim_isic_2020 --images photos/
   python scripts/predict.py --run-dir runs/mine --images photos/ --out photos.csv""",
+    "serve": """
+  python scripts/serve.py
+  python scripts/serve.py --run-dir runs/siim_isic_2020 --port 8600""",
     "explore-data": """
   python scripts/explore_data.py --config configs/ham10000_mobilenet.yaml
   python scripts/explore_data.py --data-dir data/siim_isic_2020 --out pictures/""",
@@ -69,7 +72,8 @@ EXAMPLES = {
   python scripts/benchmark.py convert --json convert.json
   python scripts/benchmark.py tabular --data-dir data/siim_isic_2020
   python scripts/benchmark.py step --backbone InceptionResNetV2 --image-size-px 299 --batch-size 16
-  python scripts/benchmark.py step --backbone EfficientNetB4 --image-size-px 512 --device gpu""",
+  python scripts/benchmark.py step --backbone EfficientNetB4 --image-size-px 512 --device gpu
+  python scripts/benchmark.py serve --backbone InceptionResNetV2 --image-size-px 299""",
     "score-submission": """
   python scripts/score_submission.py --submission runs/demo/submission.csv \\
       --truth data/demo/truth.csv""",

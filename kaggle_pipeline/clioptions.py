@@ -10,6 +10,7 @@ from typing import NoReturn
 
 _ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_CONFIG = _ROOT / "configs" / "siim_isic_2020.yaml"
+DEMO_RUN = Path("runs") / "demo"
 
 
 class Parser(argparse.ArgumentParser):
@@ -188,9 +189,22 @@ def add_download_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_serve_options(parser: argparse.ArgumentParser) -> None:
+    """Add which run to serve, and where."""
+    parser.add_argument(
+        "--run-dir", type=Path, default=DEMO_RUN,
+        help="with a trained image/ (default: runs/demo, which `make demo` makes)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--host", default="127.0.0.1",
+        help="address to listen on (default: this machine alone, 127.0.0.1)",
+    )  # fmt: skip
+    parser.add_argument("--port", type=int, default=8501, help="default: 8501")
+
+
 def add_benchmark_options(parser: argparse.ArgumentParser) -> None:
     """Add what to measure."""
-    parser.add_argument("what", choices=["memory", "kills", "step", "convert", "tabular"])
+    parser.add_argument("what", choices=["memory", "kills", "step", "convert", "tabular", "serve"])
     parser.add_argument("--work-dir", type=Path, default=Path("runs/benchmark"))
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there")
     parser.add_argument("--photos", type=int, default=32, help="for convert (default: 32)")
@@ -201,7 +215,7 @@ def add_benchmark_options(parser: argparse.ArgumentParser) -> None:
         "--beside", type=int, default=10, metavar="EPOCHS",
         help="after so many, compare the AUC with that of Keras' fit; 0: do not (default: 10)",
     )  # fmt: skip
-    step = parser.add_argument_group("step")
+    step = parser.add_argument_group("step (backbone and size: of serve too)")
     step.add_argument("--backbone", default="MobileNetV2", help="default: MobileNetV2")
     step.add_argument("--image-size-px", type=int, default=224, help="default: 224")
     step.add_argument("--batch-size", type=int, default=32, help="default: 32")

@@ -141,14 +141,33 @@ def convert_image(path: Path, config: RecordsConfig) -> bytes:
         If the photo cannot be read.
     """
     size = config.image_size_px
-    image = read_image(path, smallest_side_px=round(_DETAIL * size))
+    image = read_image(path, smallest_side_px=decoded_side_px(config))
+    is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
     fits = image.width == image.height <= size
-    if fits and path.suffix.lower() in (".jpg", ".jpeg"):
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as original:
-            upright = original.getexif().get(0x0112, 1) == 1  # EXIF orientation
-            if upright and original.format == "JPEG" and original.mode == "RGB":
-                return content
+    return square_jpeg(image, config, path.read_bytes() if is_jpeg and fits else None)
+
+
+def decoded_side_px(config: RecordsConfig) -> int:
+    """Return the least side at which a JPEG is decoded: more pixels would not be seen."""
+    return round(_DETAIL * config.image_size_px)
+
+
+def square_jpeg(image: Image.Image, config: RecordsConfig, original: bytes | None = None) -> bytes:
+    """Return an upright RGB image as a square JPEG with sides of at most ``image_size_px``.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    config : RecordsConfig
+    original : bytes, optional
+        The JPEG that it was decoded from: returned as it is where it is square, small and upright.
+    """
+    size = config.image_size_px
+    if original is not None and image.width == image.height <= size:
+        with Image.open(io.BytesIO(original)) as stored:
+            upright = stored.getexif().get(0x0112, 1) == 1  # EXIF orientation
+            if upright and stored.format == "JPEG" and stored.mode == "RGB":
+                return original
     side = min(size, image.width, image.height)
     if config.fit == "crop":
         edge = min(image.width, image.height)

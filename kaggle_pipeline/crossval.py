@@ -176,3 +176,18 @@ def _fit_rows(
         return train, judged
     inner = make_folds(train, spec, FoldsConfig(holdout=model.inner_share), seed)
     return train.loc[inner.train_ids(0)], train.loc[inner.valid_ids(0)]
+
+
+def trained_folds(stage: Path) -> dict[int, Path]:
+    """Return the folders of a stage's folds that are trained and saved, by number.
+
+    Raises
+    ------
+    PipelineError
+        If there is none.
+    """
+    folders = sorted(path.parent for path in Path(stage).glob(f"fold*/{SAVED}"))
+    if not folders or not (stage / "config.yaml").exists():
+        script = "train_image" if stage.name == "image" else "train_tabular"
+        raise PipelineError(f"{stage} holds no trained {stage.name} model: run {script} first")
+    return {int(folder.name.removeprefix("fold")): folder for folder in folders}

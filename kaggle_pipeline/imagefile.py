@@ -1,11 +1,14 @@
 """Read a photo from a JPEG, PNG or DICOM file that nobody vouches for.
 
-In: a path. Out: an upright RGB ``PIL.Image`` or one sentence that says why not.
+In: a path, or a file's bytes. Out: an upright RGB ``PIL.Image`` or one sentence that says why not.
 """
 
+import io
 import struct
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -37,14 +40,51 @@ def read_image(path: Path, *, smallest_side_px: int | None = None) -> Image.Imag
         If the file is missing, truncated, too large, of another type or cannot be decoded.
     """
     path = Path(path)
+    if path.suffix.lower() == ".dcm":
+        return _guarded(str(path), lambda: _read_dicom(path, str(path), MAX_PIXELS))
+    return _guarded(str(path), lambda: _read_photo(path, smallest_side_px, MAX_PIXELS))
+
+
+def decode_image(
+    content: bytes,
+    name: str,
+    *,
+    dicom: bool,
+    smallest_side_px: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """Return the photo in a file's ``content``, as :func:`read_image` does of a file.
+
+    Parameters
+    ----------
+    content : bytes
+        Of a JPEG, PNG or DICOM file.
+    name : str
+        What messages call it.
+    dicom : bool
+    smallest_side_px : int, optional
+        As in :func:`read_image`.
+    max_pixels : int
+        More are refused before anything is decoded.
+
+    Raises
+    ------
+    PipelineError
+        If it is truncated, too large, of another type or cannot be decoded.
+    """
+    if dicom:
+        return _guarded(name, lambda: _read_dicom(io.BytesIO(content), name, max_pixels))
+    return _guarded(name, lambda: _read_photo(io.BytesIO(content), smallest_side_px, max_pixels))
+
+
+def _guarded(name: str, read: Callable[[], Image.Image]) -> Image.Image:
+    """What ``read`` returns; whatever it raises becomes one line about ``name``."""
     try:
-        if path.suffix.lower() == ".dcm":
-            return _read_dicom(path)
-        return _read_photo(path, smallest_side_px)
+        return read()
     except FileNotFoundError:
-        raise PipelineError(f"{path} does not exist") from None
+        raise PipelineError(f"{name} does not exist") from None
     except _BROKEN as error:
-        raise PipelineError(f"cannot read image {path}: {_one_line(error)}") from None
+        raise PipelineError(f"cannot read image {name}: {_one_line(error)}") from None
 
 
 def fault_of(path: Path) -> str | None:
@@ -71,12 +111,14 @@ def image_size_px(path: Path) -> tuple[int, int]:
         raise PipelineError(f"cannot read image {path}: {_one_line(error)}") from None
 
 
-def _read_photo(path: Path, smallest_side_px: int | None) -> Image.Image:
+def _read_photo(
+    source: Path | BinaryIO, smallest_side_px: int | None, max_pixels: int
+) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
-        image = Image.open(path, formats=("JPEG", "PNG"))
+        image = Image.open(source, formats=("JPEG", "PNG"))
     with image:
-        _check_size(*image.size)
+        _check_size(*image.size, max_pixels)
         if image.mode.startswith("I"):  # Pillow would clip 16-bit grey to white
             raise ValueError(f"{image.mode} pixels, expected 8-bit colour")
         if smallest_side_px is not None:
@@ -85,36 +127,37 @@ def _read_photo(path: Path, smallest_side_px: int | None) -> Image.Image:
         return ImageOps.exif_transpose(image).convert("RGB")
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ValueError(f"{width} x {height} pixels are more than {max_pixels:,}")
 
 
-def _read_dicom(path: Path) -> Image.Image:
+def _read_dicom(source: Path | BinaryIO, name: str, max_pixels: int) -> Image.Image:
     try:
         import pydicom
         from pydicom.pixels import pixel_array
     except ImportError:
         raise PipelineError(
-            f"{path} is a DICOM file: install the 'dicom' extra to read it"
+            f"{name} is a DICOM file: install the 'dicom' extra to read it"
         ) from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd headers of old files; the pixels are checked
-            dataset = pydicom.dcmread(path)
+            dataset = pydicom.dcmread(source)
             frames = int(dataset.get("NumberOfFrames") or 1)
             if frames != 1:
                 raise ValueError(f"{frames} frames, expected one photo")
-            _check_size(int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0))
+            size = int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0)
+            _check_size(*size, max_pixels)
             pixels = pixel_array(dataset)  # YBR is converted to RGB
     except FileNotFoundError:
         raise
     # pydicom and its decoders raise nearly anything on a hostile file.
     except Exception as error:
-        raise PipelineError(f"cannot read DICOM {path}: {_one_line(error)}") from None
+        raise PipelineError(f"cannot read DICOM {name}: {_one_line(error)}") from None
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
         kind = f"{pixels.dtype} pixels of shape {pixels.shape}"
-        raise PipelineError(f"cannot read DICOM {path}: {kind}, expected 8-bit colour")
+        raise PipelineError(f"cannot read DICOM {name}: {kind}, expected 8-bit colour")
     return Image.fromarray(pixels).convert("RGB")
 
 

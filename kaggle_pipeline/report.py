@@ -61,6 +61,31 @@ def write_report(run_dir: Path, spec: DatasetSpec) -> Path:
     PipelineError
         If the folder is missing or holds no stage, or a file in it is damaged.
     """
+    name, sections = collect_sections(run_dir, spec)
+    links = [html.element("a", title, href=f"#{key}") for key, (title, _) in sections.items()]
+    body = [
+        html.element("section", html.element("h2", title), section, id=key)
+        for key, (title, section) in sections.items()
+    ]
+    path = Path(run_dir) / "report.html"
+    with atomic_path(path) as temporary:
+        temporary.write_text(
+            html.page(
+                f"Run {name} on {spec.id}",
+                html.note(html.element("strong", f"{DISCLAIMER} {ADVICE}")),
+                html.element("nav", *links),
+                *body,
+            ),
+            encoding="utf-8",
+        )
+    return path
+
+
+def collect_sections(run_dir: Path, spec: DatasetSpec) -> tuple[str, dict[str, tuple[str, Html]]]:
+    """Return a run's name and the sections of its page: key → (title, content).
+
+    Parameters and errors as for :func:`write_report`.
+    """
     run_dir = Path(run_dir)
     stages = {name: run_dir / name for name in STAGES if (run_dir / name).is_dir()}
     prepared = run_dir / "prepare"
@@ -81,26 +106,9 @@ def write_report(run_dir: Path, spec: DatasetSpec) -> Path:
            for stage, folder in stages.items()},
         "settings": _settings(configs, run_dir),
     }  # fmt: skip
-    kept = {key: section for key, section in sections.items() if section}
     titles = {"results": "Results", "data": "Data", "leaks": "Leak audit", **STAGES,
               "settings": "Settings and versions"}  # fmt: skip
-    links = [html.element("a", titles[key], href=f"#{key}") for key in kept]
-    body = [
-        html.element("section", html.element("h2", titles[key]), section, id=key)
-        for key, section in kept.items()
-    ]
-    path = run_dir / "report.html"
-    with atomic_path(path) as temporary:
-        temporary.write_text(
-            html.page(
-                f"Run {name} on {spec.id}",
-                html.note(html.element("strong", f"{DISCLAIMER} {ADVICE}")),
-                html.element("nav", *links),
-                *body,
-            ),
-            encoding="utf-8",
-        )
-    return path
+    return name, {key: (titles[key], section) for key, section in sections.items() if section}
 
 
 def _read_config(folder: Path) -> dict:

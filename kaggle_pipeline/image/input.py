@@ -117,7 +117,8 @@ def training_batches(
         return inputs, truth, weight
 
     stream = tf.data.Dataset.range(first_epoch, config.epochs).flat_map(epoch)
-    stream = stream.map(_decoder(source), num_parallel_calls=tf.data.AUTOTUNE)
+    decode = _decoder(source.image_size_px, source.swap_red_blue)
+    stream = stream.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
     stream = stream.batch(batch_size, drop_remainder=True)
     stream = stream.enumerate(start=first_epoch * steps_per_epoch)
     stream = stream.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
@@ -149,7 +150,8 @@ def prediction_batches(
     """
     parse = parse_id_and_image(source.spec)
     found = _records(source, parse, _row_lookup(np.asarray(ids)), shuffle_seed=None)
-    decoded = found.map(_decoder(source), num_parallel_calls=tf.data.AUTOTUNE)
+    decode = _decoder(source.image_size_px, source.swap_red_blue)
+    decoded = found.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
 
     def fill(row: Any, images: Any) -> dict[str, Any]:
         gap = batch_size - tf.shape(row)[0]
@@ -164,6 +166,19 @@ def prediction_batches(
         return {"image": tf.ensure_shape(images, shape), "row": row, **more}
 
     return decoded.batch(batch_size).map(fill).prefetch(2)
+
+
+def decode_photo(jpeg: bytes, image_size_px: int) -> np.ndarray:
+    """Return a record's JPEG as the network sees it: uint8 (side, side, 3).
+
+    Raises
+    ------
+    PipelineError
+        If it is damaged.
+    """
+    decode = _decoder(image_size_px, swap_red_blue=False)
+    with reading_errors():
+        return decode(0, tf.constant(jpeg))[1].numpy()
 
 
 @contextmanager
@@ -195,13 +210,12 @@ def _records(source: Source, parse: Any, lookup: Any, shuffle_seed: Any) -> tf.d
     return pairs.filter(lambda row, image: row >= 0)
 
 
-def _decoder(source: Source) -> Any:
+def _decoder(size: int, swap_red_blue: bool) -> Any:
     """Return a function (row, JPEG) -> (row, uint8 square image of the wanted size)."""
-    size = source.image_size_px
 
     def decode(row: Any, jpeg: Any) -> tuple[Any, Any]:
         image = tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
-        if source.swap_red_blue:
+        if swap_red_blue:
             image = tf.reverse(image, [-1])
         shape = tf.shape(image)
         right = tf.reduce_all(shape[:2] == size)

@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from kaggle_pipeline.calibration import Calibration
+from kaggle_pipeline.calibration import FILE, Calibration
 from kaggle_pipeline.calibration_plots import plot_calibration
 from kaggle_pipeline.config import Experiment
 from kaggle_pipeline.predictions import Predictions
-from kaggle_pipeline.rundir import read_json, write_json
+from kaggle_pipeline.rundir import write_json
 from kaggle_pipeline.spec import DatasetSpec
-
-FILE = "calibration.json"
 
 
 def calibrate_stage(
@@ -59,15 +57,3 @@ def calibrate_stage(
     write_json(folder / FILE, content)
     plot_calibration(content, folder / "calibration.png")
     return found
-
-
-def read_calibration(folder: Path) -> Calibration | None:
-    """Return the calibration of the stage in ``folder``, None where there is none.
-
-    Raises
-    ------
-    PipelineError
-        If the file is damaged.
-    """
-    path = Path(folder) / FILE
-    return Calibration.from_mapping(read_json(path)) if path.exists() else None

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from kaggle_pipeline.calibration import FILE, read_calibration
 from kaggle_pipeline.configfile import load_experiment
 from kaggle_pipeline.convert import convert
-from kaggle_pipeline.crossval import SAVED
+from kaggle_pipeline.crossval import trained_folds
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.datasets.rawfiles import PHOTOS_OR_DICOM
 from kaggle_pipeline.errors import PipelineError
@@ -25,7 +26,6 @@ from kaggle_pipeline.predictions import Predictions, average
 from kaggle_pipeline.records import index_records, list_shards, shards_holding
 from kaggle_pipeline.rundir import atomic_path
 from kaggle_pipeline.spec import DatasetSpec
-from kaggle_pipeline.stages.calibrate import FILE, read_calibration
 from kaggle_pipeline.stages.train import image_model_maker
 
 
@@ -68,7 +68,7 @@ def predict_images(
     if Path(out).exists() and not overwrite:
         raise PipelineError(f"{out} exists: say --overwrite, or another --out")
     stage = Path(run_dir) / "image"
-    folds = _trained_folds(stage)
+    folds = trained_folds(stage)
     config = load_experiment(stage / "config.yaml")
     spec = get_spec(config.dataset)
     examples = list_photos(images, spec)
@@ -176,11 +176,3 @@ def _missing_folds(run_dir: Path, trained: Mapping[int, Path]) -> list[int]:
     """Folds that the run has and no model yet; none where it does not say."""
     path = run_dir / "prepare" / "folds.csv"
     return sorted(set(Folds.read(path).numbers) - set(trained)) if path.exists() else []
-
-
-def _trained_folds(stage: Path) -> dict[int, Path]:
-    """Folders of the folds that are trained and saved, by number."""
-    folders = sorted(path.parent for path in stage.glob(f"fold*/{SAVED}"))
-    if not folders or not (stage / "config.yaml").exists():
-        raise PipelineError(f"{stage} holds no trained image model: run train_image first")
-    return {int(folder.name.removeprefix("fold")): folder for folder in folders}

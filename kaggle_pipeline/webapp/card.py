@@ -1,0 +1,81 @@
+"""The run's model card: what it learned from, how well it was judged, where it ends.
+
+In: a :class:`Service`. Out: titles and HTML; the numbers are those of the run's own report.
+"""
+
+from kaggle_pipeline import page as html
+from kaggle_pipeline.page import Html
+from kaggle_pipeline.report import collect_sections
+from kaggle_pipeline.report_scores import headline
+from kaggle_pipeline.rundir import read_json
+from kaggle_pipeline.webapp.service import Service
+from kaggle_pipeline.webapp.wording import class_word, part_word, percent
+
+
+def card_sections(service: Service) -> dict[str, Html]:
+    """Return the card's sections by title, the first of them a summary with the limits.
+
+    Raises
+    ------
+    PipelineError
+        If a file of the run is damaged.
+    """
+    name, sections = collect_sections(service.run_dir, service.spec)
+    summary = html.join([_summary(service, name), html.element("h3", "Limits"), _limits(service)])
+    return {"Summary and limits": summary, **dict(sections.values())}
+
+
+def _summary(service: Service, name: str) -> Html:
+    population, models, spec = service.population, service.models, service.spec
+    shares = ", ".join(
+        f"{class_word(one)} {percent(population.prevalence(one))}" for one in service.classes
+    )
+    blend = ", ".join(
+        f"{part_word(one)} {weight:.2f}" for one, weight in models.blend.weights.items()
+    )
+    image = models.config.image
+    rows = [
+        ["run", name],
+        ["data set", spec.id],
+        ["training photos judged out of fold", f"{population.size:,} ({shares})"],
+        [f"{'mean ' if len(service.classes) > 1 else ''}AUC out of fold, 95 % interval",
+         headline(models.judged, read_json(models.judged / "metrics.json"))[0]],
+        ["folds", f"{len(models.folds)}, no {spec.group or 'image'} in two of them"
+         if models.config.folds.by == "group" else f"{len(models.folds)}, split by image"],
+        ["network", f"{image.backbone}, {image.image_size_px} × {image.image_size_px} pixels, "
+         f"views averaged: {image.tta}"],
+        ["models and weights", blend],
+        ["calibrated", service.calibration.method if service.calibration else "no"],
+    ]  # fmt: skip
+    return html.table(["", "this run"], rows)
+
+
+def _limits(service: Service) -> Html:
+    group = service.spec.group
+    lines = [
+        "It has seen dermoscopic photos of the data set above and of nothing else. On photos of "
+        "another clinic, camera or kind it may be worse, and nothing here can tell by how much.",
+        "It answers for the classes above. A lesion of any other kind gets a probability too, and "
+        "it means nothing.",
+        "The data sets do not record skin colour, so it is not known how well it does on dark "
+        "skin; they hold little of it.",
+        "The threshold and the place among training photos come from out-of-fold predictions of "
+        "single folds; a new photo gets the mean of all folds, which varies a little less.",
+        "A low probability is no all-clear.",
+    ]
+    if service.spec.id == "synthetic":
+        lines.insert(0, "It was trained on made-up, drawn lesions: it shows how the page works and "
+                     "says nothing about real skin.")  # fmt: skip
+    if group != "patient":
+        lines.append("The data do not say which photos are one patient’s, so a person may be in "
+                     "two folds and the scores may be too good.")  # fmt: skip
+    if service.calibration is None:
+        lines.append("It is not calibrated: its numbers order lesions and are no frequencies.")
+    if service.reference is None:
+        lines.append("The training images are not at hand: photos unlike them are not pointed out.")
+    else:
+        lines.append(
+            f"“Not like the training images” is measured against {service.reference.size:,} of "
+            "them; one honest photo in about a hundred is pointed out too."
+        )
+    return html.element("ul", *(html.element("li", line) for line in lines))

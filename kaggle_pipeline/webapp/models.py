@@ -1,0 +1,202 @@
+"""A run's trained models, in memory and ready: image, metadata, blend.
+
+In: a run's folder. Out: :class:`RunModels`, which answers for square photos and for metadata.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kaggle_pipeline.blend import Blend
+from kaggle_pipeline.config import Experiment
+from kaggle_pipeline.configfile import load_experiment
+from kaggle_pipeline.context import patient_context
+from kaggle_pipeline.convert import decoded_side_px, square_jpeg
+from kaggle_pipeline.crossval import Model, trained_folds
+from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.imagefile import decode_image
+from kaggle_pipeline.perclass import PerClassModel
+from kaggle_pipeline.rundir import read_json
+from kaggle_pipeline.spec import DatasetSpec
+from kaggle_pipeline.webapp.upload import Photo
+
+
+@dataclass(frozen=True)
+class ImageAnswer:
+    """What the folds' image models say of one photo.
+
+    Attributes
+    ----------
+    probabilities : numpy.ndarray of shape (folds, classes), float64
+    embeddings : tuple of numpy.ndarray, float32
+        Pooled features by fold.
+    heat : numpy.ndarray of shape (classes, h, w), float32
+        Grad-CAM, mean over the folds; each fold's and class's greatest value is 1 before.
+    """
+
+    probabilities: np.ndarray
+    embeddings: tuple[np.ndarray, ...]
+    heat: np.ndarray
+
+
+class RunModels:
+    """All models of a run that its blend weighs.
+
+    Parameters
+    ----------
+    run_dir : pathlib.Path
+    device : {"auto", "cpu", "gpu", "tpu"}
+
+    Attributes
+    ----------
+    config : Experiment
+        Of the image stage.
+    spec : DatasetSpec
+    folds : tuple of int
+    blend : Blend
+        Of the image model alone where the run has no ``blend/``.
+    judged : pathlib.Path
+        The stage whose ``oof.csv`` and scores are those of the final probability.
+
+    Raises
+    ------
+    PipelineError
+        If the run has no trained image model, or a model of its blend is not there.
+    """
+
+    def __init__(self, run_dir: Path, device: str = "auto") -> None:
+        run_dir = Path(run_dir)
+        if not run_dir.is_dir():
+            raise PipelineError(f"{run_dir} is no folder: name a trained run with --run-dir")
+        image = run_dir / "image"
+        places = trained_folds(image)
+        self.config: Experiment = load_experiment(image / "config.yaml")
+        _require_one_look(self.config, image)
+        self.spec: DatasetSpec = get_spec(self.config.dataset)
+        self.folds = tuple(places)
+        stored = run_dir / "blend" / "blend.json"
+        self.judged = stored.parent if stored.exists() else image
+        alone = {"space": "mean", "weights": {"image": 1.0}, "knots": {}}
+        self.blend = Blend(**(read_json(stored) if stored.exists() else alone))
+        self._image = {fold: self._load_image(place, device) for fold, place in places.items()}
+        self._others = {
+            name: _Tabular(run_dir / name, self.spec)
+            for name in self.blend.weights
+            if name != "image"
+        }
+
+    @property
+    def image_size_px(self) -> int:
+        """Side of the square that the network sees."""
+        return self.config.image.image_size_px
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Metadata that some model of the blend reads."""
+        return self.spec.features if self._others else ()
+
+    @property
+    def uses_context(self) -> bool:
+        """Whether a model compares a lesion's metadata with that of the patient's others."""
+        return any(one.uses_context for one in self._others.values())
+
+    def square(self, photo: Photo) -> np.ndarray:
+        """Return the photo as the network sees it: by a record's way, uint8 (side, side, 3)."""
+        from kaggle_pipeline.image.input import decode_photo
+
+        records, image = self.config.records, photo.image
+        if photo.original is not None:  # decoded as conversion would: at a part of its size
+            side = decoded_side_px(records)
+            image = decode_image(photo.original, photo.name, dicom=False, smallest_side_px=side)
+        jpeg = square_jpeg(image, records, photo.original)
+        return decode_photo(jpeg, self.image_size_px)
+
+    def look(self, square: np.ndarray) -> ImageAnswer:
+        """Ask every fold's network about a photo that :meth:`square` gave."""
+        probabilities, embeddings, heats = [], [], []
+        for networks in self._image.values():
+            answers = [network.answer(square[None]) for network in networks]
+            probabilities.append(np.concatenate([one.probabilities[0] for one in answers]))
+            embeddings.append(np.concatenate([one.embeddings[0] for one in answers]))
+            heat = np.concatenate([one.heat[0] for one in answers])
+            heats.append(heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12))
+        return ImageAnswer(np.stack(probabilities), tuple(embeddings), np.mean(heats, axis=0))
+
+    def embed(self, fold: int, squares: np.ndarray) -> np.ndarray:
+        """Return one fold's embeddings (n, channels) of squares (n, side, side, 3)."""
+        return np.hstack([network.embed(squares) for network in self._image[fold]])
+
+    def ask_metadata(self, metadata: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Return what each metadata model says: name → (folds, n, classes).
+
+        Parameters
+        ----------
+        metadata : pandas.DataFrame
+            A row a lesion, the columns of :attr:`features`, NaN where unknown; all rows are one
+            patient's.
+        """
+        rows = metadata.assign(group_id="patient")
+        return {name: model.predict(rows) for name, model in self._others.items()}
+
+    def _load_image(self, place: Path, device: str) -> list:
+        from kaggle_pipeline.accelerator import choose_accelerator
+
+        chosen = choose_accelerator(device).alone()
+        from kaggle_pipeline.image.explain import Explainer
+        from kaggle_pipeline.image.model import ImageModel
+
+        config = self.config.image
+
+        def make(spec: DatasetSpec, folder: Path) -> ImageModel:
+            return ImageModel(config, spec, lambda ids: [], chosen, folder, seed=0)
+
+        if config.networks == "one":
+            models: Sequence[ImageModel] = [make(self.spec, place).load(place)]
+        else:
+            models = list(PerClassModel(make, self.spec, place).load(place).models_.values())
+        return [Explainer(model.network_, config, model.spec, chosen) for model in models]
+
+
+def _require_one_look(config: Experiment, stage: Path) -> None:
+    """Raise a PipelineError unless a fold has one network, of a photo alone, all of one size."""
+    image = config.image
+    for key, value, plain in (
+        ("metadata", image.metadata, False),
+        ("seeds", image.seeds, 1),
+        ("fold_sizes_px", image.fold_sizes_px, None),
+    ):
+        if value != plain:
+            raise PipelineError(
+                f"{stage} was trained with image.{key} = {value}: the page reads runs with {plain}"
+            )
+
+
+class _Tabular:
+    """One metadata stage: all its folds."""
+
+    def __init__(self, stage: Path, spec: DatasetSpec) -> None:
+        places = trained_folds(stage)
+        config = load_experiment(stage / "config.yaml").tabular
+        self.uses_context = config.context
+        self._spec = spec
+        self._models = [_load_tabular(stage.name, place, config, spec) for place in places.values()]
+
+    def predict(self, rows: pd.DataFrame) -> np.ndarray:
+        if self.uses_context:
+            rows = rows.join(patient_context(rows, self._spec))
+        return np.stack([model.predict(rows).to_numpy(float) for model in self._models])
+
+
+def _load_tabular(name: str, place: Path, config: object, spec: DatasetSpec) -> Model:
+    """Return a trained metadata model; the encoder that it stored knows its features."""
+    if name == "tabular":
+        from kaggle_pipeline.tabular.model import TabularModel
+
+        return TabularModel(config, spec, seed=0).load(place)
+    from kaggle_pipeline.tabular.learners import LearnerModel
+
+    return LearnerModel(name, config, spec, spec.features, seed=0).load(place)

@@ -1,0 +1,297 @@
+"""The service behind the page: bytes and metadata in, readings out; no Streamlit, nothing on disk.
+
+In: a trained run. Out: :class:`Service`, safe to call from several threads: photos are looked at
+one after the other, as the machine's cores are shared anyway.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kaggle_pipeline.calibration import read_calibration
+from kaggle_pipeline.context import embedding_outliers, score_context
+from kaggle_pipeline.convert import square_jpeg
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.examples import read_examples
+from kaggle_pipeline.predictions import Predictions
+from kaggle_pipeline.webapp.dicomworker import DicomWorker
+from kaggle_pipeline.webapp.models import ImageAnswer, RunModels
+from kaggle_pipeline.webapp.population import Population
+from kaggle_pipeline.webapp.reference import find_reference
+from kaggle_pipeline.webapp.trust import Reference, doubts
+from kaggle_pipeline.webapp.upload import MAX_PIXELS, Photo, open_upload
+
+SHOWN_SIDE_PX = 448
+Metadata = Mapping[str, object]
+"""Feature → value; what is missing or None is unknown."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the photo alone says; the costly part of a reading.
+
+    Attributes
+    ----------
+    name : str
+        Of the file.
+    digest : str
+        SHA-256 of the file.
+    size_px : (int, int)
+        Width and height of the photo.
+    shown : bytes
+        JPEG of what the network sees, ``SHOWN_SIDE_PX`` wide at most, without any metadata.
+    answer : ImageAnswer
+    doubts : tuple of str
+        What lowers trust.
+    unlikeness : float or None
+        Share of training images that are less unusual; None where none are at hand.
+    """
+
+    name: str
+    digest: str
+    size_px: tuple[int, int]
+    shown: bytes
+    answer: ImageAnswer
+    doubts: tuple[str, ...]
+    unlikeness: float | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A lesion's reading; every Series has a value a class.
+
+    Attributes
+    ----------
+    look : Look
+    probability, low, high : pandas.Series
+        Of the blend, calibrated where the run is; least and greatest of the folds' own.
+    parts : mapping of str to pandas.Series
+        What each model says before blending, mean over its folds: ``image`` and others.
+    weights : mapping of str to float
+        Of each part.
+    rank : pandas.Series
+        Share of training images with a lower probability.
+    unknown : tuple of str
+        Features that a model asks for and that were not given.
+    """
+
+    look: Look
+    probability: pd.Series
+    low: pd.Series
+    high: pd.Series
+    parts: Mapping[str, pd.Series]
+    weights: Mapping[str, float]
+    rank: pd.Series
+    unknown: tuple[str, ...]
+
+
+class Service:
+    """A trained run, loaded once and warm.
+
+    Parameters
+    ----------
+    run_dir : pathlib.Path
+    device : {"auto", "cpu", "gpu", "tpu"}
+    say : callable
+        Takes a line for the user while it loads.
+
+    Attributes
+    ----------
+    models : RunModels
+    population : Population
+    reference : Reference or None
+    calibration : Calibration or None
+        None where the run has none, or too few images for one.
+
+    Raises
+    ------
+    PipelineError
+        If the run lacks what a reading needs.
+    """
+
+    def __init__(
+        self, run_dir: Path, device: str = "auto", say: Callable[[str], None] = lambda line: None
+    ) -> None:
+        self.run_dir = Path(run_dir)
+        self.models = RunModels(self.run_dir, device)
+        self.spec = self.models.spec
+        found = read_calibration(self.models.judged)
+        self.calibration = None if found is None or found.method == "none" else found
+        self.population = self._population()
+        self.reference: Reference | None = find_reference(self.run_dir, self.models, say)
+        self._lock = threading.Lock()
+        self._worker = DicomWorker(MAX_PIXELS)
+        self._warm_up()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names."""
+        return self.spec.classes
+
+    def open(self, name: str, content: bytes) -> Photo:
+        """Decode an uploaded file; see :func:`~kaggle_pipeline.webapp.upload.open_upload`."""
+        return open_upload(name, content, self._worker)
+
+    def look(self, photo: Photo) -> Look:
+        """Ask the image models about a photo."""
+        models = self.models
+        square = models.square(photo)
+        with self._lock:
+            answer = models.look(square)
+        unlikeness = None
+        if self.reference is not None:
+            of_fold = dict(zip(models.folds, answer.embeddings, strict=True))
+            unlikeness = self.reference.unlikeness(of_fold)
+        found = doubts(
+            photo.image.size, models.image_size_px, square, unlikeness, self.reference
+        )  # fmt: skip
+        recipe = replace(models.config.records, image_size_px=SHOWN_SIDE_PX, quality=88)
+        shown = square_jpeg(photo.image, recipe)
+        return Look(
+            photo.name, photo.digest, photo.image.size, shown, answer, tuple(found), unlikeness
+        )
+
+    def read(self, looks: Sequence[Look], metadata: Sequence[Metadata]) -> list[Reading]:
+        """Return the readings of one patient's lesions.
+
+        Parameters
+        ----------
+        looks : sequence of Look
+        metadata : sequence of mapping
+            One a look.
+
+        Raises
+        ------
+        PipelineError
+            If a feature is unknown or a value is not one that it can have.
+        """
+        if not looks:
+            return []
+        rows = self._rows(metadata)
+        with self._lock:  # a dense network on the metadata is a Keras model too
+            parts = self.models.ask_metadata(rows)
+        parts["image"] = np.stack([look.answer.probabilities for look in looks], axis=1)
+        weights = self.models.blend.weights
+        parts = {name: parts[name] for name in weights}
+        means = {name: self._frame(found.mean(axis=0)) for name, found in parts.items()}
+        final = self._calibrate(self.models.blend.apply(means))
+        of_folds = np.stack([self._blend_fold(parts, number) for number in
+                             range(len(self.models.folds))])  # fmt: skip
+        low, high = (self._frame(edge(of_folds, axis=0)) for edge in (np.min, np.max))
+        unknown = [name for name in self.models.features]
+        readings = []
+        for number, look in enumerate(looks):
+            probability = final.iloc[number]
+            rank = {name: self.population.rank(name, p) for name, p in probability.items()}
+            readings.append(
+                Reading(
+                    look, probability, low.iloc[number], high.iloc[number],
+                    {name: mean.iloc[number] for name, mean in means.items()}, dict(weights),
+                    pd.Series(rank),
+                    tuple(name for name in unknown if pd.isna(rows.iloc[number][name])),
+                )
+            )  # fmt: skip
+        return readings
+
+    def close(self) -> None:
+        """End the process that decodes DICOM."""
+        self._worker.close()
+
+    def _blend_fold(self, parts: Mapping[str, np.ndarray], number: int) -> np.ndarray:
+        """The whole way with one fold's models alone: (n, classes)."""
+        frames = {name: self._frame(found[number]) for name, found in parts.items()}
+        return self._calibrate(self.models.blend.apply(frames)).to_numpy(float)
+
+    def _frame(self, values: np.ndarray) -> pd.DataFrame:
+        return pd.DataFrame(values, columns=list(self.classes))
+
+    def _rows(self, metadata: Sequence[Metadata]) -> pd.DataFrame:
+        """Metadata as the models want it: every feature of the spec, NaN where unknown."""
+        rows = []
+        for one in metadata:
+            strange = set(one) - set(self.spec.features)
+            if strange:
+                raise PipelineError(f"{self.spec.id} has no feature {min(strange)!r}")
+            rows.append({name: self._value(name, one.get(name)) for name in self.spec.features})
+        frame = pd.DataFrame(rows, columns=list(self.spec.features))
+        return frame.astype({name: float for name in self.spec.numeric}).astype(
+            {name: object for name in self.spec.categorical}
+        )
+
+    def _value(self, name: str, value: object) -> object:
+        if value is None or (isinstance(value, float) and np.isnan(value)):
+            return np.nan
+        if name in self.spec.numeric:
+            if isinstance(value, int | float) and 0 <= value <= 120:
+                return float(value)
+            raise PipelineError(f"{name} is {value!r}, expected a number from 0 to 120")
+        if value not in self.spec.categorical[name]:
+            words = ", ".join(self.spec.categorical[name])
+            raise PipelineError(f"{name} is {value!r}, expected one of {words}")
+        return value
+
+    def _population(self) -> Population:
+        oof = Predictions.read(self.models.judged / "oof.csv", self.classes).probabilities
+        examples = read_examples(self.run_dir / "prepare" / "examples.csv", self.spec)
+        judged = self.calibration.thresholds if self.calibration else {}
+        return Population(self._calibrate(oof), examples, judged)
+
+    def _calibrate(self, probabilities: pd.DataFrame) -> pd.DataFrame:
+        return self.calibration.apply(probabilities) if self.calibration else probabilities
+
+    def _warm_up(self) -> None:
+        """Trace every graph before the first upload."""
+        side = self.models.image_size_px
+        self.models.look(np.zeros((side, side, 3), np.uint8))
+        self.models.ask_metadata(self._rows([{}]))
+
+
+def compare(readings: Sequence[Reading], name: str) -> pd.DataFrame:
+    """Set one patient's lesions side by side: the ugly duckling as numbers.
+
+    Parameters
+    ----------
+    readings : sequence of Reading
+        All of one patient.
+    name : str
+        The class to rank by.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a reading, indexed by its position, the most suspicious first. ``file``,
+        ``probability``, ``low``, ``high``, ``rank_in_training``, ``place`` (1: the most
+        suspicious), ``above_median`` (probability less the patient's median), ``z`` (less the mean,
+        in the patient's spread), ``outlier_factor`` (how unlike the patient's others the photo
+        looks to the network; 1 is like them, see ``context.embedding_outliers``), ``doubts``
+        (their number).
+    """
+    patient = pd.Series("patient", index=range(len(readings)))
+    scores = pd.Series([float(one.probability[name]) for one in readings], dtype=float)
+    beside = score_context(scores, patient).fillna({"z": 0.0})
+    folds = range(len(readings[0].look.answer.embeddings)) if readings else ()
+    factors = [
+        embedding_outliers(
+            np.stack([one.look.answer.embeddings[fold] for one in readings]), list(patient)
+        )
+        for fold in folds
+    ]
+    table = pd.DataFrame(
+        {
+            "file": [one.look.name for one in readings],
+            "probability": scores,
+            "low": [float(one.low[name]) for one in readings],
+            "high": [float(one.high[name]) for one in readings],
+            "rank_in_training": [float(one.rank[name]) for one in readings],
+            "place": scores.rank(ascending=False, method="min").astype(int),
+            "above_median": beside["median_gap"],
+            "z": beside["z"],
+            "outlier_factor": np.mean(factors, axis=0) if factors else [],
+            "doubts": [len(one.look.doubts) for one in readings],
+        }
+    )
+    return table.sort_values(["place", "file"], kind="stable")

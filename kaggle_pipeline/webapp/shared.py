@@ -1,0 +1,20 @@
+"""One service for all visitors of a process.
+
+In: a run's folder. Out: the same :class:`Service` each time.
+"""
+
+from functools import cache
+from pathlib import Path
+
+from kaggle_pipeline.webapp.service import Service
+
+
+@cache
+def shared_service(run_dir: Path) -> Service:
+    """Return the run's service; loaded at the first call, which ``serve`` makes before it listens.
+
+    Parameters
+    ----------
+    run_dir : pathlib.Path
+    """
+    return Service(run_dir, say=print)

@@ -1,0 +1,328 @@
+"""Tests of the service behind the page: its numbers, its doubts, and what it says of them."""
+
+import importlib.util
+import io
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("tensorflow")
+pytest.importorskip("pydicom")
+
+from helpers_hostile import dicom, encode
+from helpers_webapp import make_run
+from PIL import Image
+
+from kaggle_pipeline.cli import main
+from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.stages.predict import predict_images
+from kaggle_pipeline.webapp.card import card_sections
+from kaggle_pipeline.webapp.patient import patient_csv
+from kaggle_pipeline.webapp.pieces import patient_piece, reading_piece, report_page
+from kaggle_pipeline.webapp.population import Population
+from kaggle_pipeline.webapp.service import Service, compare
+from kaggle_pipeline.webapp.trust import Reference, doubts, sharpness
+
+KNOWN = {"sex": "male", "age_years": 55, "site": "torso"}
+
+
+@pytest.fixture(scope="module")
+def run_dir(competition, tmp_path_factory):
+    return make_run("synthetic", tmp_path_factory.mktemp("served"), competition / "competition")
+
+
+@pytest.fixture(scope="module")
+def service(run_dir):
+    one = Service(run_dir, "cpu")
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="module")
+def photos(competition):
+    """Name → bytes of six test photos."""
+    paths = sorted((competition / "competition" / "jpeg" / "test").glob("*.jpg"))[:6]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def looks(service, photos):
+    return [service.look(service.open(name, content)) for name, content in photos.items()]
+
+
+def test_probabilities_are_those_of_the_predict_script(service, run_dir, photos, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    first, second, third = list(photos.values())[:3]
+    pixels = np.asarray(Image.open(io.BytesIO(third)).convert("RGB").resize((90, 60)))
+    files = {
+        "a.jpg": first,
+        "b.png": encode(Image.open(io.BytesIO(second)).resize((50, 70)), "PNG"),
+        "c.dcm": dicom(pixels),
+    }
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    predict_images(run_dir, folder, tmp_path / "out.csv", device="cpu", say=lambda line: None)
+    known = pd.read_csv(tmp_path / "out.csv").set_index("image_id")["target"]
+    found = {
+        name[0]: service.look(service.open(name, content)).answer.probabilities.mean()
+        for name, content in files.items()
+    }
+    assert set(found) == set(known.index) and known.std() > 1e-4
+    for name, value in found.items():
+        assert abs(value - known[name]) < 1e-6
+
+
+def test_a_reading_blends_calibrates_and_tells_the_folds_apart(service, looks):
+    reading = service.read(looks[:1], [KNOWN])[0]
+    images = looks[0].answer.probabilities[:, 0]
+    rows = pd.DataFrame([{**KNOWN, "age_years": 55.0}])
+    metadata = service.models.ask_metadata(rows)["logistic"][:, 0, 0]
+    assert reading.parts["image"]["target"] == pytest.approx(images.mean())
+    assert reading.parts["logistic"]["target"] == pytest.approx(metadata.mean())
+
+    def blended(image, other):
+        odds = np.log(image / (1 - image)) / 2 + np.log(other / (1 - other)) / 2
+        return 1 / (1 + np.exp(-odds))
+
+    def calibrated(value):
+        return service.calibration.apply(pd.DataFrame({"target": [value]}))["target"][0]
+
+    expected = calibrated(blended(images.mean(), metadata.mean()))
+    assert reading.probability["target"] == pytest.approx(expected, abs=1e-9)
+    single = [calibrated(blended(*pair)) for pair in zip(images, metadata, strict=True)]
+    assert (reading.low["target"], reading.high["target"]) == pytest.approx(
+        (min(single), max(single))
+    )
+    assert reading.unknown == ()
+
+
+def test_metadata_counts_and_what_is_missing_is_told(service, looks):
+    old = service.read(looks[:1], [{**KNOWN, "age_years": 90}])[0]
+    young = service.read(looks[:1], [{**KNOWN, "age_years": 20}])[0]
+    assert old.probability["target"] != young.probability["target"]
+    assert old.parts["image"]["target"] == young.parts["image"]["target"]
+    nothing = service.read(looks[:1], [{}])[0]
+    assert set(nothing.unknown) == {"age_years", "sex", "site"}
+    words = reading_piece(service, nothing, "target", 0.9)
+    assert "Not given: age in years, sex, site" in words
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"sex": "no"}, "sex is 'no', expected one of female, male"),
+        ({"age_years": 200}, "age_years is 200"),
+        ({"age_years": "old"}, "age_years is 'old'"),
+        ({"income": 3}, "no feature 'income'"),
+    ],
+)
+def test_impossible_metadata_is_refused(service, looks, metadata, words):
+    with pytest.raises(PipelineError, match=words):
+        service.read(looks[:1], [metadata])
+
+
+def test_visitors_at_once_get_their_own_answers(service, photos, looks):
+    found = {}
+
+    def visit(name):
+        found[name] = service.look(service.open(name, photos[name]))
+
+    threads = [threading.Thread(target=visit, args=(name,)) for name in photos]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for alone in looks:
+        both = found[alone.name].answer, alone.answer
+        np.testing.assert_allclose(both[0].probabilities, both[1].probabilities, atol=1e-7)
+
+
+def test_the_odd_lesion_stands_out_from_its_patients_others(service, photos):
+    rng = np.random.default_rng(0)
+    base = Image.open(io.BytesIO(next(iter(photos.values())))).convert("RGB")
+    alike = []
+    for number in range(7):
+        noisy = np.asarray(base).astype(int) + rng.integers(-6, 7, (*base.size[::-1], 3))
+        image = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+        alike.append(service.look(service.open(f"{number}.png", encode(image, "PNG"))))
+    odd = Image.fromarray(255 - np.asarray(base))
+    looks = [*alike, service.look(service.open("odd.png", encode(odd, "PNG")))]
+    table = compare(service.read(looks, [KNOWN] * 8), "target")
+    assert sorted(table["place"]) == list(table["place"])
+    unlike = table.set_index("file")["outlier_factor"]
+    assert unlike.idxmax() == "odd.png" and unlike["odd.png"] > 1.5
+    assert (table["probability"] - table["probability"].median()).to_numpy() == pytest.approx(
+        table["above_median"].to_numpy()
+    )
+
+
+def test_one_photo_alone_is_compared_with_nothing(service, looks):
+    table = compare(service.read(looks[:1], [KNOWN]), "target")
+    assert table[["above_median", "z", "outlier_factor"]].to_numpy().tolist() == [[0, 0, 1]]
+
+
+def test_every_piece_says_what_it_is_not_and_escapes_names(service, looks):
+    from dataclasses import replace
+
+    name = "<img src=x onerror=alert(1)>&.jpg"
+    looks = [replace(looks[0], name=name), *looks[1:]]
+    readings = service.read(looks, [KNOWN] * len(looks))
+    table = compare(readings, "target")
+    pieces = [
+        reading_piece(service, readings[0], "target", 0.9),
+        patient_piece(service, readings, table, "target", 0.9),
+    ]
+    for piece in pieces:
+        assert "no diagnosis" in piece and "dermatologist" in piece
+        page = report_page("Report", piece)
+        assert "<img src=x" not in page and "<script" not in page
+        assert "http:" not in page and "https:" not in page
+    assert "&lt;img src=x" in pieces[1]
+    assert pieces[1].count("<section") == len(looks)
+
+
+def test_the_table_to_keep_runs_no_formula(service, looks):
+    from dataclasses import replace
+
+    looks = [replace(looks[0], name='=HYPERLINK("http://198.51.100.7")'), looks[1]]
+    readings = service.read(looks, [KNOWN] * 2)
+    rows = pd.read_csv(io.StringIO(patient_csv(readings, compare(readings, "target"), "target")))
+    assert len(rows) == 2 and not rows["file"].str.startswith("=").any()
+    assert rows["note"].str.contains("no diagnosis").all()
+    for row in rows.itertuples():
+        one = next(r for r in readings if r.look.name == row.file.lstrip("'"))
+        assert row.probability_target == pytest.approx(one.probability["target"])
+
+
+def test_the_card_tells_data_scores_and_limits(service):
+    sections = card_sections(service)
+    words = "".join(sections.values())
+    assert next(iter(sections)) == "Summary and limits"
+    for one in ("made-up, drawn lesions", "AUC", "duplicate", "ROC curve", "keras", "skin colour"):
+        assert one in words, one
+    assert {"Data", "Leak audit", "Image model", "Settings and versions"} <= set(sections)
+
+
+@pytest.mark.parametrize("dataset", ["ham10000", pytest.param("isic_2017", marks=pytest.mark.slow)])
+def test_other_tasks_are_read_too(dataset, photos, tmp_path):
+    run_dir = make_run(dataset, tmp_path, records=False)
+    service = Service(run_dir, "cpu")
+    look = service.look(service.open(*next(iter(photos.items()))))
+    reading = service.read([look], [{}])[0]
+    total = reading.probability.sum()
+    assert list(reading.probability.index) == list(service.classes)
+    assert total == pytest.approx(1) if dataset == "ham10000" else 0 < total < 2
+    words = reading_piece(service, reading, service.classes[-1], 0.9)
+    assert words.count('<th scope="row">') == len(service.classes) + 1  # all classes, one model
+    assert "was not checked" in words  # no TFRecords, no training images to compare with
+    assert "not calibrated" in words
+    assert card_sections(service)
+
+
+# ---------------------------------------------------------------------------- parts
+
+
+def test_ranks_and_thresholds_are_those_of_the_population():
+    scores = pd.DataFrame({"mel": np.arange(10) / 10})
+    truth = pd.DataFrame({"mel": [0, 0, 0, 0, 0, 1, 0, 1, 1, 1]})
+    known = Population(scores, truth)
+    assert known.rank("mel", 0.45) == 0.5 and known.rank("mel", 0.5) == 0.55
+    half = known.threshold("mel", 0.5)
+    assert half.value == 0.8 and half.specificity[0] == 1.0
+    every = known.threshold("mel", 0.99)
+    assert every.value == 0.5 and every.specificity[0] == pytest.approx(5 / 6)
+    assert Population(scores, 0 * truth).threshold("mel", 0.9) is None
+    with pytest.raises(PipelineError, match="without truth"):
+        Population(scores, truth.iloc[:5])
+
+
+def test_a_calibrations_thresholds_come_first():
+    told = {"mel": [{"sensitivity": 0.7, "threshold": 0.123, "nested": {"specificity": {
+        "value": 0.6, "low": 0.5, "high": 0.7}}}]}  # fmt: skip
+    scores = pd.DataFrame({"mel": [0.1, 0.9]})
+    known = Population(scores, pd.DataFrame({"mel": [0, 1]}), told)
+    found = known.threshold("mel", 0.7)
+    assert (found.value, found.specificity, found.nested) == (0.123, (0.6, 0.5, 0.7), True)
+    assert known.sensitivities("mel") == (0.7,)
+
+
+def textured(seed, blur=1):
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 255, (64 // blur, 64 // blur, 3), np.uint8))
+    return np.asarray(small.resize((64, 64), Image.Resampling.BICUBIC))
+
+
+def test_doubts_name_what_is_wrong_and_leave_a_good_photo_alone():
+    rng = np.random.default_rng(1)
+    cloud = {0: rng.normal(size=(200, 6)), 1: rng.normal(2, 3, size=(200, 6))}
+    sharp = np.sort([sharpness(textured(seed, blur=2)) for seed in range(200)])
+    reference = Reference(cloud, sharp)
+    inside, outside = reference.unlikeness({0: np.zeros(6), 1: np.full(6, 2.0)}), None
+    outside = reference.unlikeness({0: np.full(6, 9.0), 1: np.full(6, 40.0)})
+    assert inside < 0.9 and outside == 1.0
+    fine = textured(500, blur=2)
+    assert doubts((640, 480), 64, fine, inside, reference) == []
+    assert "small" in doubts((640, 40), 64, fine, inside, reference)[0]
+    assert "blurred" in doubts((640, 480), 64, textured(1, blur=16), inside, reference)[0]
+    assert "blurred" in doubts((640, 480), 64, np.full((64, 64, 3), 90, np.uint8), 0, reference)[0]
+    assert "not look like a dermoscopic" in doubts((640, 480), 64, fine, outside, reference)[0]
+
+
+def test_half_of_the_known_are_unusual_to_a_half():
+    rng = np.random.default_rng(2)
+    reference = Reference({0: rng.normal(size=(300, 4))}, np.arange(300.0))
+    fresh = [reference.unlikeness({0: point}) for point in rng.normal(size=(300, 4))]
+    assert 0.4 < np.mean(fresh) < 0.62
+    assert np.mean(np.array(fresh) >= 0.99) < 0.05
+
+
+def test_a_reference_is_kept_and_read_again(run_dir, service, tmp_path):
+    path = run_dir / "webapp" / "reference.npz"
+    again = Reference.read(path)
+    assert again.size == service.reference.size > 20
+    assert set(again.embeddings) == {0, 1}
+    (tmp_path / "broken.npz").write_bytes(b"nothing")
+    with pytest.raises(PipelineError, match="delete it"):
+        Reference.read(tmp_path / "broken.npz")
+
+
+# ---------------------------------------------------------------------------- the command
+
+
+def error_of(arguments, capsys):
+    assert main(arguments) == 2
+    lines = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_mistakes_of_who_serves_are_told_in_a_line(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("streamlit")
+    monkeypatch.chdir(tmp_path)
+    assert "make demo" in error_of(["serve"], capsys)
+    assert "no folder" in error_of(["serve", "--run-dir", "nowhere"], capsys)
+    (tmp_path / "empty").mkdir()
+    assert "train_image" in error_of(["serve", "--run-dir", "empty"], capsys)
+
+
+def test_without_streamlit_the_extra_is_named(capsys, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "streamlit" else found(name)
+    )
+    assert "pip install '.[app]'" in error_of(["serve"], capsys)
+
+
+def test_uploads_stay_in_memory_and_nothing_is_told_to_anybody():
+    from kaggle_pipeline.stages import serve
+    from kaggle_pipeline.webapp.upload import MAX_FILE_MIB
+
+    settings = serve.server_settings("127.0.0.1", 1)
+    assert settings["browser_gatherUsageStats"] is False
+    assert settings["server_maxUploadSize"] == MAX_FILE_MIB
+    parsers = pytest.importorskip("starlette.formparsers")
+    serve._keep_uploads_in_memory()
+    assert parsers.MultiPartParser.spool_max_size > MAX_FILE_MIB * 2**20
