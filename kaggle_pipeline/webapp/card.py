@@ -76,6 +76,6 @@ def _limits(service: Service) -> Html:
     else:
         lines.append(
             f"“Not like the training images” is measured against {service.reference.size:,} of "
-            "them; one honest photo in about a hundred is pointed out too."
+            "them; about one honest photo in twenty is pointed out too."
         )
     return html.element("ul", *(html.element("li", line) for line in lines))

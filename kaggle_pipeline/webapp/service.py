@@ -48,7 +48,8 @@ class Look:
     doubts : tuple of str
         What lowers trust.
     unlikeness : float or None
-        Share of training images that are less unusual; None where none are at hand.
+        How unusual it is beside the training images (``trust.Reference``); None where none are at
+        hand.
     """
 
     name: str

@@ -4,12 +4,15 @@ In: squares as the network sees them and their embeddings. Out: sentences; and, 
 that a fold's model did not learn from, the :class:`Reference` they are measured against.
 
 Likeness is the distance to the nearest training images in the network's features (Sun et al. 2022,
-arXiv:2204.06507), each channel in units of its own spread, ranked among the distances that those
-images have among themselves. Sharpness is the variance of the Laplacian (Pech-Pacheco et al. 2000,
-doi:10.1109/ICPR.2000.903548) over that of the photo, so that contrast alone changes nothing.
+arXiv:2204.06507), once as it is, each channel in units of its spread, and once of the direction
+alone: what is dark, bright or noisy is far away, writing and patterns lie elsewhere. Each distance
+is ranked among those of further training images, of other patients, which had no part in it: as
+conformal prediction has it (Vovk et al. 2005, doi:10.1007/b106715), a photo that is like them gets
+any rank as likely as any other. Sharpness is the variance of the Laplacian (Pech-Pacheco et al.
+2000, doi:10.1109/ICPR.2000.903548) over that of the photo, so that contrast alone changes nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +24,9 @@ from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.rundir import atomic_path
 
 _NEIGHBOURS = 5
-UNLIKE = 0.99
-"""A photo is unlike them beyond this share of the training images' own distances."""
+UNLIKE = 0.95
+"""A photo is called unlike the training images from this unlikeness on: so is one in twenty of
+them."""
 _BLURRED = 0.01
 """And blurred below this share of their sharpness."""
 
@@ -40,26 +44,26 @@ class Reference:
 
     Attributes
     ----------
-    embeddings : mapping of int to numpy.ndarray of shape (n, channels)
-        By fold: of images that its model did not learn from.
-    sharpness : numpy.ndarray of shape (n,)
+    known : mapping of int to numpy.ndarray of shape (n, channels)
+        Embeddings by fold, of images that its model did not learn from: what is near is near these.
+    judged : mapping of int to numpy.ndarray of shape (m, channels)
+        Of further such images, of other patients or lesions: what their distances are like.
+    sharpness : numpy.ndarray of shape (images,)
         Sorted, of all of them.
     """
 
-    embeddings: Mapping[int, np.ndarray]
+    known: Mapping[int, np.ndarray]
+    judged: Mapping[int, np.ndarray]
     sharpness: np.ndarray
 
     def __post_init__(self) -> None:
-        scales, own = {}, {}
-        for fold, known in self.embeddings.items():
-            spread = known.std(axis=0)
-            # A channel that hardly moves would make any photo a stranger.
-            scales[fold] = np.maximum(spread, 0.1 * spread.mean() + 1e-12)
-            apart = cdist(known / scales[fold], known / scales[fold])
-            np.fill_diagonal(apart, np.inf)
-            own[fold] = np.sort(_nearest(apart))
-        object.__setattr__(self, "_scales", scales)
-        object.__setattr__(self, "_own", own)
+        measures = {fold: _measures(known) for fold, known in self.known.items()}
+        usual = {
+            fold: [np.sort(measure(self.judged[fold])) for measure in found]
+            for fold, found in measures.items()
+        }
+        object.__setattr__(self, "_measures", measures)
+        object.__setattr__(self, "_usual", usual)
 
     @property
     def size(self) -> int:
@@ -67,19 +71,23 @@ class Reference:
         return len(self.sharpness)
 
     def unlikeness(self, embeddings: Mapping[int, np.ndarray]) -> float:
-        """Return the share of training images that are nearer to others than this photo, 0 to 1.
+        """Return how unusual a photo is, 0 to 1: from u on lies about a share of 1 − u of them.
+
+        The higher rank of the two distances counts, put right for there being two (Bonferroni).
 
         Parameters
         ----------
         embeddings : mapping of int to numpy.ndarray of shape (channels,)
             By fold; the median over the folds counts.
         """
-        ranks = []
-        for fold, known in self.embeddings.items():
-            scale, own = self._scales[fold], self._own[fold]
-            distance = _nearest(cdist((embeddings[fold] / scale)[None], known / scale))[0]
-            ranks.append(np.searchsorted(own, distance) / len(own))
-        return float(np.median(ranks))
+        found = []
+        for fold, measures in self._measures.items():
+            ranks = [
+                np.searchsorted(usual, measure(embeddings[fold][None])[0]) / len(usual)
+                for measure, usual in zip(measures, self._usual[fold], strict=True)
+            ]
+            found.append(max(0.0, 1 - 2 * (1 - max(ranks))))
+        return float(np.median(found))
 
     def blur(self, value: float) -> float:
         """Return the share of training images that are less sharp than ``value``."""
@@ -87,7 +95,8 @@ class Reference:
 
     def write(self, path: Path) -> None:
         """Write as ``.npz``, atomically."""
-        arrays = {f"fold{fold}": known for fold, known in self.embeddings.items()}
+        arrays = {f"known{fold}": known for fold, known in self.known.items()}
+        arrays |= {f"judged{fold}": judged for fold, judged in self.judged.items()}
         with atomic_path(path) as temporary:
             np.savez_compressed(temporary, sharpness=self.sharpness, **arrays)
 
@@ -102,16 +111,38 @@ class Reference:
         """
         try:
             with np.load(path, allow_pickle=False) as stored:
-                known = {int(name[4:]): stored[name] for name in stored.files if name[:4] == "fold"}
-                return cls(known, stored["sharpness"])
+                known, judged = (
+                    {int(name.removeprefix(part)): stored[name]
+                     for name in stored.files if name.startswith(part)}
+                    for part in ("known", "judged")
+                )  # fmt: skip
+                return cls(known, judged, stored["sharpness"])
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise PipelineError(f"{path} is damaged ({error}): delete it") from None
 
 
-def _nearest(distances: np.ndarray) -> np.ndarray:
-    """Mean distance (rows,) to the nearest few."""
-    count = min(_NEIGHBOURS, distances.shape[1] - 1) or 1
-    return np.partition(distances, count - 1, axis=1)[:, :count].mean(axis=1)
+def _measures(known: np.ndarray) -> list[Callable[[np.ndarray], np.ndarray]]:
+    """Distances (n,) of embeddings (n, channels) to the nearest of ``known``: plain, direction."""
+    spread = known.std(axis=0)
+    # A channel that hardly moves would make any photo a stranger.
+    spread = np.maximum(spread, 0.1 * spread.mean() + 1e-12)
+
+    def scaled(x: np.ndarray) -> np.ndarray:
+        return x / spread
+
+    def direction(x: np.ndarray) -> np.ndarray:
+        return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+    def distance(view: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+        seen, count = view(known), min(_NEIGHBOURS, len(known))
+
+        def measure(x: np.ndarray) -> np.ndarray:
+            apart = cdist(view(x), seen)
+            return np.partition(apart, count - 1, axis=1)[:, :count].mean(axis=1)
+
+        return measure
+
+    return [distance(scaled), distance(direction)]
 
 
 def doubts(
@@ -151,7 +182,7 @@ def doubts(
         )
     if unlikeness is not None and unlikeness >= UNLIKE:
         found.append(
-            "This does not look like a dermoscopic image: it is further from the training photos "
-            f"than {UNLIKE:.0%} of them are from each other. The probability means little here."
+            "This does not look like a dermoscopic image: to the network it is more unusual than "
+            f"{UNLIKE:.0%} of the training photos. The probability means little here."
         )
     return found
