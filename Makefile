@@ -83,6 +83,9 @@ bench: $(VENV)/dev.stamp
 	@$(BIN)/python scripts/benchmark.py kills
 	@$(BIN)/python scripts/benchmark.py convert
 	@$(BIN)/python scripts/benchmark.py tabular
+	@$(BIN)/python scripts/benchmark.py input
+	@$(BIN)/python scripts/benchmark.py train
+	@$(BIN)/python scripts/benchmark.py predict
 
 clean:
 	rm -rf $(VENV) $(KAGGLE_VENV) $(DEMO_DATA) $(DEMO_RUN)

@@ -24,11 +24,23 @@ def run_benchmark(options: argparse.Namespace) -> None:
     elif options.what == "convert":
         from kaggle_pipeline.bench_convert import measure_conversion
 
-        measure_conversion(place, options.json, max(24, options.photos))
+        measure_conversion(place, options.json, max(24, options.photos or 32))
     elif options.what == "tabular":
         from kaggle_pipeline.bench_tabular import measure_tabular
 
         measure_tabular(options.data_dir, options.json, options.epochs, options.beside)
+    elif options.what == "input":
+        from kaggle_pipeline.bench_input import measure_input
+
+        measure_input(place, options.json, photos=options.photos or 256)
+    elif options.what == "train":
+        from kaggle_pipeline.bench_train import measure_training
+
+        measure_training(options.json)
+    elif options.what == "predict":
+        from kaggle_pipeline.bench_train import measure_prediction
+
+        measure_prediction(place, options.json, photos=options.photos or 256)
     else:
         from kaggle_pipeline import benchmark
 

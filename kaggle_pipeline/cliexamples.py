@@ -71,6 +71,9 @@ EXAMPLES = {
   python scripts/benchmark.py kills
   python scripts/benchmark.py convert --json convert.json
   python scripts/benchmark.py tabular --data-dir data/siim_isic_2020
+  python scripts/benchmark.py input --json input.json
+  python scripts/benchmark.py train
+  python scripts/benchmark.py predict
   python scripts/benchmark.py step --backbone InceptionResNetV2 --image-size-px 299 --batch-size 16
   python scripts/benchmark.py step --backbone EfficientNetB4 --image-size-px 512 --device gpu
   python scripts/benchmark.py serve --backbone InceptionResNetV2 --image-size-px 299""",

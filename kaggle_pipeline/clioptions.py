@@ -204,10 +204,25 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
 
 def add_benchmark_options(parser: argparse.ArgumentParser) -> None:
     """Add what to measure."""
-    parser.add_argument("what", choices=["memory", "kills", "step", "convert", "tabular", "serve"])
+    parser.add_argument(
+        "what",
+        choices=[
+            "memory",
+            "kills",
+            "step",
+            "convert",
+            "tabular",
+            "serve",
+            "input",
+            "train",
+            "predict",
+        ],
+    )
     parser.add_argument("--work-dir", type=Path, default=Path("runs/benchmark"))
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there")
-    parser.add_argument("--photos", type=int, default=32, help="for convert (default: 32)")
+    parser.add_argument(
+        "--photos", type=int, help="for convert (default: 32), input and predict (default: 256)"
+    )
     tabular = parser.add_argument_group("tabular")
     tabular.add_argument("--data-dir", type=Path, help="real metadata (default: made up)")
     tabular.add_argument("--epochs", type=int, default=400, help="default: 400, as published")

@@ -31,6 +31,9 @@ class AugmentConfig:
     """Coarse dropout (DeVries & Taylor 2017, arXiv:1708.04552): grey squares painted in."""
     dropout_size: float = 0.1
     """Side of a square as a share of the image's."""
+    where: Literal["auto", "input", "device"] = "auto"
+    """Change images in the input pipeline, on the CPU's cores, or in the training step on the
+    device. ``auto`` does so on a GPU, but not beside hairs, mixup, CutMix or metadata."""
     hairs: int = 0
     """Draw up to so many curved dark strokes over an image, as public kernels of the competition
     did (N. Roman, "Melanoma. Pytorch starter. EfficientNet", Kaggle 2020)."""
@@ -141,6 +144,8 @@ class ImageConfig:
     who use 1); with ``mixup`` a coin decides for each batch."""
     shuffle_buffer_mb: int = 64
     """Memory for shuffling undecoded records."""
+    cache_mb: int = 256
+    """Training images that fit into so much memory when decoded are decoded once; 0 never."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
@@ -180,13 +185,25 @@ class ImageConfig:
         sizes = self.fold_sizes_px
         return self.of_fold(sizes.index(max(sizes))) if sizes else self
 
+    @property
+    def needs_host(self) -> str | None:
+        """Name of a setting that only the input pipeline can do, and that comes after the rest."""
+        wishes = {
+            "image.augment.hairs": self.augment.hairs, "image.mixup": self.mixup,
+            "image.cutmix": self.cutmix, "image.metadata": self.metadata,
+        }  # fmt: skip
+        return next((name for name, wish in wishes.items() if wish), None)
+
     def _check_recipe(self) -> None:
         for name in ("dropout_samples", "tta_views"):
             positive(f"image.{name}", getattr(self, name))
         # A fold adds its number to the seed, the networks of a fold hundreds (see manyseeds).
         require(1 <= self.seeds <= 9, "image.seeds", self.seeds, "from 1 to 9")
-        for name in ("mixup", "cutmix", "focal_gamma"):
+        for name in ("mixup", "cutmix", "focal_gamma", "cache_mb"):
             require(getattr(self, name) >= 0, f"image.{name}", getattr(self, name), "at least 0")
+        if self.augment.where == "device":
+            fine = self.needs_host is None
+            require(fine, "image.augment.where", "device", f"input with {self.needs_host}")
         if self.ema is not None:
             require(0 < self.ema < 1, "image.ema", self.ema, "in (0, 1)")
         if self.fold_sizes_px is not None:

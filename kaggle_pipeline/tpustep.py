@@ -4,6 +4,7 @@ In: settings of the image model, a spec, a topology. Out: the compiler's verdict
 process that has loaded neither keras nor jax, after ``tpucompiler.prepare_environment``.
 """
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,7 @@ NOT_ON_TPU = {
 }  # fmt: skip
 """Operations that TPUs refuse inside a step whatever XLA does elsewhere: decoding, Python, and the
 warp of Keras' RandomRotation, RandomZoom and RandomTranslation."""
+_TPU = SimpleNamespace(kind="tpu", jit_compile=True)
 _WITHOUT_KERNEL = {"Placeholder"}
 """A step's arguments, which are nothing to compute."""
 
@@ -177,8 +179,10 @@ def _extraction_step(image: ImageConfig, spec: DatasetSpec, devices: list) -> tu
 
 
 def _one_image(image: ImageConfig, spec: DatasetSpec) -> tuple[Any, ...]:
-    """Return image (with metadata where the network takes it), targets and weight of a batch."""
+    """Return image (with metadata or changes where the step takes any), targets and weight."""
+    from kaggle_pipeline.image.augment import change_shapes
     from kaggle_pipeline.image.targets import learned_spec
+    from kaggle_pipeline.image.training import changes_on_device
 
     side, answers = image.image_size_px, len(learned_spec(image, spec).classes)
     inputs: Any = np.zeros((1, side, side, 3), np.uint8)
@@ -187,6 +191,10 @@ def _one_image(image: ImageConfig, spec: DatasetSpec) -> tuple[Any, ...]:
 
         width = metadata_encoder(spec).width
         inputs = {"image": inputs, "metadata": np.zeros((1, width), np.float32)}
+    if changes_on_device(image, _TPU):
+        shapes = change_shapes(image.augment)
+        drawn = {name: np.zeros((1, *shape), np.float32) for name, shape in shapes.items()}
+        inputs = {"image": inputs, **drawn}
     return (
         inputs,
         np.zeros((1, answers), np.float32),
@@ -196,10 +204,11 @@ def _one_image(image: ImageConfig, spec: DatasetSpec) -> tuple[Any, ...]:
 
 def _compiled_network(image: ImageConfig, spec: DatasetSpec, one: tuple[Any, ...]) -> "keras.Model":
     from kaggle_pipeline.image.network import build_network
-    from kaggle_pipeline.image.training import compile_network
+    from kaggle_pipeline.image.training import compile_network, trained_model
 
     network = build_network(image, spec, load_published=False)
     compile_network(network, image, spec, steps_per_epoch=1000, jit_compile=True)
+    network = trained_model(network, image, spec, 1000, _TPU)
     # As fit does before its first step: makes the variables of metrics and optimizer.
     network._symbolic_build(data_batch=one)
     return network

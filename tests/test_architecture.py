@@ -29,13 +29,14 @@ LAYERS = {
     " preflight tpustep steptime kernel",
     4: "webapp plots evaluation_plots calibration_plots explore explore_plots page report_scores"
     " report_calibration report_data report",
-    5: "stages benchmark bench_convert bench_tabular benchcli servebench stepbench cliexamples"
-    " clioptions cli __main__",
+    5: "stages benchmark bench_convert bench_tabular bench_input bench_peers bench_train benchcli"
+    " servebench stepbench cliexamples clioptions cli __main__",
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 TENSORFLOW = {
     "image.input",
     "image.augment",
+    "image.decode",
     "image.mixing",
     "image.explain",  # a gradient: Keras has no call for it that both engines know
     "records",
@@ -43,8 +44,10 @@ TENSORFLOW = {
     "accelerator",
     "strategies",
     "tpustep",
+    "bench_peers",
 }
 JAX = {"accelerator", "image.explain", "strategies", "tpucompiler", "tpustep"}
+TORCH = {"accelerator", "image.torchweights", "stepbench", "bench_peers"}
 KERAS_ABOVE = {"accelerator", "strategies", "tpustep", "steptime"}
 MAX_LINES = 330
 FORBIDDEN = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
@@ -136,7 +139,7 @@ def test_tensorflow_has_few_doors(module):
         assert "tensorflow" not in roots
     if short(module) not in JAX:
         assert "jax" not in roots
-    if short(module) not in {"accelerator", "image.torchweights", "stepbench"}:
+    if short(module) not in TORCH:
         assert not {"torch", "safetensors"} & roots
     if layer_of(module) != 2 and short(module) not in {
         "accelerator",

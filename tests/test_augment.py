@@ -10,7 +10,15 @@ from kaggle_pipeline.imageconfig import AugmentConfig
 
 tf = pytest.importorskip("tensorflow")
 
-from kaggle_pipeline.image.augment import affine_maps, augment_batch, colour_maps  # noqa: E402
+from kaggle_pipeline.image import augment  # noqa: E402
+from kaggle_pipeline.image.augment import (  # noqa: E402
+    affine_maps,
+    augment_batch,
+    change_shapes,
+    colour_maps,
+    draw_changes,
+)
+from kaggle_pipeline.image.changes import KERAS, change, keras, ops, with_changes  # noqa: E402
 
 ALL = AugmentConfig()
 ONE_EACH = {
@@ -189,3 +197,44 @@ def test_dropout_paints_grey_boxes_of_their_size():
 def test_no_boxes_or_boxes_of_no_size_paint_nothing(off):
     images = noise()
     np.testing.assert_array_equal(changed(images, **off), images)
+
+
+def test_large_images_go_another_way_to_the_same_pixels(monkeypatch):
+    images, seed = tf.constant(noise(count=4, side=128)), tf.constant([1, 2])
+    compiled = np.asarray(augment_batch(images, seed, ALL)).astype(int)
+    monkeypatch.setattr(augment, "_COMPILED_FROM_PX", 1000)
+    plain = np.asarray(augment_batch(images, seed, ALL)).astype(int)
+    assert np.abs(compiled - plain).max() <= 1
+    assert (compiled != plain).mean() < 1e-3  # where a half is rounded
+    assert (np.abs(plain - np.asarray(images)) > 10).mean() > 0.3
+
+
+@pytest.mark.parametrize("side", [31, 32])
+def test_the_device_makes_of_the_draws_what_the_host_does(side):
+    images, seed = noise(side=32)[:, :side, :side], tf.constant([4, 2])
+    host = np.asarray(augment_batch(tf.constant(images), seed, ALL)).astype(int)
+    drawn = draw_changes(len(images), side, seed, ALL)
+    assert {name: tuple(draw.shape[1:]) for name, draw in drawn.items()} == change_shapes(ALL)
+    given = {name: ops.convert_to_tensor(np.asarray(draw)) for name, draw in drawn.items()}
+    device = change(ops.convert_to_tensor(images), given, KERAS, ALL.dropout_size)
+    device = ops.convert_to_numpy(device).astype(int)
+    assert np.abs(device - host).max() <= 1 and (device != host).mean() < 1e-3
+
+
+def test_what_is_switched_off_is_not_drawn():
+    assert change_shapes(STILL) == {} == draw_changes(2, 32, tf.constant([1, 2]), STILL)
+    only = replace(STILL, hue_degrees=5.0)
+    assert set(draw_changes(2, 32, tf.constant([1, 2]), only)) == {"colour"}
+
+
+def test_a_network_that_changes_its_images_answers_to_the_changed_ones():
+    pixels = keras.Input((16, 16, 3), dtype="uint8", name="image")
+    network = keras.Model(pixels, keras.layers.Flatten()(ops.cast(pixels, "float32")))
+    model = with_changes(network, ALL.dropout_size, change_shapes(ALL))
+    assert [weight.path for weight in model.weights] == [weight.path for weight in network.weights]
+    images, seed = noise(count=3, side=16), tf.constant([1, 2])
+    drawn = draw_changes(3, 16, seed, ALL)
+    given = {name: np.asarray(draw) for name, draw in drawn.items()}
+    found = ops.convert_to_numpy(model({"image": images, **given}))
+    wanted = np.asarray(augment_batch(tf.constant(images), seed, ALL), float)
+    assert np.abs(found.reshape(wanted.shape) - wanted).max() <= 1

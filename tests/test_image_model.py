@@ -138,6 +138,22 @@ class TestFit:
         assert wanted <= set(history) and history.notna().all().all()
         pd.testing.assert_frame_equal(history, again.history_)
 
+    @pytest.mark.slow
+    def test_images_changed_on_the_device_teach_the_same_also_after_a_kill(self, make_model):
+        host, device = (
+            make_model(where, augment=AugmentConfig(where=where), epochs=3)
+            for where in ("input", "device")
+        )
+        host.fit(TRAIN, VALID)
+        interrupt(device, epochs=1, valid=VALID)
+        begun_on_host = make_model("device", augment=AugmentConfig(where="input"), epochs=3)
+        interrupt(begun_on_host, epochs=2, valid=VALID)  # either reads the other's state
+        device.fit(TRAIN, VALID)
+        for one, other in zip(weights(host), weights(device), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
+        assert len(device.history_) == 3
+        pd.testing.assert_frame_equal(host.history_, device.history_, atol=1e-3)
+
     @pytest.mark.parametrize(("checkpoint", "kept"), [("best_inner", 1), ("last", 3)])
     def test_the_checkpoint_is_kept_that_was_asked_for(
         self, make_model, monkeypatch, checkpoint, kept

@@ -14,6 +14,8 @@ from kaggle_pipeline.records import encode_record
 
 tf = pytest.importorskip("tensorflow")
 
+from kaggle_pipeline.image import input as module  # noqa: E402
+from kaggle_pipeline.image.changes import KERAS, change, ops  # noqa: E402
 from kaggle_pipeline.image.input import (  # noqa: E402
     PADDING,
     Source,
@@ -146,6 +148,19 @@ class TestDecoding:
         for part, colour in ((found[:, 1 : middle - 3], RED), (found[:, middle + 3 : -1], BLUE)):
             assert np.abs(part - np.array(colour)).max() < 25
 
+    @pytest.mark.parametrize(("width", "size"), [(96, 48), (200, 48), (96, 30), (50, 48)])
+    def test_an_image_shrunk_by_its_decoder_is_that_shrunk_afterwards(self, tmp_path, width, size):
+        places = np.mgrid[0:96, 0:width] / 15
+        waves = 128 + 60 * np.stack([np.sin(places[0]), np.sin(places[1]), np.cos(sum(places))], -1)
+        jpeg = to_jpeg(waves)
+        found = only_image(one_record(tmp_path, jpeg, image_size_px=size))
+        edge = min(96, width)
+        left, top = (width - edge) // 2, (96 - edge) // 2
+        square = Image.open(io.BytesIO(jpeg)).crop((left, top, left + edge, top + edge))
+        wanted = np.asarray(square.resize((size, size), Image.Resampling.BOX)).astype(int)
+        # A hundredth of the range: filters differ, a shift by a pixel would be ten times that.
+        assert np.abs(found - wanted)[2:-2, 2:-2].mean() < 2.5
+
     def test_shrinking_is_antialiased(self, tmp_path):
         stripes = np.zeros((64, 64, 3), np.uint8)
         stripes[:, ::2] = 255
@@ -163,18 +178,30 @@ def rows_of(repeats=None):
     )
 
 
-def train(source, rows, *, first_epoch=0, epochs=3, batch_size=4, steps=None, seed=1, **changes):
+def train(
+    source,
+    rows,
+    *,
+    first_epoch=0,
+    epochs=3,
+    batch_size=4,
+    steps=None,
+    seed=1,
+    on_device=False,
+    **changes,
+):
     """All batches, as a list with one (images, targets, weights) of NumPy arrays a step."""
     stream = training_batches(
         source,
         rows,
-        tiny_config(epochs=epochs, **changes),
+        tiny_config(**{"epochs": epochs, "cache_mb": 0, **changes}),
         batch_size=batch_size,
         steps_per_epoch=steps or rows.shown // batch_size,
         first_epoch=first_epoch,
         seed=seed,
+        on_device=on_device,
     )
-    return [tuple(part.numpy() for part in batch) for batch in stream]
+    return list(stream.as_numpy_iterator())
 
 
 def numbers_by_epoch(batches, epochs):
@@ -187,9 +214,10 @@ class TestTraining:
 
     repeats = np.array([1, 3] * 6 + [1])  # 25 images shown
 
-    def test_an_epoch_shows_each_image_as_often_as_asked(self, source):
+    @pytest.mark.parametrize("cache_mb", [0, 1])
+    def test_an_epoch_shows_each_image_as_often_as_asked(self, source, cache_mb):
         rows = rows_of(self.repeats)
-        batches = train(source, rows, batch_size=5)
+        batches = train(source, rows, batch_size=5, cache_mb=cache_mb)
         assert len(batches) == 3 * 5
         for numbers in numbers_by_epoch(batches, 3):
             np.testing.assert_array_equal(np.bincount(numbers, minlength=COUNT), self.repeats)
@@ -213,10 +241,12 @@ class TestTraining:
             np.testing.assert_array_equal(targets, numbers[:, None].astype(np.float32) / 16)
             np.testing.assert_array_equal(weights, numbers + np.float32(100))
 
-    @pytest.mark.parametrize("first", [1, 2])
-    def test_a_fresh_start_at_an_epoch_sees_what_an_uninterrupted_run_sees(self, source, first):
+    @pytest.mark.parametrize(("first", "cache_mb"), [(1, 0), (2, 1)])
+    def test_a_fresh_start_at_an_epoch_sees_what_an_uninterrupted_run_sees(
+        self, source, first, cache_mb
+    ):
         rows = rows_of(self.repeats)
-        options = {"batch_size": 4, "steps": 6, "augment": AugmentConfig()}
+        options = {"batch_size": 4, "steps": 6, "augment": AugmentConfig(), "cache_mb": cache_mb}
         whole = train(source, rows, **options)
         rest = train(source, rows, first_epoch=first, **options)
         assert len(rest) == (3 - first) * 6
@@ -242,3 +272,34 @@ class TestTraining:
         batches = train(source, rows_of(), batch_size=COUNT, augment=AugmentConfig(brightness=0.3))
         shades = [np.sort(images.mean(axis=(1, 2, 3))) for images, _, _ in batches]
         assert np.abs(shades[0] - shades[1]).max() > 5
+
+    def test_images_that_fit_are_decoded_once(self, source, monkeypatch):
+        decoded, whole = [], module.decoder
+
+        def counted(*shape):
+            decode = whole(*shape)
+
+            def count(row, jpeg):
+                tf.py_function(lambda one: decoded.append(int(one)), [row], [])
+                return decode(row, jpeg)
+
+            return count
+
+        monkeypatch.setattr(module, "decoder", counted)
+        for cache_mb, times in ((0, 3), (1, 1)):
+            decoded.clear()
+            train(source, rows_of(), batch_size=COUNT, cache_mb=cache_mb)
+            assert np.bincount(decoded).tolist() == [times] * COUNT
+
+    def test_the_device_is_given_the_images_and_what_the_host_would_do(self, source):
+        options = {"batch_size": 4, "epochs": 2, "augment": AugmentConfig()}
+        host = train(source, rows_of(), **options)
+        device = train(source, rows_of(), on_device=True, **options)
+        for (images, *rest), (given, *others) in zip(host, device, strict=True):
+            pixels = given.pop("image")
+            assert len(np.unique(pixels[0])) == 1  # a plain grey, as it was
+            changed = change(ops.convert_to_tensor(pixels), given, KERAS, 0.1)
+            changed = ops.convert_to_numpy(changed).astype(int)
+            assert np.abs(changed - images.astype(int)).max() <= 1
+            for part, other in zip(rest, others, strict=True):
+                np.testing.assert_array_equal(part, other)

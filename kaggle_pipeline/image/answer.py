@@ -28,6 +28,7 @@ from kaggle_pipeline.spec import DatasetSpec
 class Device(Protocol):
     """What the model needs to know of the hardware (``accelerator.Accelerator`` provides it)."""
 
+    kind: str
     backend: str
     replicas: int
     workers: int

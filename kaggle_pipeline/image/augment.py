@@ -5,22 +5,36 @@ zoom, shear and shift are one affine map, and brightness, contrast, saturation a
 matrix, so a batch costs one interpolation and one matrix product however much is switched on;
 a chain of single Keras layers would blur the image with each. All randomness comes from the seed,
 so the same seed gives the same batch, eagerly, inside ``tf.data`` and after a resumed run.
+
+What is drawn (:func:`draw_changes`) is a few numbers an image and apart from what is done with them
+(``changes``), which may be left to the device.
 """
 
 import math
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import tensorflow as tf
 
+from kaggle_pipeline.image.changes import change, finish, warp
 from kaggle_pipeline.imageconfig import AugmentConfig
 
 _LUMA = (0.299, 0.587, 0.114)
 """Rec. 601 weights of red, green and blue."""
-_FILL = 128
 _HAIR_WIDTH = 1 / 300
 """Of a hair, as a share of the side: about what it is under a dermatoscope."""
 _DARKEST = (60.0, 45.0, 35.0)
 """Of the brown that a hair's colour is drawn up to, in [0, 255]."""
+_COMPILED_FROM_PX = 128
+"""From this side on XLA's second of compilation pays within a few hundred images."""
+_TENSORFLOW = SimpleNamespace(
+    abs=tf.abs, arange=tf.range, cast=tf.cast, clip=tf.clip_by_value, floor=tf.floor,
+    logical_and=tf.logical_and, logical_or=tf.logical_or, minimum=tf.minimum,
+    mod=tf.math.floormod, reshape=tf.reshape, round=tf.round, stack=tf.stack, where=tf.where,
+    take=lambda pixels, index: tf.gather(pixels, index, batch_dims=1),
+)  # fmt: skip
+"""What ``changes`` computes with inside ``tf.data``."""
 
 
 def augment_batch(images: Any, seed: Any, config: AugmentConfig) -> Any:
@@ -37,21 +51,74 @@ def augment_batch(images: Any, seed: Any, config: AugmentConfig) -> Any:
     -------
     uint8 tensor of the same shape
     """
-    batch = tf.shape(images)[0]
-    moved, coloured, boxes = tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 3))
-    pixels = tf.cast(images, tf.float32)
-    if _moves(config):
-        pixels = _warp(pixels, affine_maps(batch, tf.shape(images)[1], moved, config))
-    if config.brightness or config.contrast or config.saturation or config.hue_degrees:
-        pixels = _recolour(pixels, *colour_maps(batch, coloured, config))
-    if config.dropout_boxes and config.dropout_size:
-        pixels = _paint_boxes(pixels, boxes, config)
+    changes = draw_changes(tf.shape(images)[0], images.shape[1], seed, config)
+    if images.shape[1] >= _COMPILED_FROM_PX:
+        # Two functions, for XLA would compute the warp of a pixel again for each of its colours.
+        pixels = _compiled_warp(images, changes.pop("warp")) if "warp" in changes else images
+        changed = _compiled_finish(pixels, changes, config.dropout_size)
+    elif "warp" in changes:
+        pixels = _plain_warp(images, changes.pop("warp"))
+        changed = finish(pixels, changes, _TENSORFLOW, config.dropout_size)
+    else:
+        changed = change(images, changes, _TENSORFLOW, config.dropout_size)
     if config.hairs:
         # A stream of its own, so that hairs change no other draw.
         grown = tf.random.fold_in(tf.cast(seed, tf.int32), 2)
-        pixels = _draw_hairs(pixels, grown, config.hairs)
-    changed = tf.saturate_cast(tf.round(pixels), tf.uint8)
+        pixels = _draw_hairs(tf.cast(changed, tf.float32), grown, config.hairs)
+        changed = tf.saturate_cast(tf.round(pixels), tf.uint8)
     return tf.ensure_shape(changed, images.shape)
+
+
+def draw_changes(batch: Any, side: int, seed: Any, config: AugmentConfig) -> dict[str, Any]:
+    """Return what is to be done to each image of a batch, of the kinds that are switched on.
+
+    Parameters
+    ----------
+    batch : int or int tensor
+    side : int
+        Of the images, in pixels.
+    seed : int tensor of shape (2,)
+    config : AugmentConfig
+
+    Returns
+    -------
+    dict of float32 tensors
+        ``warp`` (batch, 6): output to input pixels; ``colour`` (batch, 3, 4): matrix and offset in
+        [0, 255]; ``boxes`` (batch, boxes, 2): centres, row and column, in pixels.
+    """
+    moved, coloured, boxes = tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 3))
+    shapes, changes = change_shapes(config), {}
+    if "warp" in shapes:
+        changes["warp"] = affine_maps(batch, side, moved, config)[:, :6]
+    if "colour" in shapes:
+        matrices, offsets = colour_maps(batch, coloured, config)
+        changes["colour"] = tf.concat([matrices, tf.linalg.matrix_transpose(offsets[:, 0])], -1)
+    if "boxes" in shapes:
+        centres = tf.random.stateless_uniform((2, batch, config.dropout_boxes), boxes) * side
+        changes["boxes"] = tf.transpose(centres, (1, 2, 0))
+    return changes
+
+
+def change_shapes(config: AugmentConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape for one image of every kind of change that is switched on."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    if _moves(config):
+        shapes["warp"] = (6,)
+    if config.brightness or config.contrast or config.saturation or config.hue_degrees:
+        shapes["colour"] = (3, 4)
+    if config.dropout_boxes and config.dropout_size:
+        shapes["boxes"] = (config.dropout_boxes, 2)
+    return shapes
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _compiled_warp(images: Any, maps: Any) -> Any:
+    return warp(images, maps, _TENSORFLOW)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _compiled_finish(pixels: Any, changes: Mapping[str, Any], dropout_size: float) -> Any:
+    return change(pixels, changes, _TENSORFLOW, dropout_size)
 
 
 def _moves(config: AugmentConfig) -> bool:
@@ -92,11 +159,12 @@ def affine_maps(batch: Any, side: Any, seed: Any, config: AugmentConfig) -> Any:
     return tf.stack([a, b, x, c, d, y, zero, zero], axis=1)
 
 
-def _warp(pixels: Any, maps: Any) -> Any:
+def _plain_warp(images: Any, maps: Any) -> Any:
+    """``changes.warp`` by TensorFlow's own kernel, which costs no compilation."""
     return tf.raw_ops.ImageProjectiveTransformV3(
-        images=pixels,
-        transforms=maps,
-        output_shape=tf.shape(pixels)[1:3],
+        images=tf.cast(images, tf.float32),
+        transforms=tf.pad(maps, [[0, 0], [0, 2]]),
+        output_shape=tf.shape(images)[1:3],
         fill_value=0.0,
         interpolation="BILINEAR",
         fill_mode="REFLECT",  # black corners would tell the network how far an image was turned
@@ -122,21 +190,6 @@ def colour_maps(batch: Any, seed: Any, config: AugmentConfig) -> tuple[Any, Any]
     gain = 1 + contrast * config.contrast
     offset = 127.5 * (1 - gain) + 255 * bright * config.brightness
     return gain * tf.matmul(saturate, turn), offset[..., None] * tf.ones((1, 1, 1, 3))
-
-
-def _recolour(pixels: Any, matrices: Any, offsets: Any) -> Any:
-    shape = tf.shape(pixels)
-    flat = tf.reshape(pixels, (shape[0], -1, 3))
-    return tf.reshape(tf.matmul(flat, matrices, transpose_b=True), shape) + offsets
-
-
-def _paint_boxes(pixels: Any, seed: Any, config: AugmentConfig) -> Any:
-    shape = tf.shape(pixels)
-    side = tf.cast(shape[1], tf.float32)
-    centres = tf.random.stateless_uniform((2, shape[0], config.dropout_boxes, 1), seed) * side
-    near = tf.abs(tf.range(side)[None, None, None, :] - centres) < side * config.dropout_size / 2
-    inside = tf.reduce_any(near[0][:, :, :, None] & near[1][:, :, None, :], axis=1)
-    return tf.where(inside[..., None], float(_FILL), pixels)
 
 
 def _draw_hairs(pixels: Any, seed: Any, most: int) -> Any:

@@ -62,10 +62,14 @@ class EpochKeeper(keras.callbacks.Callback):
         self._keep_best = keep_best
         self._seed = seed
         self._keep_state = keep_state
+        self._network: keras.Model | None = None
         self.history = pd.DataFrame()
 
     def resume(self, network: keras.Model) -> int:
         """Load the newest state that every process can read; return the epoch to go on with.
+
+        From here on it is this network whose states are written, also where a model around it is
+        fitted.
 
         Raises
         ------
@@ -74,6 +78,7 @@ class EpochKeeper(keras.callbacks.Callback):
             schedule and moments would mean something else here; or if the workers have no state in
             common.
         """
+        self._network = network
         network.optimizer.build(network.trainable_variables)
         self._require_same(network)
         variables = [*network.weights, *network.optimizer.variables]
@@ -144,12 +149,12 @@ class EpochKeeper(keras.callbacks.Callback):
         if is_best:
             best = self._folder / "best.weights.h5"
             with atomic_path(best) as temporary, averaged_weights(self.model):
-                self.model.save_weights(temporary)
+                self._saved.save_weights(temporary)
         if not self._keep_state:
             return
         older = self._states()
         with atomic_path(self._folder / f"state-{epoch + 1}.weights.h5") as temporary:
-            self.model.save_weights(temporary)
+            self._saved.save_weights(temporary)
         for _, path in sorted(older)[:-1]:  # the one before stays, in case this one is damaged
             path.unlink()
         if epoch + 1 < self.params["epochs"]:
@@ -169,6 +174,10 @@ class EpochKeeper(keras.callbacks.Callback):
         states = folder.glob("state-*.weights.h5")
         for path in (*halves, *states, folder / "best.weights.h5", folder / _BEGUN):
             path.unlink(missing_ok=True)
+
+    @property
+    def _saved(self) -> keras.Model:
+        return self._network or self.model
 
     def _beats(self, row: pd.DataFrame) -> bool:
         return self.history.empty or bool(row["val_auc"].iloc[0] > self.history["val_auc"].max())

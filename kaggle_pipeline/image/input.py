@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.image.augment import augment_batch
+from kaggle_pipeline.image.augment import augment_batch, draw_changes
+from kaggle_pipeline.image.decode import decoder
 from kaggle_pipeline.image.mixing import mix_batch
 from kaggle_pipeline.records import count_records, parse_id_and_image
 from kaggle_pipeline.spec import DatasetSpec
@@ -69,37 +70,30 @@ def training_batches(
     steps_per_epoch: int,
     first_epoch: int,
     seed: int,
+    on_device: bool = False,
 ) -> tf.data.Dataset:
     """Return the stream of all training batches from ``first_epoch`` on.
 
     Each epoch shuffles anew with a seed of its own, so a run that starts at epoch e sees just what
-    an uninterrupted one sees from there. An epoch longer than the data goes round again.
+    an uninterrupted one sees from there. An epoch longer than the data goes round again. Images
+    that fit into ``config.cache_mb`` are decoded once and stay in memory.
 
     Yields
     ------
     images : uint8 (batch_size, side, side, 3)
         Where the rows have metadata ``{"image": images, "metadata": float32 (batch_size, width)}``.
+        With ``on_device`` a dict: ``image``, unchanged, and what
+        :func:`~kaggle_pipeline.image.augment.draw_changes` gives, to be done by the device.
     targets : float32 (batch_size, classes)
     weights : float32 (batch_size,)
     """
-    lookup = _row_lookup(rows.ids)
-    repeats = tf.constant(rows.repeats)
-    parse = parse_id_and_image(source.spec)
-    mean_bytes = _mean_record_bytes(source.shards)
-    buffer = int(np.clip(config.shuffle_buffer_mb * 2**20 / mean_bytes, 1, max(rows.shown, 1)))
-
-    def one_pass(epoch_seed: Any, number: Any) -> tf.data.Dataset:
-        pass_seed = epoch_seed + 7919 * number
-        found = _records(source, parse, lookup, shuffle_seed=pass_seed)
-        shown = found.flat_map(
-            lambda row, image: tf.data.Dataset.from_tensors((row, image)).repeat(repeats[row])
-        )
-        return shown.shuffle(buffer, seed=pass_seed)
+    in_memory = decoded_mb(rows, source) <= config.cache_mb
+    one_pass, to_batches = _decoded(source, rows) if in_memory else _encoded(source, rows, config)
 
     def epoch(number: Any) -> tf.data.Dataset:
         epoch_seed = seed + 1_000_003 * number
         passes = tf.data.Dataset.range(np.iinfo(np.int64).max)
-        stream = passes.flat_map(lambda index: one_pass(epoch_seed, index))
+        stream = passes.flat_map(lambda index: one_pass(epoch_seed + 7919 * index))
         return stream.take(batch_size * steps_per_epoch)
 
     targets, weights = tf.constant(rows.targets), tf.constant(rows.weights)
@@ -108,24 +102,78 @@ def training_batches(
     def finish(step: Any, batch: Any) -> Any:
         row, images = batch
         drawn = tf.stack([tf.cast(seed, tf.int64), step])
+        truth, weight = tf.gather(targets, row), tf.gather(weights, row)
+        if on_device:
+            side = source.image_size_px
+            changes = draw_changes(batch_size, side, drawn, config.augment)
+            return {"image": images, **changes}, truth, weight
         images = augment_batch(images, drawn, config.augment)
         known = None if metadata is None else tf.gather(metadata, row)
-        images, known, truth, weight = mix_batch(
-            images, known, tf.gather(targets, row), tf.gather(weights, row), drawn, config
-        )
+        images, known, truth, weight = mix_batch(images, known, truth, weight, drawn, config)
         inputs = images if known is None else {"image": images, "metadata": known}
         return inputs, truth, weight
 
     stream = tf.data.Dataset.range(first_epoch, config.epochs).flat_map(epoch)
-    decode = _decoder(source.image_size_px, source.swap_red_blue)
-    stream = stream.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-    stream = stream.batch(batch_size, drop_remainder=True)
+    stream = to_batches(stream, batch_size)
     stream = stream.enumerate(start=first_epoch * steps_per_epoch)
     stream = stream.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
     # Several workers each make the whole global batch and keep their share of it.
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return stream.with_options(options)
+
+
+def decoded_mb(rows: TrainingRows, source: Source) -> float:
+    """Return what the decoded images of all rows take in memory, in MiB."""
+    return len(rows.ids) * source.image_size_px**2 * 3 / 2**20
+
+
+def _encoded(source: Source, rows: TrainingRows, config: ImageConfig) -> tuple[Any, Any]:
+    """Return a pass over the records for a seed, not yet decoded, and what makes batches of it."""
+    lookup = _row_lookup(rows.ids)
+    repeats = tf.constant(rows.repeats)
+    parse = parse_id_and_image(source.spec)
+    mean_bytes = _mean_record_bytes(source.shards)
+    buffer = int(np.clip(config.shuffle_buffer_mb * 2**20 / mean_bytes, 1, max(rows.shown, 1)))
+
+    def one_pass(pass_seed: Any) -> tf.data.Dataset:
+        found = _records(source, parse, lookup, shuffle_seed=pass_seed)
+        shown = found.flat_map(
+            lambda row, image: tf.data.Dataset.from_tensors((row, image)).repeat(repeats[row])
+        )
+        return shown.shuffle(buffer, seed=pass_seed)
+
+    def to_batches(stream: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+        stream = stream.map(
+            decoder(source.image_size_px, source.swap_red_blue), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        return stream.batch(batch_size, drop_remainder=True)
+
+    return one_pass, to_batches
+
+
+def _decoded(source: Source, rows: TrainingRows) -> tuple[Any, Any]:
+    """Decode all images now; return a pass over their rows for a seed, and what makes batches."""
+    side = source.image_size_px
+    pixels = np.zeros((len(rows.ids), side, side, 3), np.uint8)
+    found = _records(source, parse_id_and_image(source.spec), _row_lookup(rows.ids), None)
+    present = np.zeros(len(rows.ids), bool)
+    for row, image in found.map(
+        decoder(source.image_size_px, source.swap_red_blue), num_parallel_calls=tf.data.AUTOTUNE
+    ):
+        pixels[row], present[row] = image, True
+    with tf.device("/cpu:0"):
+        images = tf.constant(pixels)
+        shown = tf.constant(np.repeat(np.arange(len(rows.ids)), rows.repeats * present))
+
+    def one_pass(pass_seed: Any) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices(shown).shuffle(len(shown), seed=pass_seed)
+
+    def to_batches(stream: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+        stream = stream.batch(batch_size, drop_remainder=True)
+        return stream.map(lambda row: (row, tf.gather(images, row)))
+
+    return one_pass, to_batches
 
 
 def prediction_batches(
@@ -150,8 +198,9 @@ def prediction_batches(
     """
     parse = parse_id_and_image(source.spec)
     found = _records(source, parse, _row_lookup(np.asarray(ids)), shuffle_seed=None)
-    decode = _decoder(source.image_size_px, source.swap_red_blue)
-    decoded = found.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+    decoded = found.map(
+        decoder(source.image_size_px, source.swap_red_blue), num_parallel_calls=tf.data.AUTOTUNE
+    )
 
     def fill(row: Any, images: Any) -> dict[str, Any]:
         gap = batch_size - tf.shape(row)[0]
@@ -176,7 +225,7 @@ def decode_photo(jpeg: bytes, image_size_px: int) -> np.ndarray:
     PipelineError
         If it is damaged.
     """
-    decode = _decoder(image_size_px, swap_red_blue=False)
+    decode = decoder(image_size_px)
     with reading_errors():
         return decode(0, tf.constant(jpeg))[1].numpy()
 
@@ -208,30 +257,6 @@ def _records(source: Source, parse: Any, lookup: Any, shuffle_seed: Any) -> tf.d
     )
     pairs = records.map(parse).map(lambda image_id, image: (lookup.lookup(image_id), image))
     return pairs.filter(lambda row, image: row >= 0)
-
-
-def _decoder(size: int, swap_red_blue: bool) -> Any:
-    """Return a function (row, JPEG) -> (row, uint8 square image of the wanted size)."""
-
-    def decode(row: Any, jpeg: Any) -> tuple[Any, Any]:
-        image = tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
-        if swap_red_blue:
-            image = tf.reverse(image, [-1])
-        shape = tf.shape(image)
-        right = tf.reduce_all(shape[:2] == size)
-        image = tf.cond(right, lambda: image, lambda: _fit(image, shape, size))
-        return row, tf.ensure_shape(image, (size, size, 3))
-
-    return decode
-
-
-def _fit(image: Any, shape: Any, size: int) -> Any:
-    """Central square, resized with anti-aliasing."""
-    edge = tf.minimum(shape[0], shape[1])
-    top, left = (shape[0] - edge) // 2, (shape[1] - edge) // 2
-    square = image[top : top + edge, left : left + edge]
-    resized = tf.image.resize(square, (size, size), "bilinear", antialias=True)
-    return tf.saturate_cast(tf.round(resized), tf.uint8)
 
 
 def _mean_record_bytes(shards: Sequence[Path]) -> float:

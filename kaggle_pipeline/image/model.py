@@ -24,8 +24,10 @@ from kaggle_pipeline.image.saved import WEIGHTS, read_settings, write_model
 from kaggle_pipeline.image.targets import class_probabilities
 from kaggle_pipeline.image.training import (
     Watcher,
+    changes_on_device,
     compile_network,
     compiled_network,
+    trained_model,
     training_rows,
 )
 from kaggle_pipeline.image.views import VIEWS, with_views
@@ -139,6 +141,7 @@ class ImageModel:
         steps = config.steps_per_epoch or max(1, rows.shown // self._batch_size)
         with running(self.device, config):
             network = compiled_network(config, self.spec, steps, self.device)
+            model = trained_model(network, config, self.spec, steps, self.device)
             keeper = self._keeper(steps)
             first_epoch = keeper.resume(network)
         watchers = self._watchers(network, valid)
@@ -146,8 +149,9 @@ class ImageModel:
             stream = training_batches(
                 self._answerer.source(train.index), rows, config, batch_size=self._batch_size,
                 steps_per_epoch=steps, first_epoch=first_epoch, seed=self.seed,
+                on_device=changes_on_device(config, self.device),
             )  # fmt: skip
-            network.fit(
+            model.fit(
                 stream,
                 epochs=config.epochs,
                 initial_epoch=first_epoch,

@@ -16,7 +16,9 @@ from keras import ops
 from kaggle_pipeline.balance import oversampling_repeats, resampling_repeats, row_weights
 from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.image.answer import Device
+from kaggle_pipeline.image.augment import change_shapes
 from kaggle_pipeline.image.averaging import averaged_weights
+from kaggle_pipeline.image.changes import with_changes
 from kaggle_pipeline.image.input import TrainingRows
 from kaggle_pipeline.image.losses import make_loss, make_metrics
 from kaggle_pipeline.image.network import build_network
@@ -87,6 +89,29 @@ def compiled_network(
     if device.backend == "tensorflow" and device.replicas > 1:
         synchronise_batch_norm(network)
     return compile_network(network, config, spec, steps_per_epoch, device.jit_compile)
+
+
+def changes_on_device(config: ImageConfig, device: Device) -> bool:
+    """Return whether the training step, not the input pipeline, augments the images."""
+    wish = config.augment.where
+    wanted = wish == "device" or (wish == "auto" and device.kind == "gpu")
+    possible = not config.frozen and config.needs_host is None
+    return wanted and possible and bool(change_shapes(config.augment))
+
+
+def trained_model(
+    network: keras.Model, config: ImageConfig, spec: DatasetSpec, steps: int, device: Device
+) -> keras.Model:
+    """Return what to fit: the compiled network itself, or one that changes its images first.
+
+    Both have the same weights and the same optimizer, so a state that one wrote the other reads.
+    """
+    if not changes_on_device(config, device):
+        return network
+    model = with_changes(network, config.augment.dropout_size, change_shapes(config.augment))
+    compile_network(model, config, spec, steps, device.jit_compile)
+    network.compile(optimizer=model.optimizer, loss=model.loss)
+    return model
 
 
 def synchronise_batch_norm(network: keras.Model) -> None:
