@@ -169,4 +169,7 @@ class Experiment:
         # Folds add their number to it, and NumPy and scikit-learn take 32 bits.
         if self.replicas is not None:
             positive("replicas", self.replicas)
+        order = self.records.channel_order
+        fine = order == "rgb" or not self.external
+        require(fine, "records.channel_order", order, "rgb with external: theirs is not swapped")
         require(0 <= self.seed < 2**32 - 1000, "seed", self.seed, "from 0 to 2**32 - 1001")

@@ -82,7 +82,9 @@ class ImageConfig:
     which share the last layer. Predictions have no dropout, so nothing changes in them."""
     metadata: bool = False
     """Late fusion (Ha, Liu & Liu 2020, arXiv:2010.05351): the declared metadata, encoded by the
-    training rows' bounds, goes through a dense layer of its own to the head."""
+    training rows' bounds, goes through a dense layer of its own to the head. A collection that
+    lacks a feature (ISIC 2017 the site) can be told by that: of ``external`` ones name those that
+    have all."""
     batch_size: int = 16
     """Images a replica and step; the global batch is this times the replicas."""
     epochs: int = 16

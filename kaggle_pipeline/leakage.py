@@ -249,11 +249,12 @@ def _check_near(examples: pd.DataFrame, fingerprints: pd.DataFrame | None, bits:
     check = "near-equal photos in two groups"
     if fingerprints is None:
         return Finding(check, "not checkable", "images were not read")
-    if fingerprints["phash"].fillna("").eq("").any():
+    known = fingerprints["phash"].reindex(examples.index)
+    if known.fillna("").eq("").any():
         return Finding(
             check, "not checkable", "no perceptual hashes: only TFRecords, or no ImageHash"
         )
-    near = near_pairs(fingerprints.loc[fingerprints.index.intersection(examples.index)], bits)
+    near = near_pairs(known.to_frame(), bits)
     across = near[_in_two_groups(examples, near)]
     if across.empty:
         return Finding(check, "ok", f"none within {bits} bits of a 64-bit perceptual hash")

@@ -226,6 +226,7 @@ def test_files_of_others_become_a_checked_submission(scored, tmp_path, capsys):
         (lambda t: pd.concat([t, t.iloc[:1]]), "more than once"),
         (lambda t: t.assign(a=t["a"] + 1), "not in [0, 1]"),
         (lambda t: t.assign(a="high"), "not in [0, 1]"),
+        (lambda t: t.assign(a=np.nan, b=np.nan), "no training image of"),
         (lambda t: t.assign(image_name="x" + t["image_name"]), "no training image of"),
     ],
 )
@@ -245,6 +246,13 @@ def test_answers_in_the_place_of_scores_are_caught(scored, tmp_path, capsys):
     table.to_csv(path, index=False)
     assert blend(scored, tmp_path / "run") == 2
     assert "leak: the scores of a sort the training images perfectly" in capsys.readouterr().err
+
+
+def test_a_score_that_is_called_like_a_column_is_refused(scored, tmp_path, capsys):
+    path = scored / "oof.csv"
+    pd.read_csv(path).rename(columns={"a": "target"}).to_csv(path, index=False)
+    assert blend(scored, tmp_path / "run", "ensemble.columns=[target,b]") == 2
+    assert "a score called 'target' is there twice or is a column" in capsys.readouterr().err
 
 
 def test_an_unknown_way_is_refused(scored, tmp_path, capsys):

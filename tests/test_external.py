@@ -155,11 +155,15 @@ def test_every_fold_learns_from_them_and_none_is_judged_or_watched(tmp_path, spe
 
 def test_their_weight_counts_in_the_loss(spec, small_examples):
     own = split_rows(small_examples(), "train")
-    rows = training_rows(own.assign(row_weight=np.nan), tiny_config(), spec, 0)
-    lighter = own.assign(row_weight=np.where(np.arange(len(own)) < 4, 0.25, np.nan))
-    lightened = training_rows(lighter, tiny_config(), spec, 0)
-    expected = rows.weights * np.where(np.arange(len(own)) < 4, 0.25, 1)
-    np.testing.assert_allclose(lightened.weights, expected)
+    lighter = np.where(np.arange(len(own)) < 4, 0.25, np.nan)
+    plain = training_rows(own.assign(row_weight=lighter), tiny_config(class_weights=False), spec, 0)
+    np.testing.assert_allclose(plain.weights, np.nan_to_num(lighter, nan=1.0))
+    # Balanced by what rows weigh, not by how many there are.
+    rows = training_rows(own.assign(row_weight=lighter), tiny_config(), spec, 0)
+    positive = own["target"].to_numpy() == 1
+    assert rows.weights[positive].sum() == pytest.approx(rows.weights[~positive].sum(), rel=1e-5)
+    both = rows.weights[positive] / np.nan_to_num(lighter, nan=1.0)[positive]
+    np.testing.assert_allclose(both, both[0], rtol=1e-5)
 
 
 def test_prepare_keeps_them_out_of_the_folds_and_in_the_records(places, spec, tmp_path):
@@ -176,6 +180,58 @@ def test_prepare_keeps_them_out_of_the_folds_and_in_the_records(places, spec, tm
     assert any("external photos that this data set has too: 0 dropped" in line for line in lines)
     stems = {name.split("0")[0] for name, _ in plan_shards(examples, config.records)}
     assert stems == {"train", "test", EXTERNAL}
+    assert any("not checkable  patients of external photos" in line for line in lines)
+    elsewhere = replace(config, external=(replace(config.external[0], data_dir="/mounted/ham"),))
+    prepare_data(replace(run, config=elsewhere), with_records=False)  # where it lies does not count
     other = replace(config, external=wanted("ham10000", weight=0.1))
     with pytest.raises(PipelineError, match="external"):
         prepare_data(replace(run, config=other), with_records=False)
+
+
+def test_a_shared_id_and_a_changed_table_are_noticed(places, spec, tmp_path):
+    ham = tmp_path / "ham"
+    shutil.copytree(places.parent / "ham10000/competition", ham)
+    own = pd.read_csv(places / "train.csv")["image_name"][3]
+    path = ham / "HAM10000_metadata.csv"
+    table = pd.read_csv(path)
+    shared = table.loc[5, "image_id"]
+    for photo in ham.rglob(f"{shared}.jpg"):
+        photo.rename(photo.with_name(f"{own}.jpg"))
+    table.replace({"image_id": {shared: own}}).to_csv(path, index=False)
+    # The names of the copy on Kaggle.
+    (ham / "HAM10000_images_part1").rename(ham / "HAM10000_images_part_1")
+    lines = []
+    external = (ExternalConfig("ham10000", str(ham)),)
+    config = Experiment(name="x", dataset="synthetic", external=external)
+    run = Run(config, places, tmp_path / "run", say=lines.append)
+    prepare_data(run, with_records=False)
+    assert any("1 dropped (1 by id, 0 by the official list" in line for line in lines)
+    assert run.examples().loc[own, "split"] == "train"
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(PipelineError, match=r"external ham10000: HAM10000_metadata\.csv changed"):
+        prepare_data(run, with_records=False)
+
+
+def test_own_records_and_converted_photos_of_others_are_read_together(places, spec, tmp_path):
+    """Kaggle's way: the competition's TFRecords, and photos of a further collection."""
+    records = RecordsConfig(image_size_px=32, workers=1)
+    made = Run(
+        Experiment(name="x", dataset="synthetic", records=records), places, tmp_path / "made"
+    )
+    prepare_data(replace(made, say=lambda line: None))
+    data = tmp_path / "data"
+    shutil.copytree(places, data, ignore=shutil.ignore_patterns("jpeg"))
+    (made.run_dir / "records").rename(data / "tfrecords")
+    external = (ExternalConfig("ham10000", str(places.parent / "ham10000/competition")),)
+    config = replace(made.config, external=external)
+    lines = []
+    run = Run(config, data, tmp_path / "run", say=lines.append)
+    prepare_data(run)
+    assert any("not all photos could be hashed" in line for line in lines)
+    index = pd.read_csv(run.prepared / "records.csv")
+    assert index["folder"].nunique() == 2 and set(run.examples().index) <= set(index["image_id"])
+    of_others = index[index["shard"].str.startswith(EXTERNAL)]
+    assert len(of_others) == 90
+    prepare_data(run)  # a second time the index is used again
+    with pytest.raises(PipelineError, match="rgb with external"):
+        replace(config, records=RecordsConfig(channel_order="bgr"))

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,7 @@ from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.externalconfig import ExternalConfig
 from kaggle_pipeline.kaggleinput import find_runs, find_source, find_weights, gather_run
 from kaggle_pipeline.stages import session
+from kaggle_pipeline.stages.prepare import PREPARED_BY
 from kaggle_pipeline.stages.session import run_session
 
 pytest.importorskip("tensorflow")
@@ -301,9 +303,15 @@ def test_further_collections_are_looked_for_among_the_inputs(packed, tmp_path, m
     for place in places:
         place.mkdir(parents=True)
     seen = []
-    monkeypatch.setattr(session, "train_tabular", lambda run: seen.append(run.config.external))
+    monkeypatch.setattr(session, "train_tabular", lambda run: seen.append(run))
     assert run_session("tabular", changes, packed=packed) == 0
-    assert seen == [(ExternalConfig("isic_2019", str(places[1]), 0.5),)]
+    (run,) = seen
+    assert run.config.external == (ExternalConfig("isic_2019", str(places[1]), 0.5),)
+    # The blend, where nothing is mounted, goes on with what this one prepared.
+    run.record_origin(run.prepared)
+    asked = ExternalConfig("isic_2019", "../isic_2019", 0.5)
+    at_home = replace(run, config=replace(run.config, external=(asked,)))
+    at_home.require_same(run.prepared, PREPARED_BY)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from kaggle_pipeline.config import TabularConfig
 from kaggle_pipeline.datasets.synthetic import SPEC
 from kaggle_pipeline.encode import FeatureEncoder, choose_features
 from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.metrics import roc_auc
 from kaggle_pipeline.tabular.resample import resample_rows
 
 SITES = SPEC.categorical["site"]
@@ -260,6 +261,11 @@ class TestTabularModel:
         known = learnable["age_years"].notna()
         right = found.to_numpy().argmax(axis=1) == which
         assert right[known].mean() > 0.9
+        # The watched AUC is that of the answers, which a softmax ranks otherwise than its logits.
+        watched = make_model(MULTICLASS, epochs=2, learning_rate=0.01).fit(train, train)
+        truth = train[list(MULTICLASS.classes)].to_numpy(int)
+        expected = roc_auc(truth, watched.predict(train).to_numpy())
+        assert watched.history_["val_auc"].iloc[-1] == pytest.approx(expected, abs=1e-4)
 
     def test_a_saved_model_predicts_the_same_when_loaded(self, fitted, learnable, tmp_path):
         model = fitted

@@ -24,6 +24,10 @@ from kaggle_pipeline.leakage import Finding
 from kaggle_pipeline.spec import DatasetSpec
 
 _CHECK = "external photos that this data set has too"
+SHARED_PATIENTS = Finding(
+    "patients of external photos", "not checkable",
+    "the collections do not name them: one of them may be in a fold or in test too",
+)  # fmt: skip
 _TRUNK, _HEAD = ("abdomen", "back", "chest", "trunk"), ("ear", "face", "neck", "scalp")
 
 
@@ -168,8 +172,8 @@ def drop_known(
     official : pandas.DataFrame or None
         Pairs of ids.
     fingerprints : pandas.DataFrame or None
-        None where images were not read; rows of ``outside`` alone where the data set's own photos
-        are in TFRecords.
+        None where images were not read; without those of ``outside`` where the data set's own
+        photos are in TFRecords.
     near_bits : int
 
     Returns

@@ -26,7 +26,11 @@ SITES = (
     "lower extremity", "neck", "scalp", "trunk", "upper extremity",
 )  # fmt: skip
 _TABLE = "HAM10000_metadata.csv"
-_FOLDERS = ("HAM10000_images_part1", "HAM10000_images_part2", "images")
+# Dataverse's names, then those of the copy on Kaggle.
+_FOLDERS = (
+    "HAM10000_images_part1", "HAM10000_images_part2", "HAM10000_images_part_1",
+    "HAM10000_images_part_2", "images",
+)  # fmt: skip
 _TEXT = ("lesion_id", "image_id", "dx", "localization")
 _NEEDED = ("lesion_id", "image_id", "dx", "age", "sex", "localization")
 _SOURCE = (

@@ -48,10 +48,10 @@ def training_rows(
     else:
         repeats = oversampling_repeats(targets, config.oversample, seed)
     weights = np.ones(len(targets), np.float32)
-    if config.class_weights:
-        weights = row_weights(targets, repeats, config.class_weight_power)
     if "row_weight" in examples:  # rows of other collections
-        weights = weights * examples["row_weight"].fillna(1.0).to_numpy(np.float32)
+        weights = examples["row_weight"].fillna(1.0).to_numpy(np.float32)
+    if config.class_weights:  # counted as much as they weigh
+        weights = weights * row_weights(targets, repeats * weights, config.class_weight_power)
     learned = learned_targets(examples, config, spec)
     return TrainingRows(examples.index.to_numpy(), learned, weights, repeats, metadata)
 

@@ -19,7 +19,7 @@ from kaggle_pipeline.examples import split_rows
 from kaggle_pipeline.metrics import roc_auc
 from kaggle_pipeline.predictions import AVERAGED, Predictions
 from kaggle_pipeline.report import write_report
-from kaggle_pipeline.rundir import open_stage, write_json
+from kaggle_pipeline.rundir import open_stage, read_json, write_json
 from kaggle_pipeline.stages.prepare import prepare_data
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.submit import write_checked_submission
@@ -50,24 +50,28 @@ def blend_scores(run: Run) -> Path | None:
     started = time.perf_counter()
     prepare_data(replace(run, overwrite=False), with_records=False)
     examples = run.examples()
-    train = split_rows(examples, "train")
     scores = read_scores(run, "oof")
     models = list(scores.columns)
-    rows = train.join(scores)
-    if not scores.index.isin(train.index).any():
-        raise PipelineError(f"ensemble: no training image of {run.prepared} has a score")
-    _stop_on_perfect(rows, models, spec.classes[0])
-    run.say(f"{len(models)} scores: {', '.join(models)}; {len(rows)} images")
     candidates = make_candidates(
         models, spec, config.use, run.config.seed, ablation=config.ablation
     )
+    if config.method not in (None, *candidates):
+        known = ", ".join(candidates)
+        raise PipelineError(f"ensemble.method: {config.method!r} is none of {known}")
+    # Rows that the folds leave out stay out, and one that no model scored says nothing.
+    train = split_rows(examples, "train")
+    train = train[train.index.isin(run.folds().table.index)]
+    rows = train[train.index.isin(scores.index[scores.notna().any(axis=1)])].join(scores)
+    if rows.empty:
+        raise PipelineError(f"ensemble: no training image of {run.prepared} has a score")
+    _stop_on_perfect(rows, models, spec.classes[0])
+    told = f" of {len(train)}" if len(rows) < len(train) else ""
+    run.say(f"{len(models)} scores: {', '.join(models)}; {len(rows)}{told} images")
     study = compare(
         candidates, rows, spec, folds=config.folds, repeats=config.repeats,
         seed=run.config.seed, say=run.say,
     )  # fmt: skip
     chosen = config.method or study.chosen
-    if chosen not in candidates:
-        raise PipelineError(f"ensemble.method: {chosen!r} is none of {', '.join(candidates)}")
     folder = open_stage(run.run_dir, STAGE, resume=False, overwrite=True)
     run.record_origin(folder)
     for line in describe(study, chosen):
@@ -91,7 +95,10 @@ def blend_scores(run: Run) -> Path | None:
         blended.write(folder / "test.csv")
     run.judge(
         folder, nested, blended, examples, run.folds(), seconds=seconds,
-        epoch_chosen_on_judged_rows=False,
+        epoch_chosen_on_judged_rows=any(
+            read_json(run.run_dir / name / "metrics.json")["epoch_chosen_on_judged_rows"]
+            for name in config.models
+        ),
     )  # fmt: skip
     run.say(f"report: {write_report(run.run_dir, spec)}")
     return write_checked_submission(run, blended) if blended is not None else None
@@ -123,6 +130,13 @@ def read_scores(run: Run, split: str) -> pd.DataFrame:
         table = read_table(path, [id_column, *config.columns], hint=named)
         table = index_by(table, id_column, path)
         found += [_checked(table[column], path) for column in config.columns]
+    names = [column.name for column in found]
+    for name in names:
+        if names.count(name) > 1 or name in (*run.spec.classes, *run.spec.features, "group_id"):
+            raise PipelineError(
+                f"ensemble: a score called {name!r} is there twice or is a column of the examples: "
+                "rename it"
+            )
     if not found:
         raise PipelineError(
             "ensemble: no scores: name ensemble.models, or ensemble.oof and columns"

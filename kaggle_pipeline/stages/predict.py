@@ -82,7 +82,8 @@ def predict_images(
     lacking = _missing_folds(Path(run_dir), folds)
     if lacking:
         say(f"note: folds {lacking} of this run are not trained: the mean lacks their models")
-    if not (Path(run_dir) / "records").is_dir():
+    own = (Path(run_dir) / "records").glob("train*.tfrec")  # others may be of other collections
+    if not any(own):
         fit = config.records.fit
         say(f"note: this run did not convert its photos; new ones are made square by a {fit}")
     if config.image.metadata:

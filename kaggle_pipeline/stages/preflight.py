@@ -10,7 +10,7 @@ import numpy as np
 
 from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.examples import split_rows, validate_examples
+from kaggle_pipeline.examples import EXTERNAL, split_rows, validate_examples
 from kaggle_pipeline.preflight import make_plan, preflight
 from kaggle_pipeline.rundir import read_json, write_json
 from kaggle_pipeline.spec import DatasetSpec
@@ -129,13 +129,21 @@ def training_targets(run: Run) -> tuple[np.ndarray, float | None, str]:
         learned = [len(folds.train_ids(fold)) for fold in folds.numbers]
         ids = folds.table.index if not judge else folds.train_ids(folds.numbers[0])
         targets = examples.loc[ids, classes].to_numpy(np.float32)
-        return targets, float(np.mean(learned)) / len(targets), str(run.prepared)
+        # What every fold learns from beside its own.
+        outside = split_rows(examples, EXTERNAL)[classes].to_numpy(np.float32)
+        counted = np.mean(learned) + len(outside)
+        targets = np.concatenate([targets, outside])
+        return targets, float(counted) / len(targets), str(run.prepared)
     if not run.data_dir.is_dir():
-        return published_targets(spec), None, "the published training set"
+        return published_targets(spec), None, f"the published training set{_uncounted(run)}"
     examples = split_rows(validate_examples(spec.read_raw(run.data_dir).examples, spec), "train")
     if judge:
         examples = examples[~examples[judge].isin([True, 1, "True", "true", "1"])]
-    return examples[classes].to_numpy(np.float32), None, str(run.data_dir)
+    return examples[classes].to_numpy(np.float32), None, f"{run.data_dir}{_uncounted(run)}"
+
+
+def _uncounted(run: Run) -> str:
+    return " (external rows not counted)" if run.config.external else ""
 
 
 def published_targets(spec: DatasetSpec) -> np.ndarray:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from kaggle_pipeline.beamconvert import convert_by_beam, import_beam
 from kaggle_pipeline.config import LEARNERS
-from kaggle_pipeline.datasets.external import drop_known, read_external
+from kaggle_pipeline.datasets.external import SHARED_PATIENTS, drop_known, read_external
 from kaggle_pipeline.encode import choose_features
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import (
@@ -23,6 +23,7 @@ from kaggle_pipeline.examples import (
     validate_examples,
     write_examples,
 )
+from kaggle_pipeline.externalconfig import ExternalConfig
 from kaggle_pipeline.fingerprints import fingerprint_images, fingerprint_table, known_pairs
 from kaggle_pipeline.folds import Folds, make_folds, set_test_aside
 from kaggle_pipeline.leakage import (
@@ -96,14 +97,16 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     if examples["image_path"].notna().any():
         require_images(examples, spec)
     outside = read_external(config.external, run.data_dir, spec) if config.external else None
-    fingerprints = _fingerprint(run, examples, outside, folder)
+    # A row of the same id goes for that alone.
+    fresh = None if outside is None else outside[~outside.index.isin(examples.index)]
+    fingerprints = _fingerprint(run, examples, fresh, folder)
     pairs = known_pairs(examples, raw.duplicate_pairs, fingerprints)
     earlier = []
     if outside is not None:
         outside, finding = drop_known(
             outside, examples, raw.duplicate_pairs, fingerprints, config.leakage.near_bits
         )
-        earlier.append(finding)
+        earlier += [finding, SHARED_PATIENTS]
     examples = _add_sizes(examples, fingerprints)
     examples, finding = drop_duplicates(examples, pairs, config.leakage.duplicates)
     earlier.append(finding)
@@ -128,7 +131,7 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     _write_sample(raw, folder)
     write_examples(pd.concat([examples, outside]), folder / "examples.csv")
     run.record_origin(folder)
-    write_json(folder / "tables.json", _digest_tables(run.data_dir))
+    write_json(folder / "tables.json", _digest_all(run))
     folds.write(folder / "folds.csv")  # last: it says that the tables are done
     _tell_examples(run, examples, folds)
 
@@ -139,6 +142,20 @@ def _stop_on_shared_groups(run: Run, examples: pd.DataFrame, folder: Path) -> No
     if any(finding.status == "leak" for finding in report.findings):
         _write_report(run, report, folder)
         report.stop_on_leak()
+
+
+def _digest_all(run: Run) -> dict[str, str]:
+    """SHA-256 of the tables of the data folder and of the further collections that are there."""
+    found = _digest_tables(run.data_dir)
+    for one in run.config.external:
+        tables = _digest_tables(run.data_dir / one.data_dir)
+        found |= {_mark(one) + name: digest for name, digest in tables.items()}
+    return found
+
+
+def _mark(one: ExternalConfig) -> str:
+    """What stands before the names of a further collection's tables."""
+    return f"external {one.dataset}: "
 
 
 def _digest_tables(data_dir: Path) -> dict[str, str]:
@@ -155,7 +172,10 @@ def _require_same_tables(run: Run, folder: Path) -> None:
     """Stop when the data folder's tables are not those that were prepared; it may be gone."""
     if not run.data_dir.is_dir():
         return
-    before, now = read_json(folder / "tables.json"), _digest_tables(run.data_dir)
+    before, now = read_json(folder / "tables.json"), _digest_all(run)
+    for one in run.config.external:
+        if not (run.data_dir / one.data_dir).is_dir():  # it may be gone as well
+            before = {name: old for name, old in before.items() if not name.startswith(_mark(one))}
     if before and not before.keys() & now.keys():
         raise PipelineError(
             f"{run.data_dir} holds none of the tables that {folder} was made from "

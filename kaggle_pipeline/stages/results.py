@@ -109,7 +109,7 @@ def _row(run: str, stage: str, folder: Path, config: Experiment, part: Part) -> 
     seconds = metrics.get("seconds")
     return [
         run,
-        config.dataset,
+        " + ".join([config.dataset, *_further(stage, config)]),
         _model(stage, folder, config),
         _how(stage, config, part) + (f"; optimistic: {', '.join(marks)}" if marks else ""),
         images,
@@ -121,9 +121,16 @@ def _row(run: str, stage: str, folder: Path, config: Experiment, part: Part) -> 
     ]
 
 
+def _further(stage: str, config: Experiment) -> list[str]:
+    """Further collections that the stage's predictions go back to."""
+    learns = stage == "image" or (stage == "blend" and "image" in config.blend.models)
+    return [one.dataset for one in config.external] if learns else []
+
+
 def _model(stage: str, folder: Path, config: Experiment) -> str:
     if stage == "image":
-        return f"image: {config.image.backbone}, {config.image.image_size_px} px"
+        sizes = config.image.fold_sizes_px or (config.image.image_size_px,)
+        return f"image: {config.image.backbone}, {', '.join(map(str, sizes))} px"
     if stage == "blend":
         return f"blend: {', '.join(config.blend.models)}"
     if stage == "ensemble":

@@ -93,8 +93,9 @@ class Run:
 
     def drop_blend(self) -> None:
         """Delete the blend and the submission: what they were made from is made anew."""
-        if (self.run_dir / "blend").exists():
-            open_stage(self.run_dir, "blend", resume=False, overwrite=True).rmdir()
+        for stage in ("blend", "ensemble"):
+            if (self.run_dir / stage).exists():
+                open_stage(self.run_dir, stage, resume=False, overwrite=True).rmdir()
         (self.run_dir / "submission.csv").unlink(missing_ok=True)
 
     def require_same(self, folder: Path, keys: Sequence[str]) -> None:
@@ -113,6 +114,8 @@ class Run:
         except yaml.YAMLError:
             raise PipelineError(f"{path} is damaged: start anew with --overwrite") from None
         now = to_mapping(self.config)
+        for one in (*(before.get("external") or ()), *now["external"]):
+            one.pop("data_dir", None)  # where it lies decides nothing: Kaggle mounts it elsewhere
         for key in keys:
             differing = _first_difference(_look_up(before, key), _look_up(now, key), key)
             if differing:

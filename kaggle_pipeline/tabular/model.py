@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from kaggle_pipeline.balance import label_sets
 from kaggle_pipeline.config import TabularConfig
@@ -114,12 +115,12 @@ class TabularModel:
         ) as descent:
             for epoch in range(config.epochs):
                 said = descent.run_epoch(x, y)
-                row = {"epoch": epoch, "loss": descent.loss(said, y), "auc": roc_auc(y, said)}
+                row = {"epoch": epoch, "loss": descent.loss(said, y), "auc": self._auc(y, said)}
                 if watched:
                     said = descent.logits(watched[0])
                     row |= {
                         "val_loss": descent.loss(said, watched[1]),
-                        "val_auc": roc_auc(watched[1], said),
+                        "val_auc": self._auc(watched[1], said),
                     }
                 rows.append(row)
                 if config.patience is None or not watched:
@@ -130,6 +131,10 @@ class TabularModel:
                     break
             self.network_.set_weights(best[2] or descent.weights)
         return pd.DataFrame(rows)
+
+    def _auc(self, truth: np.ndarray, logits: np.ndarray) -> float:
+        # A softmax ranks rows otherwise than its logits do.
+        return roc_auc(truth, softmax(logits, axis=1) if self._is_softmax else logits)
 
     def predict(self, examples: pd.DataFrame) -> pd.DataFrame:
         """Return probabilities: index ``image_id`` in the examples' order, a column a class."""
