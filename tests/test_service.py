@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import shutil
 import threading
 
 import numpy as np
@@ -16,9 +17,15 @@ from helpers_webapp import make_run
 from PIL import Image
 
 from kaggle_pipeline.cli import main
+from kaggle_pipeline.configfile import load_experiment
+from kaggle_pipeline.datasets.synthetic import SPEC as SYNTHETIC
 from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.examples import read_examples
+from kaggle_pipeline.rundir import write_json
 from kaggle_pipeline.stages.predict import predict_images
+from kaggle_pipeline.tabular.learners import LearnerModel
 from kaggle_pipeline.webapp.card import card_sections
+from kaggle_pipeline.webapp.models import RunModels
 from kaggle_pipeline.webapp.patient import patient_csv
 from kaggle_pipeline.webapp.pieces import patient_piece, reading_piece, report_page
 from kaggle_pipeline.webapp.population import Population
@@ -220,6 +227,65 @@ def test_other_tasks_are_read_too(dataset, photos, tmp_path):
     assert "was not checked" in words  # no TFRecords, no training images to compare with
     assert "not calibrated" in words
     assert card_sections(service)
+
+
+def with_logistic(run_dir, root, features, weights):
+    """A copy of the run whose metadata model reads ``features`` and whose blend has ``weights``."""
+    found = root / "run"
+    shutil.copytree(run_dir, found)
+    spec, config = SYNTHETIC, load_experiment(found / "logistic" / "config.yaml").tabular
+    examples = read_examples(found / "prepare" / "examples.csv", spec)
+    examples = examples[examples["split"] == "train"].assign(patient_age=1.0, width_px=3.0)
+    for place in (found / "logistic").glob("fold*"):
+        LearnerModel("logistic", config, spec, features, seed=0).fit(examples, None).save(place)
+    write_json(found / "blend" / "blend.json", {"space": "logit", "weights": weights, "knots": {}})
+    return found
+
+
+def test_only_what_a_weighted_model_reads_is_asked_for(run_dir, tmp_path):
+    half = {"image": 0.5, "logistic": 0.5}
+    models = RunModels(with_logistic(run_dir, tmp_path / "a", ["sex"], half), "cpu")
+    assert models.features == ("sex",) and not models.uses_context
+    alone = {"image": 1.0, "logistic": 0.0}
+    models = RunModels(with_logistic(run_dir, tmp_path / "b", ["sex"], alone), "cpu")
+    assert models.features == () and models.blend.weights == {"image": 1.0}
+    with pytest.raises(PipelineError, match="reads 'width_px', which is no feature of synthetic"):
+        RunModels(with_logistic(run_dir, tmp_path / "c", ["sex", "width_px"], half), "cpu")
+    shutil.rmtree(tmp_path / "a" / "run" / "logistic" / "fold1")
+    with pytest.raises(PipelineError, match="folds"):
+        RunModels(tmp_path / "a" / "run", "cpu")
+
+
+def test_where_the_image_model_has_no_weight_it_is_said(run_dir, looks, tmp_path):
+    weights = {"image": 0.0, "logistic": 1.0}
+    service = Service(with_logistic(run_dir, tmp_path, ["sex"], weights), "cpu")
+    reading = service.read(looks[:1], [{}])[0]
+    assert list(reading.parts) == ["logistic"] and reading.unknown == ("sex",)
+    assert "image model has no weight" in reading_piece(service, reading, "target", 0.9)
+
+
+def test_the_same_photo_twice_counts_once_and_work_is_kept(service, photos, monkeypatch):
+    pytest.importorskip("streamlit")
+    from types import SimpleNamespace
+
+    from kaggle_pipeline.webapp import page
+
+    bar = SimpleNamespace(progress=lambda *_: None, empty=lambda: None)
+    shown = SimpleNamespace(session_state={}, progress=lambda *_: bar)
+    monkeypatch.setattr(page, "st", shown)
+    first, second = list(photos.values())[:2]
+    files = [
+        SimpleNamespace(name=name, getvalue=lambda content=content: content)
+        for name, content in (("a.jpg", first), ("b.jpg", second), ("c.jpg", first))
+    ]
+    looks, refused = page._look_at(service, files)
+    assert [one.name for one in looks] == ["a.jpg", "b.jpg"]
+    assert refused == ["c.jpg is the same file as a.jpg: it counts once"]
+    monkeypatch.setattr(files[1], "getvalue", lambda: 1 / 0)  # stopped in the middle
+    shown.session_state.clear()
+    with pytest.raises(ZeroDivisionError):
+        page._look_at(service, files)
+    assert list(shown.session_state["looks"]) == [looks[0].digest]
 
 
 # ---------------------------------------------------------------------------- parts

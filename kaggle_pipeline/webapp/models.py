@@ -4,7 +4,7 @@ In: a run's folder. Out: :class:`RunModels`, which answers for square photos and
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 from kaggle_pipeline.blend import Blend
 from kaggle_pipeline.config import Experiment
 from kaggle_pipeline.configfile import load_experiment
-from kaggle_pipeline.context import patient_context
+from kaggle_pipeline.context import PREFIX, patient_context
 from kaggle_pipeline.convert import decoded_side_px, square_jpeg
 from kaggle_pipeline.crossval import Model, trained_folds
 from kaggle_pipeline.datasets import get_spec
@@ -58,14 +58,15 @@ class RunModels:
     spec : DatasetSpec
     folds : tuple of int
     blend : Blend
-        Of the image model alone where the run has no ``blend/``.
+        Of the image model alone where the run has no ``blend/``; models of weight 0 are left out.
     judged : pathlib.Path
         The stage whose ``oof.csv`` and scores are those of the final probability.
 
     Raises
     ------
     PipelineError
-        If the run has no trained image model, or a model of its blend is not there.
+        If the run has no trained image model, a model of its blend is not there or has other folds,
+        or reads a feature that the data set does not declare.
     """
 
     def __init__(self, run_dir: Path, device: str = "auto") -> None:
@@ -81,10 +82,12 @@ class RunModels:
         stored = run_dir / "blend" / "blend.json"
         self.judged = stored.parent if stored.exists() else image
         alone = {"space": "mean", "weights": {"image": 1.0}, "knots": {}}
-        self.blend = Blend(**(read_json(stored) if stored.exists() else alone))
+        blend = Blend(**(read_json(stored) if stored.exists() else alone))
+        weights = {name: weight for name, weight in blend.weights.items() if weight > 0}
+        self.blend = replace(blend, weights=weights)
         self._image = {fold: self._load_image(place, device) for fold, place in places.items()}
         self._others = {
-            name: _Tabular(run_dir / name, self.spec)
+            name: _Tabular(run_dir / name, self.spec, self.folds)
             for name in self.blend.weights
             if name != "image"
         }
@@ -96,8 +99,9 @@ class RunModels:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Metadata that some model of the blend reads."""
-        return self.spec.features if self._others else ()
+        """Metadata that some model of the blend reads, in the data set's order."""
+        read = {name for model in self._others.values() for name in model.features}
+        return tuple(name for name in self.spec.features if name in read)
 
     @property
     def uses_context(self) -> bool:
@@ -136,7 +140,7 @@ class RunModels:
         Parameters
         ----------
         metadata : pandas.DataFrame
-            A row a lesion, the columns of :attr:`features`, NaN where unknown; all rows are one
+            A row a lesion, all features of the data set, NaN where unknown; all rows are one
             patient's.
         """
         rows = metadata.assign(group_id="patient")
@@ -176,14 +180,30 @@ def _require_one_look(config: Experiment, stage: Path) -> None:
 
 
 class _Tabular:
-    """One metadata stage: all its folds."""
+    """One metadata stage: all its folds, and what they read."""
 
-    def __init__(self, stage: Path, spec: DatasetSpec) -> None:
+    def __init__(self, stage: Path, spec: DatasetSpec, folds: Sequence[int]) -> None:
         places = trained_folds(stage)
+        if set(places) != set(folds):
+            raise PipelineError(
+                f"{stage} has folds {sorted(places)} and the image model {sorted(folds)}: train "
+                "those that are missing"
+            )
         config = load_experiment(stage / "config.yaml").tabular
-        self.uses_context = config.context
         self._spec = spec
-        self._models = [_load_tabular(stage.name, place, config, spec) for place in places.values()]
+        self._models = [_load_tabular(stage.name, places[fold], config, spec) for fold in folds]
+        encoders = [model.encoder_ for model in self._models]
+        columns = {name for one in encoders for name in (*one.numeric, *one.categorical)}
+        context = {name for name in columns if name.startswith(PREFIX)} - set(spec.features)
+        self.uses_context = bool(context)
+        strange = columns - context - set(spec.features)
+        if strange:
+            raise PipelineError(
+                f"{stage} reads {min(strange)!r}, which is no feature of {spec.id}: the page "
+                "cannot ask for it"
+            )
+        # Context is made of all features, whichever the model reads beside it.
+        self.features = spec.features if context else tuple(columns)
 
     def predict(self, rows: pd.DataFrame) -> np.ndarray:
         if self.uses_context:

@@ -206,23 +206,30 @@ def _run(service: Service) -> None:
 def _look_at(service: Service, files: Sequence[Any]) -> tuple[list[Look], list[str]]:
     """Looks at the files that can be read, and a sentence for each of the others.
 
-    What was looked at is kept for this visitor, in memory, as long as the file is chosen.
+    The same photo twice is looked at once: it would be its own like among the patient's lesions.
+    What was looked at is kept for this visitor, in memory, as long as the file is chosen; at once,
+    so that a click, which begins anew, throws no work away.
     """
-    known: dict[str, Look] = st.session_state.get("looks", {})
-    looks, refused = [], []
+    known: dict[str, Look] = st.session_state.setdefault("looks", {})
+    looks, refused, names = [], [], {}
     bar = st.progress(0.0, "Reading …") if len(files) > 1 else None
     for number, file in enumerate(files):
         content = file.getvalue()
-        digest = hashlib.sha256(content).hexdigest()
+        digest, name = hashlib.sha256(content).hexdigest(), plain_name(file.name)
+        if digest in names:
+            refused.append(f"{name} is the same file as {names[digest]}: it counts once")
+            continue
+        names[digest] = name
         try:
-            look = known.get(digest) or service.look(service.open(file.name, content))
-            looks.append(replace(look, name=plain_name(file.name)))
+            if digest not in known:
+                known[digest] = service.look(service.open(file.name, content))
+            looks.append(replace(known[digest], name=name))
         except PipelineError as error:
             refused.append(str(error))
         # One file must not end the page for the others, whatever a decoder makes of it.
         except Exception as error:
             kind = type(error).__name__
-            refused.append(f"{plain_name(file.name)} could not be read: {kind} inside the program")
+            refused.append(f"{name} could not be read: {kind} inside the program")
         if bar:
             bar.progress((number + 1) / len(files), f"{number + 1} of {len(files)} photos read")
     if bar:

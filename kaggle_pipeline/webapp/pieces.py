@@ -234,6 +234,11 @@ def _parts(service: Service, reading: Reading, name: str) -> Html:
         "Before blending and calibration; each model has a scale of its own, so compare a model "
         "with itself, not with the other."
     )
+    if "image" not in reading.parts:
+        text = (
+            "The image model has no weight in this run’s blend: the probability comes from the "
+            "metadata alone, and the heat map explains a model that has no part in it. " + text
+        )
     return html.join([table, html.element("p", text, class_="faint")])
 
 
