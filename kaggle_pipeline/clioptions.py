@@ -197,7 +197,8 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--host", default="127.0.0.1",
-        help="address to listen on (default: this machine alone, 127.0.0.1)",
+        help="address to listen on (default: this machine alone, 127.0.0.1); uploads are held in "
+        "memory and not limited in sum, so let nobody in whom you do not trust",
     )  # fmt: skip
     parser.add_argument("--port", type=int, default=8501, help="default: 8501")
 

@@ -5,7 +5,7 @@ then ``oof.csv`` and ``test.csv`` of all, joined by id.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -191,3 +191,9 @@ def trained_folds(stage: Path) -> dict[int, Path]:
         script = "train_image" if stage.name == "image" else "train_tabular"
         raise PipelineError(f"{stage} holds no trained {stage.name} model: run {script} first")
     return {int(folder.name.removeprefix("fold")): folder for folder in folders}
+
+
+def missing_folds(run_dir: Path, trained: Collection[int]) -> list[int]:
+    """Return the folds that a run has and no model yet; none where it does not say."""
+    path = Path(run_dir) / "prepare" / "folds.csv"
+    return sorted(set(Folds.read(path).numbers) - set(trained)) if path.exists() else []

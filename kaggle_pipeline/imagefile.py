@@ -23,6 +23,10 @@ _BROKEN = (
 """What Pillow raises on broken files; TypeError and struct.error come from odd EXIF blocks."""
 
 
+_COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "MONOCHROME2")
+"""DICOM's names of what pydicom turns into RGB or grey; palettes and inverted grey are not."""
+
+
 def read_image(path: Path, *, smallest_side_px: int | None = None) -> Image.Image:
     """Return the photo in ``path`` as an upright 8-bit RGB image.
 
@@ -149,6 +153,9 @@ def _read_dicom(source: Path | BinaryIO, name: str, max_pixels: int) -> Image.Im
                 raise ValueError(f"{frames} frames, expected one photo")
             size = int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0)
             _check_size(*size, max_pixels)
+            colours = str(dataset.get("PhotometricInterpretation") or "RGB")
+            if colours not in _COLOURS:
+                raise ValueError(f"{colours} pixels, expected one of {', '.join(_COLOURS)}")
             pixels = pixel_array(dataset)  # YBR is converted to RGB
     except FileNotFoundError:
         raise

@@ -61,6 +61,7 @@ def test_a_stopped_pipeline_goes_on(photos, tmp_path, no_runner, monkeypatch):
     plan, _ = open_conversion(table, SPEC, out, CONFIG)
     for name, rows in plan[3:5]:  # two shards made, then the driver was killed
         make_shard((name, rows, digest_rows(rows, folder)), folder, out, SPEC, CONFIG)
+    (out / f".{plan[0][0]}.json").write_text('{"error": "of a photo that is whole by now"}')
     assert convert_by_beam(table, SPEC, folder, out, CONFIG) == 13 - sum(
         len(rows) for _, rows in plan[3:5]
     )

@@ -248,6 +248,13 @@ def test_dicom_in_ybr_is_converted_to_rgb(tmp_path):
     assert np.abs(pixels - np.asarray(photo()).astype(int)).max() <= 4
 
 
+@pytest.mark.parametrize("colours", ["MONOCHROME1", "PALETTE COLOR"])
+def test_dicom_whose_pixels_are_no_colours_is_refused(tmp_path, colours):
+    grey = np.asarray(photo().convert("L"))
+    write_dicom(tmp_path / "a.dcm", grey, PhotometricInterpretation=colours)
+    assert f"{colours} pixels, expected one of RGB" in refusal(tmp_path / "a.dcm")
+
+
 def test_dicom_of_several_frames_is_refused(tmp_path):
     frames = np.stack([np.asarray(photo())] * 2)
     write_dicom(tmp_path / "a.dcm", frames, NumberOfFrames=2)

@@ -4,6 +4,7 @@ import importlib.util
 import io
 import shutil
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,7 @@ from kaggle_pipeline.webapp.models import RunModels
 from kaggle_pipeline.webapp.patient import patient_csv
 from kaggle_pipeline.webapp.pieces import patient_piece, reading_piece, report_page
 from kaggle_pipeline.webapp.population import Population
+from kaggle_pipeline.webapp.reference import find_reference
 from kaggle_pipeline.webapp.service import Service, compare
 from kaggle_pipeline.webapp.trust import UNLIKE, Reference, doubts, sharpness
 
@@ -172,8 +174,6 @@ def test_one_photo_alone_is_compared_with_nothing(service, looks):
 
 
 def test_every_piece_says_what_it_is_not_and_escapes_names(service, looks):
-    from dataclasses import replace
-
     name = "<img src=x onerror=alert(1)>&.jpg"
     looks = [replace(looks[0], name=name), *looks[1:]]
     readings = service.read(looks, [KNOWN] * len(looks))
@@ -192,8 +192,6 @@ def test_every_piece_says_what_it_is_not_and_escapes_names(service, looks):
 
 
 def test_the_table_to_keep_runs_no_formula(service, looks):
-    from dataclasses import replace
-
     looks = [replace(looks[0], name='=HYPERLINK("http://198.51.100.7")'), looks[1]]
     readings = service.read(looks, [KNOWN] * 2)
     rows = pd.read_csv(io.StringIO(patient_csv(readings, compare(readings, "target"), "target")))
@@ -349,6 +347,42 @@ def test_few_of_those_that_are_like_them_are_called_unlike():
     assert 0.01 < found < 0.12
 
 
+def test_of_few_training_images_nothing_is_called_unlike():
+    rng = np.random.default_rng(3)
+    known, few, odd = rng.normal(size=(60, 4)), rng.normal(size=(39, 4)), {0: np.full(4, 50.0)}
+    for judged in (few, few[:0], np.vstack([few, np.full((5, 4), np.nan)])):
+        reference = Reference({0: known}, {0: judged}, np.arange(99.0))
+        assert not reference.can_tell and reference.unlikeness(odd) is None
+    enough = Reference({0: known}, {0: np.vstack([few, few[:1]])}, np.arange(99.0))
+    assert enough.unlikeness(odd) == enough.unlikeness({0: np.full(4, np.nan)}) == 1.0
+
+
+def test_a_reference_of_other_folds_is_made_anew(run_dir, service, tmp_path):
+    found = tmp_path / "run"
+    shutil.copytree(run_dir, found)
+    kept = service.reference
+    path = found / "webapp" / "reference.npz"
+    Reference({0: kept.known[0]}, {0: kept.judged[0]}, kept.sharpness).write(path)
+    assert set(find_reference(found, service.models).known) == {0, 1}
+    assert set(Reference.read(path).known) == {0, 1}
+
+
+def test_pieces_say_what_context_counts_and_which_class_is_not_calibrated(
+    service, looks, monkeypatch
+):
+    readings = service.read(looks[:3], [KNOWN] * 3)
+    assert "not calibrated" not in reading_piece(service, readings[0], "target", 0.9)
+    monkeypatch.setattr(service, "calibration", replace(service.calibration, maps={},
+                        lacking={"target": "too few"}))  # fmt: skip
+    monkeypatch.setattr(RunModels, "uses_context", True)
+    monkeypatch.setattr(service.models, "missing", [4])
+    words = reading_piece(service, readings[0], "target", 0.9)
+    assert "not calibrated for this class" in words and "it was told 3." in words
+    assert "Folds [4] of this run are not trained" in words
+    piece = patient_piece(service, readings, compare(readings, "target"), "target", 0.9)
+    assert "it was told 3." in piece
+
+
 def test_a_reference_is_kept_and_read_again(run_dir, service, tmp_path):
     path = run_dir / "webapp" / "reference.npz"
     again = Reference.read(path)
@@ -386,7 +420,7 @@ def test_without_streamlit_the_extra_is_named(capsys, monkeypatch):
     assert "pip install '.[app]'" in error_of(["serve"], capsys)
 
 
-def test_uploads_stay_in_memory_and_nothing_is_told_to_anybody():
+def test_uploads_stay_in_memory_and_nothing_is_told_to_anybody(monkeypatch):
     from kaggle_pipeline.stages import serve
     from kaggle_pipeline.webapp.upload import MAX_FILE_MIB
 
@@ -394,5 +428,9 @@ def test_uploads_stay_in_memory_and_nothing_is_told_to_anybody():
     assert settings["browser_gatherUsageStats"] is False
     assert settings["server_maxUploadSize"] == MAX_FILE_MIB
     parsers = pytest.importorskip("starlette.formparsers")
+    assert hasattr(parsers.MultiPartParser, "spool_max_size")  # before it is set
     serve._keep_uploads_in_memory()
     assert parsers.MultiPartParser.spool_max_size > MAX_FILE_MIB * 2**20
+    monkeypatch.setattr(parsers, "MultiPartParser", type("Renamed", (), {}))
+    with pytest.raises(PipelineError, match="puts uploads on disk"):
+        serve._keep_uploads_in_memory()

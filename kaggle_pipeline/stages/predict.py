@@ -5,7 +5,7 @@ In: a run's folder and photos that nobody has labelled. Out: a CSV by image id.
 
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -16,11 +16,10 @@ import pandas as pd
 from kaggle_pipeline.calibration import FILE, read_calibration
 from kaggle_pipeline.configfile import load_experiment
 from kaggle_pipeline.convert import convert
-from kaggle_pipeline.crossval import trained_folds
+from kaggle_pipeline.crossval import missing_folds, trained_folds
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.datasets.rawfiles import PHOTOS_OR_DICOM
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.folds import Folds
 from kaggle_pipeline.imagefile import fault_of
 from kaggle_pipeline.predictions import Predictions, average
 from kaggle_pipeline.records import index_records, list_shards, shards_holding
@@ -79,7 +78,7 @@ def predict_images(
     chosen = choose_accelerator(device)
     say(f"device: {chosen.reason}")
     say(f"{len(examples)} photos, models of {len(folds)} folds")
-    lacking = _missing_folds(Path(run_dir), folds)
+    lacking = missing_folds(Path(run_dir), folds)
     if lacking:
         say(f"note: folds {lacking} of this run are not trained: the mean lacks their models")
     own = (Path(run_dir) / "records").glob("train*.tfrec")  # others may be of other collections
@@ -171,9 +170,3 @@ def _readable(
     if len(fine) < len(faults):
         say(f"{len(faults) - len(fine)} of {len(faults)} photos cannot be read")
     return fine
-
-
-def _missing_folds(run_dir: Path, trained: Mapping[int, Path]) -> list[int]:
-    """Folds that the run has and no model yet; none where it does not say."""
-    path = run_dir / "prepare" / "folds.csv"
-    return sorted(set(Folds.read(path).numbers) - set(trained)) if path.exists() else []

@@ -31,7 +31,8 @@ def serve(run_dir: Path, *, host: str, port: int, say: Callable[[str], None] = p
     Raises
     ------
     PipelineError
-        If Streamlit is not installed, or the run is not there or not trained.
+        If Streamlit is not installed or would put uploads on disk, or the run is not there or not
+        trained.
     """
     if importlib.util.find_spec("streamlit") is None:
         raise PipelineError("the page needs Streamlit: pip install '.[app]'")
@@ -42,12 +43,18 @@ def serve(run_dir: Path, *, host: str, port: int, say: Callable[[str], None] = p
         )
     from kaggle_pipeline.webapp.shared import shared_service
 
+    _keep_uploads_in_memory()
     say(f"loading {run_dir} …")
     service = shared_service(run_dir)
     say(f"{service.spec.id}: {len(service.models.folds)} folds loaded and warm. {DISCLAIMER}")
     if host not in ("127.0.0.1", "localhost", "::1"):
         say(f"note: {host} can be reached from other machines; there is no login")
-    _keep_uploads_in_memory()
+    if service.models.missing:
+        lacking = service.models.missing
+        say(f"note: folds {lacking} of this run are not trained: the mean lacks their models")
+    if not service.models.own_records:
+        fit = service.models.config.records.fit
+        say(f"note: this run did not convert its photos; new ones are made square by a {fit}")
     from streamlit.web import bootstrap
 
     settings = server_settings(host, port)
@@ -84,4 +91,11 @@ def _keep_uploads_in_memory() -> None:
         from starlette.formparsers import MultiPartParser
     except ImportError:  # an older Streamlit: Tornado keeps uploads in memory
         return
-    MultiPartParser.spool_max_size = (upload.MAX_FILE_MIB + 1) * 2**20
+    # Named so from Starlette 0.46 on; another name's being set would change nothing.
+    names = [one for one in ("spool_max_size", "max_file_size") if hasattr(MultiPartParser, one)]
+    if not names:
+        raise PipelineError(
+            "this Starlette puts uploads on disk and cannot be told otherwise: pip install "
+            "'starlette==1.10'"
+        )
+    setattr(MultiPartParser, names[0], (upload.MAX_FILE_MIB + 1) * 2**20)

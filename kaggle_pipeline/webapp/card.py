@@ -8,6 +8,7 @@ from kaggle_pipeline.page import Html
 from kaggle_pipeline.report import collect_sections
 from kaggle_pipeline.report_scores import headline
 from kaggle_pipeline.rundir import read_json
+from kaggle_pipeline.webapp.pieces import missing_line
 from kaggle_pipeline.webapp.service import Service
 from kaggle_pipeline.webapp.wording import class_word, part_word, percent
 
@@ -37,11 +38,11 @@ def _summary(service: Service, name: str) -> Html:
     rows = [
         ["run", name],
         ["data set", spec.id],
+        ["further collections", _further(service) or "none"],
         ["training photos judged out of fold", f"{population.size:,} ({shares})"],
         [f"{'mean ' if len(service.classes) > 1 else ''}AUC out of fold, 95 % interval",
          headline(models.judged, read_json(models.judged / "metrics.json"))[0]],
-        ["folds", f"{len(models.folds)}, no {spec.group or 'image'} in two of them"
-         if models.config.folds.by == "group" else f"{len(models.folds)}, split by image"],
+        ["folds", _folds(service)],
         ["network", f"{image.backbone}, {image.image_size_px} × {image.image_size_px} pixels, "
          f"views averaged: {image.tta}"],
         ["models and weights", blend],
@@ -50,13 +51,32 @@ def _summary(service: Service, name: str) -> Html:
     return html.table(["", "this run"], rows)
 
 
+def _folds(service: Service) -> str:
+    models, count = service.models, len(service.models.folds)
+    unit = service.spec.group or "image"
+    by_group = models.config.folds.by == "group"
+    split = f"no {unit} in two of them" if by_group else "split by image"
+    return f"{count} trained, {split}. {missing_line(service)}".strip()
+
+
+def _further(service: Service) -> str:
+    """Collections that the image model learned from beside the data set."""
+    return ", ".join(one.dataset for one in service.models.config.external)
+
+
 def _limits(service: Service) -> Html:
-    group = service.spec.group
+    group, further = service.spec.group, _further(service)
+    seen = f" and of {further}," if further else ""
+    other = (
+        "A lesion of any other kind gets a probability too, and it means nothing."
+        if service.spec.task == "multiclass"
+        else "Of kinds that are not among the training photos it knows nothing."
+    )
     lines = [
-        "It has seen dermoscopic photos of the data set above and of nothing else. On photos of "
-        "another clinic, camera or kind it may be worse, and nothing here can tell by how much.",
-        "It answers for the classes above. A lesion of any other kind gets a probability too, and "
-        "it means nothing.",
+        f"It has seen dermoscopic photos of the data set above{seen} and of nothing else. On "
+        "photos of another clinic, camera or kind it may be worse, and nothing here can tell by "
+        "how much.",
+        f"It answers for the classes above. {other}",
         "The data sets do not record skin colour, so it is not known how well it does on dark "
         "skin; they hold little of it.",
         "The threshold and the place among training photos come from out-of-fold predictions of "
@@ -71,8 +91,18 @@ def _limits(service: Service) -> Html:
                      "two folds and the scores may be too good.")  # fmt: skip
     if service.calibration is None:
         lines.append("It is not calibrated: its numbers order lesions and are no frequencies.")
+    elif lacking := [one for one in service.classes if not service.is_calibrated(one)]:
+        names = ", ".join(class_word(one) for one in lacking)
+        lines.append(f"It is not calibrated for {names}: too few photos.")
+    if not service.models.own_records:
+        fit = service.models.config.records.fit
+        lines.append(f"This run did not convert its photos; new ones are made square by a {fit}, "
+                     "which may differ from theirs.")  # fmt: skip
     if service.reference is None:
         lines.append("The training images are not at hand: photos unlike them are not pointed out.")
+    elif not service.reference.can_tell:
+        lines.append("Too few training images were looked at: photos unlike them are not pointed "
+                     "out.")  # fmt: skip
     else:
         lines.append(
             f"“Not like the training images” is measured against {service.reference.size:,} of "

@@ -15,7 +15,7 @@ from kaggle_pipeline.config import Experiment
 from kaggle_pipeline.configfile import load_experiment
 from kaggle_pipeline.context import PREFIX, patient_context
 from kaggle_pipeline.convert import decoded_side_px, square_jpeg
-from kaggle_pipeline.crossval import Model, trained_folds
+from kaggle_pipeline.crossval import Model, missing_folds, trained_folds
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.imagefile import decode_image
@@ -57,6 +57,10 @@ class RunModels:
         Of the image stage.
     spec : DatasetSpec
     folds : tuple of int
+    missing : list of int
+        Folds of the run that have no trained image model.
+    own_records : bool
+        Whether the run converted its photos itself, as new ones are.
     blend : Blend
         Of the image model alone where the run has no ``blend/``; models of weight 0 are left out.
     judged : pathlib.Path
@@ -79,6 +83,8 @@ class RunModels:
         _require_one_look(self.config, image)
         self.spec: DatasetSpec = get_spec(self.config.dataset)
         self.folds = tuple(places)
+        self.missing = missing_folds(run_dir, places)
+        self.own_records = (run_dir / "records").is_dir()
         stored = run_dir / "blend" / "blend.json"
         self.judged = stored.parent if stored.exists() else image
         alone = {"space": "mean", "weights": {"image": 1.0}, "knots": {}}

@@ -110,6 +110,7 @@ def patient_piece(
         html.table(header, rows),
         html.element("div", *cards, class_="gallery"),
         _threshold_line(service.population, name, sensitivity),
+        html.element("p", _context_line(service, readings[0]), class_="faint"),
         disclaimer(),
     )
 
@@ -125,8 +126,25 @@ def report_page(title: str, *pieces: Html) -> str:
 def _folds(service: Service, low: float, high: float) -> str:
     count = len(service.models.folds)
     if count == 1:
-        return "The run has one fold, so nothing tells how much another training would differ."
-    return f"The models of its {count} folds, each alone, say {percent(low)} to {percent(high)}."
+        said = "One fold is here, so nothing tells how much another training would differ."
+        return f"{said} {missing_line(service)}".strip()
+    said = f"The models of its {count} folds, each alone, say {percent(low)} to {percent(high)}."
+    return f"{said} {missing_line(service)}".strip()
+
+
+def missing_line(service: Service) -> str:
+    """Return which folds have no model here, in a sentence; nothing where all have one."""
+    lacking = service.models.missing
+    return f"Folds {lacking} of this run are not trained: the mean lacks them." if lacking else ""
+
+
+def _context_line(service: Service, reading: Reading) -> str:
+    if not service.models.uses_context:
+        return ""
+    return (
+        "The metadata model also counts the photos of this patient: it was told "
+        f"{reading.together}."
+    )
 
 
 def _doubts(reading: Reading) -> Html:
@@ -154,18 +172,19 @@ def _facts(service: Service, reading: Reading, name: str, sensitivity: float) ->
                 "",
             )
         )
-    if service.calibration is None:
+    if not service.is_calibrated(name):
         facts.append(
-            "This run is not calibrated: the number orders lesions, it is not the share of such "
-            f"lesions that are {word}."
+            f"This run is not calibrated{' for this class' if service.calibration else ''}: the "
+            f"number orders lesions, it is not the share of such lesions that are {word}."
         )
     if reading.unknown:
         names = ", ".join(feature_word(one) for one in reading.unknown)
         facts.append(f"Not given: {names}. The metadata model reads that as missing.")
-    if service.reference is None:
-        facts.append(
-            "Whether the photo is like the training images was not checked: they are not here."
-        )
+    if service.models.uses_context:
+        facts.append(_context_line(service, reading))
+    if reading.look.unlikeness is None:
+        why = "they are not here" if service.reference is None else "too few were looked at"
+        facts.append(f"Whether the photo is like the training images was not checked: {why}.")
     return facts
 
 

@@ -21,6 +21,8 @@ _SECONDS = 180
 """A large network on a CPU is given so long, and then has looked at fewer."""
 _FOLD_IMAGES = 120
 """At least, of a fold: of few the outer percentiles are guesswork."""
+_GROUPS = 4
+"""At least, two in each half."""
 _BATCH = 8
 _SEED = 20200817
 
@@ -41,7 +43,10 @@ def find_reference(
     trained = [Path(run_dir) / "image" / f"fold{fold}" / "model.json" for fold in models.folds]
     newest = max((one.stat().st_mtime for one in trained if one.exists()), default=0.0)
     if path.exists() and path.stat().st_mtime >= newest:
-        return Reference.read(path)
+        kept = Reference.read(path)
+        # A date does not tell that a fold was added, taken away or copied from elsewhere.
+        if set(kept.known) == set(kept.judged) == set(models.folds):
+            return kept
     index = _index(Path(run_dir))
     if index is None:
         say("the run's TFRecords are not here: photos are not compared with the training images")
@@ -53,6 +58,8 @@ def find_reference(
     except OSError as error:  # a run that may only be read is served too
         say(f"note: {path} cannot be kept: {error.strerror}")
     say(f"{reference.size} training images looked at")
+    if not reference.can_tell:
+        say("note: too few of a fold to tell which photos are unlike them: not checked")
     return reference
 
 
@@ -99,4 +106,6 @@ def _make(run_dir: Path, models: RunModels, index: pd.DataFrame) -> Reference:
         ordered = rng.permutation(np.unique(group))
         near = np.isin(group, ordered[: -(-len(ordered) // 2)])
         known[fold], judged[fold] = embeddings[near], embeddings[~near]
+        if len(ordered) < _GROUPS:  # one patient's photos do not tell what is usual
+            judged[fold] = judged[fold][:0]
     return Reference(known, judged, np.sort(sharp))

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.calibration import read_calibration
+from kaggle_pipeline.calibrators import SOFTMAX
 from kaggle_pipeline.context import embedding_outliers, score_context
 from kaggle_pipeline.convert import square_jpeg
 from kaggle_pipeline.errors import PipelineError
@@ -48,8 +49,8 @@ class Look:
     doubts : tuple of str
         What lowers trust.
     unlikeness : float or None
-        How unusual it is beside the training images (``trust.Reference``); None where none are at
-        hand.
+        How unusual it is beside the training images (``trust.Reference``); None where none, or too
+        few, are at hand.
     """
 
     name: str
@@ -78,6 +79,8 @@ class Reading:
         Share of training images with a lower probability.
     unknown : tuple of str
         Features that a model asks for and that were not given.
+    together : int
+        Photos of the patient that were read together, this one among them.
     """
 
     look: Look
@@ -88,6 +91,7 @@ class Reading:
     weights: Mapping[str, float]
     rank: pd.Series
     unknown: tuple[str, ...]
+    together: int
 
 
 class Service:
@@ -125,6 +129,7 @@ class Service:
         self.population = self._population()
         self.reference: Reference | None = find_reference(self.run_dir, self.models, say)
         self._lock = threading.Lock()
+        self._decoding = threading.Semaphore(2)  # an unpacked photo takes up to 120 MB
         self._worker = DicomWorker(MAX_PIXELS)
         self._warm_up()
 
@@ -135,12 +140,19 @@ class Service:
 
     def open(self, name: str, content: bytes) -> Photo:
         """Decode an uploaded file; see :func:`~kaggle_pipeline.webapp.upload.open_upload`."""
-        return open_upload(name, content, self._worker)
+        with self._decoding:
+            return open_upload(name, content, self._worker)
+
+    def is_calibrated(self, name: str) -> bool:
+        """Whether a class's probability is calibrated: some runs are so for some classes alone."""
+        found = self.calibration
+        return found is not None and (name not in found.lacking or SOFTMAX in found.maps)
 
     def look(self, photo: Photo) -> Look:
         """Ask the image models about a photo."""
         models = self.models
-        square = models.square(photo)
+        with self._decoding:
+            square = models.square(photo)
         with self._lock:
             answer = models.look(square)
         unlikeness = None
@@ -194,6 +206,7 @@ class Service:
                     {name: mean.iloc[number] for name, mean in means.items()}, dict(weights),
                     pd.Series(rank),
                     tuple(name for name in unknown if pd.isna(rows.iloc[number][name])),
+                    len(looks),
                 )
             )  # fmt: skip
         return readings

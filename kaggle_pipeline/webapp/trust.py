@@ -24,6 +24,8 @@ from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.rundir import atomic_path
 
 _NEIGHBOURS = 5
+LEAST_JUDGED = 40
+"""Judged images of a fold: of fewer, no rank can tell one in twenty by two distances."""
 UNLIKE = 0.95
 """A photo is called unlike the training images from this unlikeness on: so is one in twenty of
 them."""
@@ -57,7 +59,12 @@ class Reference:
     sharpness: np.ndarray
 
     def __post_init__(self) -> None:
-        measures = {fold: _measures(known) for fold, known in self.known.items()}
+        measures = {
+            fold: _measures(known)
+            for fold, known in self.known.items()
+            if len(known) and len(self.judged[fold]) >= LEAST_JUDGED
+            and np.isfinite(known).all() and np.isfinite(self.judged[fold]).all()
+        }  # fmt: skip
         usual = {
             fold: [np.sort(measure(self.judged[fold])) for measure in found]
             for fold, found in measures.items()
@@ -70,10 +77,17 @@ class Reference:
         """Number of training images."""
         return len(self.sharpness)
 
-    def unlikeness(self, embeddings: Mapping[int, np.ndarray]) -> float:
+    @property
+    def can_tell(self) -> bool:
+        """Whether some fold has enough images to say what is usual."""
+        return bool(self._measures)
+
+    def unlikeness(self, embeddings: Mapping[int, np.ndarray]) -> float | None:
         """Return how unusual a photo is, 0 to 1: from u on lies about a share of 1 − u of them.
 
         The higher rank of the two distances counts, put right for there being two (Bonferroni).
+        None where no fold has ``LEAST_JUDGED`` images to rank among. What is no number ranks
+        highest.
 
         Parameters
         ----------
@@ -87,7 +101,7 @@ class Reference:
                 for measure, usual in zip(measures, self._usual[fold], strict=True)
             ]
             found.append(max(0.0, 1 - 2 * (1 - max(ranks))))
-        return float(np.median(found))
+        return float(np.median(found)) if found else None
 
     def blur(self, value: float) -> float:
         """Return the share of training images that are less sharp than ``value``."""
