@@ -103,8 +103,8 @@ def test_missing_id_is_refused(raw, spec):
 @pytest.mark.parametrize(
     ("row", "column", "value", "wish"),
     [
-        (1, "split", "valid", "train or test"),
-        (1, "split", None, "train or test"),
+        (1, "split", "valid", "train, test, external"),
+        (1, "split", None, "train, test, external"),
         (1, "target", 2, "0 or 1"),
         (1, "target", 0.5, "0 or 1"),
         (1, "target", None, "0 or 1"),

@@ -15,8 +15,10 @@ from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.datasets.generators import GENERATORS, generate_like
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIGS = [  # test_cli runs the demo's as it is
-    pytest.param(path, marks=pytest.mark.slow) if path.stem == "demo" else path
+CONFIGS = [  # test_cli runs the demo's as it is, and siim_mini is all but the same as the other
+    pytest.param(path, marks=pytest.mark.slow)
+    if path.stem in ("demo", "siim_mini_external")
+    else path
     for path in sorted((ROOT / "configs").glob("*.yaml"))
 ]
 # Small and short; backbone, layers, balance, networks, kind of folds and audit policy stay.
@@ -38,6 +40,7 @@ LIGHTER = {
         "image.backbone_layer=stage1_pool",
         "image.augment.dihedral=false",  # one view in place of eight
     ),
+    "siim_mini_external": (*SMALL_NETWORK, "image.backbone_layer=stage1_pool"),
     "siim_resnext50": SMALL_NETWORK,
 }
 """Large networks take minutes to trace here; other tests build them, and ``make bench`` runs the
@@ -91,6 +94,11 @@ def run_recipe(path, lighter, drawn, tmp_path, capsys, monkeypatch):
     # A fifth of the time goes into figures, which have tests of their own.
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **options: path.write_bytes(PIXEL))
     config = load_experiment(path)
+    further = [
+        {"dataset": one.dataset, "data_dir": str(drawn(one.dataset)), "weight": one.weight}
+        for one in config.external
+    ]
+    lighter = (*lighter, f"external={json.dumps(further)}") if further else lighter
     spec, data_dir, run_dir = get_spec(config.dataset), drawn(config.dataset), tmp_path / "run"
     arguments = ["--config", str(path), "--data-dir", str(data_dir), "--run-dir", str(run_dir)]
     assert main(["run-pipeline", *arguments, *shrink(config, lighter)]) == 0, (

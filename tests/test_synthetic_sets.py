@@ -12,7 +12,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kaggle_pipeline.config import FoldsConfig
-from kaggle_pipeline.datasets import get_spec, synthetic_ham10000, synthetic_isic_2017
+from kaggle_pipeline.datasets import (
+    get_spec,
+    synthetic_ham10000,
+    synthetic_isic_2017,
+    synthetic_isic_2019,
+)
 from kaggle_pipeline.datasets.diagnoses import counts
 from kaggle_pipeline.datasets.drawing import Drawing, draw_all
 from kaggle_pipeline.datasets.generators import GENERATORS, generate_like
@@ -26,6 +31,7 @@ IMAGES = 300
 LAST_TABLE = {
     "isic_2017": synthetic_isic_2017.LAST_TABLE,
     "ham10000": synthetic_ham10000.LAST_TABLE,
+    "isic_2019": synthetic_isic_2019.LAST_TABLE,
     "siim_isic_2020": "train.csv",
 }
 

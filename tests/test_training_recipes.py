@@ -266,6 +266,7 @@ class TestAveragedWeights:
             np.testing.assert_array_equal(network.get_weights()[0], mean)
         np.testing.assert_array_equal(network.get_weights()[0], mean + 1)
 
+    @pytest.mark.slow
     def test_the_average_is_judged_and_kept_as_the_best(self, make_model, monkeypatch):
         """The first of two epochs is the best: its weights are the average of two steps."""
         steps, write = [], EpochKeeper.on_epoch_end
@@ -314,6 +315,7 @@ class TestEverything:
         judged = roc_auc_score(VALID["target"], model.predict(VALID)["target"])
         assert model.history_["val_auc"].iloc[-1] == pytest.approx(judged)
 
+    @pytest.mark.slow
     def test_saved_and_loaded_it_answers_the_same_by_id(self, make_model):
         options = {**EVERYTHING, "epochs": 1, "tta_views": 2}
         model = make_model(**options).fit(TRAIN, None)

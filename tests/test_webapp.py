@@ -189,7 +189,7 @@ def test_hostile_files_end_in_sentences_and_the_page_goes_on(visit, lesions):
 def test_the_run_shows_its_card(visit):
     page = visit("this-run")
     page.get_by_text("A low probability is no all-clear.").wait_for()
-    page.get_by_text("Blend of the models").last.click()
+    page.get_by_text("Blend of the models", exact=True).last.click()
     curve = page.get_by_alt_text("Blend of the models: ROC curves").first
     curve.wait_for()
     assert curve.evaluate("image => image.naturalWidth") > 100

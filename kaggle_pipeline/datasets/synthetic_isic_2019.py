@@ -22,7 +22,7 @@ from kaggle_pipeline.datasets.drawing import (
 from kaggle_pipeline.datasets.isic_2019 import CLASSES
 
 LAST_TABLE = "ISIC_2019_Training_Metadata.csv"
-LEAST_IMAGES = 80
+LEAST_IMAGES = 60
 _CLASS = {
     "mel": "MEL", "nv": "NV", "bcc": "BCC", "akiec": "AK", "bkl": "BKL", "df": "DF",
     "vasc": "VASC",
@@ -54,7 +54,7 @@ def generate(
     out_dir : pathlib.Path
         Gets ``competition/``; must not hold a finished one yet.
     images : int
-        Number of photos, at least 80; about three quarters as many lesions.
+        Number of photos, at least 60; about three quarters as many lesions.
     image_size_px : int
         Side of the square photos.
     seed : int

@@ -68,7 +68,7 @@ def prepare_data(run: Run, *, with_records: bool = True) -> None:
     if run.beam is not None:
         import_beam()  # before hours of audit, not after
     if run.overwrite or not (run.prepared / "folds.csv").exists():
-        _require_data(run)
+        require_data(run)
     if run.overwrite:
         open_stage(run.run_dir, "prepare", resume=False, overwrite=True)
         open_stage(run.run_dir, "records", resume=False, overwrite=True)
@@ -84,7 +84,8 @@ def prepare_data(run: Run, *, with_records: bool = True) -> None:
         _prepare_records(run, folder)
 
 
-def _require_data(run: Run) -> None:
+def require_data(run: Run) -> None:
+    """Raise a PipelineError unless the data folder is there."""
     if not run.data_dir.is_dir():
         raise PipelineError(f"no data folder {run.data_dir}: {run.spec.source}")
 
@@ -264,7 +265,7 @@ def _prepare_records(run: Run, folder: Path) -> None:
     """Convert images, or take the TFRecords that are there; then compare with the examples."""
     examples = run.examples()
     place, own = _record_source(run, examples), run.run_dir / "records"
-    _require_data(run)
+    require_data(run)
     if place is None:
         run.say(f"no images and no tfrecords/ in {run.data_dir}: tabular models only")
         return

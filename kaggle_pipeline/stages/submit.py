@@ -20,7 +20,7 @@ from kaggle_pipeline.predictions import Predictions, join_by_id
 from kaggle_pipeline.report import write_report
 from kaggle_pipeline.rundir import open_stage, read_json, write_json
 from kaggle_pipeline.stages.look import compare_runs
-from kaggle_pipeline.stages.prepare import PREPARED_BY, prepare_data
+from kaggle_pipeline.stages.prepare import PREPARED_BY, prepare_data, require_data
 from kaggle_pipeline.stages.run import MODEL_STAGES, Run
 from kaggle_pipeline.stages.train import check_image, train_image, train_tabular
 from kaggle_pipeline.submission import (
@@ -134,7 +134,9 @@ def run_pipeline(run: Run) -> Path | None:
     """Prepare, train the models that are blended; return the submission's path, if there is one."""
     wanted = run.config.blend.models
     check_blend(run.config.blend, run.spec)
-    # What is missing is said now, not after the conversion.
+    # What is missing is said now, not after the conversion; weights are downloaded last of all.
+    if not (run.prepared / "folds.csv").exists():
+        require_data(run)
     device = check_image(run) if "image" in wanted else None
     prepare_data(run, with_records="image" in wanted)
     if "image" in wanted:
