@@ -53,7 +53,7 @@ lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff format --check .
 
 test: lint
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 $(KAGGLE_VENV)/stamp: setup.cfg tests/kaggle-pins.txt
 	@test -x $(KAGGLE_VENV)/bin/python || $(KAGGLE_PYTHON) -m venv $(KAGGLE_VENV)
@@ -65,7 +65,7 @@ $(KAGGLE_VENV)/stamp: setup.cfg tests/kaggle-pins.txt
 test-kaggle:
 	@if $(KAGGLE_PYTHON) -c "" 2> /dev/null; then \
 	  $(MAKE) --no-print-directory $(KAGGLE_VENV)/stamp && TF_CPP_MIN_LOG_LEVEL=3 \
-	  $(KAGGLE_VENV)/bin/python -m pytest -m "not slow or emulated" -n 2 --dist loadgroup \
+	  $(KAGGLE_VENV)/bin/python -m pytest -m "not slow or emulated" -n 2 --dist loadfile \
 	  $(KAGGLE_TESTS:%=tests/test_%.py); \
 	else \
 	  echo "no $(KAGGLE_PYTHON) here: the tests with Kaggle's versions are skipped"; \

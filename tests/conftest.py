@@ -14,13 +14,6 @@ from kaggle_pipeline.folds import Folds, make_folds
 from kaggle_pipeline.spec import DatasetSpec
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give pytest-xdist whole files, whose fixtures are made once, but recipes one by one."""
-    for item in items:
-        if item.path.stem != "test_recipes":
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``competition/`` (24 patients, 48 px) and ``truth.csv``; do not write to it."""
