@@ -67,7 +67,8 @@ def measure_prediction(
     device = choose_accelerator("cpu")
     from kaggle_pipeline.image.answer import Answerer, running
     from kaggle_pipeline.image.input import Source, prediction_batches
-    from kaggle_pipeline.image.network import VIEWS, build_network, with_views
+    from kaggle_pipeline.image.network import build_network
+    from kaggle_pipeline.image.views import VIEWS, with_views
 
     paths, shards = make_photos(work_dir, photos)
     ids = pd.Index([path.stem for path in paths])
@@ -79,7 +80,7 @@ def measure_prediction(
     answerer = Answerer(
         config, spec, lambda wanted: shards, device, work_dir / "features", False, 0
     )
-    viewer = answerer.compiled(with_views(network, "dihedral"))
+    viewer = answerer.compiled(with_views(network, VIEWS["dihedral"]))
     source = Source(spec, shards, side)
 
     def ours() -> np.ndarray:
@@ -87,12 +88,12 @@ def measure_prediction(
 
     def a_pass_a_view() -> np.ndarray:
         answers = np.zeros((len(ids), len(spec.classes)))
-        for turns, mirror in VIEWS["dihedral"]:
+        for view in VIEWS["dihedral"]:
             for batch in prediction_batches(source, list(ids), config.batch_size):
                 row = batch["row"].numpy()
                 images = batch["image"].numpy()[row >= 0]
-                images = images[:, :, ::-1] if mirror else images
-                images = np.rot90(images, turns, (1, 2))
+                images = images[:, :, ::-1] if view.mirror else images
+                images = np.rot90(images, view.turns, (1, 2))
                 answers[row[row >= 0]] += network.predict(images, verbose=0)
         return answers / len(VIEWS["dihedral"])
 
