@@ -45,7 +45,7 @@ class Server:
                 cwd=log.parent,
             )  # fmt: skip
 
-    def wait(self, seconds=300):
+    def wait(self, seconds=600):
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.process.poll() is None:
             try:
