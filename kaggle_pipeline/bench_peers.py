@@ -45,6 +45,24 @@ def decoding_alone(jpegs: Sequence[bytes], threads: int) -> tuple[str, Callable[
     return f"decoding alone ({name}, {threads} threads)", run
 
 
+def reading_alone(shards: Sequence[Path], spec: DatasetSpec) -> Callable[[], None]:
+    """Return the least that ``tf.data`` does: read, decode, batch; no fold, no order, no change."""
+    import tensorflow as tf
+
+    parse = parse_id_and_image(spec)
+    records = tf.data.TFRecordDataset([str(path) for path in shards]).map(parse)
+    images = records.map(
+        lambda _, jpeg: tf.io.decode_jpeg(jpeg, channels=3), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    stream = images.batch(BATCH).prefetch(2)
+
+    def run() -> None:
+        for _ in stream:
+            pass
+
+    return run
+
+
 def notebook(shards: Sequence[Path], spec: DatasetSpec, side: int) -> Callable[[], None]:
     """Return the usual notebook's pipeline: decode, float, resize, five ``tf.image`` changes."""
     import tensorflow as tf

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pandas as pd
 
 from kaggle_pipeline.config import FoldsConfig, TabularConfig
 from kaggle_pipeline.configfile import load_experiment
+from kaggle_pipeline.crossval import collect_folds, cross_validate
 from kaggle_pipeline.datasets.siim_isic_2020 import SPEC
 from kaggle_pipeline.examples import split_rows, validate_examples
 from kaggle_pipeline.folds import Folds, make_folds
@@ -69,7 +71,7 @@ def measure_tabular(
         f"epochs, hidden {list(config.hidden)}, batches of {config.batch_size}, "
         f"{config.resampling}, {os.cpu_count()} cores"
     )
-    answers, spent = _timed(lambda: _predict_folds(_ours, config, train, folds))
+    answers, spent = _timed(lambda: _ours(config, train, folds))
     count = _FOLDS * epochs
     result: dict[str, Any] = {**spent, "epoch_seconds": round(spent["seconds"] / count, 4)}
     result["oof_auc"] = str(_auc(train, answers))
@@ -99,7 +101,8 @@ def _compare(
     config: TabularConfig, train: pd.DataFrame, folds: Folds, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Out-of-fold AUCs of both ways after the same epochs."""
-    ours, theirs = (_predict_folds(way, config, train, folds) for way in (_ours, _by_fit))
+    ours = _ours(config, train, folds)
+    theirs = _keras(config, train, folds).loc[ours.index]
     found = {"epochs": config.epochs, "ours": _auc(train, ours), "fit": _auc(train, theirs)}
     truth = train.loc[ours.index, "target"]
     gap = roc_auc(truth, ours) - roc_auc(truth, theirs)
@@ -115,24 +118,26 @@ def _auc(train: pd.DataFrame, answers: pd.Series) -> Any:
     return auc_with_interval(rows["target"], answers.to_numpy(), rows["group_id"], seed=_SEED)
 
 
-Way = Callable[[TabularConfig, pd.DataFrame, pd.DataFrame, int], np.ndarray]
+def _ours(config: TabularConfig, train: pd.DataFrame, folds: Folds) -> pd.Series:
+    """Cross-validate as ``scripts/train_tabular.py`` does."""
+    from kaggle_pipeline.stages.dense import dense_models, start_on_cpu
+
+    make_model, processes = dense_models(config, SPEC, None, _SEED, folds, jit_compile=False)
+    with TemporaryDirectory() as folder:
+        cross_validate(
+            make_model, train, SPEC, folds, Path(folder), seed=_SEED,
+            processes=processes, start_process=start_on_cpu,
+        )  # fmt: skip
+        oof, _ = collect_folds(folds, SPEC, train, Path(folder))
+    return oof.table["target"]
 
 
-def _predict_folds(way: Way, config: TabularConfig, train: pd.DataFrame, folds: Folds) -> pd.Series:
+def _keras(config: TabularConfig, train: pd.DataFrame, folds: Folds) -> pd.Series:
     parts = []
     for fold in folds.numbers:
         learn, judged = train.loc[folds.train_ids(fold)], train.loc[folds.valid_ids(fold)]
-        parts.append(pd.Series(way(config, learn, judged, _SEED + fold), judged.index))
+        parts.append(pd.Series(_by_fit(config, learn, judged, _SEED + fold), judged.index))
     return pd.concat(parts)
-
-
-def _ours(
-    config: TabularConfig, learn: pd.DataFrame, judged: pd.DataFrame, seed: int
-) -> np.ndarray:
-    from kaggle_pipeline.tabular.model import TabularModel
-
-    model = TabularModel(config, SPEC, seed=seed, jit_compile=False).fit(learn, judged)
-    return model.predict(judged)["target"].to_numpy()
 
 
 def _by_fit(
@@ -157,10 +162,15 @@ def _fit_epoch(config: TabularConfig, train: pd.DataFrame, folds: Folds) -> dict
 def _timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     """Return what ``work`` does, and its time: passed, and of all cores, which other jobs on the
     machine lengthen less."""
-    started, used = time.perf_counter(), time.process_time()
+    started, used = time.perf_counter(), _cores_seconds()
     done = work()
-    seconds = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - used}
+    seconds = {"seconds": time.perf_counter() - started, "cpu_seconds": _cores_seconds() - used}
     return done, {name: round(value, 3) for name, value in seconds.items()}
+
+
+def _cores_seconds() -> float:
+    """Of this process and of those that it started and that have ended."""
+    return sum(os.times()[:4])
 
 
 def _tell(spent: dict[str, float], digits: int) -> str:

@@ -6,6 +6,10 @@ then ``oof.csv`` and ``test.csv`` of all, joined by id.
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Protocol
 
@@ -59,6 +63,8 @@ def cross_validate(
     only: Sequence[int] | None = None,
     deadline: Deadline | None = None,
     least: Callable[[int], int] = int,
+    processes: int = 1,
+    start_process: Callable[[], object] | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Train and judge one model a fold; a fold whose predictions are on disk is not done again.
@@ -82,45 +88,90 @@ def cross_validate(
     least : callable
         Least of all processes' numbers, where several train together: a fold is done, or trained,
         when it is so for all of them, or some would wait for the others for ever.
+    processes : int
+        Folds trained side by side, each in a process of its own; ``make_model`` must be picklable.
+        The predictions are the same.
+    start_process : callable, optional
+        Called once in each of these processes: a function of a module.
     report : callable
         Told in one line what goes on.
 
     Raises
     ------
     PipelineError
-        If ``only`` names a fold that there is not.
+        If ``only`` names a fold that there is not, or a fold's process is killed.
     OutOfTime
         If the deadline comes first; the same call then goes on where this one stopped.
     """
+    pending = []
     for fold in _chosen(folds, only):
-        place = folder / f"fold{fold}"
-        if least((place / "oof.csv").exists()):
+        if least((folder / f"fold{fold}" / "oof.csv").exists()):
             report(f"fold {fold}: done already")
-            continue
-        if deadline and not least(deadline.leaves()):
-            raise OutOfTime(f"the time is up before fold {fold}")
-        train, judged = (
-            examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold))
-        )
-        outside = split_rows(examples, EXTERNAL)
-        more = f" and {len(outside)} from elsewhere" if len(outside) else ""
-        report(f"fold {fold}: {len(train)} images{more} to learn from, {len(judged)} to judge by")
-        place.mkdir(parents=True, exist_ok=True)
-        started = time.perf_counter()
-        model = make_model(fold, place)
-        if least((place / SAVED).exists()):  # stopped between training and the last prediction
-            model.load(place)
         else:
-            learned, watched = _fit_rows(model, train, judged, spec, seed)
-            model.fit(pd.concat([learned, outside]), watched)
-            model.save(place)
-        test = split_rows(examples, "test")
-        if len(test):
-            Predictions.build(model.predict(test), fold, "test").write(place / "test.csv")
-        oof = Predictions.build(model.predict(judged), fold, "oof")
-        seconds = time.perf_counter() - started
-        write_json(place / "metrics.json", {"fold": fold, "n": len(judged), "seconds": seconds})
-        oof.write(place / "oof.csv")  # last of all: its presence says that the fold is done
+            pending.append(fold)
+    outside = len(split_rows(examples, EXTERNAL))
+    more = f" and {outside} from elsewhere" if outside else ""
+    job = partial(_train_fold, make_model, examples, spec, folds, folder, seed, deadline, least)
+
+    def announce(fold: int) -> None:
+        learned, judged = len(folds.train_ids(fold)), len(folds.valid_ids(fold))
+        report(f"fold {fold}: {learned} images{more} to learn from, {judged} to judge by")
+
+    if processes == 1 or len(pending) < 2:
+        for fold in pending:
+            announce(fold)
+            job(fold)
+        return
+    for fold in pending:
+        announce(fold)
+    count = min(processes, len(pending))
+    report(f"{count} folds side by side")
+    with ProcessPoolExecutor(count, get_context("spawn"), start_process) as pool:
+        waiting = {pool.submit(job, fold): fold for fold in pending}
+        try:
+            for future in as_completed(waiting):
+                report(f"fold {waiting[future]}: done in {future.result():.0f} s")
+        except BrokenProcessPool:
+            raise PipelineError(
+                f"{folder}: a fold's process was killed, maybe for want of memory: --resume goes on"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _train_fold(
+    make_model: Callable[[int, Path], Model],
+    examples: pd.DataFrame,
+    spec: DatasetSpec,
+    folds: Folds,
+    folder: Path,
+    seed: int,
+    deadline: Deadline | None,
+    least: Callable[[int], int],
+    fold: int,
+) -> float:
+    """Train, save and judge one fold's model; return the seconds."""
+    if deadline and not least(deadline.leaves()):
+        raise OutOfTime(f"the time is up before fold {fold}")
+    place = folder / f"fold{fold}"
+    train, judged = (examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold)))
+    place.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    model = make_model(fold, place)
+    if least((place / SAVED).exists()):  # stopped between training and the last prediction
+        model.load(place)
+    else:
+        learned, watched = _fit_rows(model, train, judged, spec, seed)
+        model.fit(pd.concat([learned, split_rows(examples, EXTERNAL)]), watched)
+        model.save(place)
+    test = split_rows(examples, "test")
+    if len(test):
+        Predictions.build(model.predict(test), fold, "test").write(place / "test.csv")
+    oof = Predictions.build(model.predict(judged), fold, "oof")
+    seconds = time.perf_counter() - started
+    write_json(place / "metrics.json", {"fold": fold, "n": len(judged), "seconds": seconds})
+    oof.write(place / "oof.csv")  # last of all: its presence says that the fold is done
+    return seconds
 
 
 def collect_folds(

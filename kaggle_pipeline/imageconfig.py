@@ -145,7 +145,7 @@ class ImageConfig:
     """The same for a rectangle of one image pasted into another (Yun et al. 2019, arXiv:1905.04899,
     who use 1); with ``mixup`` a coin decides for each batch."""
     shuffle_buffer_mb: int = 64
-    """Memory for shuffling undecoded records."""
+    """Undecoded records that are mixed at once; up to three such blocks are in memory."""
     cache_mb: int = 256
     """Training images that fit into so much memory when decoded are decoded once; 0 never."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)

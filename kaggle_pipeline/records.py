@@ -270,6 +270,8 @@ def _check_target(recorded: pd.Series, target: pd.Series) -> None:
 def parse_id_and_image(spec: DatasetSpec) -> Any:
     """Return a function for ``Dataset.map``: serialised record -> (image id, JPEG bytes).
 
+    It takes one record or a vector of them.
+
     Only these two features are asked of a record, so files with more, fewer or other ones read as
     well; everything else is joined from the examples by id.
     """
@@ -281,7 +283,7 @@ def parse_id_and_image(spec: DatasetSpec) -> Any:
     }
 
     def parse(serialised: Any) -> tuple[Any, Any]:
-        example = tf.io.parse_single_example(serialised, features)
+        example = tf.io.parse_example(serialised, features)
         return example[spec.record_id], example["image"]
 
     return parse

@@ -1,5 +1,8 @@
 """Tests of the one loop over folds, with a model that remembers what it was shown."""
 
+import os
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -167,6 +170,54 @@ def test_no_fold_is_begun_after_the_deadline_of_any_worker(examples, folds, spec
     with pytest.raises(OutOfTime, match="before fold 0"):
         cross_validate(lambda *_: GroupMemory(), examples, spec, folds, tmp_path, **mine)
     assert not list(tmp_path.iterdir())
+
+
+def remembering(fold, folder):
+    return FoldNumber(fold)
+
+
+def failing_in_fold_1(fold, folder):
+    if fold == 1:
+        raise PipelineError("fold 1 is broken")
+    return FoldNumber(fold)
+
+
+def killed(fold, folder):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_folds_side_by_side_leave_the_same_files(examples, folds, spec, tmp_path):
+    lines = []
+    for place, options in (("one", {}), ("two", {"processes": 2, "report": lines.append})):
+        cross_validate(remembering, examples, spec, folds, tmp_path / place, seed=0, **options)
+        collect_folds(folds, spec, examples, tmp_path / place)
+    names = {path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.csv")}
+    assert len(names) == 2 * len(folds.numbers) + 2
+    for name in names:
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    ended = {line.split(":")[0] for line in lines if "done in" in line}
+    assert ended == {f"fold {fold}" for fold in folds.numbers}
+    again = []
+    cross_validate(
+        killed, examples, spec, folds, tmp_path / "two", seed=0, processes=2, report=again.append
+    )
+    assert again == [f"fold {fold}: done already" for fold in folds.numbers]
+
+
+@pytest.mark.parametrize(
+    ("make_model", "options", "error", "said"),
+    [
+        (failing_in_fold_1, {}, PipelineError, "fold 1 is broken"),
+        (killed, {}, PipelineError, "killed, maybe for want of memory: --resume goes on"),
+        (remembering, {"deadline": Deadline.after(0)}, OutOfTime, "the time is up before fold"),
+    ],
+)
+def test_what_ends_a_fold_in_a_process_of_its_own_is_told(
+    examples, folds, spec, tmp_path, make_model, options, error, said
+):
+    run = {"seed": 0, "processes": 2, **options}
+    with pytest.raises(error, match=said):
+        cross_validate(make_model, examples, spec, folds, tmp_path, **run)
 
 
 @pytest.mark.parametrize("step", ["fit", "save", "predict"])

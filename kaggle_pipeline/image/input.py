@@ -7,6 +7,7 @@ row, fold and how often it is shown is settled by its id before it is decoded.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from kaggle_pipeline.spec import DatasetSpec
 
 PADDING = -1
 """Row number of an image that only fills up the last batch."""
+_AT_ONCE = 32
+"""Records looked up by one call: a call each costs more than the lookup."""
+_HASHES = 2**62
 
 
 @dataclass(frozen=True)
@@ -130,24 +134,20 @@ def decoded_mb(rows: TrainingRows, source: Source) -> float:
 
 def _encoded(source: Source, rows: TrainingRows, config: ImageConfig) -> tuple[Any, Any]:
     """Return a pass over the records for a seed, not yet decoded, and what makes batches of it."""
-    lookup = _row_lookup(rows.ids)
-    repeats = tf.constant(rows.repeats)
-    parse = parse_id_and_image(source.spec)
+    choose = _chooser(source, rows.ids, rows.repeats)
     mean_bytes = _mean_record_bytes(source.shards)
-    buffer = int(np.clip(config.shuffle_buffer_mb * 2**20 / mean_bytes, 1, max(rows.shown, 1)))
+    block = int(np.clip(config.shuffle_buffer_mb * 2**20 / mean_bytes, 1, max(rows.shown, 1)))
+
+    def mix(row: Any, images: Any, pass_seed: Any) -> tuple[Any, Any]:
+        order = _shuffled(tf.range(tf.size(row)), pass_seed)
+        return tf.gather(row, order), tf.gather(images, order)
 
     def one_pass(pass_seed: Any) -> tf.data.Dataset:
-        found = _records(source, parse, lookup, shuffle_seed=pass_seed)
-        shown = found.flat_map(
-            lambda row, image: tf.data.Dataset.from_tensors((row, image)).repeat(repeats[row])
-        )
-        return shown.shuffle(buffer, seed=pass_seed)
+        blocks = _records(source, choose, pass_seed).batch(block)
+        return blocks.map(partial(mix, pass_seed=pass_seed)).prefetch(1).unbatch()
 
     def to_batches(stream: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-        stream = stream.map(
-            decoder(source.image_size_px, source.swap_red_blue), num_parallel_calls=tf.data.AUTOTUNE
-        )
-        return stream.batch(batch_size, drop_remainder=True)
+        return _decode(stream, source).batch(batch_size, drop_remainder=True)
 
     return one_pass, to_batches
 
@@ -156,18 +156,15 @@ def _decoded(source: Source, rows: TrainingRows) -> tuple[Any, Any]:
     """Decode all images now; return a pass over their rows for a seed, and what makes batches."""
     side = source.image_size_px
     pixels = np.zeros((len(rows.ids), side, side, 3), np.uint8)
-    found = _records(source, parse_id_and_image(source.spec), _row_lookup(rows.ids), None)
     present = np.zeros(len(rows.ids), bool)
-    for row, image in found.map(
-        decoder(source.image_size_px, source.swap_red_blue), num_parallel_calls=tf.data.AUTOTUNE
-    ):
+    for row, image in _decode(_records(source, _chooser(source, rows.ids)), source):
         pixels[row], present[row] = image, True
     with tf.device("/cpu:0"):
         images = tf.constant(pixels)
         shown = tf.constant(np.repeat(np.arange(len(rows.ids)), rows.repeats * present))
 
     def one_pass(pass_seed: Any) -> tf.data.Dataset:
-        return tf.data.Dataset.from_tensor_slices(shown).shuffle(len(shown), seed=pass_seed)
+        return tf.data.Dataset.from_tensor_slices(_shuffled(shown, pass_seed))
 
     def to_batches(stream: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         stream = stream.batch(batch_size, drop_remainder=True)
@@ -196,11 +193,7 @@ def prediction_batches(
         ``ids``, :data:`PADDING` for filling; with metadata also ``metadata``: float32 (batch_size,
         width). A static shape compiles once and divides evenly over replicas.
     """
-    parse = parse_id_and_image(source.spec)
-    found = _records(source, parse, _row_lookup(np.asarray(ids)), shuffle_seed=None)
-    decoded = found.map(
-        decoder(source.image_size_px, source.swap_red_blue), num_parallel_calls=tf.data.AUTOTUNE
-    )
+    decoded = _decode(_records(source, _chooser(source, np.asarray(ids))), source)
 
     def fill(row: Any, images: Any) -> dict[str, Any]:
         gap = batch_size - tf.shape(row)[0]
@@ -239,24 +232,77 @@ def reading_errors() -> Iterator[None]:
         raise PipelineError(f"a record cannot be read: {error.message.splitlines()[0]}") from None
 
 
-def _row_lookup(ids: np.ndarray) -> tf.lookup.StaticHashTable:
-    """Map an image id to its position in ``ids``, -1 when it is not wanted."""
-    keys = tf.constant(ids.astype(str), tf.string)
-    values = tf.range(len(ids), dtype=tf.int64)
-    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), PADDING)
-
-
-def _records(source: Source, parse: Any, lookup: Any, shuffle_seed: Any) -> tf.data.Dataset:
-    """Return (row, JPEG bytes) of every wanted record; nothing is decoded yet."""
-    paths = tf.data.Dataset.from_tensor_slices([str(path) for path in source.shards])
+def _records(source: Source, choose: Any, shuffle_seed: Any = None) -> tf.data.Dataset:
+    """Return (row, JPEG bytes) of every record that is chosen; nothing is decoded yet."""
+    paths = tf.constant([str(path) for path in source.shards])
     if shuffle_seed is not None:
-        paths = paths.shuffle(len(source.shards), seed=shuffle_seed)
-    records = paths.interleave(
+        paths = _shuffled(paths, shuffle_seed)
+    records = tf.data.Dataset.from_tensor_slices(paths).interleave(
         lambda path: tf.data.TFRecordDataset(path, buffer_size=2**20),
         cycle_length=min(8, len(source.shards)),
     )
-    pairs = records.map(parse).map(lambda image_id, image: (lookup.lookup(image_id), image))
-    return pairs.filter(lambda row, image: row >= 0)
+    return records.batch(_AT_ONCE).map(choose).unbatch()
+
+
+def _chooser(source: Source, ids: np.ndarray, repeats: np.ndarray | None = None) -> Any:
+    """Return a function: records (n,) -> rows and JPEGs of the wanted ones, each ``repeats``."""
+    parse, row_of = parse_id_and_image(source.spec), _row_finder(ids)
+    times = tf.ones(len(ids), tf.int32) if repeats is None else tf.constant(repeats, tf.int32)
+
+    def choose(records: Any) -> tuple[Any, Any]:
+        image_ids, images = parse(records)
+        row = row_of(image_ids)
+        shown = tf.where(row == PADDING, 0, tf.gather(times, tf.maximum(row, 0)))
+        which = tf.repeat(tf.range(tf.size(row)), shown)
+        return tf.gather(row, which), tf.gather(images, which)
+
+    return choose
+
+
+def _decode(stream: tf.data.Dataset, source: Source) -> tf.data.Dataset:
+    """Turn (row, JPEG bytes) into (row, uint8 image)."""
+    read = decoder(source.image_size_px, source.swap_red_blue, _side_of_first(source))
+    return stream.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _side_of_first(source: Source) -> int | None:
+    """Return the side of the first record's image, None where that is no readable square."""
+    parse = parse_id_and_image(source.spec)
+    for record in tf.data.TFRecordDataset(str(source.shards[0])).take(1):
+        try:
+            height, width, _ = tf.io.extract_jpeg_shape(parse(record)[1]).numpy()
+        except tf.errors.InvalidArgumentError:
+            return None  # the stream will say so if the image is wanted
+        return int(height) if height == width else None
+    return None
+
+
+def _shuffled(values: Any, seed: Any) -> Any:
+    """Shuffle without a state (see :func:`_row_finder`), which ``Dataset.shuffle`` has."""
+    return tf.random.experimental.stateless_shuffle(values, tf.stack([seed, 0]))
+
+
+def _row_finder(ids: np.ndarray) -> Any:
+    """Return a function: image ids (n,) -> positions in ``ids`` (n,), -1 for one not wanted.
+
+    A search among sorted hashes and not a hash table, for that has a state: where TensorFlow is to
+    be deterministic, nothing of a stream with a state runs side by side, decoding neither.
+    """
+    names = ids.astype(str)
+    hashes = tf.strings.to_hash_bucket_fast(tf.constant(names, tf.string), _HASHES).numpy()
+    order = np.argsort(hashes)
+    if len(np.unique(hashes)) < len(names):
+        raise PipelineError("an image id is asked for twice, or two share one of 2^62 hashes")
+    sorted_hashes, rows = tf.constant(hashes[order]), tf.constant(order)
+    sorted_names = tf.constant(names[order], tf.string)
+
+    def find(image_ids: Any) -> Any:
+        place = tf.searchsorted(sorted_hashes, tf.strings.to_hash_bucket_fast(image_ids, _HASHES))
+        place = tf.minimum(place, len(names) - 1)
+        wanted = tf.gather(sorted_names, place) == image_ids
+        return tf.where(wanted, tf.gather(rows, place), tf.cast(PADDING, tf.int64))
+
+    return find
 
 
 def _mean_record_bytes(shards: Sequence[Path]) -> float:

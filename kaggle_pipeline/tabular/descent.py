@@ -130,7 +130,8 @@ class Descent:
 
     def _forward(self, x: Array) -> Array:
         for kernel, bias in zip(self._kernels[:-2:2], self._kernels[1:-2:2], strict=True):
-            x = np.maximum(x @ kernel + bias, 0)
+            x = x @ kernel + bias
+            x *= x > 0
         return x @ self._kernels[-2] + self._kernels[-1]
 
     def _step(self, x: Array, targets: Array, logits: Array) -> None:
@@ -184,6 +185,7 @@ class _Part:
         widths = [bias for (bias,) in shapes[1:-2:2]]
         self._units = [np.empty((rows, width), np.float32) for width in widths]
         self._errors = [np.empty((rows, width), np.float32) for width in widths]
+        self._alive = [np.empty((rows, width), bool) for width in widths]
         self._flags = [np.empty((rows, width), bool) for width in widths]
 
     def differentiate(
@@ -201,9 +203,11 @@ class _Part:
         for i, buffer in enumerate(self._units):
             found = np.matmul(units[-1], layers[2 * i], out=buffer[:n])
             found += layers[2 * i + 1]
-            np.maximum(found, 0, out=found)
+            # Relu and dropout at once: a product with flags is quicker than np.maximum.
+            alive = np.greater(found, 0, out=self._alive[i][:n])
             if self._threshold:
-                np.multiply(found, self._draw_kept(i, n), out=found)
+                alive &= self._draw_kept(i, n)
+            found *= alive
             units.append(found)
         np.matmul(units[-1], layers[-2], out=logits)
         logits += layers[-1]
@@ -212,12 +216,10 @@ class _Part:
             np.matmul(units[i].T, error, out=self._gradients[2 * i])
             np.matmul(self._ones[:n], error, out=self._gradients[2 * i + 1])  # sums over rows
             if i:
-                # A unit that is 0 was negative or dropped: no error goes through it.
-                alive = np.greater(units[i], 0, out=self._flags[i - 1][:n])
                 # With a single output an outer product, which BLAS is slow at.
                 product = np.multiply if error.shape[1] == 1 else np.matmul
                 error = product(error, layers[2 * i].T, out=self._errors[i - 1][:n])
-                error *= alive
+                error *= self._alive[i - 1][:n]  # none goes through a unit that said 0
 
     def _draw_kept(self, layer: int, n: int) -> Array:
         """Return which of the layer's units (n, width) stay, drawn anew."""
