@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from kaggle_pipeline.config import TabularConfig
+from kaggle_pipeline.crossval import cross_validate
 from kaggle_pipeline.datasets.synthetic import SPEC
 from kaggle_pipeline.encode import FeatureEncoder, choose_features
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.metrics import roc_auc
+from kaggle_pipeline.stages import dense
 from kaggle_pipeline.tabular.resample import resample_rows
 
 SITES = SPEC.categorical["site"]
@@ -365,3 +367,44 @@ def test_two_sigmoids_learn_two_questions(small_examples):
     found = make_model(spec, epochs=40, learning_rate=0.01).fit(shuffled, None).predict(train)
     for name in ("a", "b"):
         assert roc_auc_score(train[name], found[name]) > 0.95
+
+
+class TestDenseModels:
+    """Folds side by side."""
+
+    @pytest.mark.parametrize(
+        ("epochs", "patience", "side_by_side"),
+        [(400, None, True), (99, None, False), (400, 5, False)],
+    )
+    def test_a_process_a_fold_only_where_it_pays(
+        self, small_examples, small_folds, monkeypatch, epochs, patience, side_by_side
+    ):
+        monkeypatch.setattr(dense, "_CORES", 4)
+        folds = small_folds(small_examples(patients=24, images=5))
+        config = TabularConfig(epochs=epochs, patience=patience)
+        make_model, processes = dense.dense_models(config, SPEC, None, 7, folds, jit_compile=False)
+        assert processes == (min(4, len(folds.numbers)) if side_by_side else 1)
+        model = make_model(1, None)
+        assert (model.threads, model.seed) == (4 // processes, 8)
+
+    @pytest.mark.slow
+    def test_the_files_are_those_of_one_fold_after_the_other(
+        self, small_examples, small_folds, tmp_path, monkeypatch
+    ):
+        examples = small_examples(patients=60, images=5)
+        folds = small_folds(examples)
+        config = TabularConfig(epochs=100, patience=None, hidden=(8,))
+        for cores in (1, 2):
+            monkeypatch.setattr(dense, "_CORES", cores)
+            make_model, processes = dense.dense_models(
+                config, SPEC, None, 7, folds, jit_compile=False
+            )
+            assert processes == cores
+            cross_validate(
+                make_model, examples, SPEC, folds, tmp_path / str(cores), seed=0,
+                processes=processes, start_process=dense.start_on_cpu,
+            )  # fmt: skip
+        for fold in folds.numbers:
+            for name in ("oof.csv", "history.csv"):
+                one, two = (tmp_path / cores / f"fold{fold}" / name for cores in ("1", "2"))
+                assert one.read_bytes() == two.read_bytes()
