@@ -120,15 +120,13 @@ def _auc(train: pd.DataFrame, answers: pd.Series) -> Any:
 
 def _ours(config: TabularConfig, train: pd.DataFrame, folds: Folds) -> pd.Series:
     """Cross-validate as ``scripts/train_tabular.py`` does."""
-    from kaggle_pipeline.stages.dense import dense_models, start_on_cpu
+    from kaggle_pipeline.stages.dense import dense_models
 
-    make_model, processes = dense_models(config, SPEC, None, _SEED, folds, jit_compile=False)
+    make_model, side_by_side = dense_models(config, SPEC, None, _SEED, jit_compile=False)
     with TemporaryDirectory() as folder:
-        cross_validate(
-            make_model, train, SPEC, folds, Path(folder), seed=_SEED,
-            processes=processes, start_process=start_on_cpu,
-        )  # fmt: skip
-        oof, _ = collect_folds(folds, SPEC, train, Path(folder))
+        place = Path(folder)
+        cross_validate(make_model, train, SPEC, folds, place, seed=_SEED, **side_by_side)
+        oof, _ = collect_folds(folds, SPEC, train, place)
     return oof.table["target"]
 
 

@@ -4,13 +4,16 @@ In: a way to make a model, examples and folds. Out: ``fold<k>/{oof,test}.csv`` a
 then ``oof.csv`` and ``test.csv`` of all, joined by id.
 """
 
+import os
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Protocol
 
 import pandas as pd
@@ -89,8 +92,8 @@ def cross_validate(
         Least of all processes' numbers, where several train together: a fold is done, or trained,
         when it is so for all of them, or some would wait for the others for ever.
     processes : int
-        Folds trained side by side, each in a process of its own; ``make_model`` must be picklable.
-        The predictions are the same.
+        Folds trained side by side, each in a process of its own; ``make_model`` must be picklable
+        and ``least`` the default. The predictions are the same.
     start_process : callable, optional
         Called once in each of these processes: a function of a module.
     report : callable
@@ -122,21 +125,37 @@ def cross_validate(
             announce(fold)
             job(fold)
         return
-    for fold in pending:
-        announce(fold)
-    count = min(processes, len(pending))
-    report(f"{count} folds side by side")
-    with ProcessPoolExecutor(count, get_context("spawn"), start_process) as pool:
-        waiting = {pool.submit(job, fold): fold for fold in pending}
+    with ProcessPoolExecutor(
+        min(processes, len(pending)), get_context("spawn"), _start_child, (start_process,)
+    ) as pool:
+        waiting, running = deque(pending), {}
         try:
-            for future in as_completed(waiting):
-                report(f"fold {waiting[future]}: done in {future.result():.0f} s")
+            while waiting or running:
+                # No more than run at once: what a pool has taken cannot be taken back.
+                while waiting and len(running) < processes:
+                    fold = waiting.popleft()
+                    announce(fold)
+                    running[pool.submit(job, fold)] = fold
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    report(f"fold {running.pop(future)}: done in {future.result():.0f} s")
         except BrokenProcessPool:
             raise PipelineError(
                 f"{folder}: a fold's process was killed, maybe for want of memory: --resume goes on"
             ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+
+
+def _start_child(start_process: Callable[[], object] | None) -> None:
+    """Let this process end when the one that started it is gone, then prepare it."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+    if start_process:
+        start_process()
 
 
 def _train_fold(

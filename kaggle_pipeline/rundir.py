@@ -142,10 +142,14 @@ def open_stage(run_dir: Path, stage: str, *, resume: bool, overwrite: bool) -> P
 
 
 def peak_memory_mb() -> float | None:
-    """Return this process's peak resident memory in MiB, None where the system does not tell."""
+    """Return the peak resident memory in MiB of this process, or of the largest that it started.
+
+    None where the system does not tell.
+    """
     try:
         import resource
     except ImportError:  # Windows
         return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peak = max(resource.getrusage(one).ru_maxrss for one in whose)
     return peak / (1024**2 if sys.platform == "darwin" else 1024)

@@ -2,6 +2,10 @@
 
 import os
 import signal
+import sys
+import time
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -218,6 +222,44 @@ def test_what_ends_a_fold_in_a_process_of_its_own_is_told(
     run = {"seed": 0, "processes": 2, **options}
     with pytest.raises(error, match=said):
         cross_validate(make_model, examples, spec, folds, tmp_path, **run)
+
+
+def slow_after_fold_0(fold, folder):
+    (folder / "begun").touch()
+    time.sleep(0 if fold == 0 else 30)
+    return FoldNumber(fold)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_processes_end_with_the_one_that_started_them(examples, folds, spec, tmp_path):
+    run = {"seed": 0, "processes": 2}
+    parent = get_context("spawn").Process(
+        target=cross_validate, args=(slow_after_fold_0, examples, spec, folds, tmp_path), kwargs=run
+    )
+    parent.start()
+    begun = [tmp_path / f"fold{fold}" / "begun" for fold in (1, 2)]
+    deadline = time.monotonic() + 120
+    while not all(path.exists() for path in begun) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    theirs = children_of(parent.pid)
+    parent.terminate()
+    parent.join()
+    assert len(theirs) >= 2
+    while any(map(is_running, theirs)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_running, theirs))
+    assert not (tmp_path / "fold1" / "oof.csv").exists()
+
+
+def children_of(pid):
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.parametrize("step", ["fit", "save", "predict"])

@@ -9,6 +9,7 @@ from helpers_image import make_examples, tiny_config, to_jpeg, write_payloads, w
 from PIL import Image
 
 from kaggle_pipeline.datasets.synthetic import SPEC
+from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.imageconfig import AugmentConfig
 from kaggle_pipeline.records import encode_record
 
@@ -20,7 +21,9 @@ from kaggle_pipeline.image.input import (  # noqa: E402
     PADDING,
     Source,
     TrainingRows,
+    decode_photo,
     prediction_batches,
+    reading_errors,
     training_batches,
 )
 
@@ -168,6 +171,19 @@ class TestDecoding:
         assert list(rows) == list(range(len(sizes)))
         assert np.abs(images.astype(int) - np.array(RED)).max() <= 4
 
+    def test_a_damaged_first_shard_is_told_in_one_line(self, tmp_path):
+        path = tmp_path / "train00-1.tfrec"
+        path.write_bytes(b"no record" * 10)
+        batches = prediction_batches(Source(SPEC, [path], image_size_px=32), IDS[:1], 1)
+        with pytest.raises(PipelineError, match="a record cannot be read"), reading_errors():
+            list(batches)
+
+    def test_a_second_photo_traces_nothing(self, monkeypatch):
+        jpeg = to_jpeg(RED)
+        first = decode_photo(jpeg, 24)
+        monkeypatch.setattr("kaggle_pipeline.image.decode.partial", None)  # a trace would call it
+        np.testing.assert_array_equal(decode_photo(jpeg, 24), first)
+
     def test_shrinking_is_antialiased(self, tmp_path):
         stripes = np.zeros((64, 64, 3), np.uint8)
         stripes[:, ::2] = 255
@@ -264,6 +280,31 @@ class TestTraining:
         for batch, again in zip(whole[first * 6 :], rest, strict=True):
             for part, part_again in zip(batch, again, strict=True):
                 np.testing.assert_array_equal(part, part_again)
+
+    @pytest.mark.parametrize("at_once", [1, 3, 32])
+    def test_blocks_show_every_image_as_often_and_are_mixed_anew(
+        self, source, monkeypatch, at_once
+    ):
+        monkeypatch.setattr(module, "_AT_ONCE", at_once)
+        # A record of a third of the buffer: blocks of three.
+        monkeypatch.setattr(module, "_mean_record_bytes", lambda shards: 2**20 / 3)
+        rows = rows_of(self.repeats)
+        batches = train(source, rows, batch_size=5, shuffle_buffer_mb=1)
+        for numbers in numbers_by_epoch(batches, 3):
+            np.testing.assert_array_equal(np.bincount(numbers, minlength=COUNT), self.repeats)
+        plain = train(source, rows_of(), batch_size=1, epochs=1, shuffle_buffer_mb=1)
+        orders = {
+            tuple(np.argsort(np.argsort(block)))
+            for block in np.split(numbers_by_epoch(plain, 1)[0][:12], 4)
+        }
+        assert len(orders) > 1
+        late = train(source, rows, batch_size=5, shuffle_buffer_mb=1, first_epoch=2)
+        for one, other in zip(batches[10:], late, strict=True):
+            np.testing.assert_array_equal(one[0], other[0])
+
+    def test_an_id_twice_is_refused(self, source):
+        with pytest.raises(PipelineError, match="asked for twice"):
+            prediction_batches(source, [IDS[0], IDS[0]], 1)
 
     def test_the_seed_decides_the_order(self, source):
         first, again, other = (

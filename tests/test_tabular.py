@@ -1,5 +1,7 @@
 """Tests of the tabular side: encoding, invented rows and the model on them."""
 
+import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -373,37 +375,32 @@ class TestDenseModels:
     """Folds side by side."""
 
     @pytest.mark.parametrize(
-        ("epochs", "patience", "side_by_side"),
-        [(400, None, True), (99, None, False), (400, 5, False)],
+        ("epochs", "patience", "count"), [(400, None, 4), (99, None, 1), (400, 5, 1)]
     )
-    def test_a_process_a_fold_only_where_it_pays(
-        self, small_examples, small_folds, monkeypatch, epochs, patience, side_by_side
-    ):
-        monkeypatch.setattr(dense, "_CORES", 4)
-        folds = small_folds(small_examples(patients=24, images=5))
+    def test_a_process_a_fold_only_where_it_pays(self, monkeypatch, epochs, patience, count):
+        monkeypatch.setattr(os, "cpu_count", lambda: 4)
         config = TabularConfig(epochs=epochs, patience=patience)
-        make_model, processes = dense.dense_models(config, SPEC, None, 7, folds, jit_compile=False)
-        assert processes == (min(4, len(folds.numbers)) if side_by_side else 1)
-        model = make_model(1, None)
-        assert (model.threads, model.seed) == (4 // processes, 8)
+        make_model, options = dense.dense_models(config, SPEC, None, 7, jit_compile=False)
+        assert options.get("processes", 1) == count
+        assert make_model(1, None).seed == 8
 
     @pytest.mark.slow
     def test_the_files_are_those_of_one_fold_after_the_other(
         self, small_examples, small_folds, tmp_path, monkeypatch
     ):
+        # A process has no part in its parent's cluster, whose port is taken.
+        cluster = {"worker": ["localhost:1", "localhost:2"]}
+        task = {"type": "worker", "index": 0}
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
         examples = small_examples(patients=60, images=5)
         folds = small_folds(examples)
         config = TabularConfig(epochs=100, patience=None, hidden=(8,))
         for cores in (1, 2):
-            monkeypatch.setattr(dense, "_CORES", cores)
-            make_model, processes = dense.dense_models(
-                config, SPEC, None, 7, folds, jit_compile=False
-            )
-            assert processes == cores
-            cross_validate(
-                make_model, examples, SPEC, folds, tmp_path / str(cores), seed=0,
-                processes=processes, start_process=dense.start_on_cpu,
-            )  # fmt: skip
+            monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+            make_model, options = dense.dense_models(config, SPEC, None, 7, jit_compile=False)
+            assert options["processes"] == cores
+            place = tmp_path / str(cores)
+            cross_validate(make_model, examples, SPEC, folds, place, seed=0, **options)
         for fold in folds.numbers:
             for name in ("oof.csv", "history.csv"):
                 one, two = (tmp_path / cores / f"fold{fold}" / name for cores in ("1", "2"))

@@ -7,7 +7,7 @@ row, fold and how often it is shown is settled by its id before it is decoded.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -138,13 +138,14 @@ def _encoded(source: Source, rows: TrainingRows, config: ImageConfig) -> tuple[A
     mean_bytes = _mean_record_bytes(source.shards)
     block = int(np.clip(config.shuffle_buffer_mb * 2**20 / mean_bytes, 1, max(rows.shown, 1)))
 
-    def mix(row: Any, images: Any, pass_seed: Any) -> tuple[Any, Any]:
-        order = _shuffled(tf.range(tf.size(row)), pass_seed)
-        return tf.gather(row, order), tf.gather(images, order)
-
     def one_pass(pass_seed: Any) -> tf.data.Dataset:
+        def mix(number: Any, shown: tuple[Any, Any]) -> tuple[Any, Any]:
+            row, images = shown
+            order = _shuffled(tf.range(tf.size(row)), pass_seed, number)
+            return tf.gather(row, order), tf.gather(images, order)
+
         blocks = _records(source, choose, pass_seed).batch(block)
-        return blocks.map(partial(mix, pass_seed=pass_seed)).prefetch(1).unbatch()
+        return blocks.enumerate().map(mix).prefetch(1).unbatch()
 
     def to_batches(stream: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         return _decode(stream, source).batch(batch_size, drop_remainder=True)
@@ -218,9 +219,13 @@ def decode_photo(jpeg: bytes, image_size_px: int) -> np.ndarray:
     PipelineError
         If it is damaged.
     """
-    decode = decoder(image_size_px)
+    decode = _photo_decoder(image_size_px)
     with reading_errors():
         return decode(0, tf.constant(jpeg))[1].numpy()
+
+
+_photo_decoder = cache(decoder)
+"""Kept, for a new one is traced anew."""
 
 
 @contextmanager
@@ -268,18 +273,19 @@ def _decode(stream: tf.data.Dataset, source: Source) -> tf.data.Dataset:
 def _side_of_first(source: Source) -> int | None:
     """Return the side of the first record's image, None where that is no readable square."""
     parse = parse_id_and_image(source.spec)
-    for record in tf.data.TFRecordDataset(str(source.shards[0])).take(1):
-        try:
+    try:
+        for record in tf.data.TFRecordDataset(str(source.shards[0])).take(1):
             height, width, _ = tf.io.extract_jpeg_shape(parse(record)[1]).numpy()
-        except tf.errors.InvalidArgumentError:
-            return None  # the stream will say so if the image is wanted
-        return int(height) if height == width else None
+            return int(height) if height == width else None
+    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError):
+        pass  # the stream will say so
     return None
 
 
-def _shuffled(values: Any, seed: Any) -> Any:
+def _shuffled(values: Any, seed: Any, number: Any = -1) -> Any:
     """Shuffle without a state (see :func:`_row_finder`), which ``Dataset.shuffle`` has."""
-    return tf.random.experimental.stateless_shuffle(values, tf.stack([seed, 0]))
+    seeds = tf.stack([tf.cast(seed, tf.int64), tf.cast(number, tf.int64)])
+    return tf.random.experimental.stateless_shuffle(values, seeds)
 
 
 def _row_finder(ids: np.ndarray) -> Any:

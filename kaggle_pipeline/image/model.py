@@ -126,8 +126,7 @@ class ImageModel:
         valid : pandas.DataFrame or None
             Examples to watch; they choose the epoch only where ``selection`` says so.
         """
-        # TensorFlow fails on a global seed of 0 beside the tensors that seed the shuffles.
-        keras.utils.set_random_seed(self.seed or 20200817)
+        keras.utils.set_random_seed(self.seed)
         self.encoder_ = metadata_encoder(self.spec).fit(train) if self.config.metadata else None
         if self.config.frozen:
             self._fit_head(train, valid)

@@ -4,11 +4,11 @@ In: a prepared :class:`Run`. Out: the run's ``image/`` or ``tabular/``.
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -28,7 +28,7 @@ from kaggle_pipeline.records import shards_holding
 from kaggle_pipeline.report import OPTIMISTIC, write_report
 from kaggle_pipeline.rundir import open_stage, read_json
 from kaggle_pipeline.spec import DatasetSpec
-from kaggle_pipeline.stages.dense import dense_models, start_on_cpu
+from kaggle_pipeline.stages.dense import dense_models
 from kaggle_pipeline.stages.look import compare_runs, describe_memory
 from kaggle_pipeline.stages.prepare import PREPARED_BY, prepare_data
 from kaggle_pipeline.stages.run import Run
@@ -86,11 +86,11 @@ def _train_dense(
 
     # A network this small waits for a GPU or for other workers more than it gains.
     device = choose_accelerator("cpu").alone()
-    make_model, processes = dense_models(
-        run.config.tabular, run.spec, features, run.config.seed, run.folds(), device.jit_compile
+    make_model, side_by_side = dense_models(
+        run.config.tabular, run.spec, list(features), run.config.seed, device.jit_compile
     )
     with device.scope(mixed_precision=False):
-        _train(run, "tabular", make_model, only, enrich=enrich, processes=processes)
+        _train(run, "tabular", make_model, only, enrich=enrich, side_by_side=side_by_side)
 
 
 def _with_context(examples: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
@@ -196,7 +196,7 @@ def _train(
     only: Sequence[int] | None,
     least: Callable[[int], int] = int,
     enrich: Enrich | None = None,
-    processes: int = 1,
+    side_by_side: Mapping[str, Any] | None = None,
 ) -> None:
     """Cross-validate and, once every fold is done, finish the stage."""
     # A stage of which some folds are done is open for the others; a fold is never done twice.
@@ -227,9 +227,8 @@ def _train(
         only=only,
         deadline=run.deadline,
         least=least,
-        processes=processes,
-        start_process=start_on_cpu,
         report=lambda line: run.say(f"{stage} {line}"),
+        **(side_by_side or {}),
     )
     missing = unfinished(folds, folder)
     if missing:

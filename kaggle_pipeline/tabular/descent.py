@@ -203,7 +203,8 @@ class _Part:
         for i, buffer in enumerate(self._units):
             found = np.matmul(units[-1], layers[2 * i], out=buffer[:n])
             found += layers[2 * i + 1]
-            # Relu and dropout at once: a product with flags is quicker than np.maximum.
+            # Relu and dropout at once: a product with flags is quicker than np.maximum. It makes
+            # NaN of an infinite number, which only weights that are lost already lead to.
             alive = np.greater(found, 0, out=self._alive[i][:n])
             if self._threshold:
                 alive &= self._draw_kept(i, n)

@@ -37,8 +37,6 @@ class TabularModel:
     seed : int
     jit_compile : bool or "auto"
         For ``keras.Model.compile``: how ``predict`` runs.
-    threads : int, optional
-        Of the training; None: one a core. Changes no number.
 
     Attributes
     ----------
@@ -55,14 +53,12 @@ class TabularModel:
         *,
         seed: int,
         jit_compile: bool | str = "auto",
-        threads: int | None = None,
     ) -> None:
         self.config = config
         self.spec = spec
         self.features = config.features if features is None else features
         self.seed = seed
         self.jit_compile = jit_compile
-        self.threads = threads
 
     @property
     def selection(self) -> str:
@@ -116,7 +112,6 @@ class TabularModel:
             batch_size=config.batch_size,
             learning_rate=config.learning_rate,
             seed=self.seed,
-            workers=self.threads,
         ) as descent:
             for epoch in range(config.epochs):
                 said = descent.run_epoch(x, y)
