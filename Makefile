@@ -53,7 +53,7 @@ lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff format --check .
 
 test: lint
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 $(KAGGLE_VENV)/stamp: setup.cfg tests/kaggle-pins.txt
 	@test -x $(KAGGLE_VENV)/bin/python || $(KAGGLE_PYTHON) -m venv $(KAGGLE_VENV)
