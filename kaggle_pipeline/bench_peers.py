@@ -5,8 +5,10 @@ In: JPEG files or TFRecords of photos of 1024 px. Out: a function that goes over
 
 import io
 import multiprocessing
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from kaggle_pipeline.spec import DatasetSpec
 BATCH = 16
 
 
-def decoding_alone(jpegs: Sequence[bytes], threads: int) -> tuple[str, Callable[[], None]]:
+def decoding_alone(jpegs: Sequence[bytes], threads: int) -> tuple[str, Callable[[], object]]:
     """Return the limit: libjpeg-turbo decoding from memory, nothing else; and its name."""
     try:
         import simplejpeg
@@ -45,7 +47,7 @@ def decoding_alone(jpegs: Sequence[bytes], threads: int) -> tuple[str, Callable[
     return f"decoding alone ({name}, {threads} threads)", run
 
 
-def reading_alone(shards: Sequence[Path], spec: DatasetSpec) -> Callable[[], None]:
+def reading_alone(shards: Sequence[Path], spec: DatasetSpec) -> Callable[[], object]:
     """Return the least that ``tf.data`` does: read, decode, batch; no fold, no order, no change."""
     import tensorflow as tf
 
@@ -56,14 +58,10 @@ def reading_alone(shards: Sequence[Path], spec: DatasetSpec) -> Callable[[], Non
     )
     stream = images.batch(BATCH).prefetch(2)
 
-    def run() -> None:
-        for _ in stream:
-            pass
-
-    return run
+    return partial(deque, stream, maxlen=0)
 
 
-def notebook(shards: Sequence[Path], spec: DatasetSpec, side: int) -> Callable[[], None]:
+def notebook(shards: Sequence[Path], spec: DatasetSpec, side: int) -> Callable[[], object]:
     """Return the usual notebook's pipeline: decode, float, resize, five ``tf.image`` changes."""
     import tensorflow as tf
 
@@ -83,11 +81,7 @@ def notebook(shards: Sequence[Path], spec: DatasetSpec, side: int) -> Callable[[
     stream = records.map(parse).shuffle(64).map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
     stream = stream.batch(BATCH).prefetch(tf.data.AUTOTUNE)
 
-    def run() -> None:
-        for _ in stream:
-            pass
-
-    return run
+    return partial(deque, stream, maxlen=0)
 
 
 class Apart:
@@ -101,7 +95,7 @@ class Apart:
         Of ``make``.
     """
 
-    def __init__(self, make: Callable[..., Callable[[], None]], *arguments: Any) -> None:
+    def __init__(self, make: Callable[..., Callable[[], object]], *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         context.Process(target=_serve, args=(theirs, make, arguments), daemon=True).start()
@@ -113,7 +107,7 @@ class Apart:
         self._pipe.recv()
 
 
-def _serve(pipe: Connection, make: Callable[..., Callable[[], None]], arguments: tuple) -> None:
+def _serve(pipe: Connection, make: Callable[..., Callable[[], object]], arguments: tuple) -> None:
     run = make(*arguments)
     while True:
         try:
@@ -146,7 +140,7 @@ class _Photos:
         return pixels
 
 
-def data_loader(paths: Sequence[Path], side: int, workers: int) -> Callable[[], None]:
+def data_loader(paths: Sequence[Path], side: int, workers: int) -> Callable[[], object]:
     """Return PyTorch's DataLoader over the files; raises ImportError without PyTorch."""
     from torch.utils.data import DataLoader
 
@@ -156,8 +150,4 @@ def data_loader(paths: Sequence[Path], side: int, workers: int) -> Callable[[], 
         multiprocessing_context="spawn", persistent_workers=True,
     )  # fmt: skip
 
-    def run() -> None:
-        for _ in loader:
-            pass
-
-    return run
+    return partial(deque, loader, maxlen=0)
