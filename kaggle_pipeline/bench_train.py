@@ -65,7 +65,7 @@ def measure_prediction(
     from kaggle_pipeline.accelerator import choose_accelerator
 
     device = choose_accelerator("cpu")
-    from kaggle_pipeline.image.answer import Answerer, running
+    from kaggle_pipeline.image.answer import Answerer, fold_on_cpu, running
     from kaggle_pipeline.image.input import Source, prediction_batches
     from kaggle_pipeline.image.network import build_network
     from kaggle_pipeline.image.views import VIEWS, with_views
@@ -80,7 +80,8 @@ def measure_prediction(
     answerer = Answerer(
         config, spec, lambda wanted: shards, device, work_dir / "features", False, 0
     )
-    viewer = answerer.compiled(with_views(network, VIEWS["dihedral"]))
+    lean = fold_on_cpu(network, device)
+    viewer = answerer.compiled(with_views(lean, VIEWS["dihedral"]))
     source = Source(spec, shards, side)
 
     def ours() -> np.ndarray:

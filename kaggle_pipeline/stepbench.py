@@ -146,10 +146,11 @@ def _time_keras(backend: str, load: Load) -> dict[str, Any]:
     spec = get_spec("siim_isic_2020")
     config = Experiment("step", spec.id, image=image)
     trained = time_steps(config, spec, device, load.steps)
+    from kaggle_pipeline.image.answer import fold_on_cpu
     from kaggle_pipeline.image.network import build_network
 
     with device.scope(mixed_precision=image.mixed_precision):
-        network = build_network(image, spec, load_published=False)
+        network = fold_on_cpu(build_network(image, spec, load_published=False), device)
         network.compile(jit_compile=device.jit_compile)
     batch = load.batch_size * device.replicas
     images = np.zeros((batch, load.image_size_px, load.image_size_px, 3), np.uint8)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers_image import make_examples, tiny_config, to_jpeg, write_records
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from kaggle_pipeline.datasets.synthetic import SPEC
 from kaggle_pipeline.deadline import Deadline, OutOfTime
@@ -137,6 +137,12 @@ class TestFit:
         wanted = {"loss", "auc", "val_loss", "val_auc", "learning_rate"}
         assert wanted <= set(history) and history.notna().all().all()
         pd.testing.assert_frame_equal(history, again.history_)
+
+    def test_watched_rows_are_judged_by_the_weights_of_their_epoch(self, make_model):
+        model = make_model(epochs=3, tta="none").fit(TRAIN, VALID)
+        last = log_loss(VALID["target"], model.predict(VALID)["target"])
+        assert model.history_["val_loss"].iloc[-1] == pytest.approx(last, rel=1e-5)
+        assert model.history_["val_loss"].nunique() == 3
 
     @pytest.mark.slow
     def test_images_changed_on_the_device_teach_the_same_also_after_a_kill(self, make_model):

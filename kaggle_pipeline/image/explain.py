@@ -19,7 +19,7 @@ import numpy as np
 from keras import ops
 
 from kaggle_pipeline.config import ImageConfig
-from kaggle_pipeline.image.answer import Device, running
+from kaggle_pipeline.image.answer import Device, fold_on_cpu, running
 from kaggle_pipeline.image.targets import class_probabilities, membership
 from kaggle_pipeline.image.views import View, views_of
 from kaggle_pipeline.spec import DatasetSpec
@@ -71,7 +71,8 @@ class Explainer:
         full = body.get_layer("centre").input if config.pool_share < 1 else pooled
         self._map_size = tuple(full.shape[1:3])
         with running(device, config):
-            self._body = keras.Model(body.inputs, {"map": pooled, "features": body.output})
+            whole = keras.Model(body.inputs, {"map": pooled, "features": body.output})
+            self._body = fold_on_cpu(whole, device)
             self._body.compile(jit_compile=device.jit_compile)
 
     def answer(self, photos: np.ndarray) -> Answers:

@@ -15,8 +15,9 @@ import pandas as pd
 from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.encode import FeatureEncoder
-from kaggle_pipeline.image.answer import Answerer, Device, running
+from kaggle_pipeline.image.answer import Answerer, Device, fold_on_cpu, running
 from kaggle_pipeline.image.checkpoint import EpochKeeper
+from kaggle_pipeline.image.folding import refold
 from kaggle_pipeline.image.fusion import metadata_encoder
 from kaggle_pipeline.image.input import training_batches
 from kaggle_pipeline.image.network import build_network
@@ -177,14 +178,16 @@ class ImageModel:
         config = self.config
         own = self._own_copy(network)
         with running(self._answering, self.config):
-            viewer = self._answerer.compiled(with_views(own, VIEWS["none"]))
+            lean = fold_on_cpu(own, self._answering)
+            viewer = self._answerer.compiled(with_views(lean, VIEWS["none"]))
         metadata = self._metadata(valid)
 
         def answer() -> np.ndarray:
-            weights = network.get_weights() if own is not network else None
-            if weights is not None:
-                with running(self._answering, config):
+            weights = None if own is network else network.get_weights()
+            with running(self._answering, config):
+                if weights is not None:
                     own.set_weights(weights)
+                refold(own, lean)
             return self._answerer.run(viewer, valid.index, "probability", metadata)
 
         return [Watcher(answer, valid, config, self.spec)]
