@@ -73,6 +73,8 @@ def compile_network(
         metrics=make_metrics(config, spec),
         jit_compile=jit_compile,
     )
+    # Made during the first step its variables would have TensorFlow trace that step twice.
+    network.optimizer.build(network.trainable_variables)
     return network
 
 
