@@ -75,13 +75,12 @@ def measure_prediction(
     spec = get_spec("siim_isic_2020")
     config = ImageConfig(backbone=backbone, weights=None, image_size_px=side, batch_size=32)
     with running(device, config):
-        network = build_network(config, spec, load_published=False)
+        network = fold_on_cpu(build_network(config, spec, load_published=False), device)
         network.compile(jit_compile=device.jit_compile)
     answerer = Answerer(
         config, spec, lambda wanted: shards, device, work_dir / "features", False, 0
     )
-    lean = fold_on_cpu(network, device)
-    viewer = answerer.compiled(with_views(lean, VIEWS["dihedral"]))
+    viewer = answerer.compiled(with_views(network, VIEWS["dihedral"]))
     source = Source(spec, shards, side)
 
     def ours() -> np.ndarray:

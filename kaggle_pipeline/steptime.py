@@ -45,6 +45,8 @@ def time_steps(
     batch = image.batch_size * device.replicas
     with device.scope(mixed_precision=image.mixed_precision):
         network = compiled_network(image, spec, steps, device, load_published=False)
+        # As before a real fit: made by the first step, its variables would have it traced twice.
+        network.optimizer.build(network.trainable_variables)
 
     made_up = _made_up_batch(batch, image, spec)
 

@@ -1,16 +1,26 @@
 """Folded networks answer as the networks they were made of."""
 
-import keras
-import numpy as np
-import pytest
-from keras import layers
+import gc
+import weakref
+from types import SimpleNamespace
 
-from kaggle_pipeline.config import ImageConfig
-from kaggle_pipeline.datasets import get_spec
-from kaggle_pipeline.image.folding import fold_norms, refold
-from kaggle_pipeline.image.network import build_network
+import numpy as np
+import pandas as pd
+import pytest
 
 pytest.importorskip("tensorflow")
+
+import keras
+from helpers_image import tiny_config
+from keras import layers
+
+from kaggle_pipeline.accelerator import choose_accelerator
+from kaggle_pipeline.config import ImageConfig
+from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.image.answer import Answerer, fold_on_cpu
+from kaggle_pipeline.image.explain import Explainer
+from kaggle_pipeline.image.folding import fold_norms, refold
+from kaggle_pipeline.image.network import build_network
 
 SIDE = 32
 PIXELS = np.random.default_rng(1).uniform(0, 1, (4, 6, 6, 4)).astype("float32")
@@ -25,9 +35,9 @@ def shake(network, seed=0):
 
 
 def norms_of(network):
-    inner = [layer for layer in network.layers if isinstance(layer, keras.Model)]
-    own = [layer for layer in network.layers if isinstance(layer, layers.BatchNormalization)]
-    return own + [norm for model in inner for norm in norms_of(model)]
+    return [
+        layer for layer in network._flatten_layers() if isinstance(layer, layers.BatchNormalization)
+    ]
 
 
 def small(build):
@@ -74,7 +84,24 @@ def _used_twice(x):
     return layers.Add()([x, layers.BatchNormalization()(x)])
 
 
+def _read_by_a_model(x):
+    inner = keras.Input((6, 6, 4))
+    model = keras.Model(inner, layers.ReLU()(inner))
+    x = layers.Conv2D(4, 1)(x)
+    return layers.Add()([model(x), layers.BatchNormalization()(x)])
+
+
+def _called_twice(x):
+    convolution = layers.Conv2D(4, 1)
+    return layers.BatchNormalization()(convolution(convolution(x)))
+
+
 KEPT = {
+    "a model within reads its output": _read_by_a_model,
+    "it is called twice": _called_twice,
+    "it is in a Sequential model": lambda x: keras.Sequential(
+        [layers.Conv2D(4, 1), layers.BatchNormalization()]
+    )(x),
     "its output is used elsewhere": _used_twice,
     "something lies between": lambda x: layers.BatchNormalization()(
         layers.Conv2D(4, 1, activation="relu")(x)
@@ -92,7 +119,6 @@ KEPT = {
 def test_what_cannot_be_folded_is_left_alone(why):
     network = small(KEPT[why])
     assert fold_norms(network) is network
-    refold(network, network)
 
 
 def test_an_output_that_is_asked_for_is_kept():
@@ -124,3 +150,53 @@ def test_an_optimizer_is_not_copied():
     network.compile("adam", "mse")
     folded = fold_norms(network)
     assert not folded.compiled and network.compiled
+
+
+@pytest.mark.parametrize(("kind", "replicas"), [("cpu", 1), ("cpu", 8), ("gpu", 1), ("tpu", 8)])
+def test_one_cpu_folds_and_nothing_else_does(kind, replicas):
+    network = small(lambda x: layers.BatchNormalization()(layers.Conv2D(4, 1)(x)))
+    found = fold_on_cpu(network, SimpleNamespace(kind=kind, replicas=replicas))
+    assert (found is not network) == (kind == "cpu" and replicas == 1)
+
+
+@pytest.fixture
+def answerer(tmp_path):
+    """Of networks that nobody has saved."""
+    device = choose_accelerator("cpu")
+    return Answerer(tiny_config(), get_spec("synthetic"), None, device, tmp_path, False, 0)
+
+
+def test_a_network_has_one_folded_copy_that_goes_with_it(answerer):
+    network = small(lambda x: layers.BatchNormalization()(layers.Conv2D(4, 1)(x)))
+    first = answerer.lean(network)
+    shake(network, seed=7)
+    assert answerer.lean(network) is first
+    same(network, first)
+    copy = weakref.ref(first)
+    del network, first
+    gc.collect()  # the network, and then what was kept for it
+    gc.collect()
+    assert copy() is None
+
+
+def test_metadata_goes_to_the_folded_network_too(answerer):
+    config = tiny_config(metadata=True)
+    network = shake(build_network(config, get_spec("synthetic"), load_published=False))
+    lean = answerer.lean(network)
+    assert norms_of(network) and not norms_of(lean)
+    rng = np.random.default_rng(0)
+    inputs = {
+        "image": rng.integers(0, 256, (4, 32, 32, 3), np.uint8),
+        "metadata": rng.random((4, network.input["metadata"].shape[1]), np.float32),
+    }
+    same(network, lean, inputs)
+
+
+def test_what_is_explained_is_what_the_network_answers(answerer):
+    spec = get_spec("synthetic")
+    network = shake(build_network(tiny_config(), spec, load_published=False))
+    photos = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    explainer = Explainer(network, tiny_config(), spec, answerer.device)
+    assert not norms_of(explainer._body)
+    found = pd.DataFrame(explainer.answer(photos).probabilities, columns=list(spec.classes))
+    np.testing.assert_allclose(found, network.predict_on_batch(photos), rtol=1e-5)

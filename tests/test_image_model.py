@@ -26,7 +26,7 @@ from kaggle_pipeline.image.features import FeatureStore, body_digest  # noqa: E4
 from kaggle_pipeline.image.input import Source, prediction_batches  # noqa: E402
 from kaggle_pipeline.image.model import ImageModel  # noqa: E402
 from kaggle_pipeline.image.network import build_body, build_network  # noqa: E402
-from kaggle_pipeline.image.training import compiled_network, make_optimizer  # noqa: E402
+from kaggle_pipeline.image.training import make_optimizer  # noqa: E402
 from kaggle_pipeline.image.views import VIEWS, with_views  # noqa: E402
 
 COUNT = 18
@@ -195,18 +195,6 @@ class TestFit:
             optimizer.iterations.assign(step)
             found.append(float(optimizer.learning_rate))
         np.testing.assert_allclose(found, wanted, atol=1e-6)
-
-    def test_a_step_is_traced_once(self, device, monkeypatch):
-        traced, loss_of = [], keras.Model.compute_loss
-
-        def counted(self, *arguments, **options):
-            traced.append(self)
-            return loss_of(self, *arguments, **options)
-
-        monkeypatch.setattr(keras.Model, "compute_loss", counted)
-        network = compiled_network(tiny_config(), SPEC, 2, device)
-        network.train_on_batch(np.zeros((4, 32, 32, 3), np.uint8), np.ones((4, 1), np.float32))
-        assert len(traced) == 1
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,34 @@ import pytest
 from kaggle_pipeline.cli import main
 
 pytest.importorskip("tensorflow")
+
+import keras
+from helpers_image import tiny_config
+
+from kaggle_pipeline.accelerator import choose_accelerator
+from kaggle_pipeline.config import Experiment
+from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.steptime import time_steps
+
 TINY = ("image.image_size_px=32", "image.batch_size=4", "device=cpu")
 
 
 def smoke(*more):
     settings = [word for setting in TINY for word in ("--set", setting)]
     return main(["smoke", "--config", "configs/demo.yaml", "--steps", "3", *settings, *more])
+
+
+def test_the_first_step_is_traced_once(monkeypatch):
+    traced, loss_of = [], keras.Model.compute_loss
+
+    def counted(self, *arguments, **options):
+        traced.append(self)
+        return loss_of(self, *arguments, **options)
+
+    monkeypatch.setattr(keras.Model, "compute_loss", counted)
+    config = Experiment("step", "synthetic", image=tiny_config())
+    found = time_steps(config, get_spec("synthetic"), choose_accelerator("cpu"), steps=2)
+    assert len(traced) == 1 and found["first_step_seconds"] > found["step_seconds"] > 0
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -19,7 +20,7 @@ from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.image.features import FeatureStore, body_digest
-from kaggle_pipeline.image.folding import fold_norms
+from kaggle_pipeline.image.folding import fold_norms, refold
 from kaggle_pipeline.image.input import Source, prediction_batches, reading_errors
 from kaggle_pipeline.image.network import build_head
 from kaggle_pipeline.image.views import VIEWS, stacked_views, views_of, with_views
@@ -61,7 +62,7 @@ def running(device: Device, config: ImageConfig, *, building: bool = True) -> It
 
 
 def fold_on_cpu(network: keras.Model, device: Device) -> keras.Model:
-    """Return what answers faster on one CPU; elsewhere the compiler does as much."""
+    """Return what answers faster on one CPU; elsewhere nobody has measured that it would."""
     return fold_norms(network) if device.kind == "cpu" and device.replicas == 1 else network
 
 
@@ -93,6 +94,7 @@ class Answerer:
     swap_red_blue: bool
     verbose: int
     deadline: Deadline = field(default_factory=lambda: Deadline.after(None))
+    _lean: WeakKeyDictionary = field(default_factory=WeakKeyDictionary, init=False, repr=False)
 
     def probabilities(
         self, network: keras.Model, ids: pd.Index, metadata: np.ndarray | None = None
@@ -104,8 +106,7 @@ class Answerer:
         if self.config.frozen:
             return self._from_features(network, ids)
         with running(self.device, self.config):
-            lean = fold_on_cpu(network, self.device)
-            viewer = self.compiled(with_views(lean, views_of(self.config)))
+            viewer = self.compiled(with_views(self.lean(network), views_of(self.config)))
         return self.run(viewer, ids, "probability", metadata)
 
     def features(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
@@ -120,8 +121,7 @@ class Answerer:
 
         def extract(missing: pd.Index) -> np.ndarray:
             with running(self.device, self.config):
-                lean = fold_on_cpu(body, self.device)
-                viewer = self.compiled(stacked_views(lean, VIEWS[self._views]))
+                viewer = self.compiled(stacked_views(self.lean(body), VIEWS[self._views]))
             return self.run(viewer, missing, "features")
 
         return FeatureStore(folder, extract).get(ids)
@@ -152,6 +152,17 @@ class Answerer:
                 f"network's answer is not a number ({len(missing)} such)"
             )
         return answers
+
+    def lean(self, network: keras.Model) -> keras.Model:
+        """Return :func:`fold_on_cpu` of ``network`` as it is now, one copy however often asked."""
+        known = self._lean.get(network)
+        if known is not None:
+            refold(network, known)
+            return known
+        lean = fold_on_cpu(network, self.device)
+        if lean is not network:
+            self._lean[network] = lean
+        return lean
 
     def source(self, ids: pd.Index) -> Source:
         """Return where the images of ``ids`` come from."""

@@ -2,7 +2,7 @@
 
 In: a trained network. Out: one for prediction, whose convolutions scale and shift as the normalised
 ones did (Jacob et al. 2018, arXiv:1712.05877, section 3.2). On a CPU each normalisation otherwise
-goes over its whole input twice; MobileNetV2 at 224 px answers twice as fast without.
+goes over its whole input twice; MobileNetV2 at 224 px answers 1.8 times as fast without.
 """
 
 from collections import Counter
@@ -17,15 +17,15 @@ _Pairs = dict[str, tuple[Any, layers.BatchNormalization]]
 
 
 def fold_norms(network: keras.Model) -> keras.Model:
-    """Return a network that answers as ``network`` does, to rounding, and cannot be trained.
+    """Return a network that answers as ``network`` does, to rounding; it is not to be trained.
 
-    Layers that nothing is folded into are the very same in both. The weights of the others are
-    copies, which :func:`refold` brings up to date.
+    Layers that nothing is folded into are the very same in both, and keep it alive as long as
+    ``network``. The weights of the others are copies, which :func:`refold` brings up to date.
 
     Parameters
     ----------
     network : keras.Model
-        Functional, as are the models within it; each of its layers is called once.
+        Functional; functional models within it are folded too.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def fold_norms(network: keras.Model) -> keras.Model:
 
     def replace(layer: Any) -> Any:
         if layer.name in pairs:
-            return type(layer).from_config(layer.get_config() | {"use_bias": True})
+            return _unset_copy(layer)
         return inner.get(layer.name, layer)
 
     def call(layer: Any, *inputs: Any, **options: Any) -> Any:
@@ -68,44 +68,63 @@ def _copy(pairs: _Pairs, folded: keras.Model) -> None:
 
 
 def _models(network: keras.Model) -> list[keras.Model]:
-    return [layer for layer in network.layers if isinstance(layer, keras.Model)]
+    """Return the functional models among a network's layers; a Sequential one is left as it is."""
+    return [layer for layer in network.layers if hasattr(layer, "operations")]
 
 
 def _pairs(network: keras.Model) -> _Pairs:
     """Return convolutions and their normalisations, by the convolution's name.
 
-    Nothing else takes such a convolution's output, and it computes in float32: shorter numbers
-    would round the products once more.
+    Both are called once, nothing else takes the convolution's output, and it computes in float32:
+    shorter numbers would round the products once more.
     """
+    # The calls within this network: a layer knows those in all networks that share it.
+    nodes = [node for level in network._nodes_by_depth.values() for node in level]
+    calls = Counter(id(node.operation) for node in nodes)
     uses = Counter(id(tensor) for tensor in network.outputs)
-    for operation in network.operations:
-        if not isinstance(operation, layers.InputLayer):
-            uses.update(id(tensor) for tensor in keras.tree.flatten(operation.input))
+    uses.update(id(tensor) for node in nodes for tensor in node.input_tensors)
+    once = [node for node in nodes if calls[id(node.operation)] == 1]
     made_by = {
-        id(layer.output): layer
-        for layer in network.layers
-        if type(layer) in _CONVOLUTIONS
+        id(node.output_tensors[0]): node.operation
+        for node in once
+        if _can_take(node.operation) and uses[id(node.output_tensors[0])] == 1
+    }
+    pairs = {}
+    for node in once:
+        if isinstance(node.operation, layers.BatchNormalization) and node.operation.axis in (-1, 3):
+            convolution = made_by.get(id(node.input_tensors[0]))
+            if convolution is not None:
+                pairs[convolution.name] = convolution, node.operation
+    return pairs
+
+
+def _unset_copy(convolution: Any) -> Any:
+    """Return such a convolution with an offset; nothing is drawn for weights that will be set."""
+    config = convolution.get_config() | {"use_bias": True}
+    drawn = [key for key in ("kernel_initializer", "depthwise_initializer") if key in config]
+    return type(convolution).from_config(config | dict.fromkeys(drawn, "zeros"))
+
+
+def _can_take(layer: Any) -> bool:
+    return (
+        type(layer) in _CONVOLUTIONS
         and layer.data_format == "channels_last"
         and layer.activation is keras.activations.linear
         and layer.compute_dtype == "float32"
-        and uses[id(layer.output)] == 1
-    }
-    norms = [layer for layer in network.layers if isinstance(layer, layers.BatchNormalization)]
-    found = [(made_by[id(norm.input)], norm) for norm in norms if id(norm.input) in made_by]
-    return {made.name: (made, norm) for made, norm in found if norm.axis in (-1, 3)}
+    )
 
 
 def _folded_weights(convolution: Any, norm: layers.BatchNormalization) -> list[np.ndarray]:
     """Return kernel and offset that give what ``norm`` makes of the convolution's output."""
-    kernel = keras.ops.convert_to_numpy(convolution.kernel)
-    offset = convolution.bias if convolution.use_bias else 0.0
-    mean, variance = norm.moving_mean, norm.moving_variance
-    scale = 1 / np.sqrt(keras.ops.convert_to_numpy(variance) + norm.epsilon)
+    numpy = keras.ops.convert_to_numpy
+    kernel = numpy(convolution.kernel)
+    offset = numpy(convolution.bias) if convolution.use_bias else 0.0
+    scale = 1 / np.sqrt(numpy(norm.moving_variance) + norm.epsilon)
     if norm.scale:
-        scale = scale * keras.ops.convert_to_numpy(norm.gamma)
-    shift = (keras.ops.convert_to_numpy(offset) - keras.ops.convert_to_numpy(mean)) * scale
+        scale = scale * numpy(norm.gamma)
+    shift = (offset - numpy(norm.moving_mean)) * scale
     if norm.center:
-        shift = shift + keras.ops.convert_to_numpy(norm.beta)
+        shift = shift + numpy(norm.beta)
     # A depthwise kernel ends in (channels in, outputs of each), any other in (…, channels out).
     depthwise = type(convolution) is layers.DepthwiseConv2D
     return [kernel * (scale.reshape(kernel.shape[2:]) if depthwise else scale), shift]

@@ -15,9 +15,8 @@ import pandas as pd
 from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.encode import FeatureEncoder
-from kaggle_pipeline.image.answer import Answerer, Device, fold_on_cpu, running
+from kaggle_pipeline.image.answer import Answerer, Device, running
 from kaggle_pipeline.image.checkpoint import EpochKeeper
-from kaggle_pipeline.image.folding import refold
 from kaggle_pipeline.image.fusion import metadata_encoder
 from kaggle_pipeline.image.input import training_batches
 from kaggle_pipeline.image.network import build_network
@@ -178,8 +177,7 @@ class ImageModel:
         config = self.config
         own = self._own_copy(network)
         with running(self._answering, self.config):
-            lean = fold_on_cpu(own, self._answering)
-            viewer = self._answerer.compiled(with_views(lean, VIEWS["none"]))
+            viewer = self._answerer.compiled(with_views(self._answerer.lean(own), VIEWS["none"]))
         metadata = self._metadata(valid)
 
         def answer() -> np.ndarray:
@@ -187,7 +185,7 @@ class ImageModel:
             with running(self._answering, config):
                 if weights is not None:
                     own.set_weights(weights)
-                refold(own, lean)
+                self._answerer.lean(own)  # with the weights of now
             return self._answerer.run(viewer, valid.index, "probability", metadata)
 
         return [Watcher(answer, valid, config, self.spec)]

@@ -73,8 +73,6 @@ def compile_network(
         metrics=make_metrics(config, spec),
         jit_compile=jit_compile,
     )
-    # Made during the first step its variables would have TensorFlow trace that step twice.
-    network.optimizer.build(network.trainable_variables)
     return network
 
 
