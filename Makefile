@@ -1,6 +1,7 @@
 # `make demo` and `make test` need python3 (3.11 or newer), make and a package index; nothing else.
 PYTHON ?= python3
-# Further packages for the tests: `make test TEST_PACKAGES=torch` compares with PyTorch twins too.
+# Further packages for tests and measurements: with `make test TEST_PACKAGES=torch` PyTorch twins are
+# compared too, with 'jax[tpu]==0.10.2' steps are compiled for a TPU.
 TEST_PACKAGES ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +16,7 @@ KAGGLE_TESTS := architecture blend config convert crossval descent examples fold
 DEMO_DATA := data/demo
 DEMO_RUN := runs/demo
 
-.PHONY: demo test test-kaggle kernels lint bench clean help
+.PHONY: demo test test-kaggle kernels lint further bench clean help
 
 help:
 	@echo "make demo   the whole way on made-up lesions: runs/demo/submission.csv, a few minutes"
@@ -33,8 +34,11 @@ $(VENV)/engine.stamp: setup.cfg pyproject.toml
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/engine.stamp
-	@$(PIP) --editable '.[cpu,dev]' $(TEST_PACKAGES)
+	@$(PIP) --editable '.[cpu,dev]'
 	@touch $@
+
+further: $(VENV)/dev.stamp
+	@test -z "$(TEST_PACKAGES)" || $(PIP) $(TEST_PACKAGES)
 
 $(DEMO_DATA)/competition/train.csv: $(VENV)/engine.stamp
 	@$(BIN)/python scripts/make_synthetic.py --out $(DEMO_DATA) --patients 200 --image-size-px 64
@@ -53,7 +57,7 @@ lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff format --check .
 
 # Two workers: with two OpenMP threads each, scikit-learn's wait for each other.
-test: lint
+test: lint further
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 $(KAGGLE_VENV)/stamp: setup.cfg tests/kaggle-pins.txt
@@ -76,7 +80,7 @@ test-kaggle:
 kernels: $(VENV)/engine.stamp
 	@$(BIN)/python scripts/build_kernels.py --owner your-user-name --out kernels
 
-bench: $(VENV)/dev.stamp
+bench: $(VENV)/dev.stamp further
 	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python scripts/list_backbones.py LeNet PrimitiveCNN MobileNetV2 ResNet50 \
 	  InceptionResNetV2 resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d
 	@$(BIN)/python -m pytest -m slow
