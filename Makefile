@@ -57,8 +57,9 @@ lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff format --check .
 
 # Two workers: with two OpenMP threads each, scikit-learn's wait for each other.
+test test-kaggle: export OMP_NUM_THREADS = 1
 test: lint further
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 $(KAGGLE_VENV)/stamp: setup.cfg tests/kaggle-pins.txt
 	@test -x $(KAGGLE_VENV)/bin/python || $(KAGGLE_PYTHON) -m venv $(KAGGLE_VENV)
@@ -70,7 +71,7 @@ $(KAGGLE_VENV)/stamp: setup.cfg tests/kaggle-pins.txt
 test-kaggle:
 	@if $(KAGGLE_PYTHON) -c "" 2> /dev/null; then \
 	  $(MAKE) --no-print-directory $(KAGGLE_VENV)/stamp && TF_CPP_MIN_LOG_LEVEL=3 \
-	  OMP_NUM_THREADS=1 $(KAGGLE_VENV)/bin/python -m pytest -m "not slow or emulated" -n 2 --dist loadfile \
+	  $(KAGGLE_VENV)/bin/python -m pytest -m "not slow or emulated" -n 2 --dist loadfile \
 	  $(KAGGLE_TESTS:%=tests/test_%.py); \
 	else \
 	  echo "no $(KAGGLE_PYTHON) here: the tests with Kaggle's versions are skipped"; \
