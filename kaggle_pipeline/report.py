@@ -175,7 +175,8 @@ def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec)
     if metrics.get("seconds") is not None:
         facts.append(f"Took {metrics['seconds']:,.0f} s.")
     if metrics.get("weights"):
-        facts.append(f"Weights: {_flat_text(metrics['weights'])}.")
+        why = f" ({metrics['weights_why']})" if metrics.get("weights_why") else ""
+        facts.append(f"Weights: {_flat_text(metrics['weights'])}{why}.")
     parts += [html.element("p", " ".join(facts))] if facts else []
     parts.append(html.element("h3", "Out of fold"))
     ignored = bool(metrics.get("groups_ignored"))

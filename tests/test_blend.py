@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit, softmax
 
-from kaggle_pipeline.blend import Blend, blend_oof, blend_test, check_blend, fit_blend
-from kaggle_pipeline.config import BlendConfig
+from kaggle_pipeline.blend import Blend, blend_test, check_blend, fit_blend, fit_nested
+from kaggle_pipeline.calibration import Calibration
+from kaggle_pipeline.config import BlendConfig, CalibrationConfig
 from kaggle_pipeline.datasets.synthetic import SPEC
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.folds import Folds
@@ -194,9 +195,18 @@ def test_no_positive_leaves_equal_weights(frames):
 # ---------------------------------------------------------------------------- nested
 
 
-def nested(frames, targets, folds, spec, config):
-    models = {name: oof(frame.sample(frac=1, random_state=1)) for name, frame in frames.items()}
-    return blend_oof(models, targets, folds, spec, config)
+def blend_and_nested(frames, targets, folds, spec, config):
+    fold = folds.judged["fold"]
+    models = {
+        name: Predictions.build(frame.loc[fold.index].sample(frac=1, random_state=1), fold, "oof")
+        for name, frame in frames.items()
+    }
+    examples = targets.assign(group_id=folds.table["group_id"])
+    return fit_nested(models, examples, folds, spec, config, seed=0)
+
+
+def nested(*arguments):
+    return blend_and_nested(*arguments)[1]
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -242,26 +252,124 @@ def test_nested_score_of_noise_is_not_better_than_chance(targets, folds, spec):
     assert honest < 0.58
 
 
-def test_single_fold_is_blended_with_equal_weights(frames, targets, folds, spec):
-    table = folds.table.assign(fold=np.where(folds.table["fold"] == 0, 0, -1))
-    two = pick(frames, "good", "noise")
-    blended = blend_oof(
-        {name: oof(frame.loc[table.index[table["fold"] == 0]]) for name, frame in two.items()},
-        targets,
-        Folds(table),
-        spec,
-        BlendConfig(space="mean"),
-    ).probabilities
-    ids = blended.index
-    assert len(ids) == N // K
-    mean = (two["good"].loc[ids] + two["noise"].loc[ids]) / 2
-    pd.testing.assert_frame_equal(blended, mean, check_names=False)
+# ----------------------------------------------------------------- what is judged is what is used
+
+
+def draw_planted(n, seed, *, images=5, rate=0.1):
+    """A good image model, a metadata model that knows nothing, the truth, patients of 5 photos."""
+    rng = np.random.default_rng(seed)
+    ids = pd.Index([f"{seed}_{i:05d}" for i in range(n)], name="image_id")
+    truth = rng.random(n) < rate
+    frames = {
+        "image": as_frame(expit(rng.normal(1.75 * truth, 1) - 2.2), ids),
+        "tabular": as_frame(expit(rng.normal(0, 1.4, n)), ids),
+    }
+    targets = as_frame(truth, ids)
+    groups = pd.Series([f"IP_{seed}_{i // images}" for i in range(n)], ids)
+    return frames, targets, groups
+
+
+def as_folds(groups, k):
+    number = groups.groupby(groups).ngroup() % k
+    return Folds(pd.DataFrame({"group_id": groups, "fold": number}))
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_score_calibration_and_thresholds_are_those_of_the_blend_that_is_used(spec, space, k):
+    """Fitted weights far from equal ones: whoever judges the one and uses the other shows."""
+    frames, targets, groups = draw_planted(2000, seed=0)
+    folds = as_folds(groups, k)
+    blend, judged = blend_and_nested(frames, targets, folds, spec, BlendConfig(space=space))
+    assert blend.method == "nested" and blend.weights["image"] >= 0.9
+    assert ("one fold" in blend.why) == (k == 1)
+    calibration = Calibration.fit(
+        judged.probabilities, targets, groups, spec, CalibrationConfig(), seed=0, n_replicates=20
+    )
+    new, truth, _ = draw_planted(40_000, seed=1)
+    served = blend.apply(new)
+    told = roc_auc(targets, judged.probabilities)
+    assert told == pytest.approx(roc_auc(truth, served), abs=0.03)  # 0.15 and more before
+    calibrated = calibration.apply(served)["target"].to_numpy()
+    hit = truth["target"].to_numpy() == 1
+    gap = abs(calibrated.mean() - hit.mean())
+    assert gap < 0.01
+    in_bins = np.minimum((calibrated * 15).astype(int), 14)
+    ece = np.abs(np.bincount(in_bins, calibrated - hit)).sum() / len(hit)
+    assert ece < 0.02  # 0.048 and more before
+    limit = calibration.thresholds["target"][0]
+    reached = limit["nested"]
+    assert np.mean(calibrated[hit] >= limit["threshold"]) == pytest.approx(
+        reached["sensitivity"]["value"], abs=0.08
+    )
+    assert np.mean(calibrated[~hit] < limit["threshold"]) == pytest.approx(
+        reached["specificity"]["value"], abs=0.08
+    )
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_one_fold_with_too_few_positives_is_judged_and_used_with_equal_weights(spec, space):
+    frames, targets, groups = draw_planted(200, seed=0, rate=0.0)
+    targets.iloc[[0, 50, 100, 150], 0] = 1.0  # of 4 patients
+    folds = as_folds(groups, 1)
+    blend, judged = blend_and_nested(frames, targets, folds, spec, BlendConfig(space=space))
+    assert blend.method == "equal" and blend.weights == {"image": 0.5, "tabular": 0.5}
+    assert "4 patients have a positive image of target, 5 are needed" in blend.why
+    pd.testing.assert_frame_equal(judged.probabilities, blend.apply(frames), check_exact=True)
+
+
+def test_folds_that_leave_no_positive_to_fit_on_are_judged_and_used_with_equal_weights(spec):
+    frames, targets, groups = draw_planted(200, seed=0, rate=0.0)
+    folds = as_folds(groups, 4)
+    targets.loc[folds.valid_ids(2)[:9]] = 1.0
+    config = BlendConfig(space="mean")
+    blend, judged = blend_and_nested(frames, targets, folds, spec, config)
+    assert blend.method == "equal" and blend.weights == {"image": 0.5, "tabular": 0.5}
+    assert "no positive image of target lies outside fold 2" in blend.why
+    pd.testing.assert_frame_equal(judged.probabilities, blend.apply(frames), check_exact=True)
+
+
+def test_in_one_fold_a_patient_has_no_part_in_the_weights_of_its_photos(spec):
+    frames, targets, groups = draw_planted(600, seed=3)
+    folds, config = as_folds(groups, 1), BlendConfig(space="rank")
+    before = nested(frames, targets, folds, spec, config).probabilities
+    one = groups.index[groups == groups.iloc[0]]
+    changed = {name: frame.copy() for name, frame in frames.items()}
+    changed["image"].loc[one[1:]] = 1.0
+    after = nested(changed, targets, folds, spec, config).probabilities
+    pd.testing.assert_frame_equal(after.loc[one[:1]], before.loc[one[:1]], check_exact=True)
+    assert (after.drop(one) != before.drop(one)).any(axis=None)  # the other patients' do
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("space", SPACES)
+def test_a_single_model_and_equal_weights_are_judged_as_they_are_used(spec, space, k):
+    frames, targets, groups = draw_planted(300, seed=4)
+    folds = as_folds(groups, k)
+    alone = pick(frames, "tabular")
+    blend, judged = blend_and_nested(alone, targets, folds, spec, BlendConfig(space=space))
+    assert blend.method == "single"
+    pd.testing.assert_frame_equal(judged.probabilities, frames["tabular"], check_exact=True)
+    equal = BlendConfig(space=space, weights="equal")
+    blend, judged = blend_and_nested(frames, targets, folds, spec, equal)
+    assert blend.method == "equal" and set(blend.weights.values()) == {0.5}
+    apart = np.abs(judged.probabilities - blend.apply(frames)).max(axis=None)
+    assert apart == 0 if k == 1 or space != "rank" else apart < 0.1  # ranks among other folds
+
+
+def test_a_blend_of_before_is_read_and_known_to_be_judged_otherwise():
+    old = {"space": "logit", "knots": {}, "sums_to_one": False}
+    fitted = Blend(**old, weights={"image": 0.3, "tabular": 0.7})
+    assert fitted.judged_as_used(folds=5) and not fitted.judged_as_used(folds=1)
+    assert Blend(**old, weights={"image": 0.5, "tabular": 0.5}).judged_as_used(folds=1)
+    assert replace(fitted, method="nested").judged_as_used(folds=1)
 
 
 def test_nested_blend_names_model_and_id_that_is_missing(frames, targets, folds, spec):
     models = {"good": oof(frames["good"]), "fair": oof(frames["fair"].drop(IDS[4]))}
+    examples = targets.assign(group_id=folds.table["group_id"])
     with pytest.raises(PipelineError, match="fair predicts nothing for ISIC_0004"):
-        blend_oof(models, targets, folds, spec, BlendConfig())
+        fit_nested(models, examples, folds, spec, BlendConfig(), seed=0)
 
 
 def test_nested_blend_of_several_classes(frames, targets, folds, spec):
@@ -271,7 +379,8 @@ def test_nested_blend_of_several_classes(frames, targets, folds, spec):
     models = {
         name: oof(pd.DataFrame(expit(rng.normal(2 * truth, 1)), IDS, ["a", "b"])) for name in "xy"
     }
-    blended = blend_oof(models, truth, folds, spec, BlendConfig(space="rank"))
+    examples = truth.assign(group_id=folds.table["group_id"])
+    _, blended = fit_nested(models, examples, folds, spec, BlendConfig(space="rank"), seed=0)
     best = max(roc_auc(truth, model.probabilities) for model in models.values())
     assert roc_auc(truth, blended.probabilities) > best
 

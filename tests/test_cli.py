@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from kaggle_pipeline.blend import Blend
 from kaggle_pipeline.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,6 +91,33 @@ def test_submission_has_the_samples_rows_in_its_order(finished, competition):
     submission = pd.read_csv(finished / "submission.csv")
     assert list(submission["image_name"]) == list(sample["image_name"])
     assert submission["target"].between(0, 1).all() and submission["target"].nunique() > 2
+
+
+def test_one_fold_of_few_patients_submits_the_blend_that_is_judged(competition, tmp_path, capsys):
+    """Fitted on the fold, the weights would be others: what is judged would not be submitted."""
+    run, names = tmp_path / "run", ("logistic", "forest")
+    listed = f"[{','.join(names)}]"
+    one_fold = ["--config", str(ROOT / "configs" / "demo.yaml"), "--data-dir",
+                str(competition / "competition"), "--run-dir", str(run)]  # fmt: skip
+    for change in ("folds={holdout: 0.2}", f"blend.models={listed}", f"tabular.learners={listed}"):
+        one_fold += ["--set", change]
+    assert main(["run-pipeline", *one_fold]) == 0
+    said = capsys.readouterr().out
+    stored = json.loads((run / "blend" / "blend.json").read_text())
+    metrics = json.loads((run / "blend" / "metrics.json").read_text())
+    assert metrics["weights"] == stored["weights"] == dict.fromkeys(names, 0.5)
+    assert metrics["weights_method"] == stored["method"] == "equal"
+    assert "patients have a positive image of target, 5 are needed" in stored["why"]
+    assert f"{stored['why']})" in said.split("blend weights: ")[1].splitlines()[0]
+    assert stored["why"] in (run / "report.html").read_text()
+    for part in ("oof", "test"):
+        read = {name: read_part(run / name / f"{part}.csv") for name in names}
+        blended = Blend(**stored).apply(read)
+        pd.testing.assert_frame_equal(read_part(run / "blend" / f"{part}.csv"), blended)
+
+
+def read_part(path):
+    return pd.read_csv(path, index_col="image_id")[["target"]]
 
 
 @pytest.mark.slow

@@ -254,6 +254,18 @@ def test_only_what_a_weighted_model_reads_is_asked_for(run_dir, tmp_path):
         RunModels(tmp_path / "a" / "run", "cpu")
 
 
+def test_a_run_of_before_whose_one_fold_was_judged_with_other_weights_says_so(run_dir, tmp_path):
+    run = with_logistic(run_dir, tmp_path, ["sex"], {"image": 0.3, "logistic": 0.7})
+    assert RunModels(run, "cpu").judged_as_used  # two folds: nested
+    folds = pd.read_csv(run / "prepare" / "folds.csv")
+    folds.assign(fold=folds["fold"] - 1).to_csv(run / "prepare" / "folds.csv", index=False)
+    for stage in ("image", "logistic"):
+        shutil.rmtree(run / stage / "fold1")
+    service = Service(run, "cpu")
+    assert service.models.judged_as_used is False
+    assert "equal weights, not of the one used here" in card_sections(service)["Summary and limits"]
+
+
 def test_where_the_image_model_has_no_weight_it_is_said(run_dir, looks, tmp_path):
     weights = {"image": 0.0, "logistic": 1.0}
     service = Service(with_logistic(run_dir, tmp_path, ["sex"], weights), "cpu")

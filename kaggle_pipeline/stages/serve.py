@@ -49,6 +49,11 @@ def serve(run_dir: Path, *, host: str, port: int, say: Callable[[str], None] = p
     say(f"{service.spec.id}: {len(service.models.folds)} folds loaded and warm. {DISCLAIMER}")
     if host not in ("127.0.0.1", "localhost", "::1"):
         say(f"note: {host} can be reached from other machines; there is no login")
+    if not service.models.judged_as_used:
+        say(
+            "note: this run's scores, calibration and thresholds are those of a blend with equal "
+            "weights, not of the one used here: make_submission makes both anew"
+        )
     if service.models.missing:
         lacking = service.models.missing
         say(f"note: folds {lacking} of this run are not trained: the mean lacks their models")

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.blend import Blend, blend_oof, blend_test, check_blend, fit_blend
+from kaggle_pipeline.blend import Blend, blend_test, check_blend, fit_nested
 from kaggle_pipeline.config import LEARNERS
 from kaggle_pipeline.crossval import unfinished
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import split_rows
 from kaggle_pipeline.metrics import auc_with_interval
-from kaggle_pipeline.predictions import Predictions, join_by_id
+from kaggle_pipeline.predictions import Predictions
 from kaggle_pipeline.report import write_report
 from kaggle_pipeline.rundir import open_stage, read_json, write_json
 from kaggle_pipeline.stages.look import compare_runs
@@ -58,13 +58,8 @@ def make_submission(run: Run) -> Path | None:
     # Cheap and derived from files that are kept: it is simply made anew.
     folder = open_stage(run.run_dir, "blend", resume=False, overwrite=True)
     run.record_origin(folder)
-    nested = blend_oof(oof, examples, folds, spec, config.blend)
+    blend, nested = fit_nested(oof, examples, folds, spec, config.blend, seed=config.seed)
     nested.write(folder / "oof.csv")
-    ids = folds.judged.index
-    targets = examples.loc[ids, list(spec.classes)]
-    blend = fit_blend(
-        join_by_id(oof, ids), targets, config.blend, sums_to_one=spec.task == "multiclass"
-    )
     write_json(folder / "blend.json", blend.to_mapping())
     seconds = round(time.perf_counter() - started, 3)
     optimistic = any(
@@ -75,12 +70,13 @@ def make_submission(run: Run) -> Path | None:
     blended = _blend_test(run, blend, test_ids)
     run.judge(
         folder, nested, blended, examples, folds, seconds=seconds, weights=blend.weights,
+        weights_method=blend.method, weights_why=blend.why,
         epoch_chosen_on_judged_rows=optimistic,
     )  # fmt: skip
     run.draw_roc(folder, {**oof, "blend": nested}, examples)
     run.say(compare_runs([run.run_dir]))
     shares = ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items())
-    run.say(f"blend weights: {shares} (space: {blend.space})")
+    run.say(f"blend weights: {shares} (space: {blend.space}; {blend.why})")
     run.say(f"report: {write_report(run.run_dir, spec)}")
     if blended is None:
         run.say(f"{spec.id} has no test rows here, so there is nothing to submit")

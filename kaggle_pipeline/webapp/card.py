@@ -89,6 +89,11 @@ def _limits(service: Service) -> Html:
     if group != "patient":
         lines.append("The data do not say which photos are one patient’s, so a person may be in "
                      "two folds and the scores may be too good.")  # fmt: skip
+    if not service.models.judged_as_used:
+        lines.append(
+            "The scores, calibration and thresholds of this run are those of a blend with equal "
+            "weights, not of the one used here: run make_submission again."
+        )
     if service.calibration is None:
         lines.append("It is not calibrated: its numbers order lesions and are no frequencies.")
     elif lacking := [one for one in service.classes if not service.is_calibrated(one)]:

@@ -63,6 +63,8 @@ class RunModels:
         Whether the run converted its photos itself, as new ones are.
     blend : Blend
         Of the image model alone where the run has no ``blend/``; models of weight 0 are left out.
+    judged_as_used : bool
+        Whether scores, calibration and thresholds are those of this very blend.
     judged : pathlib.Path
         The stage whose ``oof.csv`` and scores are those of the final probability.
 
@@ -89,6 +91,7 @@ class RunModels:
         self.judged = stored.parent if stored.exists() else image
         alone = {"space": "mean", "weights": {"image": 1.0}, "knots": {}}
         blend = Blend(**(read_json(stored) if stored.exists() else alone))
+        self.judged_as_used = blend.judged_as_used(len(self.folds) + len(self.missing))
         weights = {name: weight for name, weight in blend.weights.items() if weight > 0}
         self.blend = replace(blend, weights=weights)
         self._image = {fold: self._load_image(place, device) for fold, place in places.items()}
