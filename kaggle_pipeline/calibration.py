@@ -103,7 +103,7 @@ class Calibration:
             If an id is unknown or doubled, or a truth or probability is not usable.
         """
         classes = list(spec.classes)
-        rows = truth.assign(group_id=groups.reindex(truth.index))
+        rows = truth.assign(group_id=groups.reindex(truth.index)).dropna(subset="group_id")
         judged = join_truth(rows, oof, spec, seed, n_replicates, None)
         facts = {
             "n": len(oof), "group": spec.group or "image",
@@ -189,7 +189,7 @@ class Calibration:
             ``n, groups``; ``scores`` ``before`` and ``after``; ``change``; ``thresholds``: by
             class what each reached.
         """
-        rows = truth.assign(group_id=groups.reindex(truth.index))
+        rows = truth.assign(group_id=groups.reindex(truth.index)).dropna(subset="group_id")
         judged = join_truth(rows, probabilities, spec, seed, n_replicates, None)
         after = self.apply(probabilities).to_numpy()
         values = [study.values_of(judged, one) for one in (judged.probabilities, after)]

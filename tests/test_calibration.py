@@ -342,3 +342,9 @@ def test_the_picture_is_drawn_also_where_nothing_was_learned(tmp_path):
     for name, found in {"learned.png": learned, "few.png": few}.items():
         plot_calibration(found.to_mapping(), tmp_path / name)
         assert is_picture(tmp_path / name)
+
+
+def test_a_row_of_no_known_group_is_refused_and_not_put_with_other_such_rows():
+    frame, truth, groups = made_up(600)
+    with pytest.raises(PipelineError, match=r"image img_7 is predicted but not in the .*\(1 such"):
+        fit(frame, truth, groups.drop("img_7"))

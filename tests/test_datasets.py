@@ -211,6 +211,30 @@ def test_sizes_that_list_an_image_twice_are_refused(tmp_path, spec):
     assert "train_image_sizes.csv" in refusal(write_raw(tmp_path, train_image_sizes=sizes), spec)
 
 
+def test_sizes_that_lack_an_image_are_refused(tmp_path, spec):
+    """Their ids end in .jpg, say: no size would be known, without a word."""
+    sizes = pd.DataFrame({"image_name": ["I1.jpg", "I2", "I3.jpg"], "width": 1, "height": 2})
+    said = refusal(write_raw(tmp_path, train_image_sizes=sizes), spec)
+    assert "train_image_sizes.csv has no row for 2 of 3 images, such as I1; its first" in said
+    assert "I1.jpg" in said
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "column"),
+    [("isic_2017", "ISIC-2017_Training_Data_metadata.csv", "image_id"),
+     ("isic_2019", "ISIC_2019_Training_Metadata.csv", "image")],
+)  # fmt: skip
+def test_metadata_whose_ids_are_written_otherwise_is_refused(tmp_path, dataset, name, column):
+    generate_like(dataset, tmp_path, images=60, image_size_px=16, seed=0, workers=1)
+    (path,) = tmp_path.rglob(name)
+    table = pd.read_csv(path, dtype=str)
+    first = table[column].iloc[0]
+    table.assign(**{column: table[column] + ".jpg"}).to_csv(path, index=False)
+    with pytest.raises(PipelineError, match=rf"no row for \d+ of \d+ images.*{first}\.jpg") as said:
+        get_spec(dataset).read_raw(tmp_path / "competition")
+    assert name in str(said.value)
+
+
 @pytest.mark.parametrize("unknown", ["unknown", "-1", -1, "", "nan", None])
 @pytest.mark.parametrize("column", ["sex", "anatom_site_general_challenge", "age_approx"])
 def test_every_spelling_of_missing_is_missing(tmp_path, spec, column, unknown):

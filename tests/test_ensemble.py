@@ -1,6 +1,7 @@
 """Tests of the ensemble: identities, missing scores, nesting, and that noise earns nothing."""
 
 import json
+import re
 import shutil
 from functools import partial
 
@@ -226,8 +227,8 @@ def test_files_of_others_become_a_checked_submission(scored, tmp_path, capsys):
         (lambda t: pd.concat([t, t.iloc[:1]]), "more than once"),
         (lambda t: t.assign(a=t["a"] + 1), "not in [0, 1]"),
         (lambda t: t.assign(a="high"), "not in [0, 1]"),
-        (lambda t: t.assign(a=np.nan, b=np.nan), "no training image of"),
-        (lambda t: t.assign(image_name="x" + t["image_name"]), "no training image of"),
+        (lambda t: t.assign(a=np.nan, b=np.nan), "a has no score of 93 of 93 training images"),
+        (lambda t: t.iloc[:0], "has no rows"),
     ],
 )
 def test_a_file_that_is_wrong_is_one_line(scored, tmp_path, change, error, capsys):
@@ -235,6 +236,81 @@ def test_a_file_that_is_wrong_is_one_line(scored, tmp_path, change, error, capsy
     change(pd.read_csv(path)).to_csv(path, index=False)
     assert blend(scored, tmp_path / "run") == 2
     assert error in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def jpg(share):
+    """Ids that end in .jpg, of a share of the rows."""
+    return lambda table: table.assign(
+        image_name=table["image_name"].where(np.arange(len(table)) >= share * len(table),
+                                             table["image_name"] + ".jpg")
+    )  # fmt: skip
+
+
+def spoil(path, change):
+    change(pd.read_csv(path)).to_csv(path, index=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "error"),
+    [
+        ("their_test.csv", jpg(1), r"28 of 28 test images have no row, such as ISIC_\d{7}, and 28 "
+         r"rows are of no test image, such as ISIC_\d{7}\.jpg"),
+        ("their_test.csv", jpg(0.5), r"14 of 28 test images have no row.*\d\.jpg"),
+        ("oof.csv", jpg(1), r"93 of 93 training images have no row.*\d\.jpg"),
+        ("oof.csv", jpg(0.3), r"2\d of 93 training images have no row.*\d\.jpg"),
+        ("their_test.csv", lambda t: t.iloc[::2],
+         r"no score at all of 14 of 28 test images, such as ISIC_\d{7}"),
+        ("their_test.csv", lambda t: t.assign(a=t["a"].where(t.index % 5 > 0)),
+         r"a has no score of 6 of 28 test images, such as ISIC_\d{7}, though it knows 100%"),
+        ("oof.csv", lambda t: t.iloc[:40],
+         r"a has no score of 5\d of 93 training images, such as ISIC_\d{7}: too few"),
+    ],
+)  # fmt: skip
+def test_a_file_that_does_not_match_the_images_is_one_line(
+    scored, tmp_path, name, change, error, capsys
+):
+    spoil(scored / name, change)
+    run = tmp_path / "run"
+    assert blend(scored, run) == 2
+    said = capsys.readouterr()
+    line = said.err.strip().splitlines()[-1]
+    assert re.search(error, line) and str(scored / name) in line
+    assert not (run / "submission.csv").exists() and "repeat 1" not in said.out  # before the work
+
+
+def test_gaps_that_both_parts_have_are_counted_and_left_to_the_others(scored, tmp_path, capsys):
+    for name in ("oof.csv", "their_test.csv"):
+        spoil(scored / name, lambda t: t.assign(b=t["b"].where(np.arange(len(t)) % 3 > 0)))
+    spoil(scored / "oof.csv", lambda t: pd.concat([t, t.iloc[:2].assign(image_name=["X1", "X2"])]))
+    run = tmp_path / "run"
+    assert blend(scored, run) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert re.search(r"oof\.csv: b has no score of 3\d of 93 training images, such as ISIC_", said)
+    assert re.search(r"test\.csv: b has no score of \d+ of 28 test images, such as ISIC_", said)
+    assert re.search(r"oof\.csv: \d rows are of no image here and left out, such as", said)
+    assert pd.read_csv(run / "submission.csv")["target"].nunique() > 20
+
+
+def test_a_few_dropped_duplicates_do_not_make_a_gap_a_mistake(scored, tmp_path, capsys):
+    """An honest file of three quarters of the photos, with one that the run has dropped."""
+    spoil(scored / "oof.csv", lambda t: pd.concat(
+        [t.iloc[: 3 * len(t) // 4], t.iloc[:1].assign(image_name="dropped")]))  # fmt: skip
+    assert blend(scored, tmp_path / "run") == 0, capsys.readouterr().err
+    assert "a has no score of 24 of 93 training images" in capsys.readouterr().out
+
+
+def test_with_a_holdout_a_stage_is_blended_with_others_on_what_it_was_judged_by(
+    scored, tmp_path, capsys
+):
+    run, holdout = tmp_path / "run", "folds={holdout: 0.5}"
+    words = ["--config", "configs/demo.yaml", "--data-dir", str(scored), "--run-dir", str(run)]
+    for change in (holdout, "tabular.learners=[logistic]", "leakage.fingerprints=false"):
+        words += ["--set", change]
+    assert main(["prepare-data", *words]) == 0 and main(["train-tabular", *words]) == 0
+    capsys.readouterr()
+    assert blend(scored, run, holdout, "ensemble.models=[logistic]", "ensemble.use=[scores]") == 0
+    judged = len(pd.read_csv(run / "logistic" / "oof.csv"))
+    assert judged < 60 and f"3 scores: logistic, a, b; {judged} images" in capsys.readouterr().out
 
 
 def test_answers_in_the_place_of_scores_are_caught(scored, tmp_path, capsys):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.datasets.rawfiles import blank_unknown, find_photos
+from kaggle_pipeline.datasets.rawfiles import blank_unknown, find_photos, require_listed
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
 from kaggle_pipeline.tables import read_table
@@ -78,6 +78,8 @@ def _read_part(data_dir: Path, part: str, split: str) -> pd.DataFrame | None:
         if facts["image_id"].duplicated().any():
             raise PipelineError(f"{metadata} lists an image more than once")
         how = "left" if split == "train" or photos else "right"
+        if how == "left":
+            require_listed(rows["image_id"], facts["image_id"], metadata)
         rows = rows.merge(facts[list(columns)], how, "image_id", validate="m:1")
     elif split == "train":
         raise PipelineError(f"{metadata} is missing: {_SOURCE}")

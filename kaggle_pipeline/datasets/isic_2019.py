@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.datasets.rawfiles import blank_unknown, find_photos
+from kaggle_pipeline.datasets.rawfiles import blank_unknown, find_photos, require_listed
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
 from kaggle_pipeline.tables import read_table
@@ -55,6 +55,7 @@ def read_raw(data_dir: Path) -> RawData:
     facts = _read_facts(data_dir, "Training", needed=True)
     if facts["image"].duplicated().any():
         raise PipelineError(f"{data_dir}: the training metadata lists an image more than once")
+    require_listed(truth["image"], facts["image"], data_dir / "ISIC_2019_Training_Metadata.csv")
     train = truth[["image", *CLASSES]].merge(facts, "left", "image", validate="m:1")
     test = _read_facts(data_dir, "Test", needed=False)
     table = pd.concat([train.assign(split="train"), test.assign(split="test")], ignore_index=True)

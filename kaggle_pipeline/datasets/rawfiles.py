@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kaggle_pipeline.errors import PipelineError
+
 UNKNOWN = ("unknown", "-1", "-1.0", "nan", "NaN", "")
 """Spellings of "missing" in the published tables and their re-split versions."""
 PHOTOS = (".jpg", ".jpeg", ".png")
@@ -20,6 +22,28 @@ def blank_unknown(column: pd.Series) -> pd.Series:
     """Return the column with every spelling of "unknown" as NaN."""
     values = column.astype("object").where(column.notna(), np.nan)
     return values.map(lambda value: np.nan if str(value) in UNKNOWN else value)
+
+
+def require_listed(wanted: pd.Series, listed: pd.Series, path: Path) -> None:
+    """Stop on a table that lacks images: joined, it would leave them without a word.
+
+    Parameters
+    ----------
+    wanted, listed : pandas.Series
+        Ids of the images, and of the rows of the table in ``path``.
+
+    Raises
+    ------
+    PipelineError
+        That names the file, how many images it lacks, one of them and an id that it has.
+    """
+    missing = wanted[~wanted.isin(listed)]
+    if len(missing):
+        has = f"; its first row is of {listed.iloc[0]}" if len(listed) else ""
+        raise PipelineError(
+            f"{path} has no row for {len(missing)} of {len(wanted)} images, such as "
+            f"{missing.iloc[0]}{has}"
+        )
 
 
 def find_photos(

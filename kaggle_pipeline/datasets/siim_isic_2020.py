@@ -15,6 +15,7 @@ from kaggle_pipeline.datasets.rawfiles import (
     PHOTOS_OR_DICOM,
     blank_unknown,
     find_photos,
+    require_listed,
 )
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.spec import (
@@ -146,6 +147,7 @@ def _add_sizes(train: pd.DataFrame, path: Path) -> pd.DataFrame:
     sizes = _read_csv(path, ("image_name", "width", "height"))
     if sizes["image_name"].duplicated().any():
         raise PipelineError(f"{path} lists an image more than once")
+    require_listed(train["image_name"], sizes["image_name"], path)
     extra = [name for name in ("width", "height", "tfrecord") if name in sizes.columns]
     return train.merge(sizes[["image_name", *extra]], "left", "image_name", validate="m:1")
 

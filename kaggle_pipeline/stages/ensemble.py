@@ -5,8 +5,8 @@ In: a :class:`Run` whose experiment says which scores. Out: the run's ``ensemble
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,41 @@ from kaggle_pipeline.tables import index_by, read_table
 
 STAGE = "ensemble"
 _PERFECT = 0.9999
+_LEAST = 0.5
+"""Share of the training images that a score must know: what it lacks, it is not weighed by."""
+_SLACK = 0.1
+"""Share of the ids that a file may lack though it has others, and of the training part's coverage
+that a test part may lack: more is no gap but a mistake."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one part of the images.
+
+    Attributes
+    ----------
+    part : {"training", "test"}
+    table : pandas.DataFrame
+        Indexed by the part's image ids, a float column a model, NaN where it has no score.
+    files : dict of str to pathlib.Path
+        Where each column comes from.
+    """
+
+    part: str
+    table: pd.DataFrame
+    files: dict[str, Path]
+
+    def lacking(self, model: str) -> pd.Index:
+        """Return the ids that a model has no score of."""
+        return self.table.index[self.table[model].isna()]
+
+    def tell(self, model: str) -> str:
+        """Return how many images a model has no score of, with one of them."""
+        gap = self.lacking(model)
+        return (
+            f"{self.files[model]}: {model} has no score of {len(gap)} of {len(self.table)} "
+            f"{self.part} images, such as {gap[0]}"
+        )
 
 
 def blend_scores(run: Run) -> Path | None:
@@ -40,7 +75,8 @@ def blend_scores(run: Run) -> Path | None:
     Raises
     ------
     PipelineError
-        If a file or column is missing, an id is listed twice, or the task has several classes.
+        If a file or column is missing, an id is listed twice, scores and images do not match, or
+        the task has several classes.
     """
     config, spec = run.config.ensemble, run.spec
     if len(spec.classes) > 1:
@@ -50,22 +86,25 @@ def blend_scores(run: Run) -> Path | None:
     started = time.perf_counter()
     prepare_data(replace(run, overwrite=False), with_records=False)
     examples = run.examples()
-    scores = read_scores(run, "oof")
-    models = list(scores.columns)
+    # Rows that the folds leave out stay out. Our own stages score what a fold judges.
+    folds = run.folds()
+    scores = read_scores(run, "oof", (folds.judged if config.models else folds.table).index)
+    models = list(scores.table.columns)
     candidates = make_candidates(
         models, spec, config.use, run.config.seed, ablation=config.ablation
     )
     if config.method not in (None, *candidates):
         known = ", ".join(candidates)
         raise PipelineError(f"ensemble.method: {config.method!r} is none of {known}")
-    # Rows that the folds leave out stay out, and one that no model scored says nothing.
-    train = split_rows(examples, "train")
-    train = train[train.index.isin(run.folds().table.index)]
-    rows = train[train.index.isin(scores.index[scores.notna().any(axis=1)])].join(scores)
-    if rows.empty:
-        raise PipelineError(f"ensemble: no training image of {run.prepared} has a score")
+    tests, test_scores = split_rows(examples, "test"), None
+    if len(tests) and (config.test or not config.oof):
+        test_scores = read_scores(run, "test", tests.index)
+    require_coverage(scores, test_scores, run.say)
+    # An image that no model scored says nothing.
+    known = scores.table.dropna(how="all")
+    rows = examples.loc[known.index].join(known)
     _stop_on_perfect(rows, models, spec.classes[0])
-    told = f" of {len(train)}" if len(rows) < len(train) else ""
+    told = f" of {len(scores.table)}" if len(rows) < len(scores.table) else ""
     run.say(f"{len(models)} scores: {', '.join(models)}; {len(rows)}{told} images")
     study = compare(
         candidates, rows, spec, folds=config.folds, repeats=config.repeats,
@@ -86,15 +125,15 @@ def blend_scores(run: Run) -> Path | None:
     oof = study.predictions[chosen][[0]].set_axis(list(spec.classes), axis=1)
     nested = Predictions.build(oof, AVERAGED, "oof")
     nested.write(folder / "oof.csv")
-    tests = split_rows(examples, "test")
     blended = None
-    if len(tests) and (config.test or not config.oof):
-        told = tests.join(read_scores(run, "test"))
-        values = pd.DataFrame({spec.classes[0]: fitted.apply(told)}, tests.index)
-        blended = Predictions.build(values, AVERAGED, "test")
+    if test_scores is not None:
+        answers = fitted.apply(tests.join(test_scores.table))
+        blended = Predictions.build(
+            pd.DataFrame({spec.classes[0]: answers}, tests.index), AVERAGED, "test"
+        )
         blended.write(folder / "test.csv")
     run.judge(
-        folder, nested, blended, examples, run.folds(), seconds=seconds,
+        folder, nested, blended, examples, folds, seconds=seconds,
         epoch_chosen_on_judged_rows=any(
             read_json(run.run_dir / name / "metrics.json")["epoch_chosen_on_judged_rows"]
             for name in config.models
@@ -104,32 +143,41 @@ def blend_scores(run: Run) -> Path | None:
     return write_checked_submission(run, blended) if blended is not None else None
 
 
-def read_scores(run: Run, split: str) -> pd.DataFrame:
-    """Return one column of scores a model, indexed by image id; NaN where a model has none.
+def read_scores(run: Run, split: str, wanted: pd.Index) -> Scores:
+    """Return one column of scores a model, joined by id; NaN where a model has none.
 
     Parameters
     ----------
     run : Run
     split : {"oof", "test"}
+    wanted : pandas.Index
+        Image ids; a file's further rows are left out.
 
     Raises
     ------
     PipelineError
-        If a file or column is missing, an id is listed twice, or a score is not in [0, 1].
+        If a file or column is missing, an id is listed twice, a score is not in [0, 1], a stage of
+        the run does not predict exactly ``wanted``, or a file's ids are not those of the images.
     """
     config, spec = run.config.ensemble, run.spec
-    found = []
+    part = "training" if split == "oof" else "test"
+    found, files = [], []
     for model in config.models:
-        table = Predictions.read(run.run_dir / model / f"{split}.csv", spec.classes)
-        found.append(table.probabilities[spec.classes[0]].rename(model))
+        path = run.run_dir / model / f"{split}.csv"
+        predictions = Predictions.read(path, spec.classes)
+        predictions.require(wanted, str(path))
+        found.append(predictions.probabilities[spec.classes[0]].rename(model))
+        files.append(path)
     name = config.oof if split == "oof" else config.test
     if name:
         path = run.data_dir / name  # an absolute name stays as it is
         id_column = spec.submission.id_column
         named = f"it is named by ensemble.{split}"
-        table = read_table(path, [id_column, *config.columns], hint=named)
+        table = read_table(path, [id_column, *config.columns], hint=named, rows_needed=True)
         table = index_by(table, id_column, path)
+        _require_ids(table.index, wanted, run.examples().index, part, path, run.say)
         found += [_checked(table[column], path) for column in config.columns]
+        files += [path] * len(config.columns)
     names = [column.name for column in found]
     for name in names:
         if names.count(name) > 1 or name in (*run.spec.classes, *run.spec.features, "group_id"):
@@ -141,7 +189,68 @@ def read_scores(run: Run, split: str) -> pd.DataFrame:
         raise PipelineError(
             "ensemble: no scores: name ensemble.models, or ensemble.oof and columns"
         )
-    return pd.concat(found, axis=1).rename_axis("image_id")
+    joined = [column.reindex(wanted) for column in found]  # gaps are counted by require_coverage
+    table = pd.concat(joined, axis=1).rename_axis("image_id")
+    return Scores(part, table, dict(zip(names, files, strict=True)))
+
+
+def _require_ids(
+    ids: pd.Index, wanted: pd.Index, known: pd.Index, part: str, path: Path,
+    say: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Stop on a file whose ids are written otherwise than the images' or are other images'."""
+    missing, strange = wanted.difference(ids), ids.difference(known)
+    # A few strange ones are no sign: duplicates that were dropped, say.
+    others = len(strange) > _SLACK * len(ids)
+    if len(missing) == len(wanted) or (others and len(missing) > _SLACK * len(wanted)):
+        other = strange if len(strange) else ids
+        raise PipelineError(
+            f"{path}: {len(missing)} of {len(wanted)} {part} images have no row, such as "
+            f"{missing[0]}, and {len(other)} rows are of no {part} image, such as {other[0]}: "
+            "write the ids as the images' are"
+        )
+    if len(strange):
+        say(f"{path}: {len(strange)} rows are of no image here and left out, such as {strange[0]}")
+
+
+def require_coverage(oof: Scores, test: Scores | None, say: Callable[[str], None]) -> None:
+    """Say which images lack a score, and stop where that is no gap but a mistake.
+
+    A missing score is left out of an image's mean. That is fair where the test part lacks no more
+    than the training part did, by which the ways to blend are judged.
+
+    Raises
+    ------
+    PipelineError
+        If a model knows fewer than half of the training images, or less of the test images than of
+        the training images, or no model knows a test image. The line names file, number and an id.
+    """
+    for scores in (oof, test):
+        for model in scores.table.columns if scores else ():
+            if len(scores.lacking(model)):
+                say(f"{scores.tell(model)}: left to the other scores")
+    coverage = oof.table.notna().mean()
+    for model, share in coverage.items():
+        if share < _LEAST:
+            raise PipelineError(
+                f"{oof.tell(model)}: too few to weigh it by: complete the file, or take {model} "
+                "out of ensemble.columns"
+            )
+    if test is None:
+        return
+    nothing = test.table.index[test.table.isna().all(axis=1)]
+    if len(nothing):
+        files = " and ".join(map(str, dict.fromkeys(test.files.values())))
+        raise PipelineError(
+            f"{files}: no score at all of {len(nothing)} of {len(test.table)} test images, such as "
+            f"{nothing[0]}: complete the file"
+        )
+    for model, share in test.table.notna().mean().items():
+        if share < (1 - _SLACK) * coverage[model]:
+            raise PipelineError(
+                f"{test.tell(model)}, though it knows {coverage[model]:.0%} of the training "
+                f"images: complete the file, or take {model} out of ensemble.columns"
+            )
 
 
 def _checked(column: pd.Series, path: Path) -> pd.Series:
