@@ -1,7 +1,7 @@
-"""Preflight: compile an experiment's training step for a TPU that is not there.
+"""Preflight: compile an experiment's training and prediction step for a TPU that is not there.
 
 In: an experiment, its spec, a topology. Out: a mapping of predictions: whether the step fits, what
-bounds it, how long the whole run takes at least. Nothing here was measured on a TPU. Each
+bounds it, how long training and prediction take at least. Nothing here was measured on a TPU. Each
 compilation runs in a process of its own, since libtpu has to be loaded with its own environment and
 may end the process.
 """
@@ -15,12 +15,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kaggle_pipeline.apart import EndedSilently, ask_apart
-from kaggle_pipeline.balance import oversampling_repeats, resampling_repeats
 from kaggle_pipeline.config import Experiment, ImageConfig
 from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.plan import Plan
 from kaggle_pipeline.spec import DatasetSpec
 from kaggle_pipeline.tpucompiler import (
     Verdict,
@@ -30,58 +28,11 @@ from kaggle_pipeline.tpucompiler import (
 )
 from kaggle_pipeline.tpustep import compile_step
 
-
-@dataclass(frozen=True)
-class Plan:
-    """How often an experiment makes its step, counted from the images it has.
-
-    Attributes
-    ----------
-    fits : int
-        Models to train: folds, times classes where each has a network, times seeds.
-    epochs : int
-    shown : int
-        Images that an epoch shows, repeats counted, in a fold of mean size.
-    """
-
-    fits: int
-    epochs: int
-    shown: int
-
-    def steps(self, global_batch: int, steps_per_epoch: int | None) -> int:
-        """Return the training steps of the whole experiment."""
-        return self.fits * self.epochs * (steps_per_epoch or max(1, self.shown // global_batch))
-
-
-def make_plan(config: Experiment, targets: np.ndarray, learned_share: float | None = None) -> Plan:
-    """Count what an experiment shows its image model.
-
-    Parameters
-    ----------
-    config : Experiment
-    targets : array of shape (n, classes)
-        Of the labelled images that are not judged apart (``folds.judge``).
-    learned_share : float, optional
-        Of these, what a fold of mean size learns from; by default what the config says.
-    """
-    image, folds = config.image, config.folds
-    if image.frozen:  # features are extracted once for all folds and epochs
-        return Plan(1, 1, len(targets))
-    if learned_share is None:
-        learned_share = 1 - (folds.test_share or 0)
-        if not folds.judge:
-            learned_share *= 1 - (folds.holdout or 1 / folds.k)
-    if image.checkpoint == "best_inner":
-        learned_share *= 1 - image.inner_share
-    if image.images_per_class is not None:  # so many whatever there is to draw from
-        shown = int(resampling_repeats(targets, image.images_per_class, config.seed).sum())
-    else:
-        repeats = oversampling_repeats(targets, image.oversample, config.seed)
-        shown = round(repeats.sum() * learned_share)
-    fits = 1 if folds.holdout or folds.judge else folds.k
-    fits *= targets.shape[1] if image.networks == "one_per_class" else 1
-    fits *= image.seeds
-    return Plan(fits, image.epochs, shown)
+CAVEAT = (
+    "times are XLA's counts at the chip's peak rates, an estimate from below and no strict bound: "
+    "its bytes may include traffic that stays on the chip; padding, the way of gradients between "
+    "chips, compilation and waiting for input are not in them"
+)
 
 
 @dataclass(frozen=True)
@@ -121,7 +72,7 @@ def preflight(
     backend : {"jax", "tensorflow"}
         Keras on JAX, or TensorFlow under TPUStrategy.
     plan : Plan, optional
-        Without it no hours are told.
+        Without it no hours are told, and no prediction step is compiled.
     find_largest : bool
         Look for the largest batch a replica even where the config's own fits.
     say : callable
@@ -131,9 +82,11 @@ def preflight(
     -------
     dict
         ``fits``, ``peak_hbm_gib``, ``hbm_gib``, ``tflop_per_step``, ``gb_per_step``,
-        ``floor_step_seconds``, ``bound_by``, ``images_per_second_at_most``, ``hours_at_least``,
+        ``floor_step_seconds``, ``bound_by``, ``images_per_second_at_most``, ``hours_at_least``
+        (``training_hours_at_least`` and ``prediction_hours_at_least`` together),
         ``largest_batch_per_replica`` and what they were made from. Figures of a step are per
-        device; GiB are 2^30 bytes, GB 10^9.
+        device; GiB are 2^30 bytes, GB 10^9. Those of the prediction step are of one view of each
+        image; a step of several views is counted as so many of them. :data:`CAVEAT` holds for all.
 
     Raises
     ------
@@ -152,12 +105,20 @@ def preflight(
     largest = None
     if find_largest or not verdict.fits:
         largest = largest_batch(config, target, answer, say)
-    found = _predict(config, target, plan, answer)
+    told = None
+    if plan is not None and verdict.fits and plan.prediction_steps(1):
+        say("compiling the prediction of one view")
+        told = _compile_apart(config, target, wanted, predicting=True)
+    found = _predict(config, target, plan, answer, told)
     return {**found, "largest_batch_per_replica": largest}
 
 
 def _predict(
-    config: Experiment, target: Target, plan: Plan | None, answer: dict[str, Any]
+    config: Experiment,
+    target: Target,
+    plan: Plan | None,
+    answer: dict[str, Any],
+    told: dict[str, Any] | None,
 ) -> dict[str, Any]:
     verdict, devices = answer["verdict"], answer["devices"]
     floor, bound = floor_seconds(verdict, target.topology)
@@ -167,6 +128,8 @@ def _predict(
         given = None if config.image.frozen else config.image.steps_per_epoch
         steps = plan.steps(batch * devices, given)
         hours = steps * floor / 3600 if floor else None
+    prediction, predicting = _predict_predictions(target, plan, batch * devices, told)
+    total = None if hours is None or predicting is None else hours + predicting
     return {
         "experiment": config.name,
         "topology": resolve_topology(target.topology),
@@ -187,12 +150,37 @@ def _predict(
         "bound_by": bound,
         "images_per_second_at_most": _rounded(batch * devices / floor if floor else None, 1),
         "steps": steps,
-        "hours_at_least": _rounded(hours, 2),
+        "training_hours_at_least": _rounded(hours, 2),
+        **prediction,
+        "hours_at_least": _rounded(total, 2),
         "compile_seconds": round(verdict.compile_seconds, 1),
         "compiler_memory_gib": _rounded(answer["ram_gib"], 1),
         "compiler_message": verdict.message,
         "versions": answer["versions"],
     }
+
+
+def _predict_predictions(
+    target: Target, plan: Plan | None, global_batch: int, told: dict[str, Any] | None
+) -> tuple[dict[str, Any], float | None]:
+    """What the prediction step costs, and the hours of all; 0 where nothing is predicted."""
+    verdict: Verdict | None = told and told["verdict"]
+    floor, bound = floor_seconds(verdict, target.topology) if verdict else (None, None)
+    steps = None if plan is None else plan.prediction_steps(global_batch)
+    hours = 0.0 if steps == 0 else steps * floor / 3600 if steps and floor else None
+    found = {
+        "views": plan and plan.views,
+        "fits": verdict and verdict.fits,
+        "peak_hbm_gib": verdict and _rounded(verdict.peak_gib, 2),
+        "tflop_per_step": verdict and _rounded(verdict.tflop, 3),
+        "gb_per_step": verdict and _rounded(verdict.gb, 2),
+        "floor_step_seconds": float(f"{floor:.4g}") if floor else None,
+        "bound_by": bound,
+        "steps": steps,
+        "hours_at_least": _rounded(hours, 2),
+        "compile_seconds": verdict and round(verdict.compile_seconds, 1),
+    }
+    return {f"prediction_{key}": value for key, value in found.items()}, hours
 
 
 def floor_seconds(verdict: Verdict, topology: str) -> tuple[float | None, str | None]:
@@ -261,6 +249,7 @@ def _compile_apart(
     target: Target,
     batch_size: int,
     patience: float | None = None,
+    predicting: bool = False,
 ) -> dict[str, Any] | None:
     """Compile in a process of its own; None if that has said nothing after ``patience`` seconds."""
     image = replace(config.image, batch_size=batch_size)
@@ -268,7 +257,7 @@ def _compile_apart(
     with tempfile.TemporaryDirectory() as folder:
         noise = Path(folder) / "noise.txt"
         try:
-            answer = ask_apart(_child, image, target, noise, patience=patience)
+            answer = ask_apart(_child, image, target, noise, predicting, patience=patience)
         except EndedSilently as end:
             words = noise.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
             raise PipelineError(
@@ -281,14 +270,18 @@ def _compile_apart(
     return {**answer, "batch_size": batch_size, "seconds": time.perf_counter() - started}
 
 
-def _child(image: ImageConfig, target: Target, noise: Path, pipe: Connection) -> None:
+def _child(
+    image: ImageConfig, target: Target, noise: Path, predicting: bool, pipe: Connection
+) -> None:
     """Compile and send the answer; libtpu's and TensorFlow's chatter goes to a file."""
     with noise.open("w") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     prepare_environment(target.backend)
     try:
-        answer = compile_step(image, target.spec, target.topology, target.backend)
+        answer = compile_step(
+            image, target.spec, target.topology, target.backend, predicting=predicting
+        )
     except PipelineError as error:
         answer = {"error": str(error)}
     except Exception as error:

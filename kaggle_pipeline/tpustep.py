@@ -35,7 +35,7 @@ _WITHOUT_KERNEL = {"Placeholder"}
 
 
 def compile_step(
-    image: ImageConfig, spec: DatasetSpec, topology: str, backend: str
+    image: ImageConfig, spec: DatasetSpec, topology: str, backend: str, *, predicting: bool = False
 ) -> dict[str, Any]:
     """Build the network and compile its step for a topology; nothing is run.
 
@@ -43,7 +43,8 @@ def compile_step(
     given away, the state the same on all devices, the batch dealt out over them. On TensorFlow it
     is one replica's ``train_step`` under TPUStrategy, compiled for one device, without the exchange
     of gradients. Where the body is frozen it is the extraction of the features, on which such a run
-    spends its time.
+    spends its time. With ``predicting`` it is the prediction of one view of a batch's images, as
+    after an epoch; one of all views takes so many times as long to compile.
 
     Returns
     -------
@@ -63,15 +64,17 @@ def compile_step(
     policy = "mixed_bfloat16" if image.mixed_precision else "float32"
     keras.config.set_dtype_policy(policy)
     if backend == "tensorflow":
-        step, arguments = _tensorflow_step(image, spec)
+        step, arguments = _tensorflow_step(image, spec, predicting)
         refused = refused_ops(step.get_concrete_function(*arguments).graph)
         if refused:
             raise PipelineError(f"a TPU has no kernel for {', '.join(refused)}")
         module = step.experimental_get_compiler_ir(*arguments)(stage="hlo_serialized")
         verdict = compile_hlo(description, module, hbm)
     else:
-        build = _extraction_step if image.frozen else _training_step
-        jitted, arguments = build(image, spec, description.devices)
+        if image.frozen or predicting:
+            jitted, arguments = _answer_step(image, spec, description.devices)
+        else:
+            jitted, arguments = _training_step(image, spec, description.devices)
         verdict = compile_jitted(description, jitted, *arguments, hbm_gib=hbm)
     return {
         "verdict": verdict,
@@ -108,18 +111,23 @@ def refused_ops(graph: Any) -> list[str]:
     return sorted(refused)
 
 
-def _tensorflow_step(image: ImageConfig, spec: DatasetSpec) -> tuple[Any, tuple]:
+def _tensorflow_step(image: ImageConfig, spec: DatasetSpec, predicting: bool) -> tuple[Any, tuple]:
     """Return one replica's step as a compiled ``tf.function``, and the shapes of its batch."""
     import tensorflow as tf
 
+    # The compiler takes tensors side by side only.
+    if image.frozen or predicting:
+        viewer = _viewer(image, spec)
+        names = [part.name for part in viewer.inputs]
+        specs = [
+            tf.TensorSpec((image.batch_size, *part.shape[1:]), part.dtype) for part in viewer.inputs
+        ]
+
+        def answer(*parts: Any) -> Any:
+            return viewer(dict(zip(names, parts, strict=True)), training=False)
+
+        return tf.function(answer, jit_compile=True), tuple(specs)
     one = _one_image(image, spec)
-    if image.frozen:
-        viewer = _viewer(image)
-        batch = {
-            "image": tf.TensorSpec((image.batch_size, *one[0].shape[1:]), tf.uint8),
-            "row": tf.TensorSpec((image.batch_size,), tf.int32),
-        }
-        return tf.function(lambda batch: viewer(batch, training=False), jit_compile=True), (batch,)
     network = _compiled_network(image, spec, one)
     import keras
 
@@ -128,7 +136,7 @@ def _tensorflow_step(image: ImageConfig, spec: DatasetSpec) -> tuple[Any, tuple]
         for part in keras.tree.flatten(one)
     ]
 
-    def step(*parts: Any) -> Any:  # the compiler takes tensors side by side only
+    def step(*parts: Any) -> Any:
         return network.train_step(keras.tree.pack_sequence_as(one, parts))
 
     return tf.function(step, jit_compile=True), tuple(specs)
@@ -160,20 +168,20 @@ def _training_step(image: ImageConfig, spec: DatasetSpec, devices: list) -> tupl
     return step, (state, batch)
 
 
-def _extraction_step(image: ImageConfig, spec: DatasetSpec, devices: list) -> tuple[Any, tuple]:
-    """Return the jitted extraction of a frozen body's features, and its shapes."""
+def _answer_step(image: ImageConfig, spec: DatasetSpec, devices: list) -> tuple[Any, tuple]:
+    """Return the jitted prediction, or extraction of a frozen body's features, and its shapes."""
     import jax
 
-    viewer = _viewer(image)
+    viewer = _viewer(image, spec)
     whole, dealt = _shardings(devices)
     state = tuple(
         [_shape(variable, whole) for variable in variables]
         for variables in (viewer.trainable_variables, viewer.non_trainable_variables)
     )
-    count, side = image.batch_size * len(devices), image.image_size_px
+    count = image.batch_size * len(devices)
     batch = {
-        "image": jax.ShapeDtypeStruct((count, side, side, 3), np.uint8, sharding=dealt),
-        "row": jax.ShapeDtypeStruct((count,), np.int32, sharding=dealt),
+        part.name: jax.ShapeDtypeStruct((count, *part.shape[1:]), part.dtype, sharding=dealt)
+        for part in viewer.inputs
     }
     return jax.jit(viewer.predict_step), (state, (batch,))
 
@@ -214,11 +222,13 @@ def _compiled_network(image: ImageConfig, spec: DatasetSpec, one: tuple[Any, ...
     return network
 
 
-def _viewer(image: ImageConfig) -> "keras.Model":
-    """Return what gives a frozen body's features of every view that a fit would ask for."""
-    from kaggle_pipeline.image.network import build_body
-    from kaggle_pipeline.image.views import VIEWS, stacked_views
+def _viewer(image: ImageConfig, spec: DatasetSpec) -> "keras.Model":
+    """Return what predicts one view, or gives a frozen body's features of all that a fit needs."""
+    from kaggle_pipeline.image.network import build_body, build_network
+    from kaggle_pipeline.image.views import VIEWS, stacked_views, with_views
 
+    if not image.frozen:
+        return with_views(build_network(image, spec, load_published=False), VIEWS["none"])
     views = "dihedral" if image.augment.dihedral else image.tta
     return stacked_views(build_body(image, load_published=False), VIEWS[views])
 

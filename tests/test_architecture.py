@@ -26,7 +26,7 @@ LAYERS = {
     2: "image tabular context",
     3: "composite perclass manyseeds judged subgroups evaluation calibrators calibration_study"
     " calibration crossval blend ensemble stackers weighting submission convert beamconvert"
-    " preflight tpustep steptime kernel",
+    " preflight plan tpustep steptime kernel",
     4: "webapp plots evaluation_plots calibration_plots explore explore_plots page report_scores"
     " report_calibration report_data report",
     5: "stages benchmark bench_convert bench_tabular bench_input bench_peers bench_train benchcli"

@@ -6,17 +6,22 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from kaggle_pipeline import preflight as module
 from kaggle_pipeline.apart import ask_apart
 from kaggle_pipeline.cli import main
 from kaggle_pipeline.config import Experiment, FoldsConfig, ImageConfig
+from kaggle_pipeline.configfile import load_experiment
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.datasets.siim_isic_2020 import SPEC
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.preflight import Target, floor_seconds, largest_batch, make_plan, preflight
-from kaggle_pipeline.stages.preflight import describe, published_targets
+from kaggle_pipeline.plan import Images, Plan, make_plan
+from kaggle_pipeline.preflight import Target, floor_seconds, largest_batch, preflight
+from kaggle_pipeline.stages.preflight import count_images, count_views, describe, published_targets
+from kaggle_pipeline.stages.prepare import prepare_data
+from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.tpucompiler import (
     TOPOLOGIES,
     Verdict,
@@ -69,7 +74,7 @@ class TestPlan:
         targets = published_targets(SPEC)
         assert targets.sum() == 584 and len(targets) == 33126
         config = experiment({"holdout": 0.2}, oversample=11.3339, epochs=16)
-        plan = make_plan(config, targets)
+        plan = make_plan(config, Images(targets))
         assert (plan.fits, plan.epochs, plan.shown) == (1, 16, round(0.8 * 39161))
         assert plan.steps(128, None) == 16 * (round(0.8 * 39161) // 128)
         assert plan.steps(128, 10) == 160
@@ -77,16 +82,59 @@ class TestPlan:
     def test_folds_inner_holdouts_and_networks_a_class_count(self):
         targets = np.eye(2)[[0] * 600 + [1] * 400]
         config = experiment({"k": 5}, epochs=2, checkpoint="best_inner", inner_share=0.25)
-        assert make_plan(config, targets).shown == 600 and make_plan(config, targets).fits == 5
+        plan = make_plan(config, Images(targets))
+        assert plan.shown == 600 and plan.fits == 5
         each = replace(config, image=replace(config.image, networks="one_per_class"))
-        assert make_plan(each, targets).fits == 10
-        judged = experiment({"judge": "official_validation"}, epochs=2)
-        assert make_plan(judged, targets).shown == 1000 and make_plan(judged, targets).fits == 1
+        assert make_plan(each, Images(targets)).fits == 10
+        judged = make_plan(experiment({"judge": "official_validation"}), Images(targets))
+        assert judged.shown == 1000 and judged.fits == 1
         drawn = experiment({"holdout": 0.5}, images_per_class=50)
-        assert make_plan(drawn, targets).shown == 100  # 50 of each class, whatever is left
-        frozen = make_plan(experiment({"k": 5}, frozen=True, epochs=9), targets)
-        assert frozen.steps(100, None) == 10  # every image once, for all folds and epochs
-        assert make_plan(config, targets, learned_share=0.5).shown == 375
+        assert make_plan(drawn, Images(targets)).shown == 100  # 50 of each class, whatever is left
+        assert make_plan(config, Images(targets, learned_share=0.5)).shown == 375
+
+    def test_predictions_are_counted_with_their_views_and_after_every_epoch(self):
+        targets = np.eye(2)[[0] * 600 + [1] * 400]
+        config = experiment({"k": 5}, epochs=2, seeds=3)
+        plan = make_plan(config, Images(targets, tests=310), views=8)
+        assert (plan.judged, plan.watched, plan.tests) == (200, 200, 310)
+        # 15 fits, each of 2 + 4 steps with 8 views and, twice, 2 steps with one.
+        assert plan.prediction_steps(100) == 15 * (8 * (2 + 4) + 2 * 2)
+        inner = replace(config, image=replace(config.image, checkpoint="best_inner"))
+        plan = make_plan(inner, Images(targets, tests=310))
+        assert (plan.judged, plan.watched) == (200, round(800 * inner.image.inner_share))
+        aside = experiment({"holdout": 0.25, "test_share": 0.2}, epochs=2)
+        plan = make_plan(aside, Images(targets))
+        assert (plan.shown, plan.judged, plan.tests) == (600, 200, 200)
+        counted = make_plan(aside, Images(targets, learned_share=0.7, judged=300, tests=5))
+        assert (counted.shown, counted.judged, counted.tests) == (700, 300, 5)
+        assert Plan(1, 1, 10).prediction_steps(4) == 0
+
+    def test_frozen_features_are_extracted_once_of_all_images(self):
+        targets = np.eye(2)[[0] * 600 + [1] * 400]
+        frozen = make_plan(experiment({"k": 5}, frozen=True, epochs=9), Images(targets, tests=200))
+        assert frozen.steps(100, None) == 12 and frozen.prediction_steps(100) == 0
+        marked = experiment({"judge": "official_validation"}, frozen=True)
+        assert make_plan(marked, Images(targets, judged=150, tests=50)).shown == 1200
+
+    @pytest.mark.parametrize("tta", ["none", "flips", "dihedral", "random"])
+    def test_the_views_are_those_that_are_averaged(self, tta):
+        from kaggle_pipeline.image.views import views_of
+
+        config = ImageConfig(tta=tta, tta_views=5)
+        assert count_views(config) == len(views_of(config))
+
+    def test_images_are_counted_in_the_prepared_run_or_in_the_data(self, competition, tmp_path):
+        config = load_experiment("configs/demo.yaml", ["leakage.fingerprints=false", "folds.k=2"])
+        run = Run(config, competition / "competition", tmp_path, say=lambda line: None)
+        tests = len(pd.read_csv(competition / "competition" / "test.csv"))
+        raw = count_images(run)
+        assert raw.tests == tests and raw.judged is raw.learned_share is None
+        prepare_data(run, with_records=False)
+        found = count_images(run)
+        assert found.tests == tests and found.judged == len(run.folds().judged) / 2
+        assert found.learned_share == pytest.approx(0.5)
+        absent = replace(run, data_dir=tmp_path / "none", run_dir=tmp_path / "no")
+        assert count_images(absent).tests == SPEC.published_tests == 10982
 
     @pytest.mark.parametrize("dataset", ["siim_isic_2020", "isic_2017", "ham10000"])
     def test_published_counts_are_those_of_the_papers(self, dataset):
@@ -139,11 +187,13 @@ def compiler(monkeypatch):
     Batches in ``late`` are refused only when nobody hurries. It lists what it was asked for.
     """
 
-    def build(limit, late=(), tells=True):
+    def build(limit, late=(), tells=True, predicts=None):
         asked = []
 
-        def compile_apart(config, target, batch_size, patience=None):
+        def compile_apart(config, target, batch_size, patience=None, predicting=False):
             asked.append((batch_size, patience is not None))
+            if predicting:
+                return {"verdict": predicts or fitting(gb=8.19, tflop=0.2)}
             fits = batch_size <= limit and batch_size not in late
             if patience is not None and (fits or batch_size in late):
                 return None
@@ -182,16 +232,34 @@ class TestSearch:
     def test_predictions_name_what_they_are_of(self, compiler):
         compiler(32)
         config = experiment({"holdout": 0.2}, batch_size=16)
-        plan = make_plan(config, published_targets(SPEC))
+        images = Images(published_targets(SPEC), tests=SPEC.published_tests)
+        plan = make_plan(config, images, views=8)
         found = preflight(config, SPEC, "v5e-8", plan=plan, say=lambda line: None)
         assert found["fits"] and found["largest_batch_per_replica"] is None
         assert found["floor_step_seconds"] == 0.1 and found["bound_by"] == "memory"
         assert found["images_per_second_at_most"] == 1280.0
         assert found["steps"] == plan.steps(128, None)
-        assert found["hours_at_least"] == round(found["steps"] * 0.1 / 3600, 2)
+        hours = found["steps"] * 0.1 / 3600
+        assert found["training_hours_at_least"] == round(hours, 2)
+        # A tenth of the bytes: 0.01 s a step, and far from nothing in sum.
+        assert found["prediction_floor_step_seconds"] == 0.01 and found["prediction_views"] == 8
+        assert found["prediction_steps"] == plan.prediction_steps(128) > 1500
+        more = found["prediction_steps"] * 0.01 / 3600
+        assert found["prediction_hours_at_least"] == round(more, 2)
+        assert found["hours_at_least"] == round(hours + more, 2)
         lines = describe({**found, "images_counted_in": "x", "share_of_weekly_quota": 0.05})
         assert "predicted by the compiler, not measured" in lines[0]
-        assert "5 % of the weekly quota" in " ".join(lines)
+        said = " ".join(lines)
+        assert f"{found['prediction_steps']} steps" in said and "with 8 views" in said
+        assert "5 % of the weekly quota" in said
+        assert "no strict bound" in lines[-1] and "on the chip" in lines[-1]
+
+    def test_a_prediction_that_does_not_fit_leaves_no_hours_of_all(self, compiler):
+        compiler(32, predicts=refusal("", 15.75, 1.0))
+        plan = make_plan(experiment(), Images(published_targets(SPEC)))
+        found = preflight(experiment(), SPEC, "v5e-8", plan=plan, say=lambda line: None)
+        assert found["training_hours_at_least"] > 0 and found["hours_at_least"] is None
+        assert "prediction: does not fit" in " ".join(describe({**found, "images_counted_in": "x"}))
 
     def test_what_does_not_fit_is_said_with_the_batch_that_does(self, compiler):
         compiler(18)
@@ -199,7 +267,7 @@ class TestSearch:
         assert not found["fits"] and found["largest_batch_per_replica"] == 18
         assert found["peak_hbm_gib"] > 15.75 and found["hours_at_least"] is None
         lines = describe({**found, "images_counted_in": "x"})
-        assert "fits: no" in lines[1] and lines[-1].endswith("that fits: 18")
+        assert "fits: no" in lines[1] and lines[-2].endswith("that fits: 18")
 
 
 def test_a_compiler_that_ends_its_process_is_one_line(monkeypatch):
@@ -208,7 +276,7 @@ def test_a_compiler_that_ends_its_process_is_one_line(monkeypatch):
         module._compile_apart(experiment(), TARGET, 16)
 
 
-def _die(image, target, noise, pipe):
+def _die(image, target, noise, predicting, pipe):
     noise.write_text("much chatter\nlibtpu is unhappy\n")
     raise SystemExit(7)
 
@@ -225,7 +293,19 @@ def test_a_small_step_is_compiled_for_kaggles_tpu(backend, tmp_path, capsys):
     assert found["devices"] == 8 and found["global_batch"] == 8 * found["batch_per_replica"]
     # 64 × 64 × 3 images: three convolutions and their gradients, 32 images.
     assert 0.0005 < found["tflop_per_step"] < 0.01 and found["bound_by"] == "memory"
-    assert found["versions"]["libtpu"] and "fits: yes" in capsys.readouterr().out
+    # A forward pass is about a third of it.
+    assert 0.2 < found["prediction_tflop_per_step"] / found["tflop_per_step"] < 0.6
+    assert 0 < found["prediction_gb_per_step"] < found["gb_per_step"]
+    said = capsys.readouterr().out
+    assert found["versions"]["libtpu"] and "fits: yes" in said and "no strict bound" in said
+
+
+@pytest.mark.slow
+def test_the_extraction_of_features_is_compiled_on_tensorflow_too(capsys):
+    pytest.importorskip("libtpu")
+    frozen = ["--set", "image.frozen=true", "--config", "configs/ham10000_lenet.yaml"]
+    assert main(["preflight", "--topology", "v5e-8", "--backend", "tensorflow", *frozen]) == 0
+    assert "fits: yes" in capsys.readouterr().out
 
 
 def _count_devices(pipe):

@@ -109,5 +109,6 @@ SPEC = DatasetSpec(
     read_raw=read_raw,
     source=_SOURCE,
     published_counts={("melanoma",): 374, ("seborrheic_keratosis",): 254, (): 1372},
+    published_tests=600,
     record_id="image_id",
 )

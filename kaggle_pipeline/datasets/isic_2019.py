@@ -110,6 +110,7 @@ SPEC = DatasetSpec(
     read_raw=read_raw,
     source=_SOURCE,
     kaggle="datasets/andrewmvd/isic-2019",
+    published_tests=8238,
     published_counts={
         ("MEL",): 4522,
         ("NV",): 12875,

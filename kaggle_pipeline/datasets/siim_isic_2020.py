@@ -175,4 +175,5 @@ SPEC = DatasetSpec(
     kaggle="competitions/siim-isic-melanoma-classification",
     diagnoses=DIAGNOSES,
     published_counts={("target",): 584, (): 32542},
+    published_tests=10982,
 )

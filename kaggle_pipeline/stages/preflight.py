@@ -11,7 +11,8 @@ import numpy as np
 from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import EXTERNAL, split_rows, validate_examples
-from kaggle_pipeline.preflight import make_plan, preflight
+from kaggle_pipeline.plan import Images, make_plan
+from kaggle_pipeline.preflight import CAVEAT, preflight
 from kaggle_pipeline.rundir import read_json, write_json
 from kaggle_pipeline.spec import DatasetSpec
 from kaggle_pipeline.stages.run import Run
@@ -27,7 +28,7 @@ def preflight_run(
     weekly_hours: float | None = None,
     find_largest: bool = False,
 ) -> dict[str, Any]:
-    """Compile the experiment's step for a TPU; print and return what it would cost there.
+    """Compile the experiment's steps for a TPU; print and return what it would cost there.
 
     Parameters
     ----------
@@ -46,17 +47,18 @@ def preflight_run(
     PipelineError
         As :func:`kaggle_pipeline.preflight.preflight`.
     """
-    targets, share, counted = training_targets(run)
+    images = count_images(run)
     found = preflight(
         run.config,
         run.spec,
         topology,
         backend=backend,
-        plan=make_plan(run.config, targets, share),
+        plan=make_plan(run.config, images, count_views(run.config.image)),
         find_largest=find_largest,
         say=run.say,
     )
-    found["images_counted_in"] = counted
+    found["images_counted_in"] = images.counted_in
+    found["caveat"] = CAVEAT
     if weekly_hours and found["hours_at_least"] is not None:
         found["share_of_weekly_quota"] = round(found["hours_at_least"] / weekly_hours, 3)
     for line in describe(found):
@@ -115,11 +117,16 @@ def _require_same_step(image: ImageConfig, predicted: dict[str, Any], path: Path
         raise PipelineError(f"{path} predicts {theirs}, this experiment is {ours}")
 
 
-def training_targets(run: Run) -> tuple[np.ndarray, float | None, str]:
-    """Return targets (n, classes) to learn from, the share that a fold learns, where counted.
+def count_views(image: ImageConfig) -> int:
+    """Return how many views of an image a prediction averages."""
+    return {"none": 1, "flips": 4, "dihedral": 8, "random": image.tta_views}[image.tta]
+
+
+def count_images(run: Run) -> Images:
+    """Return how many images an experiment learns from, is judged by and predicts.
 
     Read from the prepared run, else from the data folder, else from the published counts; only the
-    first knows its folds and so the share.
+    first knows its folds, and the last none that are judged by a mark (``folds.judge``).
     """
     spec, judge = run.spec, run.config.folds.judge
     classes = list(spec.classes)
@@ -133,13 +140,25 @@ def training_targets(run: Run) -> tuple[np.ndarray, float | None, str]:
         outside = split_rows(examples, EXTERNAL)[classes].to_numpy(np.float32)
         counted = np.mean(learned) + len(outside)
         targets = np.concatenate([targets, outside])
-        return targets, float(counted) / len(targets), str(run.prepared)
+        return Images(
+            targets, float(counted) / len(targets), len(folds.judged) / len(folds.numbers),
+            len(split_rows(examples, "test")), str(run.prepared),
+        )  # fmt: skip
     if not run.data_dir.is_dir():
-        return published_targets(spec), None, f"the published training set{_uncounted(run)}"
-    examples = split_rows(validate_examples(spec.read_raw(run.data_dir).examples, spec), "train")
+        where = f"the published data set{_uncounted(run)}"
+        return Images(
+            published_targets(spec), judged=0 if judge else None, tests=spec.published_tests,
+            counted_in=where + (f"; those that {judge} marks not counted" if judge else ""),
+        )  # fmt: skip
+    table = validate_examples(spec.read_raw(run.data_dir).examples, spec)
+    examples, judged = split_rows(table, "train"), None
     if judge:
-        examples = examples[~examples[judge].isin([True, 1, "True", "true", "1"])]
-    return examples[classes].to_numpy(np.float32), None, f"{run.data_dir}{_uncounted(run)}"
+        marked = examples[judge].isin([True, 1, "True", "true", "1"])
+        examples, judged = examples[~marked], int(marked.sum())
+    return Images(
+        examples[classes].to_numpy(np.float32), judged=judged,
+        tests=len(split_rows(table, "test")), counted_in=f"{run.data_dir}{_uncounted(run)}",
+    )  # fmt: skip
 
 
 def _uncounted(run: Run) -> str:
@@ -166,16 +185,40 @@ def describe(found: dict[str, Any]) -> list[str]:
             f"least {found['floor_step_seconds']} s, bound by {found['bound_by']}; at most "
             f"{found['images_per_second_at_most']} images/s"
         )
-        hours = (
-            f"all folds and epochs: {found['steps']} steps, at least {found['hours_at_least']} h"
-        )
-        if "share_of_weekly_quota" in found:
-            hours += f", {100 * found['share_of_weekly_quota']:.0f} % of the weekly quota"
-        lines.append(f"{hours} (images counted in {found['images_counted_in']})")
+        lines += _describe_hours(found)
     else:
         lines.append(f"fits: no, {memory}: {found['compiler_message']}")
     if found["largest_batch_per_replica"] is not None:
         lines.append(f"largest batch a replica that fits: {found['largest_batch_per_replica']}")
+    return [*lines, f"note: {CAVEAT}"]
+
+
+def _describe_hours(found: dict[str, Any]) -> list[str]:
+    """Training, prediction, and both together."""
+    if found["steps"] is None:
+        return []
+    counted = f"images counted in {found['images_counted_in']}"
+    lines = [
+        f"all folds and epochs: {found['steps']} steps, at least "
+        f"{found['training_hours_at_least']} h ({counted})"
+    ]
+    if found["prediction_fits"] is False:
+        lines.append(f"prediction: does not fit, {_or_dash(found['prediction_peak_hbm_gib'])} GiB")
+    if found["prediction_fits"]:
+        views = found["prediction_views"]
+        several = f"{views} view{'s' if views > 1 else ''}"
+        lines.append(
+            f"prediction, one view: {found['prediction_tflop_per_step']} TFLOP and "
+            f"{found['prediction_gb_per_step']} GB a device, at least "
+            f"{found['prediction_floor_step_seconds']} s; validation after each epoch, then out of "
+            f"fold and test with {several}: {found['prediction_steps']} steps, at least "
+            f"{found['prediction_hours_at_least']} h"
+        )
+    if found["hours_at_least"] is not None:
+        total = f"together at least {found['hours_at_least']} h"
+        if "share_of_weekly_quota" in found:
+            total += f", {100 * found['share_of_weekly_quota']:.0f} % of the weekly quota"
+        lines.append(total)
     return lines
 
 
