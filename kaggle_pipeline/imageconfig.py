@@ -55,8 +55,10 @@ class ImageConfig:
     backbone_options: Mapping[str, Any] = field(default_factory=dict)
     """Passed to the backbone, say ``{alpha: 0.35}`` for MobileNetV2."""
     weights: str | None = "imagenet"
-    """``imagenet`` (downloaded), a ``.weights.h5`` file without the top, for torchvision's networks
-    also a state dict (``.safetensors``, ``.pth``), or null."""
+    """``imagenet`` (downloaded), a file of published weights without the top (``.h5``), for
+    torchvision's networks also a state dict (``.safetensors``, ``.pth``), or null. Unless null, the
+    network is the one that published weights belong to: EfficientNet scales its input otherwise
+    without."""
     image_size_px: int = 1024
     fold_sizes_px: tuple[int, ...] | None = None
     """Instead: fold k trains and answers at size number ``k % len``, as the third place of the

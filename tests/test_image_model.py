@@ -25,7 +25,11 @@ from kaggle_pipeline.image.checkpoint import EpochKeeper  # noqa: E402
 from kaggle_pipeline.image.features import FeatureStore, body_digest  # noqa: E402
 from kaggle_pipeline.image.input import Source, prediction_batches  # noqa: E402
 from kaggle_pipeline.image.model import ImageModel  # noqa: E402
-from kaggle_pipeline.image.network import build_body, build_network  # noqa: E402
+from kaggle_pipeline.image.network import (  # noqa: E402
+    build_body,
+    build_network,
+    unlike_before,
+)
 from kaggle_pipeline.image.training import make_optimizer  # noqa: E402
 from kaggle_pipeline.image.views import VIEWS, with_views  # noqa: E402
 
@@ -316,6 +320,18 @@ class TestResume:
             make_model(**RESUMED, batch_size=2).fit(TRAIN, None)
         assert pd.read_csv(stopped / "history.csv")["epoch"].tolist() == [0, 1, 2]
 
+    def test_a_fit_that_began_without_a_familys_scaling_is_not_gone_on_with(
+        self, make_model, stopped, monkeypatch
+    ):
+        config = replace(tiny_config(), backbone="EfficientNetB0", weights="a_file.h5")
+        lacking = unlike_before(config)
+        assert lacking and not unlike_before(replace(config, weights="imagenet"))
+        assert not unlike_before(replace(config, backbone="MobileNetV2"))
+        monkeypatch.setattr("kaggle_pipeline.image.model.unlike_before", lambda config: lacking)
+        message = r"was begun with scaling of the images = None, here it is as published: .*anew"
+        with pytest.raises(PipelineError, match=message):
+            make_model(**RESUMED).fit(TRAIN, None)
+
     def test_dropout_draws_what_it_would_have_drawn(self, make_model):
         options = {"epochs": 2, "dropout": 0.5}
         uninterrupted = make_model("other", **options).fit(TRAIN, None)
@@ -440,6 +456,12 @@ class TestFrozen:
         assert body_digest(one) != body_digest(other)
         other.set_weights(one.get_weights())
         assert body_digest(one, 32) == body_digest(other, 32) != body_digest(other, 48)
+
+    def test_bodies_are_told_apart_by_their_scaling_too(self):
+        inputs = keras.Input((2,))
+        ones = [keras.Model(inputs, keras.layers.Rescaling(k)(inputs)) for k in (1.0, 1.0, 2.0)]
+        first, again, other = (body_digest(keras.Model(inputs, one(inputs))) for one in ones)
+        assert first == again != other
 
     def test_the_best_epoch_is_kept(self, make_model, monkeypatch):
         seen, whole = [], EpochKeeper.on_epoch_end

@@ -15,6 +15,8 @@ import h5py  # noqa: E402
 import keras  # noqa: E402
 from keras.src.legacy.saving import legacy_h5_format  # noqa: E402
 
+from kaggle_pipeline.accelerator import choose_accelerator  # noqa: E402
+from kaggle_pipeline.image.answer import Answerer  # noqa: E402
 from kaggle_pipeline.image.backbones import get_backbone  # noqa: E402
 from kaggle_pipeline.image.network import build_body, build_network, check_backbone  # noqa: E402
 from kaggle_pipeline.image.views import VIEWS, stacked_views, with_views  # noqa: E402
@@ -83,6 +85,19 @@ class TestHead:
         images = noise()
         np.testing.assert_array_equal(network(images), network(images))
         assert np.abs(network(images, training=True) - network(images)).max() > 1e-4
+
+    def test_a_copy_standardises_as_the_network_does(self, tmp_path):
+        """A frozen body's head on several replicas, and every network on several workers."""
+        config = tiny_config(frozen=True)
+        network = build_network(config, SPEC)
+        features = np.random.default_rng(3).normal(40, 7, (30, 16)).astype(np.float32)
+        network.get_layer("head").get_layer("standardise").adapt(features)
+        wanted = network.get_layer("head").predict(features, verbose=0)
+        device = replace(choose_accelerator("cpu"), replicas=2)
+        answerer = Answerer(config, SPEC, lambda ids: [], device, tmp_path, False, 0)
+        copy = answerer.own_head(network)
+        assert copy is not network.get_layer("head") and np.ptp(wanted) > 0.1
+        np.testing.assert_array_equal(copy.predict(features, verbose=0), wanted)
 
     def test_the_penalty_is_on_the_head_alone(self):
         assert not build_network(tiny_config(), SPEC).losses

@@ -24,6 +24,7 @@ from kaggle_pipeline.image.folding import fold_norms, refold
 from kaggle_pipeline.image.input import Source, prediction_batches, reading_errors
 from kaggle_pipeline.image.network import build_head
 from kaggle_pipeline.image.views import VIEWS, stacked_views, views_of, with_views
+from kaggle_pipeline.image.weightsfile import set_weights
 from kaggle_pipeline.spec import DatasetSpec
 
 
@@ -180,7 +181,7 @@ class Answerer:
         if self.device.replicas == 1:
             return head
         own = build_head(self.config, self.spec, head.input_shape[-1])
-        own.set_weights(head.get_weights())
+        set_weights(own, head.get_weights())
         return own
 
     def _from_features(self, network: keras.Model, ids: pd.Index) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
-from keras import ops
+from keras import layers, ops
 
 from kaggle_pipeline.errors import PipelineError, nearest
 from kaggle_pipeline.image.inception import build_merged, load_original
@@ -27,8 +27,13 @@ from kaggle_pipeline.image.smallnets import lenet, primitive_cnn
 from kaggle_pipeline.image.torchweights import fetch_published, load_torch_weights
 from kaggle_pipeline.image.weightsfile import load_weights
 
-_IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-_IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_IMAGENET_MEAN, _IMAGENET_DEVIATION = np.array(_MEAN, np.float32), np.array(_DEVIATION, np.float32)
+
+
+def unchanged(network: keras.Model) -> keras.Model:
+    """Return ``network``: most families are the same with and without published weights."""
+    return network
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Backbone:
     ----------
     build : callable
         ``build(input_shape=..., weights=..., **options) -> keras.Model`` from images to a feature
-        map (batch, h, w, channels).
+        map (batch, h, w, channels). ``weights="imagenet"`` downloads the published ones.
     preprocess : callable
         From pixels in [0, 255] (float32) to what the published weights were trained on.
     published_torch : str, optional
@@ -47,6 +52,9 @@ class Backbone:
         PyTorch files of the same architecture fit too.
     load_h5 : callable
         ``load_h5(model, path)`` reads a ``.weights.h5`` file without the top.
+    as_pretrained : callable
+        From what ``build`` makes with no weights to what it makes with published ones, where that
+        is another network.
     parameters : int, optional
         Published count of trainable parameters, with the top for ImageNet's 1000 classes.
     """
@@ -56,6 +64,11 @@ class Backbone:
     published_torch: str | None = None
     parameters: int | None = None
     load_h5: Callable[[keras.Model, Path], None] = load_weights
+    as_pretrained: Callable[[keras.Model], keras.Model] = unchanged
+
+    def build_pretrained(self, input_shape: tuple[int, int, int], **options: Any) -> keras.Model:
+        """Return the network that published weights belong to, with none of them in it yet."""
+        return self.as_pretrained(self.build(input_shape=input_shape, weights=None, **options))
 
 
 def get_backbone(name: str) -> Backbone:
@@ -111,7 +124,7 @@ def backbone_table(names: Iterable[str] | None = None, image_size_px: int = 1024
         keras.backend.clear_session()
         # Shapes and counts need no numbers: where nothing is drawn, the largest take no memory.
         with keras.StatelessScope(initialize_variables=False):
-            model = backbone.build(input_shape=shape, weights=None)
+            model = backbone.build_pretrained(shape)
         output = model.output_shape[1:]
         rows.append(
             {
@@ -144,7 +157,9 @@ def _keras_applications() -> dict[str, Backbone]:
     for name, build in vars(keras.applications).items():
         if inspect.isfunction(build) and "include_top" in inspect.signature(build).parameters:
             preprocess = sys.modules[build.__module__].preprocess_input
-            found[name] = Backbone(_without_top(build), preprocess)
+            family = build.__module__.rpartition(".")[2]
+            as_pretrained = _AS_PRETRAINED.get(family, unchanged)
+            found[name] = Backbone(_without_top(build), preprocess, as_pretrained=as_pretrained)
     return found
 
 
@@ -153,6 +168,27 @@ def _without_top(build: Callable[..., keras.Model]) -> Callable[..., keras.Model
         return build(include_top=False, **options)
 
     return build_features
+
+
+def divide_by_root_deviation(network: keras.Model) -> keras.Model:
+    """Return an EfficientNet with the layer that Keras adds only when it downloads the weights.
+
+    The published files hold ImageNet's deviation in place of the variance, whose root Keras'
+    ``Normalization`` divides by. ``keras.applications.EfficientNetB0`` to ``B7`` mend that by a
+    second ``Rescaling`` behind it (TensorFlow's issue 49930), with ``weights="imagenet"`` alone. It
+    has no weights: no file shows that it is missing.
+    """
+    scale = [1.0 / math.sqrt(deviation) for deviation in _DEVIATION]
+
+    def call(layer: Any, *inputs: Any, **options: Any) -> Any:
+        x = layer(*inputs, **options)
+        return layers.Rescaling(scale)(x) if isinstance(layer, layers.Normalization) else x
+
+    return keras.models.clone_model(network, call_function=call)
+
+
+_AS_PRETRAINED = {"efficientnet": divide_by_root_deviation}
+"""Families of keras.applications whose constructor looks at more than weights in ``weights``."""
 
 
 def _own_backbones() -> dict[str, Backbone]:

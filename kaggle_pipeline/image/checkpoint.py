@@ -106,10 +106,11 @@ class EpochKeeper(keras.callbacks.Callback):
         path = self._folder / _BEGUN
         before = read_json(path) if path.exists() and self._states() else now
         for key, value in now.items():
-            if before[key] != value:
+            old = before.get(key)  # earlier versions wrote fewer
+            if old != value:
                 raise PipelineError(
-                    f"{self._folder} was begun with {key} = {before[key]}, here it is {value}: go "
-                    "on where it was begun, or start anew with --overwrite"
+                    f"{self._folder} was begun with {key} = {old}, here it is {value}: go on where "
+                    "it was begun, or start anew with --overwrite"
                 )
         if self._keep_state:
             write_json(path, now)

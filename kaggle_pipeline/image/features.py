@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.errors import PipelineError
+from kaggle_pipeline.image.weightsfile import inner_layers
 from kaggle_pipeline.rundir import atomic_path
 
 Extract = Callable[[pd.Index], np.ndarray]
@@ -65,12 +66,15 @@ class FeatureStore:
 
 
 def body_digest(body: keras.Model, *details: object) -> str:
-    """Return a short digest of all weights of ``body`` and of ``details``.
+    """Return a short digest of all weights and ``Rescaling`` layers of ``body`` and of ``details``.
 
     The same weights give the same digest wherever they were loaded; ``details`` name what weights
     do not show, such as the image size and which layer is taken.
     """
     digest = hashlib.sha256(repr(details).encode())
+    for layer in inner_layers(body):
+        if isinstance(layer, keras.layers.Rescaling):
+            digest.update(repr((layer.scale, layer.offset)).encode())
     for weight in body.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()[:16]

@@ -6,6 +6,7 @@ In: examples and an index of the records that hold their images. Out: probabilit
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -19,7 +20,7 @@ from kaggle_pipeline.image.answer import Answerer, Device, running
 from kaggle_pipeline.image.checkpoint import EpochKeeper
 from kaggle_pipeline.image.fusion import metadata_encoder
 from kaggle_pipeline.image.input import training_batches
-from kaggle_pipeline.image.network import build_network
+from kaggle_pipeline.image.network import build_network, unlike_before
 from kaggle_pipeline.image.saved import WEIGHTS, read_settings, write_model
 from kaggle_pipeline.image.targets import class_probabilities
 from kaggle_pipeline.image.training import (
@@ -31,7 +32,7 @@ from kaggle_pipeline.image.training import (
     training_rows,
 )
 from kaggle_pipeline.image.views import VIEWS, with_views
-from kaggle_pipeline.image.weightsfile import load_weights
+from kaggle_pipeline.image.weightsfile import load_weights, set_weights
 from kaggle_pipeline.spec import DatasetSpec
 
 _SELECTION = {"last": "none", "best_inner": "inner", "best_fold": "fold"}
@@ -167,7 +168,10 @@ class ImageModel:
         return EpochKeeper(
             self.folder, keep_best=self.selection != "none", seed=self.seed,
             keep_state=steps is not None, deadline=self.deadline,
-            begun_with={"global batch": self._batch_size, "steps an epoch": steps},
+            begun_with={
+                "global batch": self._batch_size, "steps an epoch": steps,
+                **unlike_before(self.config),
+            },
             least=self.device.least if self.device.workers > 1 else None,
         )  # fmt: skip
 
@@ -184,7 +188,7 @@ class ImageModel:
             weights = None if own is network else network.get_weights()
             with running(self._answering, config):
                 if weights is not None:
-                    own.set_weights(weights)
+                    set_weights(own, weights)
                 self._answerer.lean(own)  # with the weights of now
             return self._answerer.run(viewer, valid.index, "probability", metadata)
 
@@ -200,7 +204,7 @@ class ImageModel:
         weights = network.get_weights()
         with running(self._answering, self.config):
             copy = build_network(self.config, self.spec, load_published=False)
-            copy.set_weights(weights)
+            set_weights(copy, weights)
         return copy
 
     def _fit_head(self, train: pd.DataFrame, valid: pd.DataFrame | None) -> None:
@@ -242,7 +246,7 @@ class ImageModel:
                 verbose=self.verbose and 2,
             )
             keeper.restore_best(head)
-        network.get_layer("head").set_weights(head.get_weights())
+        set_weights(network.get_layer("head"), head.get_weights())
         self.network_, self.history_ = network, keeper.history
 
     def predict(self, examples: pd.DataFrame) -> pd.DataFrame:
@@ -279,8 +283,10 @@ class ImageModel:
             If files are missing or were written for another network.
         """
         settings = read_settings(folder, self.config, self.spec)
+        # The network that was trained, whatever weights this experiment would begin with.
+        trained = replace(self.config, weights="imagenet" if settings["pretrained"] else None)
         with running(self._answering, self.config):
-            network = build_network(self.config, self.spec, load_published=False)
+            network = build_network(trained, self.spec, load_published=False)
             load_weights(network, Path(folder) / WEIGHTS)
         encoder = settings.get("encoder")
         self.encoder_ = FeatureEncoder.from_mapping(encoder) if encoder else None

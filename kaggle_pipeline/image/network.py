@@ -10,7 +10,7 @@ from keras import layers, ops
 
 from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.errors import PipelineError, nearest
-from kaggle_pipeline.image.backbones import get_backbone
+from kaggle_pipeline.image.backbones import get_backbone, unchanged
 from kaggle_pipeline.image.fusion import metadata_branch
 from kaggle_pipeline.image.targets import learned_spec
 from kaggle_pipeline.image.torchweights import PACKAGES, check_library, load_torch_weights
@@ -21,6 +21,9 @@ def build_network(
     config: ImageConfig, spec: DatasetSpec, *, load_published: bool = True
 ) -> keras.Model:
     """Return an untrained network with (unless told not to) its published backbone weights.
+
+    Its layers depend on whether ``config.weights`` is null, not on whether they are loaded, nor on
+    where from.
 
     Parameters
     ----------
@@ -108,6 +111,17 @@ def build_body(config: ImageConfig, *, load_published: bool) -> keras.Model:
     return keras.Model(pixels, layers.GlobalAveragePooling2D(name="pool")(x), name="body")
 
 
+def unlike_before(config: ImageConfig) -> dict[str, str]:
+    """Return what fits of earlier versions had otherwise, as settings that others must agree in.
+
+    With weights from a file they left out what a family's published weights need beside them.
+    """
+    family = get_backbone(config.backbone)
+    if config.weights in (None, "imagenet") or family.as_pretrained is unchanged:
+        return {}
+    return {"scaling of the images": "as published"}
+
+
 def build_head(config: ImageConfig, spec: DatasetSpec, channels: int) -> keras.Model:
     """Return dropout and the last dense layer: (batch, channels) → probabilities.
 
@@ -159,8 +173,12 @@ def _load_backbone(
 ) -> keras.Model:
     backbone = get_backbone(config.backbone)
     published = "imagenet" if load_published and config.weights == "imagenet" else None
+    options = config.backbone_options
     try:
-        body = backbone.build(input_shape=shape, weights=published, **config.backbone_options)
+        if published or config.weights is None:
+            body = backbone.build(input_shape=shape, weights=published, **options)
+        else:
+            body = backbone.build_pretrained(shape, **options)
     except PipelineError:
         raise
     # Keras reports a bad option, a failed download and a damaged cache in many ways.

@@ -59,6 +59,7 @@ def write_model(
         "dataset": spec.id,
         "classes": list(spec.classes),
         "seed": seed,
+        "pretrained": config.weights is not None,
         "encoder": encoder,
     }
     write_json(Path(folder) / SETTINGS, settings)
@@ -66,6 +67,8 @@ def write_model(
 
 def read_settings(folder: Path, config: ImageConfig, spec: DatasetSpec) -> dict[str, Any]:
     """Return what :func:`write_model` wrote beside the weights.
+
+    ``pretrained`` says whether the network has the layers that published weights need.
 
     Raises
     ------
@@ -82,4 +85,7 @@ def read_settings(folder: Path, config: ImageConfig, spec: DatasetSpec) -> dict[
         ours = to_mapping(config)[key]
         if theirs != ours:
             raise PipelineError(f"{folder} was trained with image.{key} = {theirs}, not {ours}")
+    # Before this was written, only Keras' download made those layers; a file did not.
+    downloaded = settings["image"].get("weights", defaults["weights"]) == "imagenet"
+    settings.setdefault("pretrained", downloaded)
     return settings
