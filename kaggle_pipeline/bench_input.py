@@ -114,8 +114,8 @@ def measure_input(
 def _own_ways(shards: Sequence[Path], ids: Sequence[str]) -> dict[str, Way]:
     """Return whole epochs of this package's training stream, default augmentation on.
 
-    Each starts with nothing read yet. Where that would count, an epoch shows every photo four
-    times, for a real one fills its shuffle buffer once for a hundred times as many.
+    Where the start of a stream would count, an epoch shows every photo four times, and reads it as
+    often.
     """
     from kaggle_pipeline.image.input import Source, TrainingRows, training_batches
 

@@ -20,6 +20,9 @@ from kaggle_pipeline.config import Experiment
 from kaggle_pipeline.errors import PipelineError, nearest
 from kaggle_pipeline.rundir import atomic_path
 
+_FORMER = {"image": {"shuffle_buffer_mb"}}
+"""Keys of runs made before, by section, that mean nothing any more and are not looked at."""
+
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read a YAML file and apply ``key=value`` overrides.
@@ -80,7 +83,17 @@ def _blame(path: Path, content: dict[str, Any], overrides: Sequence[str], error:
 
 def parse_experiment(content: Mapping[str, Any]) -> Experiment:
     """Build an :class:`Experiment` from nested mappings; see :func:`load_experiment`."""
-    return _parse(Experiment, content, "")
+    return _parse(Experiment, without_former_keys(content), "")
+
+
+def without_former_keys(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a resolved config of any time without the keys that it has no more."""
+    return {
+        section: {key: value for key, value in inner.items() if key not in _FORMER[section]}
+        if section in _FORMER and isinstance(inner, Mapping)
+        else inner
+        for section, inner in content.items()
+    }
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

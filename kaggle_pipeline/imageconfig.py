@@ -95,8 +95,13 @@ class ImageConfig:
     learning_rate: float = 1e-4
     """Peak, a global batch."""
     warmup_epochs: float = 1.0
+    """The rate rises over so many, from a share of the peak in the first step."""
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = 0.0
+    """Share of the kernels taken away a step, times the learning rate of that step (decoupled, as
+    in AdamW), so that a fit shrinks them by about exp(-weight_decay * learning_rate * steps / 2).
+    At a rate of 1e-4 and 5,000 steps 1e-4 would do nothing (0.99998) and 0.5 matter (0.88). Biases,
+    and scales and offsets of normalisation, keep out of it."""
     head_l2: float = 0.0
     """Penalty on the squared weights of the last layer."""
     ema: float | None = None
@@ -146,14 +151,12 @@ class ImageConfig:
     cutmix: float = 0.0
     """The same for a rectangle of one image pasted into another (Yun et al. 2019, arXiv:1905.04899,
     who use 1); with ``mixup`` a coin decides for each batch."""
-    shuffle_buffer_mb: int = 64
-    """Undecoded records that are mixed at once; up to three such blocks are in memory."""
     cache_mb: int = 256
     """Training images that fit into so much memory when decoded are decoded once; 0 never."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
-        for name in ("image_size_px", "batch_size", "epochs", "oversample", "shuffle_buffer_mb"):
+        for name in ("image_size_px", "batch_size", "epochs", "oversample"):
             positive(f"image.{name}", getattr(self, name))
         if self.batch_norm_momentum is not None:
             momentum = self.batch_norm_momentum

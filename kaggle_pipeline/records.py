@@ -67,8 +67,8 @@ def count_data_items(shards: Sequence[Shard]) -> int:
     return sum(shard.count for shard in shards)
 
 
-def count_records(path: Path) -> int:
-    """Count the records of a file by walking over their lengths, reading no payload.
+def record_offsets(path: Path) -> list[int]:
+    """Return the byte at which each record of a file begins, in order; no payload is read.
 
     A TFRecord is: length (uint64, little endian), its CRC, the payload, its CRC
     (tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details).
@@ -78,18 +78,25 @@ def count_records(path: Path) -> int:
     PipelineError
         If the file ends inside a record.
     """
-    size, position, count = path.stat().st_size, 0, 0
+    size, position, offsets = path.stat().st_size, 0, []
     with path.open("rb") as file:
         while position < size:
+            offsets.append(position)
             file.seek(position)
             header = file.read(_LENGTH_BYTES)
             if len(header) == _LENGTH_BYTES:
                 (length,) = struct.unpack("<Q", header)
                 position += _LENGTH_BYTES + length + 2 * _CRC_BYTES
             if len(header) < _LENGTH_BYTES or position > size:
-                raise PipelineError(f"{path} is truncated inside record {count}; write it again")
-            count += 1
-    return count
+                raise PipelineError(
+                    f"{path} is truncated inside record {len(offsets) - 1}; write it again"
+                )
+    return offsets
+
+
+def count_records(path: Path) -> int:
+    """Count the records of a file; errors as :func:`record_offsets`."""
+    return len(record_offsets(path))
 
 
 def check_shard(shard: Shard) -> None:

@@ -35,6 +35,7 @@ LAYERS = {
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 TENSORFLOW = {
     "image.input",
+    "image.recordreader",
     "image.augment",
     "image.decode",
     "image.mixing",

@@ -109,6 +109,15 @@ def test_whole_number_is_taken_for_a_float(minimal):
     assert (value, type(value)) == (2.0, float)
 
 
+def test_a_run_of_before_is_read_without_the_keys_that_mean_nothing_any_more(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("name: x\ndataset: synthetic\nimage: {epochs: 2, shuffle_buffer_mb: 64}\n")
+    config = load_experiment(path)
+    write_experiment(path, config)
+    assert config.image.epochs == 2 and "shuffle" not in path.read_text()
+    assert "tabular.shuffle_buffer_mb" in refusal(path, "tabular.shuffle_buffer_mb=1")
+
+
 def test_unknown_key_is_named_with_the_nearest(minimal):
     message = refusal(minimal, "image.epcohs=3")
     assert "'image.epcohs'" in message

@@ -16,6 +16,7 @@ from kaggle_pipeline.records import encode_record
 tf = pytest.importorskip("tensorflow")
 
 from kaggle_pipeline.image import input as module  # noqa: E402
+from kaggle_pipeline.image import recordreader  # noqa: E402
 from kaggle_pipeline.image.changes import KERAS, change, ops  # noqa: E402
 from kaggle_pipeline.image.input import (  # noqa: E402
     PADDING,
@@ -282,25 +283,47 @@ class TestTraining:
                 np.testing.assert_array_equal(part, part_again)
 
     @pytest.mark.parametrize("at_once", [1, 3, 32])
-    def test_blocks_show_every_image_as_often_and_are_mixed_anew(
-        self, source, monkeypatch, at_once
-    ):
-        monkeypatch.setattr(module, "_AT_ONCE", at_once)
-        # A record of a third of the buffer: blocks of three.
-        monkeypatch.setattr(module, "_mean_record_bytes", lambda shards: 2**20 / 3)
-        rows = rows_of(self.repeats)
-        batches = train(source, rows, batch_size=5, shuffle_buffer_mb=1)
-        for numbers in numbers_by_epoch(batches, 3):
+    def test_records_looked_up_together_are_shown_as_often(self, source, monkeypatch, at_once):
+        monkeypatch.setattr(recordreader, "_AT_ONCE", at_once)
+        for numbers in numbers_by_epoch(train(source, rows_of(self.repeats), batch_size=5), 3):
             np.testing.assert_array_equal(np.bincount(numbers, minlength=COUNT), self.repeats)
-        plain = train(source, rows_of(), batch_size=1, epochs=1, shuffle_buffer_mb=1)
-        orders = {
-            tuple(np.argsort(np.argsort(block)))
-            for block in np.split(numbers_by_epoch(plain, 1)[0][:12], 4)
-        }
-        assert len(orders) > 1
-        late = train(source, rows, batch_size=5, shuffle_buffer_mb=1, first_epoch=2)
-        for one, other in zip(batches[10:], late, strict=True):
-            np.testing.assert_array_equal(one[0], other[0])
+
+    def test_images_in_memory_come_in_the_order_of_those_that_are_read(self, source):
+        read, decoded = (
+            numbers_by_epoch(train(source, rows_of(self.repeats), batch_size=5, cache_mb=mb), 3)
+            for mb in (0, 1)
+        )
+        np.testing.assert_array_equal(read, decoded)
+
+    @pytest.mark.parametrize("cache_mb", [0, 1])
+    def test_an_epoch_shorter_than_the_data_gives_each_image_the_same_chance(
+        self, source, cache_mb
+    ):
+        epochs, steps = 400, 1
+        options = {"epochs": epochs, "steps": steps, "batch_size": 4, "cache_mb": cache_mb}
+        numbers = np.concatenate(
+            numbers_by_epoch(train(source, rows_of(self.repeats), **options), epochs)
+        )
+        shares = 4 * self.repeats / self.repeats.sum()  # expected an epoch
+        found = np.bincount(numbers, minlength=COUNT) / epochs
+        # Four deviations of a mean of `epochs` Poisson draws.
+        assert (np.abs(found - shares) < 4 * np.sqrt(shares / epochs)).all()
+
+    @pytest.mark.parametrize("cache_mb", [0, 1])
+    def test_an_image_without_a_record_is_named(self, source, cache_mb):
+        rows = rows_of()
+        rows = replace(rows, ids=np.where(rows.ids == IDS[4], "nobody", rows.ids))
+        with pytest.raises(PipelineError, match=r"hold no image nobody \(1 missing\)"):
+            train(source, rows, cache_mb=cache_mb)
+
+    def test_a_damaged_record_is_told_before_the_first_step(self, source, tmp_path):
+        *whole, last = source.shards
+        damaged = tmp_path / last.name
+        content = bytearray(last.read_bytes())
+        content[-100] ^= 1
+        damaged.write_bytes(content)
+        with pytest.raises(PipelineError, match="a record cannot be read"), reading_errors():
+            stream_of(replace(source, shards=[*whole, damaged]), rows_of())
 
     def test_an_id_twice_is_refused(self, source):
         with pytest.raises(PipelineError, match="asked for twice"):
@@ -364,3 +387,62 @@ class TestTraining:
             assert np.abs(changed - images.astype(int)).max() <= 1
             for part, other in zip(rest, others, strict=True):
                 np.testing.assert_array_equal(part, other)
+
+
+class TestMixing:
+    """Oversampled copies are mixed as an ideal shuffle mixes them."""
+
+    COUNT, RARE, TIMES, BATCH, EPOCHS = 600, 30, 10, 16, 12
+    STEPS = (COUNT + RARE * (TIMES - 1)) // BATCH
+
+    @pytest.fixture(scope="class")
+    def epochs(self, tmp_path_factory):
+        """Numbers shown, (epochs, steps, batch); the first 30 images are the rare ones."""
+        examples = make_examples(self.COUNT)
+        jpegs = dict.fromkeys(examples.index, to_jpeg(np.zeros((8, 8, 3))))
+        # Dealt out at random, as conversion does.
+        dealt = examples.sample(frac=1, random_state=5)
+        paths = write_records(tmp_path_factory.mktemp("many"), dealt, jpegs, SPEC, shards=5)
+        numbers = np.arange(self.COUNT)
+        rows = TrainingRows(
+            ids=examples.index.to_numpy(),
+            targets=numbers[:, None].astype(np.float32),
+            weights=np.ones(self.COUNT, np.float32),
+            repeats=np.where(numbers < self.RARE, self.TIMES, 1),
+        )
+        options = {"batch_size": self.BATCH, "epochs": self.EPOCHS, "image_size_px": 8}
+        batches = train(Source(SPEC, paths, image_size_px=8), rows, **options)
+        found = np.stack([targets[:, 0] for _, targets, _ in batches]).astype(int)
+        return found.reshape(self.EPOCHS, self.STEPS, self.BATCH)
+
+    def figures(self, batches):
+        """Of an epoch: deviation of the rare images' number a batch, how many of them differ, and
+        how many batches lie between the first and the last showing of one."""
+        rare = batches < self.RARE
+        differ = np.mean([len(np.unique(one[one < self.RARE])) for one in batches])
+        place = np.broadcast_to(np.arange(self.STEPS)[:, None], batches.shape)
+        spans = [np.ptp(place[batches == number]) for number in range(self.RARE)]
+        return rare.sum(axis=1).std(), differ, np.mean(spans)
+
+    def ideal(self):
+        rng = np.random.default_rng(0)
+        numbers = np.arange(self.COUNT)
+        shown = np.repeat(numbers, np.where(numbers < self.RARE, self.TIMES, 1))
+        taken = self.STEPS * self.BATCH
+        for _ in range(200):
+            yield rng.permutation(shown)[:taken].reshape(self.STEPS, self.BATCH)
+
+    def test_the_three_figures_are_those_of_an_ideal_shuffle(self, epochs):
+        found = np.mean([self.figures(one) for one in epochs], axis=0)
+        wanted = np.mean([self.figures(one) for one in self.ideal()], axis=0)
+        np.testing.assert_allclose(found, wanted, rtol=0.1)
+
+    def test_images_of_one_batch_meet_in_the_next_epoch_no_more_than_by_chance(self, epochs):
+        batch_of = np.zeros((self.EPOCHS, self.COUNT), int)
+        for epoch, batches in enumerate(epochs):
+            batch_of[epoch, batches] = np.arange(self.STEPS)[:, None]
+        common = batch_of[:, self.RARE :]
+        together = common[:, :, None] == common[:, None, :]
+        pairs = np.triu(np.ones(together.shape[1:], bool), 1)
+        again = (together[1:] & together[:-1])[:, pairs].sum() / together[:-1][:, pairs].sum()
+        assert again == pytest.approx(1 / self.STEPS, rel=0.25)

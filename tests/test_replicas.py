@@ -116,7 +116,7 @@ def test_a_model_of_the_other_backend_answers_the_same(folder, pair, other):
 
 WHOLE_RECIPE = FIVE_STEPS | {
     "target": "diagnosis", "loss": "focal", "ema": 0.5, "mixup": 0.4, "cutmix": 1.0, "hairs": 2,
-    "dropout_samples": 2, "metadata": True, "tta": "random", "tta_views": 3,
+    "dropout_samples": 2, "metadata": True, "tta": "random", "tta_views": 3, "weight_decay": 1.0,
     "checkpoint": "best_fold",
 }  # fmt: skip
 

@@ -312,6 +312,12 @@ def test_further_collections_are_looked_for_among_the_inputs(packed, tmp_path, m
     asked = ExternalConfig("isic_2019", "../isic_2019", 0.5)
     at_home = replace(run, config=replace(run.config, external=(asked,)))
     at_home.require_same(run.prepared, PREPARED_BY)
+    # So does a run of before, whose config has a key that means nothing any more.
+    path = run.prepared / "config.yaml"
+    before = path.read_text().replace("image:\n", "image:\n  shuffle_buffer_mb: 64\n", 1)
+    assert before != path.read_text()
+    path.write_text(before)
+    at_home.require_same(run.prepared, [*PREPARED_BY, "image"])
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,14 @@ class TestFocalLoss:
             by_hand = -((1 - right) ** 2) * np.log(right)
         assert loss(loss="focal") == pytest.approx(by_hand.mean(), rel=1e-5)
 
+    def test_of_sigmoids_it_is_that_of_keras_for_whole_targets_and_finite_at_the_ends(self):
+        ours = make_loss(tiny_config(loss="focal", focal_gamma=1.5), "multilabel")
+        theirs = keras.losses.BinaryFocalCrossentropy(gamma=1.5)
+        said = np.array([[0.0, 0.3, 1.0], [0.7, 1.0, 0.0]], np.float32)
+        found, wanted = (np.asarray(one.call(self.TRUTH, said)) for one in (ours, theirs))
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+        assert np.isfinite(found).all()
+
 
 class TestMixing:
     """Mixup and CutMix."""
@@ -193,13 +201,16 @@ class TestMixing:
         found = mix_batch(images, None, targets, weight, [1, 2], tiny_config())
         assert found[0] is images and found[2] is targets and found[3] is weight
 
-    @pytest.mark.parametrize("task", ["multiclass", "multilabel"])
-    def test_the_loss_of_a_mixture_is_the_mixture_of_the_losses(self, task):
+    @pytest.mark.parametrize("kind", ["crossentropy", "focal"])
+    @pytest.mark.parametrize("task", ["multiclass", "multilabel", "binary"])
+    def test_the_loss_of_a_mixture_is_the_mixture_of_the_losses(self, task, kind):
         _, targets, weight = batch()
         rng = np.random.default_rng(2)
         share = rng.uniform(size=8).astype(np.float32)
         said = rng.dirichlet(np.ones(3), 8).astype(np.float32)
-        loss = make_loss(tiny_config(label_smoothing=0.1), task)
+        if task == "binary":
+            targets, said = targets[:, :1], said[:, :1]
+        loss = make_loss(tiny_config(loss=kind, label_smoothing=0.1), task)
         mixed, total = mix_targets(targets, weight, share)
         found = np.asarray(total * loss.call(mixed, tf.constant(said)))
         own, other = (
@@ -250,6 +261,46 @@ class TestMixing:
         # With equal weights targets are mixed as the metadata is.
         _, known, truth, _ = mix_batch(images, metadata, targets, np.ones(8, "f"), [1, 2], config)
         np.testing.assert_allclose(known, np.asarray(truth)[:, :2], atol=1e-6)
+
+
+class TestWeightDecay:
+    """Decoupled: a step takes rate × weight_decay of a kernel, of nothing else."""
+
+    def network(self, **changes):
+        config = tiny_config(
+            weight_decay=0.3, learning_rate=0.1, schedule="constant",
+            backbone="MobileNetV2", backbone_options={"alpha": 0.35}, **changes,
+        )  # fmt: skip
+        return compile_network(build_network(config, SPEC), config, SPEC, 10, False)
+
+    @pytest.mark.parametrize("changes", [{}, {"ema": 0.5}])
+    def test_a_kernel_shrinks_by_the_exact_factor_and_no_vector_does(self, changes):
+        network = self.network(**changes)
+        variables = network.trainable_variables
+        for variable in variables:
+            variable.assign(np.full(variable.shape, 2.0))
+        for _ in range(2):  # without a gradient Adam's own step is 0
+            network.optimizer.apply([np.zeros(one.shape, "f") for one in variables], variables)
+        names = {True: set(), False: set()}
+        for variable in variables:
+            is_kernel = variable.name.endswith("kernel")
+            names[is_kernel].add(variable.name)
+            wanted = 2 * (1 - 0.1 * 0.3) ** 2 if is_kernel else 2.0
+            np.testing.assert_allclose(variable, wanted, rtol=1e-6, err_msg=variable.path)
+        assert names[False] == {"beta", "bias", "gamma"} and "kernel" in names[True]
+
+    def test_a_saved_state_goes_on_with_the_same_decay(self, tmp_path):
+        network = self.network()
+        network.optimizer.build(network.trainable_variables)
+        network.save_weights(tmp_path / "state.weights.h5")
+        again = self.network()
+        again.optimizer.build(again.trainable_variables)
+        again.load_weights(tmp_path / "state.weights.h5")
+        for one in (network, again):
+            variables = one.trainable_variables
+            one.optimizer.apply([np.ones(one.shape, "f") for one in variables], variables)
+        for one, other in zip(network.get_weights(), again.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 class TestAveragedWeights:

@@ -1,7 +1,6 @@
 """Input pipeline: TFRecord shards → batches.
 
-In: shards and the rows that are wanted. Out: a ``tf.data.Dataset``. Which record belongs to which
-row, fold and how often it is shown is settled by its id before it is decoded.
+In: shards and the rows that are wanted. Out: a ``tf.data.Dataset``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,14 +18,9 @@ from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.image.augment import augment_batch, draw_changes
 from kaggle_pipeline.image.decode import decoder
 from kaggle_pipeline.image.mixing import mix_batch
-from kaggle_pipeline.records import count_records, parse_id_and_image
+from kaggle_pipeline.image.recordreader import PADDING, read_by_row, read_in_order, require_all
+from kaggle_pipeline.records import parse_id_and_image
 from kaggle_pipeline.spec import DatasetSpec
-
-PADDING = -1
-"""Row number of an image that only fills up the last batch."""
-_AT_ONCE = 32
-"""Records looked up by one call: a call each costs more than the lookup."""
-_HASHES = 2**62
 
 
 @dataclass(frozen=True)
@@ -78,9 +72,12 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Return the stream of all training batches from ``first_epoch`` on.
 
-    Each epoch shuffles anew with a seed of its own, so a run that starts at epoch e sees just what
-    an uninterrupted one sees from there. An epoch longer than the data goes round again. Images
-    that fit into ``config.cache_mb`` are decoded once and stay in memory.
+    A pass over the data is one permutation of all that is shown, repeats included, and every image
+    is read where its record lies. An epoch takes the first ``steps_per_epoch`` batches of a pass,
+    so that a shorter one gives every image the same chance; one longer than the data goes round
+    again. Each pass shuffles anew with a seed of its own, so a run that starts at epoch e sees just
+    what an uninterrupted one sees from there. Images that fit into ``config.cache_mb`` are decoded
+    once and stay in memory.
 
     Yields
     ------
@@ -90,14 +87,23 @@ def training_batches(
         :func:`~kaggle_pipeline.image.augment.draw_changes` gives, to be done by the device.
     targets : float32 (batch_size, classes)
     weights : float32 (batch_size,)
+
+    Raises
+    ------
+    PipelineError
+        If the records lack an image, or end within a record.
     """
     in_memory = decoded_mb(rows, source) <= config.cache_mb
-    one_pass, to_batches = _decoded(source, rows) if in_memory else _encoded(source, rows, config)
+    to_batches = (_from_memory if in_memory else _from_records)(source, rows.ids)
+    shown = tf.constant(np.repeat(np.arange(len(rows.ids)), rows.repeats))
 
     def epoch(number: Any) -> tf.data.Dataset:
         epoch_seed = seed + 1_000_003 * number
-        passes = tf.data.Dataset.range(np.iinfo(np.int64).max)
-        stream = passes.flat_map(lambda index: one_pass(epoch_seed + 7919 * index))
+
+        def one_pass(index: Any) -> tf.data.Dataset:
+            return tf.data.Dataset.from_tensor_slices(_shuffled(shown, epoch_seed + 7919 * index))
+
+        stream = tf.data.Dataset.range(np.iinfo(np.int64).max).flat_map(one_pass)
         return stream.take(batch_size * steps_per_epoch)
 
     targets, weights = tf.constant(rows.targets), tf.constant(rows.weights)
@@ -132,46 +138,32 @@ def decoded_mb(rows: TrainingRows, source: Source) -> float:
     return len(rows.ids) * source.image_size_px**2 * 3 / 2**20
 
 
-def _encoded(source: Source, rows: TrainingRows, config: ImageConfig) -> tuple[Any, Any]:
-    """Return a pass over the records for a seed, not yet decoded, and what makes batches of it."""
-    choose = _chooser(source, rows.ids, rows.repeats)
-    mean_bytes = _mean_record_bytes(source.shards)
-    block = int(np.clip(config.shuffle_buffer_mb * 2**20 / mean_bytes, 1, max(rows.shown, 1)))
-
-    def one_pass(pass_seed: Any) -> tf.data.Dataset:
-        def mix(number: Any, shown: tuple[Any, Any]) -> tuple[Any, Any]:
-            row, images = shown
-            order = _shuffled(tf.range(tf.size(row)), pass_seed, number)
-            return tf.gather(row, order), tf.gather(images, order)
-
-        blocks = _records(source, choose, pass_seed).batch(block)
-        return blocks.enumerate().map(mix).prefetch(1).unbatch()
+def _from_records(source: Source, ids: np.ndarray) -> Any:
+    """Return a function: stream of rows -> batches of (row, image), each read when it is due."""
+    read = read_by_row(source.shards, source.spec, ids)
 
     def to_batches(stream: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-        return _decode(stream, source).batch(batch_size, drop_remainder=True)
+        return _decode(read(stream), source).batch(batch_size, drop_remainder=True)
 
-    return one_pass, to_batches
+    return to_batches
 
 
-def _decoded(source: Source, rows: TrainingRows) -> tuple[Any, Any]:
-    """Decode all images now; return a pass over their rows for a seed, and what makes batches."""
+def _from_memory(source: Source, ids: np.ndarray) -> Any:
+    """Decode all images now; return a function: stream of rows -> batches of (row, image)."""
     side = source.image_size_px
-    pixels = np.zeros((len(rows.ids), side, side, 3), np.uint8)
-    present = np.zeros(len(rows.ids), bool)
-    for row, image in _decode(_records(source, _chooser(source, rows.ids)), source):
+    pixels = np.zeros((len(ids), side, side, 3), np.uint8)
+    present = np.zeros(len(ids), bool)
+    for row, image in _decode(read_in_order(source.shards, source.spec, ids), source):
         pixels[row], present[row] = image, True
+    require_all(ids, present)
     with tf.device("/cpu:0"):
         images = tf.constant(pixels)
-        shown = tf.constant(np.repeat(np.arange(len(rows.ids)), rows.repeats * present))
-
-    def one_pass(pass_seed: Any) -> tf.data.Dataset:
-        return tf.data.Dataset.from_tensor_slices(_shuffled(shown, pass_seed))
 
     def to_batches(stream: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         stream = stream.batch(batch_size, drop_remainder=True)
         return stream.map(lambda row: (row, tf.gather(images, row)))
 
-    return one_pass, to_batches
+    return to_batches
 
 
 def prediction_batches(
@@ -194,7 +186,7 @@ def prediction_batches(
         ``ids``, :data:`PADDING` for filling; with metadata also ``metadata``: float32 (batch_size,
         width). A static shape compiles once and divides evenly over replicas.
     """
-    decoded = _decode(_records(source, _chooser(source, np.asarray(ids))), source)
+    decoded = _decode(read_in_order(source.shards, source.spec, np.asarray(ids)), source)
 
     def fill(row: Any, images: Any) -> dict[str, Any]:
         gap = batch_size - tf.shape(row)[0]
@@ -237,33 +229,6 @@ def reading_errors() -> Iterator[None]:
         raise PipelineError(f"a record cannot be read: {error.message.splitlines()[0]}") from None
 
 
-def _records(source: Source, choose: Any, shuffle_seed: Any = None) -> tf.data.Dataset:
-    """Return (row, JPEG bytes) of every record that is chosen; nothing is decoded yet."""
-    paths = tf.constant([str(path) for path in source.shards])
-    if shuffle_seed is not None:
-        paths = _shuffled(paths, shuffle_seed)
-    records = tf.data.Dataset.from_tensor_slices(paths).interleave(
-        lambda path: tf.data.TFRecordDataset(path, buffer_size=2**20),
-        cycle_length=min(8, len(source.shards)),
-    )
-    return records.batch(_AT_ONCE).map(choose).unbatch()
-
-
-def _chooser(source: Source, ids: np.ndarray, repeats: np.ndarray | None = None) -> Any:
-    """Return a function: records (n,) -> rows and JPEGs of the wanted ones, each ``repeats``."""
-    parse, row_of = parse_id_and_image(source.spec), _row_finder(ids)
-    times = tf.ones(len(ids), tf.int32) if repeats is None else tf.constant(repeats, tf.int32)
-
-    def choose(records: Any) -> tuple[Any, Any]:
-        image_ids, images = parse(records)
-        row = row_of(image_ids)
-        shown = tf.where(row == PADDING, 0, tf.gather(times, tf.maximum(row, 0)))
-        which = tf.repeat(tf.range(tf.size(row)), shown)
-        return tf.gather(row, which), tf.gather(images, which)
-
-    return choose
-
-
 def _decode(stream: tf.data.Dataset, source: Source) -> tf.data.Dataset:
     """Turn (row, JPEG bytes) into (row, uint8 image)."""
     read = decoder(source.image_size_px, source.swap_red_blue, _side_of_first(source))
@@ -282,36 +247,7 @@ def _side_of_first(source: Source) -> int | None:
     return None
 
 
-def _shuffled(values: Any, seed: Any, number: Any = -1) -> Any:
+def _shuffled(values: Any, seed: Any) -> Any:
     """Shuffle without a state (see :func:`_row_finder`), which ``Dataset.shuffle`` has."""
-    seeds = tf.stack([tf.cast(seed, tf.int64), tf.cast(number, tf.int64)])
+    seeds = tf.stack([tf.cast(seed, tf.int64), tf.constant(-1, tf.int64)])
     return tf.random.experimental.stateless_shuffle(values, seeds)
-
-
-def _row_finder(ids: np.ndarray) -> Any:
-    """Return a function: image ids (n,) -> positions in ``ids`` (n,), -1 for one not wanted.
-
-    A search among sorted hashes and not a hash table, for that has a state: where TensorFlow is to
-    be deterministic, nothing of a stream with a state runs side by side, decoding neither.
-    """
-    names = ids.astype(str)
-    hashes = tf.strings.to_hash_bucket_fast(tf.constant(names, tf.string), _HASHES).numpy()
-    order = np.argsort(hashes)
-    if len(np.unique(hashes)) < len(names):
-        raise PipelineError("an image id is asked for twice, or two share one of 2^62 hashes")
-    sorted_hashes, rows = tf.constant(hashes[order]), tf.constant(order)
-    sorted_names = tf.constant(names[order], tf.string)
-
-    def find(image_ids: Any) -> Any:
-        place = tf.searchsorted(sorted_hashes, tf.strings.to_hash_bucket_fast(image_ids, _HASHES))
-        place = tf.minimum(place, len(names) - 1)
-        wanted = tf.gather(sorted_names, place) == image_ids
-        return tf.where(wanted, tf.gather(rows, place), tf.cast(PADDING, tf.int64))
-
-    return find
-
-
-def _mean_record_bytes(shards: Sequence[Path]) -> float:
-    """Mean size of a record of the first shard, to turn a shuffle buffer's MiB into records."""
-    shard = Path(shards[0])
-    return max(1.0, shard.stat().st_size / max(1, count_records(shard)))

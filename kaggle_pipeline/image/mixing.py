@@ -86,10 +86,10 @@ def cutmix(images: Any, seed: Any, alpha: float) -> tuple[Any, Any]:
 def mix_targets(targets: Any, weights: Any, share: Any) -> tuple[Any, Any]:
     """Return targets and weights by which a mixture's loss is the mixture of both losses.
 
-    The cross-entropy is linear in its target: ``a v L(y) + (1 - a) w L(z)``, with the rows' weights
-    v and w, is ``W L(t)`` for ``W = a v + (1 - a) w`` and ``t = (a v y + (1 - a) w z) / W``.
-    Blending targets and weights each on its own would count a rare class's row by the partner's
-    weight.
+    Every loss is linear in its target (:func:`~kaggle_pipeline.image.losses.make_loss`):
+    ``a v L(y) + (1 - a) w L(z)``, with the rows' weights v and w, is ``W L(t)`` for
+    ``W = a v + (1 - a) w`` and ``t = (a v y + (1 - a) w z) / W``. Blending targets and weights each
+    on its own would count a rare class's row by the partner's weight.
 
     Parameters
     ----------

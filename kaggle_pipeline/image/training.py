@@ -4,7 +4,7 @@ In: examples and an :class:`ImageConfig`. Out: :class:`TrainingRows`, a compiled
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,7 +68,7 @@ def compile_network(
     ``spec`` is that of the data set.
     """
     network.compile(
-        optimizer=make_optimizer(config, steps_per_epoch),
+        optimizer=make_optimizer(config, steps_per_epoch, network.trainable_variables),
         loss=make_loss(config, learned_spec(config, spec).task),
         metrics=make_metrics(config, spec),
         jit_compile=jit_compile,
@@ -198,25 +198,31 @@ class FirstStep(keras.callbacks.Callback):
             self._say(f"first training step after {seconds:.0f} s")
 
 
-def make_optimizer(config: ImageConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+def make_optimizer(
+    config: ImageConfig, steps_per_epoch: int, variables: Sequence[Any]
+) -> keras.optimizers.Optimizer:
     """Return AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) with warm-up, then decay.
 
-    The rate rises linearly over ``warmup_epochs`` and falls to 0 along a cosine, or stays. With
-    ``config.ema`` it keeps a moving average of the weights, which replaces them when a fit ends.
+    The rate rises linearly over ``warmup_epochs``, whose first step has a share of the peak and
+    whose last step has all of it, and falls towards 0 along a cosine, or stays. Of the trained
+    ``variables`` biases, and scales and offsets of normalisation, keep out of ``weight_decay``.
+    With ``config.ema`` it keeps a moving average of the weights, which replaces them when a fit
+    ends.
     """
-    warmup = round(config.warmup_epochs * steps_per_epoch)
-    total = config.epochs * steps_per_epoch
-    rate: Any = config.learning_rate
+    warmup = max(1, round(config.warmup_epochs * steps_per_epoch))
+    peak, first, rise = config.learning_rate, config.learning_rate / warmup, warmup - 1
+    rate: Any = peak
     if config.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(
-            config.learning_rate if not warmup else 0.0,
-            decay_steps=max(1, total - warmup),
-            warmup_target=config.learning_rate if warmup else None,
-            warmup_steps=warmup,
+            first,
+            decay_steps=max(1, config.epochs * steps_per_epoch - rise),
+            warmup_target=peak if rise else None,
+            warmup_steps=rise,
         )
-    elif warmup:
-        rate = keras.optimizers.schedules.PolynomialDecay(
-            config.learning_rate / warmup, warmup, config.learning_rate
-        )
+    elif rise:
+        rate = keras.optimizers.schedules.PolynomialDecay(first, rise, peak)
     averaging = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
-    return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **averaging)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **averaging)
+    vectors = [variable for variable in variables if len(variable.shape) < 2]
+    optimizer.exclude_from_weight_decay(var_list=vectors)
+    return optimizer

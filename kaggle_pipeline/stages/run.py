@@ -12,7 +12,7 @@ import yaml
 from tqdm import tqdm
 
 from kaggle_pipeline.config import LEARNERS, Experiment
-from kaggle_pipeline.configfile import to_mapping, write_experiment
+from kaggle_pipeline.configfile import to_mapping, without_former_keys, write_experiment
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.errors import PipelineError
@@ -110,7 +110,7 @@ class Run:
         if not path.exists():
             return
         try:
-            before = yaml.safe_load(path.read_text())
+            before = without_former_keys(yaml.safe_load(path.read_text()))
         except yaml.YAMLError:
             raise PipelineError(f"{path} is damaged: start anew with --overwrite") from None
         now = to_mapping(self.config)
