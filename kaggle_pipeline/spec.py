@@ -115,6 +115,8 @@ class DatasetSpec:
     published_counts: Mapping[tuple[str, ...], int] = field(default_factory=dict)
     """Images of the published training set by the classes they belong to, none for "nothing of
     these"; only for telling how long a run would take where the data itself is not at hand."""
+    given_fit: Literal["crop", "stretch"] | None = None
+    """How the TFRecords that come with the data set were made square, where that is known."""
     diagnoses: Diagnoses | None = None
     """Finer target than the classes, where the data set has one."""
     acquisition: tuple[str, ...] = field(default=("width_px", "height_px"))
