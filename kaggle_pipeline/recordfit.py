@@ -68,7 +68,7 @@ class RecordFit:
         if self.source == "converted" and self.known:
             return None
         if self.known:
-            return f"new photos are {self.word}, as those of the TFRecords were: {self.because}"
+            return f"new photos are {self.word}, as the TFRecords' were: {self.because}"
         return f"note: new photos are {self.word}; {self.because}"
 
     def write(self, stage: Path) -> None:
@@ -121,11 +121,9 @@ def given_fit(place: Path | None, config: RecordsConfig, spec: DatasetSpec) -> R
     if said != "auto":
         return RecordFit("given", said, side, "records.given_fit says so")
     if spec.given_fit is not None:
-        because = f"those of {spec.kaggle} are; records.given_fit can say otherwise"
+        because = "the competition's own are so; where these are not, say it by records.given_fit"
         return RecordFit("given", spec.given_fit, side, because)
-    because = (
-        "nothing tells how those of the TFRecords were made square: say it by records.given_fit"
-    )
+    because = "nothing tells how the TFRecords' were made square: say it by records.given_fit"
     return RecordFit("given", config.fit, side, because, known=False)
 
 

@@ -170,7 +170,9 @@ def test_a_photo_gets_the_probability_of_its_record(trained, oblong, tmp_path, c
     known = pd.read_csv(run_dir / "image" / "test.csv").set_index("image_id")["target"].sort_index()
     seen = predicted(run_dir, oblong / "jpeg" / "test", tmp_path / "out.csv")
     said = capsys.readouterr().out
-    assert ("new photos are stretched to a square, as those of" in said) == (how == "found")
+    assert ("new photos are stretched to a square, as the TFRecords' were" in said) == (
+        how == "found"
+    )
     # What another program's JPEG differs by; our own records are the same bytes.
     tolerance = 0.02 * known.std() if how == "found" else 1e-6
     np.testing.assert_allclose(seen, known.loc[seen.index], rtol=0, atol=tolerance)
@@ -237,7 +239,7 @@ def test_a_run_of_before_the_note_is_read_by_its_config(trained, oblong, tmp_pat
     fit = "stretch" if how == "found" else how
     assert (read_fit(old, config, SPEC).fit, read_fit(old, config, SPEC).known) == (fit, True)
     found = predicted(old, oblong / "jpeg" / "test", tmp_path / "out.csv")
-    assert ("competitions/siim-isic" in capsys.readouterr().out) == (how == "found")
+    assert ("the competition's own are so" in capsys.readouterr().out) == (how == "found")
     known = predicted(run_dir, oblong / "jpeg" / "test", tmp_path / "out.csv")
     np.testing.assert_allclose(found, known, atol=1e-7)
     shutil.rmtree(old / "records", ignore_errors=True)  # as a kernel leaves it
