@@ -80,7 +80,12 @@ class RecordsConfig:
     """``auto`` converts images where there are any and else reads the TFRecords."""
     image_size_px: int = 1024
     fit: Literal["crop", "stretch"] = "crop"
-    """Make an image square by a central crop, or by stretching it as the official files do."""
+    """Make an image square by a central crop, or by stretching it as the official files do; new
+    photos likewise. Photos that come square stay so: say how they were made so."""
+    given_fit: Literal["auto", "crop", "stretch"] = "auto"
+    """How TFRecords that are found were made, for new and further photos to be treated alike.
+    ``auto``: as they show it, as the competition's own are known to be (``stretch``), else as
+    ``fit`` says, and a line says so."""
     quality: int = 95
     """JPEG quality of resized images; images that fit already are copied byte for byte."""
     records_per_shard: int = 2048

@@ -117,6 +117,8 @@ class DatasetSpec:
     these"; only for telling how long a run would take where the data itself is not at hand."""
     published_tests: int = 0
     """Images of the published test set, for the same."""
+    given_fit: Literal["crop", "stretch"] | None = None
+    """How the TFRecords that come with the data set were made square, where that is known."""
     diagnoses: Diagnoses | None = None
     """Finer target than the classes, where the data set has one."""
     acquisition: tuple[str, ...] = field(default=("width_px", "height_px"))

@@ -25,8 +25,8 @@ LAYERS = {
     " strategies tpuprobe tpucompiler",
     2: "image tabular context",
     3: "composite perclass manyseeds judged subgroups evaluation calibrators calibration_study"
-    " calibration crossval blend ensemble stackers weighting submission convert beamconvert"
-    " preflight plan tpustep steptime kernel",
+    " calibration crossval blend ensemble stackers weighting submission convert recordfit"
+    " beamconvert preflight plan tpustep steptime kernel",
     4: "webapp plots evaluation_plots calibration_plots explore explore_plots page report_scores"
     " report_calibration report_data report",
     5: "stages benchmark bench_convert bench_tabular bench_input bench_peers bench_train benchcli"

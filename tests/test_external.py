@@ -1,5 +1,6 @@
 """Tests of other collections' rows: translated, rid of known photos, learned from, never judged."""
 
+import io
 import shutil
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers_image import tiny_config
+from PIL import Image
 
 from kaggle_pipeline.config import Experiment, FoldsConfig, LeakageConfig, RecordsConfig
 from kaggle_pipeline.convert import plan_shards
@@ -19,6 +21,7 @@ from kaggle_pipeline.examples import EXTERNAL, split_rows
 from kaggle_pipeline.externalconfig import ExternalConfig
 from kaggle_pipeline.folds import Folds, make_folds
 from kaggle_pipeline.image.training import training_rows
+from kaggle_pipeline.records import list_shards, read_records
 from kaggle_pipeline.stages.prepare import prepare_data
 from kaggle_pipeline.stages.run import Run
 
@@ -233,5 +236,27 @@ def test_own_records_and_converted_photos_of_others_are_read_together(places, sp
     of_others = index[index["shard"].str.startswith(EXTERNAL)]
     assert len(of_others) == 90
     prepare_data(run)  # a second time the index is used again
+    # Theirs are made square as those beside them were.
+    changed = tmp_path / "ham"
+    shutil.copytree(places.parent / "ham10000/competition", changed)
+    wide = of_others["image_id"].iloc[0]
+    stripes = np.repeat([[[0] * 3, [255] * 3, [0] * 3]], 32, axis=0).repeat(32, axis=1)
+    for path in changed.rglob(f"{wide}.jpg"):
+        Image.fromarray(stripes.astype(np.uint8)).save(path, quality=95)
+    (data / "tfrecords" / "manifest.json").unlink()
+    external = (ExternalConfig("ham10000", str(changed)),)
+    for said, edge in (("crop", 255), ("stretch", 0)):
+        settings = replace(records, given_fit=said)
+        again = replace(config, external=external, records=settings)
+        run = Run(again, data, tmp_path / said, say=lines.append)
+        assert prepare_data(run).fit == said
+        shards = [one.path for one in list_shards(run.run_dir / "records")]
+        (jpeg,) = (
+            record["image"] for path in shards for record in read_records(path)
+            if record["image_name"] == wide
+        )  # fmt: skip
+        seen = np.asarray(Image.open(io.BytesIO(jpeg)))
+        assert seen.shape == (32, 32, 3)
+        assert abs(seen[:, :3].mean() - edge) < 40 and seen[:, 14:18].mean() > 215
     with pytest.raises(PipelineError, match="rgb with external"):
         replace(config, records=RecordsConfig(channel_order="bgr"))

@@ -102,11 +102,14 @@ def test_dicom_colours_are_those_of_the_jpeg():
 
 def test_third_party_records_read_and_their_swap_is_undone():
     from kaggle_pipeline.image.input import Source, prediction_batches
+    from kaggle_pipeline.recordfit import given_fit
     from kaggle_pipeline.records import check_shard, index_records, list_shards
 
     shards = list_shards(DATA / "tfrecords_third_party")
     for shard in shards:
         check_shard(shard)
+    fit = given_fit(DATA / "tfrecords_third_party", RecordsConfig(), SPEC)
+    assert (fit.fit, fit.image_size_px) == ("stretch", 512)
     index = pd.DataFrame(index_records(shards, SPEC)).set_index("image_id")
     assert len(index) == 100 and set(index["sex"].dropna()) <= {0, 1}  # -1 would be unknown
     photo = DATA / "siim_mini" / "jpeg" / "train" / "ISIC_0147869.jpg"

@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 
 from kaggle_pipeline.cli import main
+from kaggle_pipeline.configfile import load_experiment, write_experiment
 from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.externalconfig import ExternalConfig
 from kaggle_pipeline.kaggleinput import find_runs, find_source, find_weights, gather_run
 from kaggle_pipeline.stages import session
-from kaggle_pipeline.stages.prepare import PREPARED_BY
+from kaggle_pipeline.stages.prepare import PREPARED_BY, prepare_data
 from kaggle_pipeline.stages.session import run_session
 
 pytest.importorskip("tensorflow")
@@ -158,6 +159,8 @@ def test_each_session_leaves_what_the_next_one_needs_and_no_records(chain):
         assert state == {"stage": name, "state": "done", "because": None}
         assert not list(chain[name].rglob("*.tfrec"))
     assert list(chain["image"].rglob("model.weights.h5"))
+    note = json.loads((chain["blend"] / "run" / "image" / "records.json").read_text())
+    assert (note["source"], note["fit"]) == ("given", "stretch")
     assert not list(chain["blend"].rglob("*.h5"))  # nobody needs every model once more
     size = sum(path.stat().st_size for path in chain["image"].rglob("*") if path.is_file())
     assert size < 5_000_000
@@ -265,6 +268,22 @@ def test_a_session_whose_time_is_up_ends_well_and_says_so(
     assert json.loads((later.working / "session.json").read_text())["state"] == "done"
     history = pd.read_csv(later.working / "run" / "image" / "fold0" / "history.csv")
     assert history["epoch"].tolist() == [0, 1, 2, 3]
+    note = json.loads((later.working / "run" / "image" / "records.json").read_text())
+    assert (note["source"], note["fit"]) == ("given", "stretch")
+
+
+@pytest.mark.parametrize(("said", "fit"), [("auto", "stretch"), ("crop", "crop")])
+def test_a_kernel_carries_how_the_records_that_it_finds_were_made(
+    packed, records, tmp_path, monkeypatch, said, fit
+):
+    path = packed / "kernel" / "experiment.yaml"
+    write_experiment(path, load_experiment(path, [*SMALL, f"records.given_fit={said}"]))
+    kaggle = Kaggle(tmp_path / "kaggle", "new").attach("competitions", SLUG, records)
+    monkeypatch.setenv("KAGGLE_PIPELINE_ROOT", str(kaggle.root))
+    seen = []
+    monkeypatch.setattr(session, "train_image", lambda run, folds: seen.append(prepare_data(run)))
+    assert run_session("image", packed=packed) == 0
+    assert [(one.source, one.fit) for one in seen] == [("given", fit)]
 
 
 def test_without_internet_the_weights_have_to_be_attached(packed, tmp_path, monkeypatch, capsys):

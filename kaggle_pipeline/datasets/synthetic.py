@@ -40,6 +40,7 @@ SPEC = replace(
     id="synthetic",
     source=_SOURCE,
     kaggle="",
+    given_fit=None,
     read_raw=partial(siim_isic_2020.read_raw, source=_SOURCE),
 )
 

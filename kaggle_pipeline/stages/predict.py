@@ -22,6 +22,7 @@ from kaggle_pipeline.datasets.rawfiles import PHOTOS_OR_DICOM
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.imagefile import fault_of
 from kaggle_pipeline.predictions import Predictions, average
+from kaggle_pipeline.recordfit import read_fit
 from kaggle_pipeline.records import index_records, list_shards, shards_holding
 from kaggle_pipeline.rundir import atomic_path
 from kaggle_pipeline.spec import DatasetSpec
@@ -39,9 +40,10 @@ def predict_images(
 ) -> Path:
     """Write the mean probability of a run's fold models for every photo in a folder.
 
-    Photos go the way of a run that converted its own: the same square, the same size, the same JPEG
-    quality, the same views. So a test photo of such a run gets the number of ``image/test.csv``.
-    Where a run read TFRecords made elsewhere, a line says that their photos may be cut otherwise.
+    Photos go the way of the run's records: cropped or stretched as theirs were, to the same size,
+    seen in the same views. So a test photo gets the number of ``image/test.csv``, but for what the
+    JPEG of a record made elsewhere differs. Where a run read such records, a line says what is
+    done to new photos, and how it is known that this was done to theirs.
 
     Parameters
     ----------
@@ -81,16 +83,15 @@ def predict_images(
     lacking = missing_folds(Path(run_dir), folds)
     if lacking:
         say(f"note: folds {lacking} of this run are not trained: the mean lacks their models")
-    own = (Path(run_dir) / "records").glob("train*.tfrec")  # others may be of other collections
-    if not any(own):
-        fit = config.records.fit
-        say(f"note: this run did not convert its photos; new ones are made square by a {fit}")
+    fit = read_fit(Path(run_dir), config, spec)
+    if line := fit.describe():
+        say(line)
     if config.image.metadata:
         say("note: photos come without metadata; the models take all of it as missing")
         examples = blank_metadata(examples, spec)
     with tempfile.TemporaryDirectory() as scratch:
         records = Path(scratch) / "records"
-        convert(examples, spec, Path(images), records, config.records)
+        convert(examples, spec, Path(images), records, fit.recipe(config.records))
         rows = index_records(list_shards(records), spec)
         index = pd.DataFrame([{"folder": str(records), **row} for row in rows])
         make_model = image_model_maker(

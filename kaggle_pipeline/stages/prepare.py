@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from kaggle_pipeline.beamconvert import convert_by_beam, import_beam
-from kaggle_pipeline.config import LEARNERS
+from kaggle_pipeline.config import LEARNERS, RecordsConfig
+from kaggle_pipeline.convert import convert
 from kaggle_pipeline.datasets.external import SHARED_PATIENTS, drop_known, read_external
 from kaggle_pipeline.encode import choose_features
 from kaggle_pipeline.errors import PipelineError
@@ -26,13 +27,9 @@ from kaggle_pipeline.examples import (
 from kaggle_pipeline.externalconfig import ExternalConfig
 from kaggle_pipeline.fingerprints import fingerprint_images, fingerprint_table, known_pairs
 from kaggle_pipeline.folds import Folds, make_folds, set_test_aside
-from kaggle_pipeline.leakage import (
-    LeakageReport,
-    audit_groups,
-    audit_leakage,
-    drop_duplicates,
-)
+from kaggle_pipeline.leakage import LeakageReport, audit_groups, audit_leakage, drop_duplicates
 from kaggle_pipeline.plots import plot_overlap
+from kaggle_pipeline.recordfit import RecordFit, converted_fit, given_fit
 from kaggle_pipeline.records import (
     check_index,
     check_shard,
@@ -48,10 +45,11 @@ PREPARED_BY = ("dataset", "seed", "examples", "folds", "leakage", "external")
 """Parts of the config that decide examples and folds; models may differ in the rest."""
 
 
-def prepare_data(run: Run, *, with_records: bool = True) -> None:
+def prepare_data(run: Run, *, with_records: bool = True) -> RecordFit | None:
     """Raw folder → examples, leak audit, folds and (where there are images) TFRecords.
 
-    What is there already from the same settings is kept.
+    What is there already from the same settings is kept. Returned is how the records' photos were
+    made square; None without records.
 
     Parameters
     ----------
@@ -80,8 +78,7 @@ def prepare_data(run: Run, *, with_records: bool = True) -> None:
         run.say(f"prepared already: {folder}")
     else:
         _prepare_tables(run, folder)
-    if with_records:
-        _prepare_records(run, folder)
+    return _prepare_records(run, folder) if with_records else None
 
 
 def require_data(run: Run) -> None:
@@ -261,27 +258,29 @@ def _tell_examples(run: Run, examples: pd.DataFrame, folds: Folds) -> None:
     )
 
 
-def _prepare_records(run: Run, folder: Path) -> None:
+def _prepare_records(run: Run, folder: Path) -> RecordFit | None:
     """Convert images, or take the TFRecords that are there; then compare with the examples."""
     examples = run.examples()
     place, own = _record_source(run, examples), run.run_dir / "records"
     require_data(run)
     if place is None:
         run.say(f"no images and no tfrecords/ in {run.data_dir}: tabular models only")
-        return
+        return None
+    settings = run.config.records
+    fit = converted_fit(settings) if place == own else given_fit(place, settings, run.spec)
+    if line := fit.describe():
+        run.say(line)
     # Other collections' photos are converted here even where the data set's own are records.
     photos = examples if place == own else split_rows(examples, EXTERNAL)
     if len(photos):
-        _convert(run, photos, own)
+        _convert(run, photos, own, fit.recipe(settings))
     places = [place, own] if place != own and len(photos) else [place]
     check_index(_index(run, places, folder), examples, run.spec)
+    return fit
 
 
-def _convert(run: Run, photos: pd.DataFrame, place: Path) -> None:
+def _convert(run: Run, photos: pd.DataFrame, place: Path, config: RecordsConfig) -> None:
     """Make records of photos, by processes or by Beam."""
-    from kaggle_pipeline.convert import convert
-
-    config = run.config.records
     if run.beam is None:
         with run.progress(len(photos), f"convert to {config.image_size_px} px") as progress:
             convert(photos, run.spec, run.data_dir, place, config, progress)

@@ -57,9 +57,8 @@ def serve(run_dir: Path, *, host: str, port: int, say: Callable[[str], None] = p
     if service.models.missing:
         lacking = service.models.missing
         say(f"note: folds {lacking} of this run are not trained: the mean lacks their models")
-    if not service.models.own_records:
-        fit = service.models.config.records.fit
-        say(f"note: this run did not convert its photos; new ones are made square by a {fit}")
+    if line := service.models.fit.describe():
+        say(line)
     from streamlit.web import bootstrap
 
     settings = server_settings(host, port)

@@ -24,6 +24,7 @@ from kaggle_pipeline.leakage import check_features
 from kaggle_pipeline.manyseeds import ManySeedsModel
 from kaggle_pipeline.perclass import PerClassModel
 from kaggle_pipeline.plots import plot_histories
+from kaggle_pipeline.recordfit import RecordFit
 from kaggle_pipeline.records import shards_holding
 from kaggle_pipeline.report import OPTIMISTIC, write_report
 from kaggle_pipeline.rundir import open_stage, read_json
@@ -108,7 +109,7 @@ def train_image(
     device = device or check_image(run)  # before hours of conversion, not after
     run.say(f"device: {device.reason}")
     # Without --overwrite: that of a model does not convert again.
-    prepare_data(replace(run, overwrite=False))
+    fit = prepare_data(replace(run, overwrite=False))
     index_path = run.prepared / "records.csv"
     if not index_path.exists():
         raise PipelineError(
@@ -124,7 +125,7 @@ def train_image(
         deadline=run.deadline,
         say=None if run.interactive else run.say,  # a bar shows it anyway
     )  # fmt: skip
-    _train(run, "image", make_model, only, device.least)
+    _train(run, "image", make_model, only, device.least, fit=fit)
 
 
 def check_image(run: Run) -> "Accelerator":
@@ -197,6 +198,7 @@ def _train(
     least: Callable[[int], int] = int,
     enrich: Enrich | None = None,
     side_by_side: Mapping[str, Any] | None = None,
+    fit: RecordFit | None = None,
 ) -> None:
     """Cross-validate and, once every fold is done, finish the stage."""
     # A stage of which some folds are done is open for the others; a fold is never done twice.
@@ -209,11 +211,15 @@ def _train(
     # Before anything is deleted; a stage without results binds nobody.
     if any(folder.glob("fold*/*")):
         run.require_same(folder, [*PREPARED_BY, *_DECIDING[stage]])
+        if fit:
+            fit.require_same(folder)
     if run.overwrite:
         for fold in only or ():
             shutil.rmtree(folder / f"fold{fold}", ignore_errors=True)
         run.drop_blend()
     run.record_origin(folder)
+    if fit:
+        fit.write(folder)
     examples, folds = run.examples(), run.folds()
     if stage != "image":  # who was photographed, and where, differs between collections
         examples = examples[examples["split"] != EXTERNAL]

@@ -45,6 +45,8 @@ def _summary(service: Service, name: str) -> Html:
         ["folds", _folds(service)],
         ["network", f"{image.backbone}, {image.image_size_px} × {image.image_size_px} pixels, "
          f"views averaged: {image.tta}"],
+        ["new photos", f"{models.fit.word}, as the training photos"
+         if models.fit.known else models.fit.word],
         ["models and weights", blend],
         ["calibrated", service.calibration.method if service.calibration else "no"],
     ]  # fmt: skip
@@ -99,10 +101,10 @@ def _limits(service: Service) -> Html:
     elif lacking := [one for one in service.classes if not service.is_calibrated(one)]:
         names = ", ".join(class_word(one) for one in lacking)
         lines.append(f"It is not calibrated for {names}: too few photos.")
-    if not service.models.own_records:
-        fit = service.models.config.records.fit
-        lines.append(f"This run did not convert its photos; new ones are made square by a {fit}, "
-                     "which may differ from theirs.")  # fmt: skip
+    if not service.models.fit.known:
+        word = service.models.fit.word
+        lines.append(f"It is not known how the training photos were made square; new ones are "
+                     f"{word}.")  # fmt: skip
     if service.reference is None:
         lines.append("The training images are not at hand: photos unlike them are not pointed out.")
     elif not service.reference.can_tell:

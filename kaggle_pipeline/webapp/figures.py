@@ -31,9 +31,10 @@ def heat_picture(jpeg: bytes, heat: np.ndarray) -> bytes:
     Parameters
     ----------
     jpeg : bytes
-        A square photo.
+        A photo of any proportions, all of which the network saw.
     heat : numpy.ndarray of shape (h, w)
-        At least 0; the greatest value is drawn strongest, whatever it is.
+        Over the square that the photo was for the network. At least 0; the greatest value is drawn
+        strongest, whatever it is.
     """
     photo = Image.open(io.BytesIO(jpeg)).convert("RGB")
     peak = float(heat.max())

@@ -20,6 +20,7 @@ from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.imagefile import decode_image
 from kaggle_pipeline.perclass import PerClassModel
+from kaggle_pipeline.recordfit import read_fit
 from kaggle_pipeline.rundir import read_json
 from kaggle_pipeline.spec import DatasetSpec
 from kaggle_pipeline.webapp.upload import Photo
@@ -59,8 +60,8 @@ class RunModels:
     folds : tuple of int
     missing : list of int
         Folds of the run that have no trained image model.
-    own_records : bool
-        Whether the run converted its photos itself, as new ones are.
+    fit : RecordFit
+        How its photos were made square, as new ones are.
     blend : Blend
         Of the image model alone where the run has no ``blend/``; models of weight 0 are left out.
     judged_as_used : bool
@@ -86,7 +87,7 @@ class RunModels:
         self.spec: DatasetSpec = get_spec(self.config.dataset)
         self.folds = tuple(places)
         self.missing = missing_folds(run_dir, places)
-        self.own_records = (run_dir / "records").is_dir()
+        self.fit = read_fit(run_dir, self.config, self.spec)
         stored = run_dir / "blend" / "blend.json"
         self.judged = stored.parent if stored.exists() else image
         alone = {"space": "mean", "weights": {"image": 1.0}, "knots": {}}
@@ -121,7 +122,7 @@ class RunModels:
         """Return the photo as the network sees it: by a record's way, uint8 (side, side, 3)."""
         from kaggle_pipeline.image.input import decode_photo
 
-        records, image = self.config.records, photo.image
+        records, image = self.fit.recipe(self.config.records), photo.image
         if photo.original is not None:  # decoded as conversion would: at a part of its size
             side = decoded_side_px(records)
             image = decode_image(photo.original, photo.name, dicom=False, smallest_side_px=side)

@@ -231,10 +231,12 @@ def _photos(reading: Reading, name: str, service: Service) -> Html:
         if heat.max() > 0
         else f"Grad-CAM: nothing in this photo speaks for {word}."
     )
-    seen = "middle square" if service.models.config.records.fit == "crop" else "whole photo"
+    cropped = service.models.fit.fit == "crop"
+    seen = "middle square" if cropped else "all"
+    rest = "." if cropped or width == height else "; the network sees it stretched to a square."
     return html.element(
         "div",
-        picture(look.shown, f"The photo: {seen} of {width} × {height} pixels."),
+        picture(look.shown, f"The photo: {seen} of {width} × {height} pixels{rest}"),
         picture(heat_picture(look.shown, heat), f"Heat map over the photo for {word}.", found),
         class_="pair",
     )

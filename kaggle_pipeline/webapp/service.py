@@ -4,6 +4,7 @@ In: a trained run. Out: :class:`Service`, safe to call from several threads: pho
 one after the other, as the machine's cores are shared anyway.
 """
 
+import io
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from kaggle_pipeline.calibration import read_calibration
 from kaggle_pipeline.calibrators import SOFTMAX
@@ -27,6 +29,7 @@ from kaggle_pipeline.webapp.trust import Reference, doubts
 from kaggle_pipeline.webapp.upload import MAX_PIXELS, Photo, open_upload
 
 SHOWN_SIDE_PX = 448
+_SHOWN_QUALITY = 88
 Metadata = Mapping[str, object]
 """Feature → value; what is missing or None is unknown."""
 
@@ -44,7 +47,8 @@ class Look:
     size_px : (int, int)
         Width and height of the photo.
     shown : bytes
-        JPEG of what the network sees, ``SHOWN_SIDE_PX`` wide at most, without any metadata.
+        JPEG of what the network sees, its longer side of ``SHOWN_SIDE_PX`` at most, without any
+        metadata; a photo that the network sees stretched is shown as it came.
     answer : ImageAnswer
     doubts : tuple of str
         What lowers trust.
@@ -162,11 +166,10 @@ class Service:
         found = doubts(
             photo.image.size, models.image_size_px, square, unlikeness, self.reference
         )  # fmt: skip
-        recipe = replace(models.config.records, image_size_px=SHOWN_SIDE_PX, quality=88)
-        shown = square_jpeg(photo.image, recipe)
         return Look(
-            photo.name, photo.digest, photo.image.size, shown, answer, tuple(found), unlikeness
-        )
+            photo.name, photo.digest, photo.image.size, self._shown(photo.image), answer,
+            tuple(found), unlikeness,
+        )  # fmt: skip
 
     def read(self, looks: Sequence[Look], metadata: Sequence[Metadata]) -> list[Reading]:
         """Return the readings of one patient's lesions.
@@ -214,6 +217,17 @@ class Service:
     def close(self) -> None:
         """End the process that decodes DICOM."""
         self._worker.close()
+
+    def _shown(self, image: Image.Image) -> bytes:
+        if self.models.fit.fit == "crop":
+            small = replace(self.models.config.records, fit="crop", image_size_px=SHOWN_SIDE_PX)
+            return square_jpeg(image, replace(small, quality=_SHOWN_QUALITY))
+        shrunk = min(1.0, SHOWN_SIDE_PX / max(image.size))
+        size = tuple(max(1, round(shrunk * side)) for side in image.size)
+        buffer = io.BytesIO()
+        resized = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+        resized.save(buffer, "JPEG", quality=_SHOWN_QUALITY)
+        return buffer.getvalue()
 
     def _blend_fold(self, parts: Mapping[str, np.ndarray], number: int) -> np.ndarray:
         """The whole way with one fold's models alone: (n, classes)."""
