@@ -23,7 +23,6 @@ from kaggle_pipeline.accelerator import choose_accelerator  # noqa: E402
 from kaggle_pipeline.datasets.synthetic import SPEC  # noqa: E402
 from kaggle_pipeline.image import backbones, inception  # noqa: E402
 from kaggle_pipeline.image.model import ImageModel  # noqa: E402
-from kaggle_pipeline.image.weightsfile import inner_layers  # noqa: E402
 
 COLOURS = np.array([[0, 0, 0], [255, 255, 255], [200, 100, 50]], np.uint8)
 _RELOADED = "reloaded.npz"
@@ -77,7 +76,7 @@ def enliven(network, config):
 
     With those of an untrained one a deep network says the same of every image.
     """
-    for layer in inner_layers(network):
+    for layer in network._flatten_layers(include_self=False):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
         if isinstance(layer, keras.layers.Dropout):
@@ -101,7 +100,7 @@ def photos(config):
 def layers_of(network):
     """What a network consists of: kind, shapes of weights and constants of each layer."""
     found = []
-    for layer in inner_layers(network):
+    for layer in network._flatten_layers(include_self=False):
         shapes = [tuple(one.shape) for one in layer.weights]
         constants = [getattr(layer, name, None) for name in ("scale", "offset")]
         found.append(repr((type(layer).__name__, shapes, constants)))
