@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.context import require_patients
+from kaggle_pipeline.context import patient_context, require_patients
 from kaggle_pipeline.ensemble import Study, compare, make_candidates
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import split_rows
@@ -58,8 +58,12 @@ def blend_scores(run: Run) -> Path | None:
     if config.method not in (None, *candidates):
         known = ", ".join(candidates)
         raise PipelineError(f"ensemble.method: {config.method!r} is none of {known}")
+    table = examples
+    if {"context", "metadata"} <= set(config.use):
+        # Before any row goes: test patients keep all their images, too.
+        table = examples.join(patient_context(examples, spec))
     # Rows that the folds leave out stay out, and one that no model scored says nothing.
-    train = split_rows(examples, "train")
+    train = split_rows(table, "train")
     train = train[train.index.isin(run.folds().table.index)]
     rows = train[train.index.isin(scores.index[scores.notna().any(axis=1)])].join(scores)
     if rows.empty:
@@ -86,7 +90,7 @@ def blend_scores(run: Run) -> Path | None:
     oof = study.predictions[chosen][[0]].set_axis(list(spec.classes), axis=1)
     nested = Predictions.build(oof, AVERAGED, "oof")
     nested.write(folder / "oof.csv")
-    tests = split_rows(examples, "test")
+    tests = split_rows(table, "test")
     blended = None
     if len(tests) and (config.test or not config.oof):
         told = tests.join(read_scores(run, "test"))
