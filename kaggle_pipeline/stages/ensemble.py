@@ -50,6 +50,9 @@ def blend_scores(run: Run) -> Path | None:
     started = time.perf_counter()
     prepare_data(replace(run, overwrite=False), with_records=False)
     examples = run.examples()
+    if {"context", "metadata"} <= set(config.use):
+        # Before any row goes: test patients keep all their images, too.
+        examples = examples.join(patient_context(examples, spec))
     scores = read_scores(run, "oof")
     models = list(scores.columns)
     candidates = make_candidates(
@@ -58,12 +61,8 @@ def blend_scores(run: Run) -> Path | None:
     if config.method not in (None, *candidates):
         known = ", ".join(candidates)
         raise PipelineError(f"ensemble.method: {config.method!r} is none of {known}")
-    table = examples
-    if {"context", "metadata"} <= set(config.use):
-        # Before any row goes: test patients keep all their images, too.
-        table = examples.join(patient_context(examples, spec))
     # Rows that the folds leave out stay out, and one that no model scored says nothing.
-    train = split_rows(table, "train")
+    train = split_rows(examples, "train")
     train = train[train.index.isin(run.folds().table.index)]
     rows = train[train.index.isin(scores.index[scores.notna().any(axis=1)])].join(scores)
     if rows.empty:
@@ -90,7 +89,7 @@ def blend_scores(run: Run) -> Path | None:
     oof = study.predictions[chosen][[0]].set_axis(list(spec.classes), axis=1)
     nested = Predictions.build(oof, AVERAGED, "oof")
     nested.write(folder / "oof.csv")
-    tests = split_rows(table, "test")
+    tests = split_rows(examples, "test")
     blended = None
     if len(tests) and (config.test or not config.oof):
         told = tests.join(read_scores(run, "test"))
