@@ -1,8 +1,9 @@
 """Context: an image beside its patient's other images – the "ugly duckling" as numbers.
 
 In: examples, or scores, with ``group_id`` naming the patient. Out: columns for the same rows. All
-is computed within one patient, so nothing crosses a fold that keeps patients whole; a patient with
-one image gets the numbers of a lesion that is like the others.
+is computed within one patient, from that patient's rows and from constants that the caller learned
+in training: nothing crosses a fold that keeps patients whole, and who else is in the table changes
+nothing. A patient with one image gets the numbers of a lesion that is like the others.
 
 Grob & Bonerandi 1998 (Arch. Dermatol. 134:103) named the sign; that features relative to the
 patient carry much of the metadata's worth was seen in ISIC 2024's public solutions.
@@ -21,7 +22,9 @@ PREFIX = "patient_"
 """Of every column of metadata context."""
 _NEIGHBOURS = 20
 _SPREAD_FLOOR = 0.1
-"""Added to a patient's spread, as a share of all scores' spread: two alike images have none."""
+"""Added to a patient's spread, as a share of the training scores': two alike images have none."""
+_LEAST_SPREAD = 1e-6
+"""Of training scores that are all the same."""
 
 
 def require_patients(spec: DatasetSpec, key: str) -> None:
@@ -115,7 +118,7 @@ def _sharing(patient: pd.Series, values: pd.Series) -> pd.Series:
 SCORE_COLUMNS = ("median_gap", "z", "rank", "place", "gap", "max", "mean")
 
 
-def score_context(scores: pd.Series, patient: pd.Series) -> pd.DataFrame:
+def score_context(scores: pd.Series, patient: pd.Series, spread: float) -> pd.DataFrame:
     """Return what an image's score is beside the scores of its patient's other images.
 
     Parameters
@@ -124,6 +127,9 @@ def score_context(scores: pd.Series, patient: pd.Series) -> pd.DataFrame:
         Of any model and scale; NaN where it has none.
     patient : pandas.Series
         With the same index.
+    spread : float
+        Standard deviation of these scores over the training images: never taken from the rows
+        given, or a patient's numbers would depend on whoever else is among them.
 
     Returns
     -------
@@ -136,17 +142,18 @@ def score_context(scores: pd.Series, patient: pd.Series) -> pd.DataFrame:
     --------
     >>> import pandas as pd
     >>> scores = pd.Series([0.1, 0.1, 0.7, 0.5])
-    >>> score_context(scores, pd.Series(["a", "a", "a", "b"]))[["median_gap", "place"]].round(2).T
+    >>> patient = pd.Series(["a", "a", "a", "b"])
+    >>> score_context(scores, patient, spread=0.3)[["median_gap", "place"]].round(2).T
                   0    1    2    3
     median_gap  0.0  0.0  0.6  0.0
     place       3.0  3.0  1.0  1.0
     """
     mine = scores.groupby(patient)
     mean, top = mine.transform("mean"), mine.transform("max")
-    spread = mine.transform(lambda values: values.std(ddof=0)) + _SPREAD_FLOOR * scores.std()
+    floor = _SPREAD_FLOOR * max(spread, _LEAST_SPREAD)
     found = {
         "median_gap": scores - mine.transform("median"),
-        "z": (scores - mean) / spread,
+        "z": (scores - mean) / (mine.transform(lambda values: values.std(ddof=0)) + floor),
         "rank": mine.rank(pct=True),
         "place": mine.rank(ascending=False, method="max"),
         "gap": top - scores,

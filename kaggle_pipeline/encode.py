@@ -88,19 +88,30 @@ class FeatureEncoder:
 
         First the numbers, then a block a vocabulary, then the indicators where they are wanted.
         """
-        parts = []
-        if self.numeric:
-            bounds = pd.DataFrame(self.bounds_)[self.numeric]
-            # Fitting on the two bounds gives the very scaler of all training rows.
-            scaler = MinMaxScaler(clip=True).fit(bounds)
-            parts.append(np.nan_to_num(scaler.transform(examples[self.numeric]), nan=0.0))
+        return self.join(self.scale(examples), examples)
+
+    def scale(self, examples: pd.DataFrame) -> pd.DataFrame:
+        """Return the numbers alone, float64 in [0, 1], NaN where missing."""
+        if not self.numeric:
+            return pd.DataFrame(index=examples.index)
+        # Fitting on the two bounds gives the very scaler of all training rows.
+        scaler = MinMaxScaler(clip=True).fit(pd.DataFrame(self.bounds_)[self.numeric])
+        found = scaler.transform(examples[self.numeric])
+        return pd.DataFrame(found, examples.index, self.numeric)
+
+    def join(self, scaled: pd.DataFrame, words: pd.DataFrame) -> np.ndarray:
+        """Return ``transform``'s matrix of numbers that :meth:`scale` gave and of raw categories.
+
+        The one place where a missing value becomes 0, so that it is so in every matrix.
+        """
+        parts = [scaled.fillna(0.0).to_numpy()]
+        text = words[list(self.categorical)].astype(object)
         if self.categorical:
-            words = [np.array(words, object) for words in self.categorical.values()]
-            encoder = OneHotEncoder(categories=words, handle_unknown="ignore", sparse_output=False)
-            text = examples[list(self.categorical)].astype(object)
+            known = [np.array(vocabulary, object) for vocabulary in self.categorical.values()]
+            encoder = OneHotEncoder(categories=known, handle_unknown="ignore", sparse_output=False)
             parts.append(encoder.fit(text.iloc[:0].reindex([0])).transform(text))
         if self.indicators:
-            parts.append(examples[[*self.numeric, *self.categorical]].isna().to_numpy())
+            parts += [scaled.isna().to_numpy(), text.isna().to_numpy()]
         return np.hstack(parts).astype(np.float32)
 
 

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer, StandardScaler
 
-from kaggle_pipeline.context import context_columns, patient_context, score_context
+from kaggle_pipeline.context import context_columns, score_context
 from kaggle_pipeline.encode import FeatureEncoder, choose_features
 from kaggle_pipeline.spec import DatasetSpec
 from kaggle_pipeline.weighting import Weighted, choose_equal, weighted_mean
@@ -127,9 +127,11 @@ class Stacked:
     seed: int
 
     def fit(self, rows: pd.DataFrame) -> "Stacked":
-        """Take the scores' quantiles, then fit the learner on the features made of them."""
+        """Take the scores' quantiles and spreads, then fit the learner on what is made of them."""
         (target,) = self.spec.classes
         self._equal = Weighted(self.models, target, choose_equal).fit(rows)
+        _, heights = self._heights(rows)
+        self._spreads = {name: float(np.std(column, ddof=1)) for name, column in heights.items()}
         table, features = self.features(rows)
         numeric, categorical = choose_features(self.spec, features, table)
         self._encoder = FeatureEncoder(numeric, categorical, indicators=True).fit(table)
@@ -145,7 +147,27 @@ class Stacked:
         return self._model.apply(self._encoder.transform(table))
 
     def features(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-        """Return the examples with what the learners are shown, and the names of that."""
+        """Return the examples with what the learners are shown, and the names of that.
+
+        With context and metadata the rows hold ``context.patient_context``: it counts all images of
+        a patient, also those that have no score.
+        """
+        scores, heights = self._heights(rows)
+        parts = [pd.DataFrame(scores, index=rows.index)]
+        if "context" in self.use:
+            for name, column in heights.items():
+                column = pd.Series(column, rows.index)
+                found = score_context(column, rows["group_id"], self._spreads[name])
+                parts.append(found.add_prefix(f"beside_{name}_"))
+        names = [column for part in parts for column in part.columns]
+        if "metadata" in self.use:
+            names += self.spec.features
+            if "context" in self.use:
+                names += context_columns(self.spec)
+        return pd.concat([rows, *parts], axis=1), names
+
+    def _heights(self, rows: pd.DataFrame) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Return the scores as the learners are shown them, and those that context compares."""
         ranks = self._equal.ranks(rows)
         mean = weighted_mean(ranks, np.ones(len(self.models)))
         scores, heights = {}, {"mean": mean}
@@ -159,18 +181,7 @@ class Stacked:
         heights = {name: -np.log(1 - column + _CLIP) for name, column in heights.items()}
         heights["logit"] = np.mean([scores[f"logit_{name}"] for name in self.models], axis=0)
         scores |= {f"height_{name}": column for name, column in heights.items()}
-        parts = [pd.DataFrame(scores, index=rows.index)]
-        if "context" in self.use:
-            for name, column in heights.items():
-                found = score_context(pd.Series(column, rows.index), rows["group_id"])
-                parts.append(found.add_prefix(f"beside_{name}_"))
-        names = [column for part in parts for column in part.columns]
-        if "metadata" in self.use:
-            names += self.spec.features
-            if "context" in self.use:
-                parts.append(patient_context(rows, self.spec))
-                names += context_columns(self.spec)
-        return pd.concat([rows, *parts], axis=1), names
+        return scores, heights
 
 
 def _direction(name: str) -> int:

@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kaggle_pipeline.context import (
     SCORE_COLUMNS,
@@ -13,6 +15,7 @@ from kaggle_pipeline.context import (
     score_context,
 )
 from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.datasets.synthetic import SPEC
 from kaggle_pipeline.errors import PipelineError
 
 
@@ -74,13 +77,49 @@ def test_without_patients_it_is_not_applicable(dataset, known):
 
 def test_scores_by_hand():
     scores = pd.Series([0.2, 0.2, 0.8, 0.6, np.nan], index=list("vwxyz"))
-    found = score_context(scores, pd.Series(list("aaabb"), index=scores.index))
+    found = score_context(scores, pd.Series(list("aaabb"), index=scores.index), spread=0.5)
     assert list(found.columns) == list(SCORE_COLUMNS)
     assert found["median_gap"].round(6).tolist()[:4] == [0, 0, 0.6, 0]
     assert found["place"].tolist()[:4] == [3, 3, 1, 1]
     assert found["gap"].round(6).tolist()[:4] == [0.6, 0.6, 0, 0]
-    assert found.loc["y", "z"] == 0 and found.loc["x", "z"] > 1
+    assert found.loc["y", "z"] == 0
+    # The mean of a's is 0.4, their spread 0.2828; a tenth of 0.5 is added to it.
+    assert found["z"].round(3).tolist()[:3] == [-0.601, -0.601, 1.202]
     assert found.loc["z", ["median_gap", "z", "rank", "place", "gap"]].isna().all()
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-9, 0.2])
+def test_equal_scores_and_one_alone_do_not_stand_out(spread):
+    scores = pd.Series([0.7, 0.7, 0.7, 0.1], dtype=float)
+    found = score_context(scores, pd.Series(list("aaab")), spread)
+    np.testing.assert_allclose(found["z"], 0, atol=1e-6)
+
+
+NUMBERS = st.integers(0, 18).map(lambda number: 5.0 * number) | st.just(np.nan)
+WORDS = [st.sampled_from(words) | st.just(np.nan) for words in SPEC.categorical.values()]
+TABLES = st.lists(
+    st.tuples(st.sampled_from("abcd"), NUMBERS, *WORDS, st.floats(0, 1, width=32)),
+    min_size=1,
+    max_size=16,
+).map(lambda rows: pd.DataFrame(rows, columns=["group_id", *SPEC.features, "score"]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(table=TABLES, seed=st.integers(0, 99))
+def test_context_is_the_patients_own_whoever_else_is_in_the_table(table, seed):
+    def context(rows):
+        beside = score_context(rows["score"], rows["group_id"], spread=0.2)
+        return patient_context(rows, SPEC).join(beside)
+
+    whole = context(table)
+    shuffled = table.sample(frac=1, random_state=seed)
+    pd.testing.assert_frame_equal(context(shuffled).loc[table.index], whole, atol=1e-12)
+    for _, mine in table.groupby("group_id"):
+        pd.testing.assert_frame_equal(context(mine), whole.loc[mine.index], atol=1e-12)
+    strangers = table.assign(group_id="e", score=1 - table["score"])
+    strangers.index += len(table)
+    more = context(pd.concat([strangers, table]))
+    pd.testing.assert_frame_equal(more.loc[table.index], whole, atol=1e-12)
 
 
 def test_the_odd_one_of_a_patient_stands_out():

@@ -11,6 +11,7 @@ import pytest
 from scipy.special import expit
 
 from kaggle_pipeline.cli import main
+from kaggle_pipeline.context import patient_context
 from kaggle_pipeline.datasets.synthetic import SPEC
 from kaggle_pipeline.ensemble import Averaged, compare, make_candidates
 from kaggle_pipeline.examples import split_rows
@@ -37,7 +38,7 @@ def rows(small_examples):
         good=expit(rng.normal(2 * truth, 1)),
         fair=expit(rng.normal(1.2 * truth, 1) - 3),
         noise=rng.random(len(table)),
-    )
+    ).join(patient_context(table, SPEC))
 
 
 def fitted(rows, choose, models=MODELS):
@@ -134,6 +135,16 @@ def test_the_patients_context_helps_where_it_decides(rows, spec):
     assert found["scores", "context"] > found[("scores",)] + 0.05
 
 
+@pytest.mark.parametrize("learner", list(STACKERS))
+def test_a_patients_scores_do_not_depend_on_who_else_is_in_the_table(rows, spec, learner):
+    model = Stacked(MODELS, spec, learner, ("scores", "context", "metadata"), 0).fit(rows)
+    together = pd.Series(model.apply(rows), rows.index)
+    for _, mine in rows.sample(frac=1, random_state=1).groupby("group_id"):
+        np.testing.assert_allclose(model.apply(mine), together.loc[mine.index], atol=1e-6)
+    turned = rows.iloc[::-1]
+    np.testing.assert_allclose(model.apply(turned), together.loc[turned.index], atol=1e-6)
+
+
 class Memory:
     """Remembers the truth of rows it has seen; says 0.5 of others. It cannot score when nested."""
 
@@ -218,6 +229,24 @@ def test_files_of_others_become_a_checked_submission(scored, tmp_path, capsys):
         pd.read_csv(scored / "sample_submission.csv")["image_name"]
     )
     assert "Ensemble of finished scores" in (run / "report.html").read_text()
+
+
+def test_a_patients_images_without_a_score_count_in_the_context(scored, tmp_path, monkeypatch):
+    path = scored / "oof.csv"
+    table = pd.read_csv(path)
+    train = pd.read_csv(scored / "train.csv").set_index("image_name")
+    patient = train.loc[table["image_name"], "patient_id"].to_numpy()
+    one = pd.Series(patient).value_counts().index[0]
+    mine = np.flatnonzero(patient == one)
+    table.loc[mine[1:], ["a", "b"]] = np.nan
+    table.to_csv(path, index=False)
+    seen = []
+    fit = Stacked.fit
+    monkeypatch.setattr(Stacked, "fit", lambda self, rows: seen.append(rows) or fit(self, rows))
+    assert blend(scored, tmp_path / "run") == 0
+    rows = pd.concat(seen)
+    rows = rows[rows["group_id"] == one]
+    assert set(rows["patient_images"]) == {len(mine)}
 
 
 @pytest.mark.parametrize(

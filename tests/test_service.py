@@ -159,7 +159,7 @@ def test_the_odd_lesion_stands_out_from_its_patients_others(service, photos):
         alike.append(service.look(service.open(f"{number}.png", encode(image, "PNG"))))
     odd = Image.fromarray(255 - np.asarray(base))
     looks = [*alike, service.look(service.open("odd.png", encode(odd, "PNG")))]
-    table = compare(service.read(looks, [KNOWN] * 8), "target")
+    table = compare(service, service.read(looks, [KNOWN] * 8), "target")
     assert sorted(table["place"]) == list(table["place"])
     unlike = table.set_index("file")["outlier_factor"]
     assert unlike.idxmax() == "odd.png" and unlike["odd.png"] > 1.5
@@ -169,15 +169,27 @@ def test_the_odd_lesion_stands_out_from_its_patients_others(service, photos):
 
 
 def test_one_photo_alone_is_compared_with_nothing(service, looks):
-    table = compare(service.read(looks[:1], [KNOWN]), "target")
+    table = compare(service, service.read(looks[:1], [KNOWN]), "target")
     assert table[["above_median", "z", "outlier_factor"]].to_numpy().tolist() == [[0, 0, 1]]
+
+
+def test_two_lesions_that_are_nearly_alike_do_not_stand_out(service, looks):
+    """The spread of two scores alone would give them the same z, however near they are."""
+    readings = service.read(looks[:2], [KNOWN] * 2)
+    spread = service.population.spread("target")
+    assert spread == pytest.approx(service.population._sorted["target"].std()) and spread > 0
+    for gap, z in ((1e-4 * spread, 5e-4), (10 * spread, 5 / 5.1)):
+        pair = [replace(one, probability=pd.Series({"target": 0.2 + gap * number}))
+                for number, one in enumerate(readings)]  # fmt: skip
+        found = compare(service, pair, "target")["z"].sort_index()
+        np.testing.assert_allclose(found, [-z, z], rtol=0.01)
 
 
 def test_every_piece_says_what_it_is_not_and_escapes_names(service, looks):
     name = "<img src=x onerror=alert(1)>&.jpg"
     looks = [replace(looks[0], name=name), *looks[1:]]
     readings = service.read(looks, [KNOWN] * len(looks))
-    table = compare(readings, "target")
+    table = compare(service, readings, "target")
     pieces = [
         reading_piece(service, readings[0], "target", 0.9),
         patient_piece(service, readings, table, "target", 0.9),
@@ -194,7 +206,8 @@ def test_every_piece_says_what_it_is_not_and_escapes_names(service, looks):
 def test_the_table_to_keep_runs_no_formula(service, looks):
     looks = [replace(looks[0], name='=HYPERLINK("http://198.51.100.7")'), looks[1]]
     readings = service.read(looks, [KNOWN] * 2)
-    rows = pd.read_csv(io.StringIO(patient_csv(readings, compare(readings, "target"), "target")))
+    table = compare(service, readings, "target")
+    rows = pd.read_csv(io.StringIO(patient_csv(readings, table, "target")))
     assert len(rows) == 2 and not rows["file"].str.startswith("=").any()
     assert rows["note"].str.contains("no diagnosis").all()
     for row in rows.itertuples():
@@ -391,7 +404,7 @@ def test_pieces_say_what_context_counts_and_which_class_is_not_calibrated(
     words = reading_piece(service, readings[0], "target", 0.9)
     assert "not calibrated for this class" in words and "it was told 3." in words
     assert "Folds [4] of this run are not trained" in words
-    piece = patient_piece(service, readings, compare(readings, "target"), "target", 0.9)
+    piece = patient_piece(service, readings, compare(service, readings, "target"), "target", 0.9)
     assert "it was told 3." in piece
 
 

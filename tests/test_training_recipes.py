@@ -393,6 +393,18 @@ class TestMetadata:
         assert model.encoder_.bounds_ == {"age_years": (20.0, 80.0)}
         assert make_model().fit(train, valid).encoder_ is None
 
+    def test_what_no_training_row_has_is_no_noise_in_an_answer(self, make_model):
+        whole = TRAIN.assign(age_years=np.linspace(20, 80, len(TRAIN)), sex="male", site="torso")
+        model = make_model(metadata=True).fit(whole, None)
+        branch = model.network_.get_layer("metadata_branch")
+        kernel, _ = branch.get_layer("metadata_dense").get_weights()
+        seen = model.encoder_.transform(whole).any(axis=0)
+        assert seen.sum() == 3 and kernel[seen].all() and not kernel[~seen].any()
+        # Marked as missing or as a word that nobody learned of: the same.
+        blank = whole.assign(age_years=20.0, sex=np.nan, site=np.nan)
+        other = blank.assign(sex="female", site="palms/soles")
+        pd.testing.assert_frame_equal(model.predict(blank), model.predict(other))
+
     def test_the_network_learns_from_it(self):
         keras.utils.set_random_seed(2)
         config = tiny_config(metadata=True, dropout=0.0, learning_rate=0.05, schedule="constant")

@@ -4,6 +4,7 @@ In: a spec and training rows. Out: an encoder fitted on them, and the layers tha
 """
 
 import keras
+import numpy as np
 import pandas as pd
 from keras import layers
 
@@ -42,6 +43,24 @@ def metadata_branch(spec: DatasetSpec) -> keras.Model:
     numbers = keras.Input((metadata_encoder(spec).width,), name="metadata")
     features = layers.Dense(_UNITS, activation="swish", name="metadata_dense")(numbers)
     return keras.Model(numbers, features, name="metadata_branch")
+
+
+def silence_unlearned(network: keras.Model, metadata: np.ndarray) -> None:
+    """Take the weights away that no training row can teach, before a fit.
+
+    Those of a column that is 0 in all of them, a word never seen or a value never missing, would
+    stay as they were drawn and be noise in the answer for a photo without metadata.
+
+    Parameters
+    ----------
+    network : keras.Model
+        With a :func:`metadata_branch`; changed.
+    metadata : numpy.ndarray of shape (n, width)
+        Encoded training rows.
+    """
+    layer = network.get_layer("metadata_branch").get_layer("metadata_dense")
+    kernel, bias = layer.get_weights()
+    layer.set_weights([kernel * metadata.any(axis=0)[:, None], bias])
 
 
 def blank_metadata(examples: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.encode import FeatureEncoder
 from kaggle_pipeline.image.answer import Answerer, Device, running
 from kaggle_pipeline.image.checkpoint import EpochKeeper
-from kaggle_pipeline.image.fusion import metadata_encoder
+from kaggle_pipeline.image.fusion import metadata_encoder, silence_unlearned
 from kaggle_pipeline.image.input import training_batches
 from kaggle_pipeline.image.network import build_network, unlike_before
 from kaggle_pipeline.image.saved import WEIGHTS, read_settings, write_model
@@ -141,6 +141,8 @@ class ImageModel:
         steps = config.steps_per_epoch or max(1, rows.shown // self._batch_size)
         with running(self.device, config):
             network = compiled_network(config, self.spec, steps, self.device)
+            if rows.metadata is not None:
+                silence_unlearned(network, rows.metadata)
             model = trained_model(network, config, self.spec, steps, self.device)
             keeper = self._keeper(steps)
             first_epoch = keeper.resume(network)

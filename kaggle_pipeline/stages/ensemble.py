@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.context import require_patients
+from kaggle_pipeline.context import patient_context, require_patients
 from kaggle_pipeline.ensemble import Study, compare, make_candidates
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import split_rows
@@ -86,6 +86,9 @@ def blend_scores(run: Run) -> Path | None:
     started = time.perf_counter()
     prepare_data(replace(run, overwrite=False), with_records=False)
     examples = run.examples()
+    if {"context", "metadata"} <= set(config.use):
+        # Before any row goes: test patients keep all their images, too.
+        examples = examples.join(patient_context(examples, spec))
     # Rows that the folds leave out stay out. Our own stages score what a fold judges.
     folds = run.folds()
     scores = read_scores(run, "oof", (folds.judged if config.models else folds.table).index)

@@ -45,7 +45,10 @@ def _fit_forest(x: np.ndarray, y: np.ndarray, seed: int) -> Arrays:
 
 def _fit_logistic(x: np.ndarray, y: np.ndarray, seed: int) -> Arrays:
     x = x.astype(float)
-    spread = np.maximum(x.std(axis=0), 1e-6)  # standardised, so that the penalty is fair
+    spread = x.std(axis=0)  # standardised, so that the penalty is fair
+    # A column that is the same in every row would be a second intercept with no penalty: a row that
+    # differs there would lack what it took of the first. It gets no weight.
+    spread = np.where(spread > 1e-6, spread, np.inf)
     model = LogisticRegression(C=0.1, max_iter=2000, random_state=seed).fit(x / spread, y)
     return {"weights": (model.coef_ / spread).T, "base": model.intercept_}
 

@@ -88,6 +88,10 @@ class TabularModel:
         x, codes = resample_rows(train, codes, self.encoder_, config.resampling, self.seed)
         keras.utils.set_random_seed(self.seed)
         self.network_ = self._build(x.shape[1])
+        # No row teaches the weights of a column that is 0 in all of them (a word never seen): as
+        # they were drawn they would be noise in an answer.
+        kernel, *others = self.network_.get_weights()
+        self.network_.set_weights([kernel * x.any(axis=0)[:, None], *others])
         watched = None
         if valid is not None and len(valid):
             truth = valid[list(self.spec.classes)].to_numpy(np.float32)

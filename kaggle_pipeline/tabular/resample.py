@@ -55,39 +55,44 @@ def resample_rows(
             "say --set tabular.resampling=none"
         )
     neighbours = min(_NEIGHBOURS, smallest - 1)
-    if method == "smotenc" and encoder.categorical:
-        return _resample_raw(examples, classes, encoder, neighbours, seed)
+    if method == "smotenc" and (encoder.categorical or encoder.indicators):
+        mixed, balanced = _invent_rows(examples, classes, encoder, neighbours, seed)
+        return np.vstack([matrix, mixed[len(matrix) :]]), balanced
     sampler = _import_sampler("SMOTE")(k_neighbors=neighbours, random_state=seed)
     matrix, balanced = sampler.fit_resample(matrix, classes)
     return matrix.astype(np.float32), np.asarray(balanced)
 
 
-def _resample_raw(
+def _invent_rows(
     examples: pd.DataFrame,
     classes: np.ndarray,
     encoder: FeatureEncoder,
     neighbours: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Invent rows among the raw columns, then encode originals and inventions alike."""
-    # "Missing" is a category of its own here, and a missing number 0, which encodes to 0; whether
-    # it was missing is a category too.
-    names = list(encoder.categorical)
+    """Return all rows encoded, original ones first, and their class.
+
+    Neighbours are near in what the network sees: numbers as the encoder scales them, a missing one
+    where the encoder puts it. In raw units a count of images would outweigh every share.
+    """
+    scaled, names = encoder.scale(examples), list(encoder.categorical)
+    # "Missing" is a category of its own here; whether a number was missing is one too.
     words = examples[names].astype(object).where(examples[names].notna(), _MISSING)
     flags = {name: f"{name} {_MISSING}" for name in encoder.numeric if encoder.indicators}
     for name, flag in flags.items():
-        words[flag] = examples[name].isna().map({True: "yes", False: "no"})
+        words[flag] = scaled[name].isna().map({True: "yes", False: "no"})
     options = {"k_neighbors": neighbours, "random_state": seed}
     if encoder.numeric:
         sampler = _import_sampler("SMOTENC")(categorical_features=list(words), **options)
-        table = pd.concat([examples[encoder.numeric].fillna(0.0).astype(float), words], axis=1)
+        table = pd.concat([scaled.fillna(0.0), words], axis=1)
     else:
         sampler, table = _import_sampler("SMOTEN")(**options), words
     table, balanced = sampler.fit_resample(table, classes)
-    table[names] = table[names].astype(object).where(table[names] != _MISSING, np.nan)
+    text = table[names].astype(object)
+    numbers = table[encoder.numeric].astype(float)
     for name, flag in flags.items():
-        table[name] = table[name].mask(table[flag] == "yes")
-    return encoder.transform(table), np.asarray(balanced)
+        numbers[name] = numbers[name].mask(table[flag] == "yes")
+    return encoder.join(numbers, text.where(text != _MISSING, np.nan)), np.asarray(balanced)
 
 
 def _import_sampler(name: str) -> type:

@@ -161,7 +161,7 @@ def _patient(service: Service) -> None:
         if not looks:
             return
         readings = service.read(looks, _by_lesion(service, looks, metadata))
-        table = compare(readings, name)
+        table = compare(service, readings, name)
         piece = patient_piece(service, readings, table, name, sensitivity)
         with st.container(horizontal=True):
             _download_report("A patient’s lesions", piece)

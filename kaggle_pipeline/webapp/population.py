@@ -85,6 +85,10 @@ class Population:
         below, upto = (np.searchsorted(values, probability, side) for side in ("left", "right"))
         return float((below + upto) / 2 / len(values))
 
+    def spread(self, name: str) -> float:
+        """Return the standard deviation of the training images' probabilities."""
+        return float(np.std(self._sorted[name]))
+
     def prevalence(self, name: str) -> float:
         """Return the share of training images that are of the class."""
         return len(self._positive[name]) / self.size

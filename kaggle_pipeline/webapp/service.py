@@ -278,11 +278,13 @@ class Service:
         self.models.ask_metadata(self._rows([{}]))
 
 
-def compare(readings: Sequence[Reading], name: str) -> pd.DataFrame:
+def compare(service: Service, readings: Sequence[Reading], name: str) -> pd.DataFrame:
     """Set one patient's lesions side by side: the ugly duckling as numbers.
 
     Parameters
     ----------
+    service : Service
+        Which gave the readings, and knows how training images' probabilities spread.
     readings : sequence of Reading
         All of one patient.
     name : str
@@ -294,13 +296,13 @@ def compare(readings: Sequence[Reading], name: str) -> pd.DataFrame:
         A row a reading, indexed by its position, the most suspicious first. ``file``,
         ``probability``, ``low``, ``high``, ``rank_in_training``, ``place`` (1: the most
         suspicious), ``above_median`` (probability less the patient's median), ``z`` (less the mean,
-        in the patient's spread), ``outlier_factor`` (how unlike the patient's others the photo
-        looks to the network; 1 is like them, see ``context.embedding_outliers``), ``doubts``
-        (their number).
+        in the patient's spread and a tenth of the training images'), ``outlier_factor`` (how unlike
+        the patient's others the photo looks to the network; 1 is like them, see
+        ``context.embedding_outliers``), ``doubts`` (their number).
     """
     patient = pd.Series("patient", index=range(len(readings)))
     scores = pd.Series([float(one.probability[name]) for one in readings], dtype=float)
-    beside = score_context(scores, patient).fillna({"z": 0.0})
+    beside = score_context(scores, patient, service.population.spread(name))
     folds = range(len(readings[0].look.answer.embeddings)) if readings else ()
     factors = [
         embedding_outliers(
