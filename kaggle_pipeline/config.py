@@ -23,8 +23,8 @@ class FoldsConfig:
     column: str | None = None
     """Use this raw column (say Deotte's ``tfrecord``), modulo k; rows below 0 are left out."""
     holdout: float | None = None
-    """Instead of k folds, hold out this share of the groups once (0.05 to 0.9, in twentieths or
-    simpler fractions) and train on the rest."""
+    """Instead of k folds, hold out this share of the groups once (0.05 to 0.9) and train on the
+    rest: of each class the nearest whole number of groups, at least one and not all."""
     judge: str | None = None
     """Judge the rows where this raw column is true (say ``official_validation``), train on the
     others."""
