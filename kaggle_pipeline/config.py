@@ -52,8 +52,8 @@ class ExamplesConfig:
     """Which rows are used."""
 
     missing: Literal["keep", "drop"] = "keep"
-    """``drop`` leaves out training rows with a missing or unknown feature, as some published
-    recipes do; test rows always stay."""
+    """``drop`` leaves training rows with a missing or unknown feature out of the folds, as some
+    published recipes do; test rows always stay. A patient's context counts both."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,16 @@ class TabularConfig:
         inner("tabular.inner_share", self.inner_share)
         if self.patience is not None:
             positive("tabular.patience", self.patience)
+
+    @property
+    def selection(self) -> Literal["none", "inner"]:
+        """Which rows may choose an epoch: none, or some of the training groups."""
+        return "none" if self.patience is None else "inner"
+
+    @property
+    def choice_advice(self) -> str:
+        """What to change where these rows cannot choose."""
+        return "say tabular.patience = null, or raise tabular.inner_share"
 
 
 @dataclass(frozen=True)
