@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer, StandardScaler
 
-from kaggle_pipeline.context import context_columns, patient_context, score_context
+from kaggle_pipeline.context import context_columns, score_context
 from kaggle_pipeline.encode import FeatureEncoder, choose_features
 from kaggle_pipeline.spec import DatasetSpec
 from kaggle_pipeline.weighting import Weighted, choose_equal, weighted_mean
@@ -117,6 +117,8 @@ class Stacked:
     learner : str
         A key of :data:`STACKERS`.
     use : sequence of {"scores", "context", "metadata"}
+        With the last two, the rows have the columns of
+        :func:`~kaggle_pipeline.context.patient_context`: a patient's images without a score count.
     seed : int
     """
 
@@ -168,7 +170,6 @@ class Stacked:
         if "metadata" in self.use:
             names += self.spec.features
             if "context" in self.use:
-                parts.append(patient_context(rows, self.spec))
                 names += context_columns(self.spec)
         return pd.concat([rows, *parts], axis=1), names
 

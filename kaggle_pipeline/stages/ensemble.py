@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.context import require_patients
+from kaggle_pipeline.context import patient_context, require_patients
 from kaggle_pipeline.ensemble import Study, compare, make_candidates
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import split_rows
@@ -50,6 +50,8 @@ def blend_scores(run: Run) -> Path | None:
     started = time.perf_counter()
     prepare_data(replace(run, overwrite=False), with_records=False)
     examples = run.examples()
+    if {"context", "metadata"} <= set(config.use):
+        examples = examples.join(patient_context(examples, spec))  # of rows in no fold too
     scores = read_scores(run, "oof")
     models = list(scores.columns)
     candidates = make_candidates(
