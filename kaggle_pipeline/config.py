@@ -23,8 +23,8 @@ class FoldsConfig:
     column: str | None = None
     """Use this raw column (say Deotte's ``tfrecord``), modulo k; rows below 0 are left out."""
     holdout: float | None = None
-    """Instead of k folds, hold out this share of the groups once (0.05 to 0.9, in twentieths or
-    simpler fractions) and train on the rest."""
+    """Instead of k folds, hold out this share of the groups once (0.05 to 0.9) and train on the
+    rest: of each class the nearest whole number of groups, at least one and not all."""
     judge: str | None = None
     """Judge the rows where this raw column is true (say ``official_validation``), train on the
     others."""
@@ -52,8 +52,8 @@ class ExamplesConfig:
     """Which rows are used."""
 
     missing: Literal["keep", "drop"] = "keep"
-    """``drop`` leaves out training rows with a missing or unknown feature, as some published
-    recipes do; test rows always stay."""
+    """``drop`` leaves training rows with a missing or unknown feature out of the folds, as some
+    published recipes do; test rows always stay. A patient's context counts both."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,16 @@ class TabularConfig:
         inner("tabular.inner_share", self.inner_share)
         if self.patience is not None:
             positive("tabular.patience", self.patience)
+
+    @property
+    def selection(self) -> Literal["none", "inner"]:
+        """Which rows may choose an epoch: none, or some of the training groups."""
+        return "none" if self.patience is None else "inner"
+
+    @property
+    def choice_advice(self) -> str:
+        """What to change where these rows cannot choose."""
+        return "say tabular.patience = null, or raise tabular.inner_share"
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from typing import Protocol
 
 import pandas as pd
 
-from kaggle_pipeline.config import FoldsConfig
+from kaggle_pipeline.config import FoldsConfig, ImageConfig, TabularConfig
 from kaggle_pipeline.deadline import Deadline, OutOfTime
 from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.examples import EXTERNAL, split_rows
+from kaggle_pipeline.examples import EXTERNAL, require_choice, split_rows
 from kaggle_pipeline.folds import Folds, make_folds
 from kaggle_pipeline.predictions import Predictions, average
 from kaggle_pipeline.rundir import write_json
@@ -234,8 +234,49 @@ def _chosen(folds: Folds, only: Sequence[int] | None) -> list[int]:
     return list(only) if only else folds.numbers
 
 
+def require_choices(
+    config: ImageConfig | TabularConfig,
+    examples: pd.DataFrame,
+    folds: Folds,
+    spec: DatasetSpec,
+    seed: int,
+    only: Sequence[int] | None = None,
+) -> None:
+    """Stop, before anything is trained, where an epoch is to be chosen by rows that cannot.
+
+    Parameters
+    ----------
+    config : ImageConfig or TabularConfig
+    examples : pandas.DataFrame
+    folds : Folds
+    spec : DatasetSpec
+    seed : int
+        Of the inner splits, as for :func:`cross_validate`.
+    only : sequence of int, optional
+        These folds alone.
+
+    Raises
+    ------
+    PipelineError
+        That names fold, class and setting.
+    """
+    if config.selection == "none":
+        return
+    for fold in _chosen(folds, only):
+        train, judged = (
+            examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold))
+        )
+        _, held_out = _fit_rows(config, train, judged, spec, seed)
+        where = f"the {len(held_out)} rows held out for fold {fold}"
+        require_choice(held_out, spec, config.choice_advice, where)
+
+
 def _fit_rows(
-    model: Model, train: pd.DataFrame, judged: pd.DataFrame, spec: DatasetSpec, seed: int
+    model: Model | ImageConfig | TabularConfig,
+    train: pd.DataFrame,
+    judged: pd.DataFrame,
+    spec: DatasetSpec,
+    seed: int,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return rows to learn from and rows to watch.
 

@@ -107,9 +107,35 @@ def require_images(table: pd.DataFrame, spec: DatasetSpec) -> None:
 
 
 def drop_incomplete(table: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
-    """Return the table without the training rows that lack a declared feature."""
-    lacking = table[list(spec.features)].isna().any(axis=1)
-    return table[~(lacking & (table["split"] == "train"))]
+    """Return the rows that lack no declared feature."""
+    return table.dropna(subset=list(spec.features))
+
+
+def require_choice(
+    held_out: pd.DataFrame | None, spec: DatasetSpec, advice: str, where: str = "the held-out rows"
+) -> None:
+    """Stop where no epoch can be chosen, because the AUC of some class does not exist.
+
+    Parameters
+    ----------
+    held_out : pandas.DataFrame or None
+        The rows whose AUC is to choose.
+    spec : DatasetSpec
+    advice : str
+        What to change.
+    where : str
+        What the rows are called.
+
+    Raises
+    ------
+    PipelineError
+        If a class has no image among them, or all are of it; that names the class.
+    """
+    for name in spec.classes:
+        found = set() if held_out is None else set(held_out[name])
+        if not found >= {0, 1}:
+            lack = "image that is" if 1 not in found else "image that is not"
+            raise PipelineError(f"no epoch can be chosen: {where} have no {lack} {name}: {advice}")
 
 
 def write_examples(table: pd.DataFrame, path: Path) -> None:

@@ -3,15 +3,12 @@
 In: examples. Out: ``folds.csv`` (``image_id, group_id, fold``), written once, read by every model.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedKFold
 
 from kaggle_pipeline.config import FoldsConfig
 from kaggle_pipeline.errors import PipelineError, nearest
@@ -149,8 +146,18 @@ def set_test_aside(
 def make_folds(train: pd.DataFrame, spec: DatasetSpec, config: FoldsConfig, seed: int) -> Folds:
     """Divide training rows into folds.
 
-    Groups are dealt out so that folds agree in the rarest class a group holds, in how many such
-    images it holds and in how many images it has (C. Deotte's "triple stratification",
+    The counts alone settle how many groups of each class a part gets, the seed settles which. A
+    class is one of the data set's, or "none of these" (in a binary set: negative); a group is of
+    every class that one of its images has. Of each class
+
+    - a fold of k gets a k-th part of the groups, rounded down or up;
+    - a holdout gets the whole number of groups nearest to the share, but at least one and never
+      all; the only group of a class is learned from where there are others to hold out.
+
+    All of this holds at once in a binary set, and where each group is of one class. Elsewhere
+    groups of several classes can contradict it: then rarer classes come first. Groups of the same
+    classes are drawn evenly over their images of the rarest class and their size (C. Deotte's
+    "triple stratification",
     kaggle.com/competitions/siim-isic-melanoma-classification/discussion/165526).
 
     Parameters
@@ -160,12 +167,12 @@ def make_folds(train: pd.DataFrame, spec: DatasetSpec, config: FoldsConfig, seed
     config : FoldsConfig
         k, or a holdout share, or a given column; by group or by image.
     seed : int
-        Seed of the deal.
+        Of the deal.
 
     Raises
     ------
     PipelineError
-        If there are fewer groups than folds, or the given column is missing or splits a group.
+        If there are fewer groups than parts, or the given column is missing or splits a group.
     """
     if config.by == "image":
         train = train.assign(group_id=train.index)
@@ -173,23 +180,12 @@ def make_folds(train: pd.DataFrame, spec: DatasetSpec, config: FoldsConfig, seed
         return _folds_from_column(train, config)
     if config.judge is not None:
         return _folds_from_mark(train, config.judge)
-    groups = _describe_groups(train, spec)
-    share = None
-    if config.holdout is not None:  # as p of q parts, the nearest that the groups can fill
-        most = min(20, len(groups))
-        share = max(Fraction(config.holdout).limit_denominator(most), Fraction(1, most))
-    k = share.denominator if share else config.k
-    if len(groups) < k:
-        raise PipelineError(f"{len(groups)} {spec.group or 'image'}s cannot fill {k} folds")
-    strata = _merge_rare(groups, k)
-    fold_of_group = pd.Series(TRAIN_ONLY, index=groups.index)
-    deal = StratifiedKFold(k, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        # A last stratum of fewer than k groups cannot be in every fold; that is no mistake.
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        parts = [chosen for _, chosen in deal.split(groups, strata)]
-    for number, chosen in enumerate(parts[: share.numerator] if share else parts):
-        fold_of_group.iloc[chosen] = 0 if share else number
+    classes, order = _describe_groups(train, spec)
+    parts = 2 if config.holdout is not None else config.k
+    if len(classes) < parts:
+        raise PipelineError(f"{len(classes)} {spec.group or 'image'}s cannot fill {parts} folds")
+    dealt = _deal(classes.to_numpy(), order, config, np.random.default_rng(seed))
+    fold_of_group = pd.Series(dealt, classes.index)
     fold = train["group_id"].map(fold_of_group).astype(int)
     return Folds(pd.DataFrame({"group_id": train["group_id"], "fold": fold}))
 
@@ -224,29 +220,109 @@ def _require_column(train: pd.DataFrame, column: str, key: str) -> None:
         raise PipelineError(f"folds.{key} {column!r} is not in the data{hint}")
 
 
-def _describe_groups(train: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
-    """One row a group: its rarest class, how many such images (up to 3), bucket of its size."""
-    targets = train[list(spec.classes)].to_numpy(float)
-    if targets.shape[1] == 1:
-        targets = np.hstack([1 - targets, targets])
-    rarity = np.argsort(np.argsort(targets.sum(axis=0)))  # 0 = rarest class
-    rank = np.where(targets > 0, rarity, targets.shape[1]).min(axis=1)
-    rows = pd.DataFrame({"group_id": train["group_id"].to_numpy(), "rank": rank})
-    rarest = rows.groupby("group_id")["rank"].min()
-    is_rarest = rows["rank"].to_numpy() == rows["group_id"].map(rarest).to_numpy()
-    size = rows.groupby("group_id").size()
-    count = rows[is_rarest].groupby("group_id").size().clip(upper=3)
-    # The commonest class says nothing beyond the size.
-    count = count.where(rarest < targets.shape[1] - 1, 0)
-    bucket = pd.qcut(size.rank(method="first"), min(10, len(size)), labels=False)
-    return pd.DataFrame({"rank": rarest, "count": count, "bucket": bucket})
+def _describe_groups(train: pd.DataFrame, spec: DatasetSpec) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return of which classes each group is, and what to sort groups of the same classes by.
+
+    The first has an int column a class, the rarest first, then one of ones; the index is the group
+    ids, sorted. The second, int, sorts by images of a group's rarest class, counted up to 3, then
+    by images.
+    """
+    targets = train[list(spec.classes)].to_numpy(float) > 0
+    images = pd.DataFrame(np.column_stack([targets, ~targets.any(axis=1)]).astype(int))
+    counts = images.assign(all=1).groupby(train["group_id"].to_numpy()).sum()
+    held = (counts > 0).sum().sort_values(kind="stable")
+    counts = counts[held.index[held > 0]]
+    classes = (counts > 0).astype(int)
+    rare = counts.to_numpy()[np.arange(len(counts)), classes.to_numpy().argmax(axis=1)]
+    return classes, 2**32 * rare.clip(max=3) + counts["all"].to_numpy()
 
 
-def _merge_rare(groups: pd.DataFrame, k: int) -> pd.Series:
-    """Name each group's stratum, coarser where fewer than k groups would share it."""
-    rank, count, bucket = (groups[name].astype(str) for name in ("rank", "count", "bucket"))
-    strata = rank + "/" + count + "/" + bucket
-    for coarser in (rank + "/" + count, rank, pd.Series("all", index=groups.index)):
-        rare = strata.map(strata.value_counts()) < k
-        strata = strata.mask(rare, coarser)
-    return strata
+def _deal(
+    classes: np.ndarray, order: np.ndarray, config: FoldsConfig, rng: np.random.Generator
+) -> np.ndarray:
+    """Return each group's fold."""
+    if config.holdout is not None:
+        counts = classes.sum(axis=0)
+        limits = np.minimum(counts - 1, 1), counts - 1  # some on either side
+        low = np.clip(np.ceil(counts * config.holdout - 0.5).astype(int), *limits)
+        high = np.clip(np.floor(counts * config.holdout + 0.5).astype(int), *limits)
+        fold = np.full(len(classes), TRAIN_ONLY)
+        fold[_draw(classes, order, low, high, 1, rng)] = 0
+        return fold
+    *numbers, last = rng.permutation(config.k)
+    fold = np.full(len(classes), last)
+    for number, parts in zip(numbers, range(config.k, 1, -1), strict=True):
+        left = np.flatnonzero(fold == last)
+        counts = classes[left].sum(axis=0)
+        bounds = counts // parts, -(-counts // parts)
+        fold[left[_draw(classes[left], order[left], *bounds, parts - 1, rng)]] = number
+    return fold
+
+
+def _draw(
+    classes: np.ndarray,
+    order: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    rest: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return which groups are in a part: of each class from ``low`` to ``high`` where possible.
+
+    At least ``rest`` groups are left over.
+    """
+    kinds, kind = np.unique(classes, axis=0, return_inverse=True)
+    kind = kind.reshape(-1)  # NumPy 2.0 gives it another shape
+    drawn: list[int] = []
+    for one, number in enumerate(_count_kinds(kinds, np.bincount(kind), low, high, rest, rng)):
+        if not number:
+            continue
+        mine = np.flatnonzero(kind == one)
+        mine = mine[np.lexsort((rng.random(len(mine)), order[mine]))]
+        # Sorted, and cut into as many runs as are drawn: one of each, its place in a run mirrored
+        # in the next, so that a larger group is made up for by a smaller one.
+        edges = (np.arange(number + 1) * len(mine) + rng.integers(number)) // number
+        places = rng.integers(2**32, size=number)
+        places[1::2] = 2**32 - 1 - places[: number // 2 * 2 : 2]
+        drawn += list(mine[edges[:-1] + (places * np.diff(edges) >> 32)])
+    return np.array(drawn)
+
+
+def _count_kinds(
+    kinds: np.ndarray,
+    counts: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    rest: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return how many groups of each kind (of the same classes) to draw.
+
+    Begins with an even share of all kinds, then takes one more of a kind, one fewer, or one of a
+    kind for one of another, as long as that brings a class nearer to its bounds and no rarer one
+    further from them.
+
+    Parameters
+    ----------
+    kinds : int array (kinds, classes)
+    counts : int array (kinds,)
+        Groups of each kind.
+    """
+    n = counts.sum()
+    edges = np.append(0, counts.cumsum()) * low[-1] + rng.integers(n)
+    taken = np.diff(edges // n)
+    unit = np.eye(len(counts), dtype=int)
+    swaps = (unit[:, None] - unit).reshape(-1, len(counts))  # the first changes nothing
+    steps = np.concatenate([swaps, unit, -unit])
+    # A step changes each class by one at most: a rarer one outweighs all that are commoner.
+    weights = 2 ** np.arange(kinds.shape[1])[::-1]
+    while True:
+        tried = taken + steps
+        total = tried.sum(axis=1)
+        fits = ((tried >= 0) & (tried <= counts)).all(axis=1) & (total >= 1) & (total <= n - rest)
+        tried = tried[fits]
+        found = tried @ kinds
+        cost = np.maximum(np.maximum(low - found, found - high), 0) @ weights
+        if cost[0] == cost.min():
+            return tried[0]
+        taken = rng.choice(tried[cost == cost.min()])

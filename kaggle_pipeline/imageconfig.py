@@ -133,7 +133,7 @@ class ImageConfig:
     checkpoint: Literal["last", "best_inner", "best_fold"] = "last"
     """Which epoch's weights to keep. ``best_inner``: best AUC on patients held out of the training
     folds. ``best_fold``: best AUC on the very fold that is judged, the usual habit, and
-    optimistic; results say so."""
+    optimistic; results say so. Both need images of every class to choose by."""
     inner_share: float = 0.15
     """Share of the training groups that ``best_inner`` holds out."""
     seeds: int = 1
@@ -186,6 +186,17 @@ class ImageConfig:
             return self
         sizes = self.fold_sizes_px
         return replace(self, image_size_px=sizes[fold % len(sizes)], fold_sizes_px=None)
+
+    @property
+    def selection(self) -> Literal["none", "inner", "fold"]:
+        """Which rows may choose an epoch: none, some of the training groups, the judged fold's."""
+        return {"last": "none", "best_inner": "inner", "best_fold": "fold"}[self.checkpoint]
+
+    @property
+    def choice_advice(self) -> str:
+        """What to change where these rows cannot choose."""
+        more = ", or raise image.inner_share" if self.selection == "inner" else ""
+        return f"say image.checkpoint = last instead of {self.checkpoint}{more}"
 
     def largest(self) -> "ImageConfig":
         """Return the settings of the fold whose images are largest."""

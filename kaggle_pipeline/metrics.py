@@ -146,7 +146,8 @@ def _columns(values: Array) -> Array:
 def roc_auc(targets: Array, scores: Array) -> float:
     """Return the (mean) ROC AUC; ``targets`` and ``scores`` have shape (n,) or (n, classes).
 
-    As :class:`MeanAuc` without weights, and four times as fast; NaN when a class cannot be judged.
+    As :class:`MeanAuc` without weights, and four times as fast; NaN when a class has no positive or
+    no negative row, or a score is NaN.
 
     Examples
     --------
@@ -162,6 +163,8 @@ def _count_auc(targets: Array, scores: Array) -> float:
     targets = np.asarray(targets).astype(bool)
     positive, negative = np.sort(scores[targets]), np.sort(scores[~targets])
     if not (len(positive) and len(negative)):
+        return np.nan
+    if np.isnan(positive[-1]) or np.isnan(negative[-1]):  # sorting puts it last
         return np.nan
     below = np.searchsorted(negative, positive, side="left").sum(dtype=np.int64)
     up_to = np.searchsorted(negative, positive, side="right").sum(dtype=np.int64)

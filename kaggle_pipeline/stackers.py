@@ -117,6 +117,8 @@ class Stacked:
     learner : str
         A key of :data:`STACKERS`.
     use : sequence of {"scores", "context", "metadata"}
+        With the last two, the rows have the columns of
+        :func:`~kaggle_pipeline.context.patient_context`: a patient's images without a score count.
     seed : int
     """
 

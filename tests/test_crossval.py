@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kaggle_pipeline.config import FoldsConfig
-from kaggle_pipeline.crossval import collect_folds, cross_validate, unfinished
+from kaggle_pipeline.config import FoldsConfig, ImageConfig, TabularConfig
+from kaggle_pipeline.crossval import collect_folds, cross_validate, require_choices, unfinished
 from kaggle_pipeline.deadline import Deadline, OutOfTime
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import split_rows
@@ -386,6 +387,64 @@ def test_inner_rows_follow_the_seed(examples, folds, spec, tmp_path):
     one, _ = validate(examples, folds, spec, tmp_path / "a", Inner)
     two, _ = validate(examples, folds, spec, tmp_path / "b", Inner)
     assert all(one[fold].valid.index.equals(two[fold].valid.index) for fold in folds.numbers)
+
+
+def test_inner_rows_have_the_nearest_number_of_groups_of_either_class(
+    examples, folds, spec, tmp_path
+):
+    models, _ = validate(examples, folds, spec, tmp_path, Inner)
+    for model in models.values():
+        rows = pd.concat([model.train, model.valid])
+        for value in (0, 1):
+            of, held_out = (
+                part.loc[part["target"] == value, "group_id"].nunique()
+                for part in (rows, model.valid)
+            )
+            assert abs(held_out - 0.25 * of) <= 0.5
+
+
+INNER = ImageConfig(checkpoint="best_inner", inner_share=0.2)
+FOLD = ImageConfig(checkpoint="best_fold")
+LAST = r"say image\.checkpoint = last instead of best_"
+
+
+@pytest.mark.parametrize(
+    ("config", "positive", "message"),
+    [
+        (INNER, [0], rf"fold 1 have no image that is target: {LAST}inner, or raise image\.inner_s"),
+        (FOLD, [0, 1, 2], rf"the 12 rows held out for fold 1 have no .* is target: {LAST}fold$"),
+        (TabularConfig(patience=3), [0], r"fold 1 .*: say tabular\.patience = null, or raise tab"),
+        (FOLD, range(12), rf"fold 0 have no image that is not target: {LAST}fold"),
+    ],
+)
+def test_where_no_epoch_can_be_chosen_it_is_said_before_training(spec, config, positive, message):
+    """Twelve patients of two images; the first six are in fold 0."""
+    ids = pd.Index([f"ISIC_{i}" for i in range(24)], name="image_id")
+    patient = np.arange(24) // 2
+    rows = pd.DataFrame({"group_id": patient.astype(str), "split": "train"}, ids)
+    rows["target"] = np.isin(patient, list(positive)).astype(float)
+    folds = Folds(rows[["group_id"]].assign(fold=patient // 6))
+    only = None if "fold 0" in message else [1]
+    with pytest.raises(PipelineError, match=message):
+        require_choices(config, rows, folds, spec, 0, only)
+    for free in (ImageConfig(), TabularConfig()):
+        require_choices(free, rows, folds, spec, 0, only)
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_every_class_is_needed_to_choose_an_epoch(spec, task):
+    spec = replace(spec, task=task, classes=("a", "b", "c"))
+    ids = pd.Index([f"ISIC_{i}" for i in range(30)], name="image_id")
+    rows = pd.DataFrame(np.eye(3)[np.arange(30) % 3], ids, list("abc")).assign(split="train")
+    rows["group_id"] = ids
+    folds = Folds(rows[["group_id"]].assign(fold=np.arange(30) // 15))
+    for config in (INNER, FOLD):
+        require_choices(config, rows, folds, spec, 0)
+    rows.loc[ids[15:], ["b", "c"]] = rows.loc[ids[15:], ["c", "b"]].to_numpy() * [0, 1]
+    rows["a"] = np.maximum(rows["a"], 1 - rows[["b", "c"]].max(axis=1))
+    for config in (INNER, FOLD):
+        with pytest.raises(PipelineError, match=r"have no image that is b: say image\.checkpoint"):
+            require_choices(config, rows, folds, spec, 0)
 
 
 @pytest.mark.parametrize("selection", ["none", "fold"])

@@ -52,17 +52,126 @@ def test_every_image_is_judged_once_and_no_group_is_split(case, seed):
         assert not set(train.loc[learn, "group_id"]) & set(train.loc[judge, "group_id"])
 
 
-@given(case=tables(), seed=st.integers(0, 2**31))
-@settings(max_examples=60, deadline=None)
-def test_every_fold_gets_a_group_of_the_rarer_class_where_there_are_enough(case, seed):
-    train, k = case
-    rarer = int(train["target"].mean() < 0.5)
-    holders = train.loc[train["target"] == rarer, "group_id"].nunique()
-    folds = make_folds(train, SPEC, FoldsConfig(k=k), seed)
-    with_it = sum((train.loc[folds.valid_ids(f), "target"] == rarer).any() for f in folds.numbers)
-    # The rarer class is known by counts; at a tie either may be the one that is dealt out evenly.
-    if train["target"].mean() != 0.5:
-        assert with_it == k if holders >= k else with_it <= holders
+CLASSES = ("a", "b", "c", "d")
+SEEDS = st.integers(0, 2**32 - 1001)
+
+
+def random_rows(kind, seed):
+    """A spec, and training rows of 2 to 60 groups of one to five images; no class is common.
+
+    ``one``: each group is of one of several classes; ``mixed``: each image is; ``labels``: any.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 6, rng.integers(2, 61))
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    if kind == "binary":
+        return SPEC, training_rows(groups, rng.random(len(groups)) < rng.uniform(0, 0.6))
+    odds = rng.choice([0, 0.1, 0.3, 1], 4)
+    if kind == "labels":
+        held = rng.random((len(groups), 4)) < odds
+    else:
+        of = rng.choice(4, len(groups), p=(odds + 0.1) / (odds + 0.1).sum())
+        held = np.eye(4)[of[groups] if kind == "one" else of]
+    spec = replace(SPEC, task="multilabel" if kind == "labels" else "multiclass", classes=CLASSES)
+    rows = training_rows(groups, np.zeros(len(groups)))
+    return spec, rows.assign(**dict(zip(CLASSES, held.T.astype(float), strict=True)))
+
+
+def groups_by_class(train, spec):
+    """Ids of the groups that have an image of each class, or of none of them; rarest first."""
+    images = train[list(spec.classes)]
+    images = images.assign(none=1 - images.max(axis=1)).groupby(train["group_id"]).max()
+    found = [set(images.index[images[name] > 0]) for name in images]
+    return sorted(filter(None, found), key=len)
+
+
+def nearest(count, share):
+    """The whole numbers of ``count`` groups that a holdout may have: one or, at a half, two."""
+    if count == 1:
+        return {0}
+    near = {int(np.ceil(count * share - 0.5)), int(np.floor(count * share + 0.5))}
+    return {min(max(one, 1), count - 1) for one in near}
+
+
+@pytest.mark.parametrize("kind", ["binary", "one", "mixed", "labels"])
+@given(table=SEEDS, seed=SEEDS, share=st.sampled_from([0.05, 0.1, 0.15, 0.2, 0.35, 0.5, 0.9]))
+@settings(max_examples=100, deadline=None)
+def test_a_holdout_has_the_nearest_number_of_groups_of_each_class(kind, table, seed, share):
+    spec, train = random_rows(kind, table)
+    folds = make_folds(train, spec, FoldsConfig(holdout=share), seed)
+    judged, learned = (
+        set(train.loc[ids, "group_id"]) for ids in (folds.valid_ids(0), folds.train_ids(0))
+    )
+    assert judged and learned and not judged & learned
+    rarest, *further = groups_by_class(train, spec)
+    if max(map(len, [rarest, *further])) == 1:  # each the only one of its class
+        return
+    assert len(rarest & judged) in nearest(len(rarest), share)
+    for groups in further:
+        if kind in ("binary", "one"):
+            assert len(groups & judged) in nearest(len(groups), share)
+        else:  # groups of several classes cannot always do right by all of them
+            assert min(abs(len(groups & judged) - n) for n in nearest(len(groups), share)) <= 2
+
+
+@pytest.mark.parametrize("kind", ["binary", "one"])
+@given(table=SEEDS, seed=SEEDS, k=st.integers(2, 6))
+@settings(max_examples=100, deadline=None)
+def test_folds_have_as_many_groups_of_each_class_but_for_one(kind, table, seed, k):
+    spec, train = random_rows(kind, table)
+    if train["group_id"].nunique() < k:
+        return
+    folds = make_folds(train, spec, FoldsConfig(k=k), seed)
+    for groups in groups_by_class(train, spec):
+        parts = [len(groups & set(train.loc[folds.valid_ids(f), "group_id"])) for f in range(k)]
+        assert set(parts) <= {len(groups) // k, -(-len(groups) // k)}
+
+
+@pytest.mark.parametrize(("patients", "positive", "right"), [(30, 4, 1), (200, 12, 2)])
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_seed_decides_which_rare_groups_are_held_out_and_not_how_many(
+    patients, positive, right, first
+):
+    targets = np.zeros(patients)
+    targets[np.arange(positive) * 2 + 1 - first] = 1
+    train, drawn = training_rows(np.arange(patients), targets), []
+    for seed in range(200):
+        ids = make_folds(train, SPEC, FoldsConfig(holdout=0.15), seed).valid_ids(0)
+        assert train.loc[ids, "target"].sum() == right
+        assert abs(len(ids) - 0.15 * patients) <= 1
+        drawn += [one for one in ids if train.loc[one, "target"]]
+    # Each of them as often as the others, but for chance.
+    expected = 200 * right / positive
+    counts = pd.Series(drawn).value_counts()
+    assert len(counts) == positive
+    assert counts.between(expected - 4 * expected**0.5, expected + 4 * expected**0.5).all()
+
+
+def test_the_seed_decides_which_folds_have_one_more():
+    train = training_rows(np.arange(50), np.arange(50) < 7)
+    more = set()
+    for seed in range(40):
+        fold = make_folds(train, SPEC, FoldsConfig(k=5), seed).table["fold"]
+        counts = train.groupby(fold)["target"].sum()
+        assert sorted(counts) == [1, 1, 1, 2, 2]
+        more.add(tuple(counts.index[counts == 2]))
+    assert len(more) == 10
+
+
+@pytest.mark.parametrize("share", [0.1, 0.15, 0.35])
+def test_a_holdout_has_about_that_share_of_the_rows_and_of_the_positive_ones(share):
+    rng = np.random.default_rng(0)
+    sizes = rng.geometric(0.06, 400)  # as patients of the competition: many images of a few
+    groups = np.repeat(np.arange(400), sizes)
+    train = training_rows(groups, rng.random(len(groups)) < 0.03)
+    rows, positive = [], []
+    for seed in range(20):
+        ids = make_folds(train, SPEC, FoldsConfig(holdout=share), seed).valid_ids(0)
+        rows.append(len(ids) / len(train))
+        positive.append(train.loc[ids, "target"].sum() / train["target"].sum())
+    assert np.abs(np.array(rows) - share).max() < 0.02
+    assert np.mean(rows) == pytest.approx(share, abs=0.005)
+    assert np.mean(positive) == pytest.approx(share, abs=0.01)
 
 
 def test_positives_and_sizes_are_balanced(train, spec):
@@ -108,6 +217,8 @@ def test_fewer_groups_than_folds_are_refused(spec):
     train = training_rows([0, 0, 1, 1, 2, 2], [0, 1, 0, 1, 0, 1])
     with pytest.raises(PipelineError, match="3 patients cannot fill 4 folds"):
         make_folds(train, spec, FoldsConfig(k=4), 0)
+    with pytest.raises(PipelineError, match="1 patients cannot fill 2 folds"):
+        make_folds(train.iloc[:2], spec, FoldsConfig(holdout=0.2), 0)
     assert make_folds(train, spec, FoldsConfig(k=3), 0).numbers == [0, 1, 2]
 
 

@@ -180,6 +180,42 @@ class TestFit:
         assert [are_equal(weights(model), epoch) for epoch in seen] == [i == kept for i in range(4)]
         assert len(model.history_) == 4
 
+    @pytest.mark.parametrize("frozen", [False, True])
+    @pytest.mark.parametrize("checkpoint", ["best_inner", "best_fold"])
+    @pytest.mark.parametrize("target", [0, 1, None])
+    def test_an_epoch_is_not_chosen_by_rows_that_cannot(
+        self, make_model, frozen, checkpoint, target
+    ):
+        valid = None if target is None else VALID[VALID["target"] == target]
+        model = make_model(checkpoint=checkpoint, frozen=frozen)
+        lack = "is not" if target == 1 else "is"
+        message = rf"have no image that {lack} target: say image\.checkpoint = last"
+        with pytest.raises(PipelineError, match=message):
+            model.fit(TRAIN, valid)
+        assert not model.folder.exists()  # nothing was begun
+
+    @pytest.mark.parametrize(
+        ("watched", "kept"), [((np.nan, 0.5, np.nan, 0.4), 1), ((np.nan,) * 4, 3)]
+    )
+    @pytest.mark.parametrize("stopped_after", [None, 1, 3])
+    def test_an_auc_that_is_nan_never_wins_also_in_a_resumed_fit(
+        self, make_model, monkeypatch, watched, kept, stopped_after
+    ):
+        seen, whole = {}, EpochKeeper.on_epoch_end
+
+        def planted(self, epoch, logs=None):
+            seen[epoch] = [np.array(weight) for weight in self.model.get_weights()]
+            whole(self, epoch, {**logs, "val_auc": watched[epoch]})
+
+        monkeypatch.setattr(EpochKeeper, "on_epoch_end", planted)
+        options = {"epochs": 4, "checkpoint": "best_inner", "learning_rate": 0.01}
+        if stopped_after:
+            interrupt(make_model(**options), stopped_after, VALID)
+        model = make_model(**options).fit(TRAIN, VALID)
+        assert [are_equal(weights(model), seen[epoch]) for epoch in range(4)] == [
+            epoch == kept for epoch in range(4)
+        ]
+
     @pytest.mark.parametrize(
         ("warmup", "schedule", "wanted"),
         [

@@ -1,5 +1,6 @@
 """Tests of the learners beside the dense network: they answer as scikit-learn does, and reload."""
 
+import shutil
 from functools import partial
 
 import numpy as np
@@ -15,6 +16,7 @@ from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.errors import PipelineError
 from kaggle_pipeline.examples import split_rows
 from kaggle_pipeline.metrics import roc_auc
+from kaggle_pipeline.stages import train
 from kaggle_pipeline.tabular.learners import LEARNERS, LearnerModel
 from kaggle_pipeline.tabular.trees import from_boosting, from_forest
 
@@ -138,3 +140,61 @@ def test_context_of_data_without_patients_is_refused_before_anything(tmp_path, c
     assert main(["train-tabular", *words, "--run-dir", str(tmp_path / "run")]) == 2
     assert "ham10000 tells the lesion of an image" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_patients_context_counts_incomplete_rows_in_train_as_in_test(
+    competition, tmp_path, monkeypatch
+):
+    data, run = tmp_path / "data", tmp_path / "run"
+    data.mkdir()
+    rng = np.random.default_rng(0)
+    raw = {}
+    for name in ("train", "test"):
+        raw[name] = pd.read_csv(competition / "competition" / f"{name}.csv")
+        holes = rng.random(len(raw[name])) < 0.2
+        raw[name]["sex"] = raw[name]["sex"].mask(holes)
+        raw[name].to_csv(data / f"{name}.csv", index=False)
+    shown = []
+    monkeypatch.setattr(train, "cross_validate", lambda make, rows, *_, **__: shown.append(rows))
+    words = ["folds.k=2", "tabular.context=true", "examples.missing=drop"]
+    words += ["leakage.fingerprints=false", "leakage.duplicates=keep"]
+    sets = [word for change in words for word in ("--set", change)]
+    places = ["--data-dir", str(data), "--run-dir", str(run)]
+    assert main(["train-tabular", "--config", "configs/demo.yaml", *places, *sets]) == 0
+    (rows,) = shown
+    learned = pd.read_csv(run / "prepare" / "folds.csv", index_col="image_id").index
+    assert 0 < len(learned) < len(raw["train"])
+    for name, ids in (("train", learned), ("test", rows.index[rows["split"] == "test"])):
+        images = raw[name].set_index("image_name")["patient_id"]
+        counts = images.groupby(images).transform("size")
+        assert (rows.loc[ids, "patient_images"] == counts[ids]).all()
+
+
+@pytest.mark.parametrize(
+    ("command", "change", "words"),
+    [
+        ("train-tabular", "tabular.patience=3", "say tabular.patience = null"),
+        ("prepare-data", "image.checkpoint=best_inner", "say image.checkpoint = last"),
+        ("run-pipeline", "image.checkpoint=best_fold", "say image.checkpoint = last"),
+    ],
+)
+def test_an_epoch_that_cannot_be_chosen_is_said_before_anything_is_converted(
+    competition, tmp_path, capsys, command, change, words
+):
+    """All melanomas but one patient's are made benign: that one is in one of two folds."""
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(competition / "competition", data)
+    raw = pd.read_csv(data / "train.csv")
+    first = raw.loc[raw["target"] == 1, "patient_id"].iloc[0]
+    other = raw["patient_id"] != first
+    raw["target"] = raw["target"].mask(other, 0)
+    raw["benign_malignant"] = raw["benign_malignant"].mask(other, "benign")
+    raw["diagnosis"] = raw["diagnosis"].mask(other, "unknown")
+    raw.to_csv(data / "train.csv", index=False)
+    sets = [word for one in ("folds.k=2", change) for word in ("--set", one)]
+    places = ["--data-dir", str(data), "--run-dir", str(run)]
+    assert main([command, "--config", "configs/demo.yaml", *places, *sets]) == 2
+    said = capsys.readouterr().err
+    assert "no epoch can be chosen" in said and "no image that is target" in said and words in said
+    assert (run / "prepare" / "folds.csv").exists()
+    assert not (run / "records").exists() and not list(run.glob("*/fold?"))

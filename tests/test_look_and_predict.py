@@ -252,14 +252,19 @@ def test_a_blend_of_old_predictions_does_not_outlive_them(ham, tmp_path):
     assert not (run_dir / "submission.csv").exists() and not (run_dir / "blend").exists()
 
 
-def test_dropping_incomplete_rows_leaves_the_test_part_whole(ham, tmp_path):
+def test_dropping_incomplete_rows_leaves_the_test_part_whole(ham, tmp_path, capsys):
     run_dir = tmp_path / "run"
     more = train_arguments(ham, "--run-dir", str(run_dir), "--set", "examples.missing=drop")
     assert main(["prepare-data", *more]) == 0
-    examples = pd.read_csv(run_dir / "prepare" / "examples.csv")
+    examples = pd.read_csv(run_dir / "prepare" / "examples.csv", index_col="image_id")
+    folds = pd.read_csv(run_dir / "prepare" / "folds.csv", index_col="image_id")
     lacking = examples[["age_years", "sex", "site"]].isna().any(axis=1)
-    assert not lacking[examples["split"] == "train"].any()
-    assert lacking[examples["split"] == "test"].any()
+    train = examples["split"] == "train"
+    assert lacking[train].any() and lacking[examples["split"] == "test"].any()
+    assert set(folds.index) == set(examples.index[train & ~lacking])
+    told = capsys.readouterr().out
+    assert f"{lacking[train].sum()} training rows with a missing feature are in no fold" in told
+    assert f"{len(folds)} training images (" in told
 
 
 @pytest.mark.parametrize(

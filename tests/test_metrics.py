@@ -173,6 +173,13 @@ def test_one_class_alone_has_no_auc(targets):
         auc_with_interval(targets, [0.1, 0.2, 0.3], [1, 2, 3], seed=0)
 
 
+@pytest.mark.parametrize("row", range(4))
+def test_a_score_that_is_nan_gives_no_auc(row):
+    scores = np.array([0.1, 0.9, 0.2, 0.8])
+    scores[row] = np.nan
+    assert np.isnan(roc_auc(np.array([0, 1, 0, 1]), scores))
+
+
 def test_a_class_that_no_row_has_gives_no_mean_auc():
     truth = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0]])
     with pytest.raises(PipelineError, match="no AUC exists"):

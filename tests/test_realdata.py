@@ -139,6 +139,21 @@ def test_ham10000_is_read_whole():
     assert len(drop_incomplete(examples, spec)) < len(examples) - 234
 
 
+def test_a_holdout_of_ham10000_has_the_nearest_number_of_lesions_of_every_diagnosis():
+    spec = get_spec("ham10000")
+    examples = validate_examples(spec.read_raw(DATA / "ham10000").examples, spec)
+    drawn = set()
+    for seed in range(5):
+        ids = make_folds(examples, spec, FoldsConfig(holdout=0.15), seed).valid_ids(0)
+        for name in spec.classes:
+            lesions = examples.loc[examples[name] > 0, "group_id"]
+            judged = lesions[lesions.index.isin(ids)].nunique()
+            assert judged == round(0.15 * lesions.nunique())
+        assert len(ids) == pytest.approx(0.15 * len(examples), rel=0.02)
+        drawn.add(tuple(ids))
+    assert len(drawn) == 5
+
+
 def test_isic_2017_is_read_whole():
     spec = get_spec("isic_2017")
     examples = validate_examples(spec.read_raw(DATA / "isic_2017").examples, spec)

@@ -311,7 +311,31 @@ class TestTabularModel:
         assert len(history) == best + 1 + 2 < 15
         auc = roc_auc_score(against["target"], model.predict(against)["target"])
         assert auc == pytest.approx(history["val_auc"].max(), abs=1e-6)
-        assert len(make_model(**options).fit(learnable, None).history_) == 15
+
+    @pytest.mark.parametrize("kept", [slice(0), 0.0, 1.0], ids=["none", "negative", "positive"])
+    def test_patience_is_refused_where_the_rows_cannot_choose(self, learnable, kept):
+        rows = learnable[:0] if isinstance(kept, slice) else learnable[learnable["target"] == kept]
+        lack = "is not" if kept == 1.0 else "is"
+        message = rf"no image that {lack} target: say tabular\.patience = null, or raise tabular\.i"
+        for valid in [rows, *([None] if rows.empty else [])]:
+            with pytest.raises(PipelineError, match=message):
+                make_model(patience=2).fit(learnable, valid)
+        make_model(epochs=1).fit(learnable, rows)  # rows that choose nothing may be any
+
+    def test_an_auc_that_is_nan_neither_wins_nor_ends_anything(self, learnable, monkeypatch):
+        from kaggle_pipeline.tabular.model import TabularModel
+
+        nan = np.nan
+        watched = [nan, 0.5, nan, 0.9, nan, nan, nan, 0.8, nan, 0.7, 0.95]
+        said = iter([one for auc in watched for one in (0.5, auc)])  # of the learned rows first
+        monkeypatch.setattr(TabularModel, "_auc", lambda *_: next(said))
+        options = {"patience": 2, "resampling": "none", "dropout": 0.0}
+        model = make_model(epochs=11, **options).fit(learnable, learnable)
+        found = model.history_["val_auc"].to_numpy()
+        np.testing.assert_array_equal(found, watched[:10])  # two that are worse, NaN not counted
+        monkeypatch.undo()
+        fourth = make_model(epochs=4, **{**options, "patience": None}).fit(learnable, None)
+        assert are_equal(weights(model), weights(fourth))
 
     @pytest.mark.parametrize(("patience", "selection"), [(None, "none"), (4, "inner")])
     def test_it_says_by_which_rows_it_stops(self, patience, selection):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.deadline import Deadline, OutOfTime
@@ -28,7 +29,8 @@ class EpochKeeper(keras.callbacks.Callback):
     ----------
     folder : pathlib.Path
     keep_best : bool
-        Whether the epoch of the best ``val_auc`` is wanted instead of the last.
+        Whether the epoch of the best ``val_auc`` is wanted instead of the last; the last is kept
+        too where every one is NaN.
     seed : int
         Of the dropout layers.
     keep_state : bool
@@ -181,7 +183,9 @@ class EpochKeeper(keras.callbacks.Callback):
         return self._network or self.model
 
     def _beats(self, row: pd.DataFrame) -> bool:
-        return self.history.empty or bool(row["val_auc"].iloc[0] > self.history["val_auc"].max())
+        """Whether the epoch's AUC is above all before; one that is NaN is above none."""
+        best = -np.inf if self.history.empty else self.history["val_auc"].fillna(-np.inf).max()
+        return bool(row["val_auc"].iloc[0] > best)
 
     def _states(self) -> list[tuple[int, Path]]:
         paths = self._folder.glob("state-*.weights.h5")

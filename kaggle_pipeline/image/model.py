@@ -16,6 +16,7 @@ import pandas as pd
 from kaggle_pipeline.config import ImageConfig
 from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.encode import FeatureEncoder
+from kaggle_pipeline.examples import require_choice
 from kaggle_pipeline.image.answer import Answerer, Device, running
 from kaggle_pipeline.image.checkpoint import EpochKeeper
 from kaggle_pipeline.image.fusion import metadata_encoder, silence_unlearned
@@ -34,8 +35,6 @@ from kaggle_pipeline.image.training import (
 from kaggle_pipeline.image.views import VIEWS, with_views
 from kaggle_pipeline.image.weightsfile import load_weights, set_weights
 from kaggle_pipeline.spec import DatasetSpec
-
-_SELECTION = {"last": "none", "best_inner": "inner", "best_fold": "fold"}
 
 
 class ImageModel:
@@ -106,7 +105,7 @@ class ImageModel:
     @property
     def selection(self) -> str:
         """Which rows ``fit`` may choose an epoch by: ``none``, ``inner`` or ``fold``."""
-        return _SELECTION[self.config.checkpoint]
+        return self.config.selection
 
     @property
     def inner_share(self) -> float:
@@ -126,7 +125,14 @@ class ImageModel:
             Examples to learn from.
         valid : pandas.DataFrame or None
             Examples to watch; they choose the epoch only where ``selection`` says so.
+
+        Raises
+        ------
+        PipelineError
+            If they are to choose and hold no image of a class, or of a class alone.
         """
+        if self.selection != "none":
+            require_choice(valid, self.spec, self.config.choice_advice)
         keras.utils.set_random_seed(self.seed)
         self.encoder_ = metadata_encoder(self.spec).fit(train) if self.config.metadata else None
         if self.config.frozen:

@@ -13,6 +13,7 @@ import pandas as pd
 from kaggle_pipeline.beamconvert import convert_by_beam, import_beam
 from kaggle_pipeline.config import LEARNERS, RecordsConfig
 from kaggle_pipeline.convert import convert
+from kaggle_pipeline.crossval import require_choices
 from kaggle_pipeline.datasets.external import SHARED_PATIENTS, drop_known, read_external
 from kaggle_pipeline.encode import choose_features
 from kaggle_pipeline.errors import PipelineError
@@ -78,7 +79,10 @@ def prepare_data(run: Run, *, with_records: bool = True) -> RecordFit | None:
         run.say(f"prepared already: {folder}")
     else:
         _prepare_tables(run, folder)
-    return _prepare_records(run, folder) if with_records else None
+    if not with_records:
+        return None
+    require_choices(run.config.image, run.examples(), run.folds(), run.spec, run.config.seed)
+    return _prepare_records(run, folder)
 
 
 def require_data(run: Run) -> None:
@@ -112,10 +116,11 @@ def _prepare_tables(run: Run, folder: Path) -> None:
         examples, truth = set_test_aside(examples, spec, config.folds, config.seed)
         with atomic_path(folder / TEST_TRUTH) as temporary:
             truth.to_csv(temporary)
-    if config.examples.missing == "drop":
-        before, examples = len(examples), drop_incomplete(examples, spec)
-        run.say(f"{before - len(examples)} training rows with a missing feature dropped")
-    folds = make_folds(split_rows(examples, "train"), spec, config.folds, config.seed)
+    train = split_rows(examples, "train")
+    if config.examples.missing == "drop":  # not from the examples: context counts them
+        before, train = len(train), drop_incomplete(train, spec)
+        run.say(f"{before - len(train)} training rows with a missing feature are in no fold")
+    folds = make_folds(train, spec, config.folds, config.seed)
     # Only what a model of this experiment would use; train_tabular checks its own again.
     features = config.tabular.features or spec.features
     features = features if {"tabular", *LEARNERS} & set(config.blend.models) else ()
@@ -249,7 +254,7 @@ def _write_sample(raw: RawData, folder: Path) -> None:
 
 def _tell_examples(run: Run, examples: pd.DataFrame, folds: Folds) -> None:
     spec = run.spec
-    train = split_rows(examples, "train")
+    train = examples.loc[folds.table.index]
     positives = ", ".join(f"{int(train[name].sum())} {name}" for name in spec.classes)
     groups = f", {train['group_id'].nunique()} {spec.group}s" if spec.group else ""
     run.say(
@@ -317,10 +322,8 @@ def _index(run: Run, places: Sequence[Path], folder: Path) -> pd.DataFrame:
 def _record_source(run: Run, examples: pd.DataFrame) -> Path | None:
     """Folder of the records to use: our own of the images, the data's own, or None."""
     own, given = run.run_dir / "records", run.data_dir / "tfrecords"
-    examples = examples[examples["split"] != EXTERNAL]
-    has_images = examples["image_path"].notna().any()
-    source = run.config.records.source
-    if source == "images" or (source == "auto" and has_images):
+    examples, source = examples[examples["split"] != EXTERNAL], run.config.records.source
+    if source == "images" or (source == "auto" and examples["image_path"].notna().any()):
         require_images(examples, run.spec)
         return own
     if source == "tfrecords" or given.is_dir():

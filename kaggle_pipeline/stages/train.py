@@ -14,7 +14,13 @@ import pandas as pd
 
 from kaggle_pipeline.config import LEARNERS, Experiment, TabularConfig
 from kaggle_pipeline.context import context_columns, patient_context, require_patients
-from kaggle_pipeline.crossval import Model, collect_folds, cross_validate, unfinished
+from kaggle_pipeline.crossval import (
+    Model,
+    collect_folds,
+    cross_validate,
+    require_choices,
+    unfinished,
+)
 from kaggle_pipeline.deadline import Deadline
 from kaggle_pipeline.encode import choose_features
 from kaggle_pipeline.errors import PipelineError
@@ -65,6 +71,8 @@ def train_tabular(run: Run, only: Sequence[int] | None = None) -> None:
     examples, features = run.examples(), list(config.features or run.spec.features)
     choose_features(run.spec, features, examples)
     check_features(examples, run.spec, features)
+    if "dense" in config.learners:
+        require_choices(config, examples, run.folds(), run.spec, run.config.seed, only)
     enrich = partial(_with_context, spec=run.spec) if config.context else None
     if config.context:
         features += context_columns(run.spec)

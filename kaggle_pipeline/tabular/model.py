@@ -15,6 +15,7 @@ from kaggle_pipeline.balance import label_sets
 from kaggle_pipeline.config import TabularConfig
 from kaggle_pipeline.configfile import to_mapping
 from kaggle_pipeline.encode import FeatureEncoder, choose_features
+from kaggle_pipeline.examples import require_choice
 from kaggle_pipeline.metrics import roc_auc
 from kaggle_pipeline.rundir import atomic_path, read_json, write_json
 from kaggle_pipeline.spec import DatasetSpec
@@ -63,7 +64,7 @@ class TabularModel:
     @property
     def selection(self) -> str:
         """Which rows ``fit`` may choose an epoch by: ``inner`` with patience, else ``none``."""
-        return "none" if self.config.patience is None else "inner"
+        return self.config.selection
 
     @property
     def inner_share(self) -> float:
@@ -78,8 +79,15 @@ class TabularModel:
         train : pandas.DataFrame
         valid : pandas.DataFrame or None
             Rows that stop the training early where ``patience`` is set; else only watched.
+
+        Raises
+        ------
+        PipelineError
+            If ``patience`` is set and they hold no image of a class, or of a class alone.
         """
         config = self.config
+        if self.selection != "none":
+            require_choice(valid, self.spec, config.choice_advice)
         numeric, categorical = choose_features(self.spec, self.features, train)
         indicators = config.missing == "indicator"
         self.encoder_ = FeatureEncoder(numeric, categorical, indicators).fit(train)
@@ -106,9 +114,10 @@ class TabularModel:
     ) -> pd.DataFrame:
         """Train the network; return a row an epoch.
 
-        Where ``patience`` is set, the weights of the first epoch with the best watched AUC stay.
+        Where ``patience`` is set, the weights of the first epoch with the best watched AUC stay; an
+        epoch whose AUC is NaN is no better and no worse.
         """
-        config, rows, best = self.config, [], (-np.inf, 0, None)
+        config, rows, best, worse = self.config, [], (-np.inf, None), 0
         with Descent(
             self.network_.get_weights(),
             softmax=self._is_softmax,
@@ -127,13 +136,15 @@ class TabularModel:
                         "val_auc": self._auc(watched[1], said),
                     }
                 rows.append(row)
-                if config.patience is None or not watched:
+                if config.patience is None:
                     continue
                 if row["val_auc"] > best[0]:
-                    best = (row["val_auc"], epoch, descent.weights)
-                if epoch - best[1] >= config.patience:
+                    best, worse = (row["val_auc"], descent.weights), 0
+                elif row["val_auc"] <= best[0]:
+                    worse += 1
+                if worse >= config.patience:
                     break
-            self.network_.set_weights(best[2] or descent.weights)
+            self.network_.set_weights(best[1] or descent.weights)
         return pd.DataFrame(rows)
 
     def _auc(self, truth: np.ndarray, logits: np.ndarray) -> float:
