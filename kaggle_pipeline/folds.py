@@ -309,20 +309,22 @@ def _count_kinds(
         Groups of each kind.
     """
     n = counts.sum()
-    edges = np.append(0, counts.cumsum()) * low[-1] + rng.integers(n)
-    taken = np.diff(edges // n)
-    unit = np.eye(len(counts), dtype=int)
-    swaps = (unit[:, None] - unit).reshape(-1, len(counts))  # the first changes nothing
-    steps = np.concatenate([swaps, unit, -unit])
+    taken = np.diff((np.append(0, counts.cumsum()) * low[-1] + rng.integers(n)) // n)
+    options = np.vstack([np.zeros_like(kinds[:1]), kinds])  # nothing, or a group of a kind
+    change = options[:, None] - options
     # A step changes each class by one at most: a rarer one outweighs all that are commoner.
     weights = 2 ** np.arange(kinds.shape[1])[::-1]
     while True:
-        tried = taken + steps
-        total = tried.sum(axis=1)
-        fits = ((tried >= 0) & (tried <= counts)).all(axis=1) & (total >= 1) & (total <= n - rest)
-        tried = tried[fits]
-        found = tried @ kinds
-        cost = np.maximum(np.maximum(low - found, found - high), 0) @ weights
-        if cost[0] == cost.min():
-            return tried[0]
-        taken = rng.choice(tried[cost == cost.min()])
+        found = taken @ kinds + change
+        total = found[..., -1]
+        fits = np.append(True, taken < counts)[:, None] & np.append(True, taken > 0)
+        fits &= (total >= 1) & (total <= n - rest)
+        off = np.maximum(np.maximum(low - found, found - high), 0) @ weights
+        off[~fits] = off[0, 0] + 1
+        if off[0, 0] == off.min():
+            return taken
+        more, fewer = divmod(rng.choice(np.flatnonzero(off == off.min())), len(options))
+        step = np.zeros(len(options), int)
+        step[more] += 1
+        step[fewer] -= 1
+        taken = taken + step[1:]
