@@ -113,7 +113,6 @@ def test_boosting_only_rises_with_a_score(rows, spec):
 
 def test_no_row_is_dropped_for_a_missing_score(rows):
     holes = rows.assign(good=rows["good"].where(np.arange(len(rows)) % 3 > 0))
-    holes = holes.join(patient_context(rows, SPEC))
     for make in make_candidates(MODELS, SPEC, ("scores", "context", "metadata"), 0).values():
         answers = make().fit(holes).apply(holes)
         assert answers.shape == (len(rows),) and np.isfinite(answers).all()

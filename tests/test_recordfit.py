@@ -174,7 +174,7 @@ def test_a_photo_gets_the_probability_of_its_record(trained, oblong, tmp_path, c
         how == "found"
     )
     # What another program's JPEG differs by; our own records are the same bytes.
-    tolerance = 0.02 * known.std() if how == "found" else 1e-6
+    tolerance = 0.05 * known.std() if how == "found" else 1e-6
     np.testing.assert_allclose(seen, known.loc[seen.index], rtol=0, atol=tolerance)
     # And it would be seen if they were made square in the other way.
     note = run_dir / "image" / "records.json"
@@ -211,7 +211,7 @@ def test_the_page_sees_the_pixels_of_the_record(trained, oblong, found, tmp_path
             look = service.look(photo)
             apart = service.models.square(photo).astype(int) - decode_photo(records[path.stem], 32)
             assert np.abs(apart).mean() < (2 if how == "found" else 1e-9)
-            tolerance = 0.02 * known.std() if how == "found" else 1e-6
+            tolerance = 0.05 * known.std() if how == "found" else 1e-6
             assert abs(look.answer.probabilities.mean() - known[path.stem]) < tolerance
     finally:
         service.close()

@@ -209,10 +209,10 @@ def _download_file(slug: str, out: Path, name: str, size: int) -> None:
         "competitions", "download", slug, "-f", name, "-p", str(place), "-q",
         accepted=lambda text: any(place.iterdir()), seconds=_HOURS,
     )  # fmt: skip
-    packed = place / f"{target.name}.zip"
-    if packed.exists():  # Kaggle packs some files on the way
+    packed = _find(place, f"{target.name}.zip")
+    if packed and not _find(place, target.name):  # Kaggle packs some files on the way
         unpack(packed, place, only=target.name)
-    arrived = place / target.name
+    arrived = _find(place, target.name) or place / target.name
     if not _is_whole(arrived, size):
         found = arrived.stat().st_size if arrived.exists() else 0
         shutil.rmtree(place)
@@ -222,6 +222,11 @@ def _download_file(slug: str, out: Path, name: str, size: int) -> None:
     shutil.rmtree(place)
     if not any(place.parent.iterdir()):
         place.parent.rmdir()
+
+
+def _find(place: Path, name: str) -> Path | None:
+    """Return the file called ``name``: ``kaggle`` stores it in its folders since 2.2.5."""
+    return next((path for path in sorted(place.rglob(name)) if path.is_file()), None)
 
 
 def _is_whole(path: Path, size: int) -> bool:
