@@ -226,7 +226,8 @@ def _download_file(slug: str, out: Path, name: str, size: int) -> None:
 
 def _find(place: Path, name: str) -> Path | None:
     """Return the file called ``name``: ``kaggle`` stores it in its folders since 2.2.5."""
-    return next((path for path in sorted(place.rglob(name)) if path.is_file()), None)
+    files = (path for path in sorted(place.rglob("*")) if path.is_file())
+    return next((path for path in files if path.name == name), None)
 
 
 def _is_whole(path: Path, size: int) -> bool:
