@@ -10,13 +10,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-com
 # Kaggle's images: their Python and, in tests/kaggle-pins.txt, their packages.
 KAGGLE_PYTHON ?= python3.12
 KAGGLE_VENV := .venv-kaggle
-KAGGLE_TESTS := architecture blend config convert crossval descent examples folds kernel leakage metrics \
-  predictions records session submission tabular
+KAGGLE_TESTS := tests/test_architecture.py tests/config/test_experiment.py tests/data tests/leakage \
+  tests/metrics tests/records tests/ensembling/test_blend.py tests/models/test_cross_validation.py \
+  tests/models/tabular tests/kaggle/test_kernels.py tests/kaggle/test_session.py
 
 DEMO_DATA := data/demo
 DEMO_RUN := runs/demo
 
-.PHONY: demo test test-kaggle kernels lint further bench clean help
+.PHONY: demo test test-kaggle kernels docs lint further bench clean help
 
 help:
 	@echo "make demo   the whole way on made-up lesions: runs/demo/submission.csv, a few minutes"
@@ -72,14 +73,18 @@ test-kaggle:
 	@if $(KAGGLE_PYTHON) -c "" 2> /dev/null; then \
 	  $(MAKE) --no-print-directory $(KAGGLE_VENV)/stamp && TF_CPP_MIN_LOG_LEVEL=3 \
 	  $(KAGGLE_VENV)/bin/python -m pytest -m "not slow or emulated" -n 2 --dist loadfile \
-	  $(KAGGLE_TESTS:%=tests/test_%.py); \
+	  $(KAGGLE_TESTS); \
 	else \
 	  echo "no $(KAGGLE_PYTHON) here: the tests with Kaggle's versions are skipped"; \
 	fi
 
-# The scripts that are committed, after a change to the package.
+# Self-contained scripts for Kaggle; `scripts/build_kernels.py --owner NAME` makes your own.
 kernels: $(VENV)/engine.stamp
-	@$(BIN)/python scripts/build_kernels.py --owner your-user-name --out kernels
+	@$(BIN)/python scripts/build_kernels.py --owner your-user-name
+
+# The tables of docs/configuration.md, after a change to a setting.
+docs: $(VENV)/engine.stamp
+	@$(BIN)/python -m kaggle_pipeline.config.reference docs/configuration.md
 
 bench: $(VENV)/dev.stamp further
 	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python scripts/list_backbones.py LeNet PrimitiveCNN MobileNetV2 ResNet50 \

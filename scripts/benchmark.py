@@ -1,11 +1,11 @@
-"""Thin: ``python scripts/benchmark.py --help``; the work is in ``kaggle_pipeline.cli``."""
+"""``python scripts/benchmark.py --help``; the command is in ``benchmarks/cli.py``."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works without installing
 
-from kaggle_pipeline.cli import main
+from benchmarks.cli import main
 
 if __name__ == "__main__":
     sys.exit(main(["benchmark", *sys.argv[1:]]))

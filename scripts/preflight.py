@@ -1,11 +1,11 @@
-"""Thin: ``python scripts/preflight.py --help``; the work is in ``kaggle_pipeline.cli``."""
+"""``python scripts/preflight.py --help``; the command is in ``kaggle_pipeline/cli``."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works without installing
 
-from kaggle_pipeline.cli import main
+from kaggle_pipeline.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["preflight", *sys.argv[1:]]))

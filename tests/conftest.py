@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kaggle_pipeline.config import FoldsConfig
-from kaggle_pipeline.datasets import synthetic
-from kaggle_pipeline.examples import split_rows, validate_examples
-from kaggle_pipeline.folds import Folds, make_folds
-from kaggle_pipeline.spec import DatasetSpec
+from kaggle_pipeline.config.experiment import FoldsConfig
+from kaggle_pipeline.data.examples import split_rows, validate_examples
+from kaggle_pipeline.data.folds import Folds, make_folds
+from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.datasets.synthetic import SPEC
+from kaggle_pipeline.synthetic.siim_isic_2020 import generate
 
 _FIRST = ("test_webapp.py", "test_service.py", "test_session.py", "test_image_model.py")
 """Files that wait long for one thing: begun last, they would keep one worker when all others are
@@ -27,14 +28,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``competition/`` (24 patients, 48 px) and ``truth.csv``; do not write to it."""
     root = tmp_path_factory.mktemp("synthetic")
-    synthetic.generate(root, patients=24, image_size_px=48, seed=7, mean_images=5, workers=1)
+    generate(root, patients=24, image_size_px=48, seed=7, mean_images=5, workers=1)
     return root
 
 
 @pytest.fixture(scope="session")
 def spec() -> DatasetSpec:
     """The spec of the synthetic data set."""
-    return synthetic.SPEC
+    return SPEC
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from kaggle_pipeline.examples import validate_examples
-from kaggle_pipeline.spec import DatasetSpec, SubmissionFormat, Task
+from kaggle_pipeline.data.examples import validate_examples
+from kaggle_pipeline.data.spec import DatasetSpec, SubmissionFormat
+from kaggle_pipeline.metrics.task import Task
 
 SITES = ("arm", "leg", "toe")
 PNG = b"\x89PNG\r\n\x1a\n"

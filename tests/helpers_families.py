@@ -19,10 +19,10 @@ import pytest  # noqa: E402
 from helpers_image import tiny_config  # noqa: E402
 from keras.src.legacy.saving import legacy_h5_format  # noqa: E402
 
-from kaggle_pipeline.accelerator import choose_accelerator  # noqa: E402
 from kaggle_pipeline.datasets.synthetic import SPEC  # noqa: E402
-from kaggle_pipeline.image import backbones, inception  # noqa: E402
-from kaggle_pipeline.image.model import ImageModel  # noqa: E402
+from kaggle_pipeline.hardware.accelerator import choose_accelerator  # noqa: E402
+from kaggle_pipeline.models.image.backbones import inception_merged, registry  # noqa: E402
+from kaggle_pipeline.models.image.model import ImageModel  # noqa: E402
 
 COLOURS = np.array([[0, 0, 0], [255, 255, 255], [200, 100, 50]], np.uint8)
 _RELOADED = "reloaded.npz"
@@ -55,13 +55,13 @@ def pretended_download(folder):
         return None if path == _DOWNLOADED else load(self, path, **options)
 
     def fetch(name):
-        plain = backbones.get_backbone(name).build(input_shape=(32, 32, 3), weights=None)
+        plain = registry.get_backbone(name).build(input_shape=(32, 32, 3), weights=None)
         return write_torch(plain, Path(folder) / f"{name}.safetensors")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("keras.src.utils.file_utils.get_file", lambda *_, **__: _DOWNLOADED)
         patch.setattr(keras.Model, "load_weights", load_weights)
-        patch.setattr(backbones, "fetch_published", fetch)
+        patch.setattr(registry, "fetch_published", fetch)
         yield
 
 
@@ -129,7 +129,7 @@ def answers(network, config):
 
 def write_published(name, network, folder):
     """Write the weights of a network's backbone as its publisher would; return the file."""
-    if backbones.get_backbone(name).published_torch:
+    if registry.get_backbone(name).published_torch:
         return write_torch(extractor_of(network), folder / f"{name}.safetensors")
     backbone = extractor_of(network)
     if name == "InceptionResNetV2Merged":  # which reads the files of the other one
@@ -142,12 +142,12 @@ def write_published(name, network, folder):
 
 def _unmerged(merged):
     """keras.applications' InceptionResNetV2 with the weights of a merged one."""
-    original = backbones.get_backbone("InceptionResNetV2").build(
+    original = registry.get_backbone("InceptionResNetV2").build(
         input_shape=merged.input_shape[1:], weights=None
     )
     plain = {
-        "conv": inception._unnamed(original, "conv2d"),
-        "norm": inception._unnamed(original, "batch_normalization"),
+        "conv": inception_merged._unnamed(original, "conv2d"),
+        "norm": inception_merged._unnamed(original, "batch_normalization"),
     }
     for layer in merged.layers:
         kind, *numbers = layer.name.split("_")

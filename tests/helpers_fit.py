@@ -17,8 +17,8 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 import numpy as np  # noqa: E402
 from helpers_image import STILL, make_examples, tiny_config, to_jpeg, write_records  # noqa: E402
 
-from kaggle_pipeline.accelerator import choose_accelerator  # noqa: E402
 from kaggle_pipeline.datasets.synthetic import SPEC  # noqa: E402
+from kaggle_pipeline.hardware.accelerator import choose_accelerator  # noqa: E402
 
 
 def write_photos(folder, count):
@@ -36,7 +36,7 @@ def write_photos(folder, count):
 def main(order):
     """Fit, save and predict."""
     device = choose_accelerator("cpu", order.get("replicas"))
-    from kaggle_pipeline.image.model import ImageModel
+    from kaggle_pipeline.models.image.model import ImageModel
 
     folder = Path(order["folder"])
     examples, shards = write_photos(folder, order.get("count", 20))

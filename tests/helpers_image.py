@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from kaggle_pipeline.imageconfig import AugmentConfig, ImageConfig
-from kaggle_pipeline.records import encode_record, shard_name
+from kaggle_pipeline.config.image import AugmentConfig, ImageConfig
+from kaggle_pipeline.records.tfrecords import encode_record, shard_name
 
 STILL = AugmentConfig(
     dihedral=False,

@@ -5,15 +5,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.calibration import Calibration
-from kaggle_pipeline.configfile import load_experiment, write_experiment
-from kaggle_pipeline.datasets.generators import generate_like
-from kaggle_pipeline.evaluation import evaluate
-from kaggle_pipeline.evaluation_plots import write_evaluation
-from kaggle_pipeline.predictions import Predictions
-from kaggle_pipeline.rundir import versions, write_json
+from kaggle_pipeline.config.loading import load_experiment, write_experiment
+from kaggle_pipeline.core.environment import versions
+from kaggle_pipeline.core.files import write_json
+from kaggle_pipeline.data.predictions import Predictions
+from kaggle_pipeline.evaluation.calibration.calibration import Calibration
+from kaggle_pipeline.evaluation.evaluate import evaluate
+from kaggle_pipeline.evaluation.plots import write_evaluation
 from kaggle_pipeline.stages.prepare import prepare_data
 from kaggle_pipeline.stages.run import Run
+from kaggle_pipeline.synthetic import generate_like
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = {"synthetic": "demo", "ham10000": "ham10000_lenet", "isic_2017": "isic_2017"}
@@ -57,13 +58,13 @@ def make_run(dataset, root, data_dir=None, *, records=True):
 
 
 def _draw_network(run, place, seed):
-    from kaggle_pipeline.accelerator import choose_accelerator
+    from kaggle_pipeline.hardware.accelerator import choose_accelerator
 
     device = choose_accelerator("cpu")
     import keras
 
-    from kaggle_pipeline.image.model import ImageModel
-    from kaggle_pipeline.image.network import build_network
+    from kaggle_pipeline.models.image.model import ImageModel
+    from kaggle_pipeline.models.image.network import build_network
 
     keras.utils.set_random_seed(seed)
     model = ImageModel(run.config.image, run.spec, lambda ids: [], device, place, seed=seed)
@@ -74,7 +75,7 @@ def _draw_network(run, place, seed):
 
 
 def _fit_logistic(run):
-    from kaggle_pipeline.tabular.learners import LearnerModel
+    from kaggle_pipeline.models.tabular.sklearn_models import LearnerModel
 
     examples, folds = run.examples(), run.folds()
     for fold in folds.numbers:

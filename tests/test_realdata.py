@@ -7,19 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kaggle_pipeline.calibration import Calibration
-from kaggle_pipeline.calibrationconfig import CalibrationConfig
-from kaggle_pipeline.config import FoldsConfig, RecordsConfig
+from kaggle_pipeline.config.experiment import CalibrationConfig, FoldsConfig, RecordsConfig
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.photos import read_image
+from kaggle_pipeline.data.examples import drop_incomplete, split_rows, validate_examples
+from kaggle_pipeline.data.folds import make_folds
 from kaggle_pipeline.datasets import get_spec
-from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.examples import drop_incomplete, split_rows, validate_examples
-from kaggle_pipeline.fingerprints import fingerprint_images, fingerprint_table, known_pairs
-from kaggle_pipeline.folds import make_folds
-from kaggle_pipeline.giveaways import single_feature_table
-from kaggle_pipeline.imagefile import read_image
-from kaggle_pipeline.leakage import drop_duplicates
+from kaggle_pipeline.evaluation.calibration.calibration import Calibration
+from kaggle_pipeline.leakage.audit import drop_duplicates
+from kaggle_pipeline.leakage.fingerprints import fingerprint_images, fingerprint_table, known_pairs
+from kaggle_pipeline.leakage.target_leakage import single_feature_table
 
-_BESIDE = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+_BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 DATA = Path(os.environ.get("KAGGLE_PIPELINE_REALDATA", _BESIDE))
 pytestmark = [
     pytest.mark.realdata,
@@ -101,9 +100,9 @@ def test_dicom_colours_are_those_of_the_jpeg():
 
 
 def test_third_party_records_read_and_their_swap_is_undone():
-    from kaggle_pipeline.image.input import Source, prediction_batches
-    from kaggle_pipeline.recordfit import given_fit
-    from kaggle_pipeline.records import check_shard, index_records, list_shards
+    from kaggle_pipeline.models.image.input.pipeline import Source, prediction_batches
+    from kaggle_pipeline.records.geometry import given_fit
+    from kaggle_pipeline.records.tfrecords import check_shard, index_records, list_shards
 
     shards = list_shards(DATA / "tfrecords_third_party")
     for shard in shards:

@@ -2,8 +2,8 @@
 
 from importlib import import_module
 
-from kaggle_pipeline.errors import PipelineError, nearest
-from kaggle_pipeline.spec import DatasetSpec
+from kaggle_pipeline.core.errors import PipelineError, nearest
+from kaggle_pipeline.data.spec import DatasetSpec
 
 MODULES = {
     "ham10000": "kaggle_pipeline.datasets.ham10000",

@@ -15,19 +15,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kaggle_pipeline.config.experiment import ExternalConfig
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.data.examples import EXTERNAL, require_images, validate_examples
+from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets import get_spec
-from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.examples import EXTERNAL, require_images, validate_examples
-from kaggle_pipeline.externalconfig import ExternalConfig
-from kaggle_pipeline.fingerprints import known_pairs, near_pairs
-from kaggle_pipeline.leakage import Finding
-from kaggle_pipeline.spec import DatasetSpec
 
-_CHECK = "external photos that this data set has too"
-SHARED_PATIENTS = Finding(
-    "patients of external photos", "not checkable",
-    "the collections do not name them: one of them may be in a fold or in test too",
-)  # fmt: skip
 _TRUNK, _HEAD = ("abdomen", "back", "chest", "trunk"), ("ear", "face", "neck", "scalp")
 
 
@@ -149,54 +142,3 @@ def _read_one(one: ExternalConfig, data_dir: Path, spec: DatasetSpec) -> pd.Data
         values = values.replace(dict(words.sites)) if name == "site" else values
         told[name] = values.where(values.isin(vocabulary))
     return pd.DataFrame(told).reset_index(drop=True)
-
-
-def drop_known(
-    outside: pd.DataFrame,
-    own: pd.DataFrame,
-    official: pd.DataFrame | None,
-    fingerprints: pd.DataFrame | None,
-    near_bits: int,
-) -> tuple[pd.DataFrame, Finding]:
-    """Leave out external rows whose photo the data set has, in train or in test.
-
-    A photo is known by its id (the ISIC archive numbers photos, whatever collection they are in),
-    by an official list, by its bytes, or by a perceptual hash at most ``near_bits`` away: one row
-    lost is nothing beside one test photo learned from. Of a photo that two other collections have,
-    the first one's row stays; how alike the photos within a collection are is its own business.
-
-    Parameters
-    ----------
-    outside, own : pandas.DataFrame
-        ``own`` with every row that was read, also those that were dropped since.
-    official : pandas.DataFrame or None
-        Pairs of ids.
-    fingerprints : pandas.DataFrame or None
-        None where images were not read; without those of ``outside`` where the data set's own
-        photos are in TFRecords.
-    near_bits : int
-
-    Returns
-    -------
-    tuple of (pandas.DataFrame, Finding)
-    """
-    rest = outside[~outside.index.isin(own.index)]
-    dropped = {"id": outside.index.difference(rest.index)}
-    ids = own.index.append(rest.index)  # the first of a pair is the data set's own
-    photos = None if fingerprints is None else fingerprints.reindex(ids).dropna(subset="sha256")
-    ways = {"the official list or bytes": known_pairs(pd.DataFrame(index=ids), official, photos)}
-    hashed = photos is not None and len(photos) == len(ids) and photos["phash"].all()
-    if hashed:
-        ways[f"a look within {near_bits} bits"] = near_pairs(photos, near_bits)
-    origin = rest["source"].reindex(ids).fillna("")
-    for way, pairs in ways.items():
-        first, second = (origin.loc[pairs[end]].to_numpy() for end in ("first", "second"))
-        dropped[way] = rest.index[rest.index.isin(pairs["second"][first != second])]
-        rest = rest.drop(dropped[way])
-    told = ", ".join(f"{len(gone)} by {way}" for way, gone in dropped.items())
-    sources = ", ".join(f"{name} {n}" for name, n in rest["source"].value_counts().items())
-    detail = f"{len(outside) - len(rest)} dropped ({told}); {len(rest)} stay: {sources}"
-    if not hashed:
-        detail += "; not all photos could be hashed, so copies of another size may be left"
-    gone = [str(one) for ids in dropped.values() for one in ids[:5]]
-    return rest, Finding(_CHECK, "ok" if hashed else "note", detail, gone[:10])

@@ -2,7 +2,7 @@
 
 In: a folder with ``HAM10000_metadata.csv`` and the photos in ``HAM10000_images_part1`` and
 ``_part2`` (or all in ``images``), which are read where they lie. Out:
-:class:`~kaggle_pipeline.spec.RawData`.
+:class:`~kaggle_pipeline.data.spec.RawData`.
 
 Tschandl, Rosendahl & Kittler 2018 (doi:10.1038/sdata.2018.161). Many lesions have several photos,
 so rows of one lesion must stay together. ``dx_type`` (how the diagnosis was made) is kept for the
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from kaggle_pipeline.datasets.rawfiles import blank_unknown, find_photos
-from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
-from kaggle_pipeline.tables import read_table
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.tables import read_table
+from kaggle_pipeline.data.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
+from kaggle_pipeline.datasets.raw_files import blank_unknown, find_photos
 
 CLASSES = ("mel", "nv", "bcc", "akiec", "bkl", "df", "vasc")
 """Melanoma, nevus, basal cell carcinoma, actinic keratosis or Bowen's disease, benign keratosis,

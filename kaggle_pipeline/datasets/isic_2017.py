@@ -3,7 +3,7 @@
 In: a folder with ``ISIC-2017_{Training,Validation,Test_v2}_Data/<id>.jpg``, the tables
 ``ISIC-2017_{Training,Validation,Test_v2}_Data_metadata.csv`` (beside or inside those folders) and
 ``ISIC-2017_{Training,Validation}_Part3_GroundTruth.csv``. Out:
-:class:`~kaggle_pipeline.spec.RawData`.
+:class:`~kaggle_pipeline.data.spec.RawData`.
 
 Melanoma against the rest and seborrheic keratosis against the rest are two independent questions
 about 2,000 training photos; a photo that is neither is a nevus (Codella et al. 2018,
@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.datasets.rawfiles import blank_unknown, find_photos, require_listed
-from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
-from kaggle_pipeline.tables import read_table
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.tables import read_table
+from kaggle_pipeline.data.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
+from kaggle_pipeline.datasets.raw_files import blank_unknown, find_photos, require_listed
 
 CLASSES = ("melanoma", "seborrheic_keratosis")
 _SOURCE = (

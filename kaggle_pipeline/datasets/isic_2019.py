@@ -2,7 +2,7 @@
 
 In: a folder with ``ISIC_2019_Training_{GroundTruth,Metadata}.csv`` and
 ``ISIC_2019_Training_Input/<id>.jpg``, and where they are there ``ISIC_2019_Test_Metadata.csv`` and
-``ISIC_2019_Test_Input/``. Out: :class:`~kaggle_pipeline.spec.RawData`.
+``ISIC_2019_Test_Input/``. Out: :class:`~kaggle_pipeline.data.spec.RawData`.
 
 It holds HAM10000 (Tschandl et al. 2018, doi:10.1038/sdata.2018.161), BCN20000 (Combalia et al.
 2019, arXiv:1908.02288) and images of MSK (Codella et al. 2018, arXiv:1710.05006). 2,084 images name
@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.datasets.rawfiles import blank_unknown, find_photos, require_listed
-from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
-from kaggle_pipeline.tables import read_table
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.tables import read_table
+from kaggle_pipeline.data.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
+from kaggle_pipeline.datasets.raw_files import blank_unknown, find_photos, require_listed
 
 CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 """Melanoma, nevus, basal cell carcinoma, actinic keratosis, benign keratosis, dermatofibroma,

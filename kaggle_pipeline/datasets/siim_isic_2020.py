@@ -3,7 +3,7 @@
 In: a folder with ``train.csv``, ``test.csv``, ``sample_submission.csv`` and any of
 ``jpeg/{train,test}/<id>.jpg``, ``{train,test}/<id>.dcm``, ``tfrecords/*.tfrec``. Re-split or
 extended versions (other row counts, Deotte's ``tfrecord, width, height`` columns) read the same.
-Out: :class:`~kaggle_pipeline.spec.RawData`.
+Out: :class:`~kaggle_pipeline.data.spec.RawData`.
 """
 
 from pathlib import Path
@@ -11,21 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.datasets.rawfiles import (
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.tables import read_table
+from kaggle_pipeline.data.spec import DatasetSpec, Diagnoses, RawData, RecordField, SubmissionFormat
+from kaggle_pipeline.datasets.raw_files import (
     PHOTOS_OR_DICOM,
     blank_unknown,
     find_photos,
     require_listed,
 )
-from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.spec import (
-    DatasetSpec,
-    Diagnoses,
-    RawData,
-    RecordField,
-    SubmissionFormat,
-)
-from kaggle_pipeline.tables import read_table
 
 SITES = (
     "head/neck",

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from kaggle_pipeline.calibration import FILE, Calibration
-from kaggle_pipeline.calibration_plots import plot_calibration
-from kaggle_pipeline.config import Experiment
-from kaggle_pipeline.predictions import Predictions
-from kaggle_pipeline.rundir import write_json
-from kaggle_pipeline.spec import DatasetSpec
+from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.core.files import write_json
+from kaggle_pipeline.data.predictions import Predictions
+from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.evaluation.calibration.calibration import FILE, Calibration
+from kaggle_pipeline.evaluation.calibration.plots import plot_calibration
 
 
 def calibrate_stage(

@@ -13,20 +13,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from kaggle_pipeline.calibration import FILE, read_calibration
-from kaggle_pipeline.configfile import load_experiment
-from kaggle_pipeline.convert import convert
-from kaggle_pipeline.crossval import missing_folds, trained_folds
+from kaggle_pipeline.config.loading import load_experiment
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import atomic_path
+from kaggle_pipeline.core.photos import fault_of
+from kaggle_pipeline.data.predictions import Predictions, average
+from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets import get_spec
-from kaggle_pipeline.datasets.rawfiles import PHOTOS_OR_DICOM
-from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.imagefile import fault_of
-from kaggle_pipeline.predictions import Predictions, average
-from kaggle_pipeline.recordfit import read_fit
-from kaggle_pipeline.records import index_records, list_shards, shards_holding
-from kaggle_pipeline.rundir import atomic_path
-from kaggle_pipeline.spec import DatasetSpec
-from kaggle_pipeline.stages.train import image_model_maker
+from kaggle_pipeline.datasets.raw_files import PHOTOS_OR_DICOM
+from kaggle_pipeline.evaluation.calibration.calibration import FILE, read_calibration
+from kaggle_pipeline.models.cross_validation import missing_folds, trained_folds
+from kaggle_pipeline.records.convert import convert
+from kaggle_pipeline.records.geometry import read_fit
+from kaggle_pipeline.records.tfrecords import index_records, list_shards, shards_holding
+from kaggle_pipeline.stages.train_image import image_model_maker
 
 
 def predict_images(
@@ -74,8 +74,8 @@ def predict_images(
     spec = get_spec(config.dataset)
     examples = list_photos(images, spec)
     examples = _readable(examples, Path(images), config.records.workers, say)
-    from kaggle_pipeline.accelerator import choose_accelerator
-    from kaggle_pipeline.image.fusion import blank_metadata
+    from kaggle_pipeline.hardware.accelerator import choose_accelerator
+    from kaggle_pipeline.models.image.metadata_branch import blank_metadata
 
     chosen = choose_accelerator(device)
     say(f"device: {chosen.reason}")

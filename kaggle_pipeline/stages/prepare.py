@@ -10,14 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from kaggle_pipeline.beamconvert import convert_by_beam, import_beam
-from kaggle_pipeline.config import LEARNERS, RecordsConfig
-from kaggle_pipeline.convert import convert
-from kaggle_pipeline.crossval import require_choices
-from kaggle_pipeline.datasets.external import SHARED_PATIENTS, drop_known, read_external
-from kaggle_pipeline.encode import choose_features
-from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.examples import (
+from kaggle_pipeline.config.experiment import ExternalConfig, RecordsConfig
+from kaggle_pipeline.config.names import LEARNERS, TEST_TRUTH
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import atomic_path, read_json, write_json
+from kaggle_pipeline.data.examples import (
     EXTERNAL,
     drop_incomplete,
     require_images,
@@ -25,22 +22,32 @@ from kaggle_pipeline.examples import (
     validate_examples,
     write_examples,
 )
-from kaggle_pipeline.externalconfig import ExternalConfig
-from kaggle_pipeline.fingerprints import fingerprint_images, fingerprint_table, known_pairs
-from kaggle_pipeline.folds import Folds, make_folds, set_test_aside
-from kaggle_pipeline.leakage import LeakageReport, audit_groups, audit_leakage, drop_duplicates
-from kaggle_pipeline.plots import plot_overlap
-from kaggle_pipeline.recordfit import RecordFit, converted_fit, given_fit
-from kaggle_pipeline.records import (
+from kaggle_pipeline.data.folds import Folds, make_folds, set_test_aside
+from kaggle_pipeline.data.metadata_encoder import choose_features
+from kaggle_pipeline.data.spec import RawData
+from kaggle_pipeline.datasets.external import read_external
+from kaggle_pipeline.leakage.audit import (
+    LeakageReport,
+    audit_groups,
+    audit_leakage,
+    drop_duplicates,
+)
+from kaggle_pipeline.leakage.fingerprints import fingerprint_images, fingerprint_table, known_pairs
+from kaggle_pipeline.leakage.known_external import SHARED_PATIENTS, drop_known
+from kaggle_pipeline.leakage.overlap_figure import plot_overlap
+from kaggle_pipeline.models.cross_validation import require_choices
+from kaggle_pipeline.records.convert import convert
+from kaggle_pipeline.records.convert_beam import convert_by_beam, import_beam
+from kaggle_pipeline.records.geometry import RecordFit, converted_fit, given_fit
+from kaggle_pipeline.records.tfrecords import (
     check_index,
     check_shard,
     count_data_items,
     index_records,
     list_shards,
 )
-from kaggle_pipeline.rundir import atomic_path, open_stage, read_json, write_json
-from kaggle_pipeline.spec import RawData
-from kaggle_pipeline.stages.run import TEST_TRUTH, Run
+from kaggle_pipeline.stages.run import Run
+from kaggle_pipeline.stages.run_folder import open_stage
 
 PREPARED_BY = ("dataset", "seed", "examples", "folds", "leakage", "external")
 """Parts of the config that decide examples and folds; models may differ in the rest."""

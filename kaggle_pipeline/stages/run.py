@@ -9,27 +9,26 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from tqdm import tqdm
 
-from kaggle_pipeline.config import LEARNERS, Experiment
-from kaggle_pipeline.configfile import to_mapping, without_former_keys, write_experiment
+from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.config.loading import to_mapping, without_former_keys, write_experiment
+from kaggle_pipeline.config.names import TEST_TRUTH
+from kaggle_pipeline.core.deadline import Deadline
+from kaggle_pipeline.core.environment import peak_memory_mb, versions
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import write_json
+from kaggle_pipeline.core.progress import Progress
+from kaggle_pipeline.data.examples import read_examples, split_rows
+from kaggle_pipeline.data.folds import Folds
+from kaggle_pipeline.data.predictions import Predictions
+from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets import get_spec
-from kaggle_pipeline.deadline import Deadline
-from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.evaluation import evaluate
-from kaggle_pipeline.evaluation_plots import write_evaluation
-from kaggle_pipeline.examples import read_examples, split_rows
-from kaggle_pipeline.folds import Folds
-from kaggle_pipeline.metrics import roc_auc
-from kaggle_pipeline.plots import plot_roc
-from kaggle_pipeline.predictions import Predictions
-from kaggle_pipeline.rundir import open_stage, peak_memory_mb, versions, write_json
-from kaggle_pipeline.spec import DatasetSpec
+from kaggle_pipeline.evaluation.evaluate import evaluate
+from kaggle_pipeline.evaluation.plots import write_evaluation
+from kaggle_pipeline.evaluation.roc_figure import plot_roc
+from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
 from kaggle_pipeline.stages.calibrate import calibrate_stage
-
-MODEL_STAGES = ("image", "tabular", *LEARNERS)
-TEST_TRUTH = "test_truth.csv"
-"""In ``prepare/``: the labels of a test part that was set aside from labelled data."""
+from kaggle_pipeline.stages.run_folder import open_stage
 
 
 @dataclass(frozen=True)
@@ -230,37 +229,3 @@ def _first_difference(old: object, new: object, key: str) -> tuple[str, object, 
                 return found
         return None
     return None if old == new else (key, old, new)
-
-
-class Progress:
-    """A tqdm bar as a callable: ``bar(n)`` says that n more are done, unless the time is up."""
-
-    def __init__(
-        self,
-        total: int,
-        what: str,
-        unit: str,
-        interactive: bool,
-        deadline: Deadline | None = None,
-    ) -> None:
-        every = 0.1 if interactive else 20.0
-        self._what = what
-        self._deadline = deadline or Deadline.after(None)
-        self._bar = tqdm(total=total, desc=what, unit=unit, mininterval=every, smoothing=0.05)
-
-    def __call__(self, done: int) -> None:
-        """Say that ``done`` more are done.
-
-        Raises
-        ------
-        OutOfTime
-            If the deadline has come; what is finished is on disk.
-        """
-        self._bar.update(done)
-        self._deadline.check(f"the end of: {self._what}")
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()

@@ -10,19 +10,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.blend import Blend
-from kaggle_pipeline.config import Experiment
-from kaggle_pipeline.configfile import load_experiment
-from kaggle_pipeline.context import PREFIX, patient_context
-from kaggle_pipeline.convert import decoded_side_px, square_jpeg
-from kaggle_pipeline.crossval import Model, missing_folds, trained_folds
+from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.config.loading import load_experiment
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.core.photos import decode_image
+from kaggle_pipeline.data.patient_context import PREFIX, patient_context
+from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets import get_spec
-from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.imagefile import decode_image
-from kaggle_pipeline.perclass import PerClassModel
-from kaggle_pipeline.recordfit import read_fit
-from kaggle_pipeline.rundir import read_json
-from kaggle_pipeline.spec import DatasetSpec
+from kaggle_pipeline.ensembling.blend import Blend
+from kaggle_pipeline.models.composite import PerClassModel
+from kaggle_pipeline.models.cross_validation import missing_folds, trained_folds
+from kaggle_pipeline.models.protocols import Model
+from kaggle_pipeline.records.convert import decoded_side_px, square_jpeg
+from kaggle_pipeline.records.geometry import read_fit
 from kaggle_pipeline.webapp.upload import Photo
 
 
@@ -120,7 +121,7 @@ class RunModels:
 
     def square(self, photo: Photo) -> np.ndarray:
         """Return the photo as the network sees it: by a record's way, uint8 (side, side, 3)."""
-        from kaggle_pipeline.image.input import decode_photo
+        from kaggle_pipeline.models.image.input.pipeline import decode_photo
 
         records, image = self.fit.recipe(self.config.records), photo.image
         if photo.original is not None:  # decoded as conversion would: at a part of its size
@@ -157,11 +158,11 @@ class RunModels:
         return {name: model.predict(rows) for name, model in self._others.items()}
 
     def _load_image(self, place: Path, device: str) -> list:
-        from kaggle_pipeline.accelerator import choose_accelerator
+        from kaggle_pipeline.hardware.accelerator import choose_accelerator
 
         chosen = choose_accelerator(device).alone()
-        from kaggle_pipeline.image.explain import Explainer
-        from kaggle_pipeline.image.model import ImageModel
+        from kaggle_pipeline.models.image.inference.gradcam import Explainer
+        from kaggle_pipeline.models.image.model import ImageModel
 
         config = self.config.image
 
@@ -224,9 +225,9 @@ class _Tabular:
 def _load_tabular(name: str, place: Path, config: object, spec: DatasetSpec) -> Model:
     """Return a trained metadata model; the encoder that it stored knows its features."""
     if name == "tabular":
-        from kaggle_pipeline.tabular.model import TabularModel
+        from kaggle_pipeline.models.tabular.model import TabularModel
 
         return TabularModel(config, spec, seed=0).load(place)
-    from kaggle_pipeline.tabular.learners import LearnerModel
+    from kaggle_pipeline.models.tabular.sklearn_models import LearnerModel
 
     return LearnerModel(name, config, spec, spec.features, seed=0).load(place)

@@ -14,18 +14,18 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from kaggle_pipeline.calibration import read_calibration
-from kaggle_pipeline.calibrators import SOFTMAX
-from kaggle_pipeline.context import embedding_outliers, score_context
-from kaggle_pipeline.convert import square_jpeg
-from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.examples import read_examples
-from kaggle_pipeline.predictions import Predictions
-from kaggle_pipeline.webapp.dicomworker import DicomWorker
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.data.examples import read_examples
+from kaggle_pipeline.data.patient_context import embedding_outliers, score_context
+from kaggle_pipeline.data.predictions import Predictions
+from kaggle_pipeline.evaluation.calibration.calibration import read_calibration
+from kaggle_pipeline.evaluation.calibration.maps import SOFTMAX
+from kaggle_pipeline.records.convert import square_jpeg
+from kaggle_pipeline.webapp.dicom_worker import DicomWorker
 from kaggle_pipeline.webapp.models import ImageAnswer, RunModels
-from kaggle_pipeline.webapp.population import Population
-from kaggle_pipeline.webapp.reference import find_reference
-from kaggle_pipeline.webapp.trust import Reference, doubts
+from kaggle_pipeline.webapp.ood import Reference, doubts
+from kaggle_pipeline.webapp.ood_reference import find_reference
+from kaggle_pipeline.webapp.training_distribution import Population
 from kaggle_pipeline.webapp.upload import MAX_PIXELS, Photo, open_upload
 
 SHOWN_SIDE_PX = 448

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from kaggle_pipeline.errors import PipelineError
-from kaggle_pipeline.imagefile import decode_image
-from kaggle_pipeline.webapp.dicomworker import DicomWorker
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.photos import decode_image
+from kaggle_pipeline.webapp.dicom_worker import DicomWorker
 
 MAX_FILE_MIB = 64
 MAX_FILES = 60

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 import kaggle_pipeline
-from kaggle_pipeline.cli import main
-from kaggle_pipeline.kernel import EXPERIMENT
+from kaggle_pipeline.cli.main import main
+from kaggle_pipeline.kaggle.kernels import EXPERIMENT
 
 if __name__ == "__main__":  # a process that is spawned reads this file again
     packed = Path(kaggle_pipeline.__file__).parent.parent

@@ -1,0 +1,132 @@
+"""What ``scripts/benchmark.py`` runs: ``COMMAND``, in the same form as the package's commands.
+
+In: options. Out: a table on standard output and, where asked for, figures as JSON.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from kaggle_pipeline.cli.command import Command, run_command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one measurement; return the exit code."""
+    return run_command([COMMAND], arguments)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=list(_MEASUREMENTS))
+    parser.add_argument("--work-dir", type=Path, default=Path("runs/benchmark"))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there")
+    parser.add_argument(
+        "--photos", type=int, help="for convert (default: 32), input and predict (default: 256)"
+    )
+    tabular = parser.add_argument_group("tabular")
+    tabular.add_argument("--data-dir", type=Path, help="real metadata (default: made up)")
+    tabular.add_argument("--epochs", type=int, default=400, help="default: 400, as published")
+    tabular.add_argument(
+        "--beside", type=int, default=10, metavar="EPOCHS",
+        help="after so many, compare the AUC with that of Keras' fit; 0: do not (default: 10)",
+    )  # fmt: skip
+    step = parser.add_argument_group("step (backbone and size: of serve too)")
+    step.add_argument("--backbone", default="MobileNetV2", help="default: MobileNetV2")
+    step.add_argument("--image-size-px", type=int, default=224, help="default: 224")
+    step.add_argument("--batch-size", type=int, default=32, help="default: 32")
+    step.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="default: cpu")
+    step.add_argument("--steps", type=int, default=6, help="timed, after the first (default: 6)")
+    step.add_argument(
+        "--peak-tflops", type=float, metavar="T", help="of the device, to tell the share reached"
+    )
+
+
+# Each measurement is imported when it is asked for.
+
+
+def _memory(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.memory import measure_memory
+
+    measure_memory(place)
+
+
+def _kills(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.kills import measure_kills
+
+    measure_kills(place)
+
+
+def _step(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.step import Load, measure_step
+
+    load = Load(
+        options.backbone, options.image_size_px, options.batch_size, options.device,
+        options.steps, options.peak_tflops,
+    )  # fmt: skip
+    measure_step(load, options.json)
+
+
+def _convert(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.convert import measure_conversion
+
+    measure_conversion(place, options.json, max(24, options.photos or 32))
+
+
+def _tabular(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.tabular import measure_tabular
+
+    measure_tabular(options.data_dir, options.json, options.epochs, options.beside)
+
+
+def _serve(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.serve import ServeLoad, measure_serve
+
+    measure_serve(place, ServeLoad(options.backbone, options.image_size_px))
+
+
+def _input(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.input import measure_input
+
+    measure_input(place, options.json, photos=options.photos or 256)
+
+
+def _train(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.train import measure_training
+
+    measure_training(options.json)
+
+
+def _predict(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.train import measure_prediction
+
+    measure_prediction(place, options.json, photos=options.photos or 256)
+
+
+_MEASUREMENTS = {
+    "memory": _memory,
+    "kills": _kills,
+    "step": _step,
+    "convert": _convert,
+    "tabular": _tabular,
+    "serve": _serve,
+    "input": _input,
+    "train": _train,
+    "predict": _predict,
+}
+
+COMMAND = Command(
+    "benchmark",
+    "Measure what is too slow for a test.",
+    _add_options,
+    lambda options: _MEASUREMENTS[options.what](options, options.work_dir / options.what),
+    """\
+  python scripts/benchmark.py memory
+  python scripts/benchmark.py kills
+  python scripts/benchmark.py convert --json convert.json
+  python scripts/benchmark.py tabular --data-dir data/siim_isic_2020
+  python scripts/benchmark.py input --json input.json
+  python scripts/benchmark.py train
+  python scripts/benchmark.py predict
+  python scripts/benchmark.py step --backbone InceptionResNetV2 --image-size-px 299 --batch-size 16
+  python scripts/benchmark.py step --backbone EfficientNetB4 --image-size-px 512 --device gpu
+  python scripts/benchmark.py serve --backbone InceptionResNetV2 --image-size-px 299""",
+)

@@ -1,0 +1,102 @@
+"""A command: its options, its function and its examples in one entry, and how commands end.
+
+In: commands and words. Out: an exit code: 0, 75 when ``--max-hours`` are up, or 2 with one line on
+standard error that says what to mend.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from kaggle_pipeline import DISCLAIMER, __version__
+from kaggle_pipeline.core.deadline import OutOfTime
+from kaggle_pipeline.core.errors import PipelineError, describe_missing
+
+OUT_OF_TIME = 75
+"""Exit code after ``--max-hours``: not done, not failed (EX_TEMPFAIL of BSD's sysexits)."""
+_GO_ON = "run the same command with --resume to go on"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand; ``scripts/<name>.py`` runs it.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``train-image``.
+    help : str
+        One sentence.
+    add_options : callable
+        ``add_options(parser)``.
+    run : callable
+        ``run(options)``; imports its stage when it is called, so that ``--help`` stays quick.
+    examples : str
+        Shown at the end of ``--help``: command lines that work as they are written.
+    """
+
+    name: str
+    help: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+    examples: str
+
+
+class Parser(argparse.ArgumentParser):
+    """Says a mistake in one line, like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2."""
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def build_parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
+    """Return the parser of ``commands``; ``options.command`` is the chosen :class:`Command`."""
+    parser = Parser(prog="kaggle_pipeline", description=DISCLAIMER)
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers(required=True)
+    for command in commands:
+        below = subparsers.add_parser(
+            command.name,
+            prog=f"python scripts/{command.name.replace('-', '_')}.py",
+            help=command.help,
+            description=f"{command.help} {DISCLAIMER}",
+            epilog=f"examples:\n{command.examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_options(below)
+        below.set_defaults(command=command)
+    return parser
+
+
+def run_command(commands: Sequence[Command], arguments: Sequence[str] | None = None) -> int:
+    """Run the one of ``commands`` that ``arguments`` (default: ``sys.argv``) name.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    options = build_parser(commands).parse_args(arguments)
+    try:
+        options.command.run(options)
+    except OutOfTime as stop:
+        print(f"stopped in time: {stop}; {_GO_ON}", file=sys.stderr)
+        return OUT_OF_TIME
+    except PipelineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "kaggle_pipeline").startswith("kaggle_pipeline"):
+            raise
+        print(f"error: {describe_missing(error.name)}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a full disk, a folder that may not be written, a file in its place
+        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"interrupted: {_GO_ON}", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,222 @@
+"""Commands that draw, predict, show and compare; no run's training is changed."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from kaggle_pipeline import DISCLAIMER
+from kaggle_pipeline.cli.command import Command
+from kaggle_pipeline.config.names import DEFAULT_CONFIG, DEMO_RUN
+from kaggle_pipeline.synthetic import MADE_UP
+
+
+def _make_synthetic_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="gets competition/ and truth.csv")
+    parser.add_argument(
+        "--dataset", choices=list(MADE_UP),
+        default="siim_isic_2020", help="whose layout and classes (default: siim_isic_2020)",
+    )  # fmt: skip
+    parser.add_argument("--images", type=int, default=600, help="of the other sets (default: 600)")
+    parser.add_argument("--patients", type=int, default=200, help="default: 200")
+    parser.add_argument("--image-size-px", type=int, default=128, help="default: 128")
+    parser.add_argument("--mean-images", type=float, default=8.0, help="a patient (default: 8)")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+
+
+def _make_synthetic(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.core.progress import Progress
+    from kaggle_pipeline.synthetic import generate_like
+    from kaggle_pipeline.synthetic.siim_isic_2020 import generate
+
+    of_patients = options.dataset == "siim_isic_2020"
+    expected = round(options.patients * options.mean_images) if of_patients else options.images
+    with Progress(expected, "draw", "image", sys.stderr.isatty()) as progress:
+        common = {
+            "image_size_px": options.image_size_px, "seed": options.seed, "progress": progress
+        }  # fmt: skip
+        if of_patients:
+            size = {"patients": options.patients, "mean_images": options.mean_images}
+            generate(options.out, **size, **common)
+        else:
+            generate_like(options.dataset, options.out, images=options.images, **common)
+    truth = options.out / "truth.csv"
+    print(f"wrote {options.out / 'competition'}" + (f" and {truth}" if truth.exists() else ""))
+
+
+def _predict_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run-dir", type=Path, required=True, help="with a trained image/")
+    parser.add_argument("--images", type=Path, required=True, help="JPEG, PNG or DICOM files")
+    parser.add_argument(
+        "--out", type=Path, default=Path("predictions.csv"), help="default: %(default)s"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="write over an existing --out")
+    parser.add_argument("--device", choices=["auto", "cpu", "gpu", "tpu"], default="auto")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.predict import predict_images
+
+    predict_images(
+        options.run_dir, options.images, options.out,
+        device=options.device, overwrite=options.overwrite,
+    )  # fmt: skip
+    print(DISCLAIMER)
+
+
+def _serve_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--run-dir", type=Path, default=DEMO_RUN,
+        help="with a trained image/ (default: runs/demo, which `make demo` makes)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--host", default="127.0.0.1",
+        help="address to listen on (default: this machine alone, 127.0.0.1); uploads are held in "
+        "memory and not limited in sum, so let nobody in whom you do not trust",
+    )  # fmt: skip
+    parser.add_argument("--port", type=int, default=8501, help="default: 8501")
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.webapp.serve import serve
+
+    serve(options.run_dir, host=options.host, port=options.port)
+
+
+def _explore_data_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="says which data set")
+    parser.add_argument("--data-dir", type=Path, help="default: data/<dataset of the config>")
+    parser.add_argument("--out", type=Path, help="default: pictures/<dataset>")
+
+
+def _explore_data(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.config.loading import load_experiment
+    from kaggle_pipeline.stages.explore_data import explore_data
+
+    dataset = load_experiment(options.config).dataset
+    explore_data(
+        dataset,
+        options.data_dir or Path("data") / dataset,
+        options.out or Path("pictures") / dataset,
+    )
+
+
+def _compare_runs_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
+
+
+def _compare_runs(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.report.run_tables import compare_runs
+
+    print(compare_runs(options.runs))
+
+
+def _results_table_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
+    parser.add_argument(
+        "--update", type=Path, metavar="FILE",
+        help="replace what stands there between the results_table marks (default: print the table)",
+    )  # fmt: skip
+
+
+def _results_table(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.report.run_tables import update_table
+
+    update_table(options.runs, options.update)
+
+
+def _list_backbones_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    parser.add_argument("--image-size-px", type=int, default=1024, help="default: 1024")
+
+
+def _list_backbones(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.models.image.backbones.table import describe_backbones
+
+    print(describe_backbones(options.names, options.image_size_px))
+
+
+def _score_submission_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--submission", type=Path, required=True)
+    parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+
+
+def _score_submission(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.score_submission import score_submission
+
+    print(score_submission(options.submission, options.truth, options.seed))
+
+
+LOOK_COMMANDS = (
+    Command(
+        "make-synthetic",
+        "Write a made-up competition for tests and demos.",
+        _make_synthetic_options,
+        _make_synthetic,
+        """\
+  python scripts/make_synthetic.py --out data/made_up --patients 200 --image-size-px 96
+  python scripts/make_synthetic.py --dataset ham10000 --out data/made_up --images 400""",
+    ),
+    Command(
+        "explore-data",
+        "Draw a data set: classes, ages, sites, gaps, sample photos.",
+        _explore_data_options,
+        _explore_data,
+        """\
+  python scripts/explore_data.py --config configs/ham10000_mobilenet.yaml
+  python scripts/explore_data.py --data-dir data/siim_isic_2020 --out pictures/""",
+    ),
+    Command(
+        "predict",
+        "Predict a folder of new photos with a run's trained image models.",
+        _predict_options,
+        _predict,
+        """\
+  python scripts/predict.py --run-dir runs/siim_isic_2020 --images photos/
+  python scripts/predict.py --run-dir runs/mine --images photos/ --out photos.csv""",
+    ),
+    Command(
+        "serve",
+        "Show a page that reads lesions with a trained run.",
+        _serve_options,
+        _serve,
+        """\
+  python scripts/serve.py
+  python scripts/serve.py --run-dir runs/siim_isic_2020 --port 8600""",
+    ),
+    Command(
+        "compare-runs",
+        "Print the scores of several runs in one table.",
+        _compare_runs_options,
+        _compare_runs,
+        """\
+  python scripts/compare_runs.py runs/ham10000_lenet runs/ham10000_lenet_by_lesion""",
+    ),
+    Command(
+        "results-table",
+        "Write what runs reached as a Markdown table.",
+        _results_table_options,
+        _results_table,
+        """\
+  python scripts/results_table.py runs/siim_isic_2020
+  python scripts/results_table.py runs/ham10000 runs/isic_2017 --update docs/results.md""",
+    ),
+    Command(
+        "list-backbones",
+        "Print every backbone: parameters, input range, output.",
+        _list_backbones_options,
+        _list_backbones,
+        """\
+  python scripts/list_backbones.py
+  python scripts/list_backbones.py resnet18 ResNet50 MobileNetV2""",
+    ),
+    Command(
+        "score-submission",
+        "Score a submission against truth that was kept apart.",
+        _score_submission_options,
+        _score_submission,
+        """\
+  python scripts/score_submission.py --submission runs/demo/submission.csv \\
+      --truth data/demo/truth.csv""",
+    ),
+)

@@ -1,0 +1,22 @@
+"""The command line: all commands of the package; ``scripts/`` call it."""
+
+import sys
+from collections.abc import Sequence
+
+from kaggle_pipeline.cli.command import run_command
+from kaggle_pipeline.cli.hardware_commands import HARDWARE_COMMANDS
+from kaggle_pipeline.cli.kaggle_commands import KAGGLE_COMMANDS
+from kaggle_pipeline.cli.look_commands import LOOK_COMMANDS
+from kaggle_pipeline.cli.stage_commands import STAGE_COMMANDS
+
+COMMANDS = (*STAGE_COMMANDS, *LOOK_COMMANDS, *HARDWARE_COMMANDS, *KAGGLE_COMMANDS)
+"""A new command is an entry in one of these tables and a file of three lines in ``scripts/``."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    return run_command(COMMANDS, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

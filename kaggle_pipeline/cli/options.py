@@ -1,0 +1,104 @@
+"""Options that several commands take, and the run that they describe."""
+
+import argparse
+import math
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kaggle_pipeline.config.names import DEFAULT_CONFIG
+
+if TYPE_CHECKING:
+    from kaggle_pipeline.stages.run import Run
+
+
+def add_experiment_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which experiment, data and run folder; for commands that write no run."""
+    parser.add_argument(
+        "--config", type=Path, default=DEFAULT_CONFIG,
+        help="experiment file (default: configs/siim_isic_2020.yaml)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data-dir", type=Path, help="raw data (default: data/<dataset of the config>)"
+    )
+    parser.add_argument("--run-dir", type=Path, help="results (default: runs/<name of the config>)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="change one setting, such as image.epochs=3; may be repeated",
+    )  # fmt: skip
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a command that writes into a run folder takes."""
+    add_experiment_options(parser)
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with what is in the run folder")
+    again.add_argument("--overwrite", action="store_true", help="delete this stage's results first")
+
+
+def add_fold_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--fold``."""
+    parser.add_argument(
+        "--fold",
+        type=int,
+        action="append",
+        metavar="K",
+        help="train this fold only; may be repeated",
+    )
+
+
+def add_hardware_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--tpu`` and ``--max-hours``."""
+    add_tpu_option(parser)
+    parser.add_argument(
+        "--max-hours", type=hours, metavar="H",
+        help="stop before so many hours with everything saved (exit code 75), for --resume",
+    )  # fmt: skip
+
+
+def add_tpu_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--tpu``."""
+    parser.add_argument(
+        "--tpu", action="store_true", help="train on a TPU, or fail if there is none"
+    )
+
+
+def hours(text: str) -> float:
+    """Return a number of hours above 0, or raise what argparse turns into an error."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of hours above 0")
+    return number
+
+
+def make_run(options: argparse.Namespace) -> "Run":
+    """Return the run that the parsed options describe.
+
+    Raises
+    ------
+    PipelineError
+        If the config or an override is wrong.
+    """
+    from kaggle_pipeline.config.loading import load_experiment
+    from kaggle_pipeline.core.deadline import Deadline
+    from kaggle_pipeline.stages.run import Run
+
+    overrides = list(options.overrides)
+    beam = getattr(options, "beam", None)
+    if getattr(options, "tpu", False):
+        overrides.append("device=tpu")
+    config = load_experiment(options.config, overrides)
+    return Run(
+        config,
+        options.data_dir or Path("data") / config.dataset,
+        options.run_dir or Path("runs") / config.name,
+        resume=getattr(options, "resume", False),
+        overwrite=getattr(options, "overwrite", False),
+        interactive=sys.stderr.isatty(),
+        deadline=Deadline.after(getattr(options, "max_hours", None)),
+        beam=None if beam is None else shlex.split(beam),
+    )

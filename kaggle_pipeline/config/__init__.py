@@ -1,0 +1,1 @@
+"""The experiment: every setting, its range, and the YAML file it is read from."""

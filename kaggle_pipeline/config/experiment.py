@@ -1,0 +1,269 @@
+"""The experiment: every setting there is, frozen, its range checked without touching a disk.
+
+In: values. Out: an :class:`Experiment`, or an error that names the key and what it must be.
+``configfile.py`` reads and writes it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kaggle_pipeline.config.checks import inner, positive, require, share
+from kaggle_pipeline.config.image import ImageConfig
+from kaggle_pipeline.config.names import LEARNERS
+
+
+@dataclass(frozen=True)
+class BlendConfig:
+    """How the models' probabilities become one."""
+
+    models: tuple[str, ...] = ("image", "tabular")
+    space: Literal["mean", "rank", "logit"] = "rank"
+    """Average probabilities, their ranks among the training predictions, or their logits."""
+    weights: Literal["auc", "equal"] = "auc"
+    """``auc``: simplex weights of the best out-of-fold AUC; ``equal``."""
+
+    def __post_init__(self) -> None:
+        known = {"image", "tabular", *LEARNERS}
+        fine = bool(self.models) and len(set(self.models)) == len(self.models)
+        fine = fine and set(self.models) <= known
+        require(
+            fine, "blend.models", list(self.models), f"of image, tabular, {', '.join(LEARNERS)}"
+        )
+
+
+@dataclass(frozen=True)
+class EnsembleConfig:
+    """Scores that ``scripts/blend_scores.py`` compares and blends; one binary question only."""
+
+    models: tuple[str, ...] = ()
+    """Stages of this run."""
+    oof: str | None = None
+    """CSV of other people's out-of-fold scores, below the data folder or an absolute path."""
+    test: str | None = None
+    """The same models' test scores."""
+    columns: tuple[str, ...] = ()
+    """Columns of both files, a model each; beside the competition's id column."""
+    use: tuple[str, ...] = ("scores", "context", "metadata")
+    """What the stackers see: ``context`` sets scores and metadata beside the patient's others."""
+    method: str | None = None
+    """null: the simplest way that the best does not clearly beat; or the name of one."""
+    ablation: bool = False
+    """Judge stackers that see parts of that too: what does each part add?"""
+    folds: int = 5
+    repeats: int = 3
+
+    def __post_init__(self) -> None:
+        known = {"scores", "context", "metadata"}
+        fine = "scores" in self.use and set(self.use) <= known
+        require(fine, "ensemble.use", list(self.use), "scores, with context and metadata or not")
+        require(self.folds >= 2, "ensemble.folds", self.folds, "at least 2")
+        positive("ensemble.repeats", self.repeats)
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """How out-of-fold probabilities are made to agree with what was observed."""
+
+    method: Literal["auto", "temperature", "isotonic", "none"] = "auto"
+    """``temperature``: slope and intercept on the logit (Platt), for a softmax one temperature; the
+    order of the images stays. ``isotonic``: any curve that never falls, which makes ties.
+    ``auto``: ``temperature``, unless another is clearly better on groups it was not fitted on."""
+    sensitivities: tuple[float, ...] = (0.8, 0.9, 0.95)
+    """Shares of a class's images that a threshold is to find."""
+
+    def __post_init__(self) -> None:
+        wanted = self.sensitivities
+        fine = all(0 < one < 1 for one in wanted) and len(set(wanted)) == len(wanted)
+        wish = "different shares in (0, 1)"
+        require(fine, "calibration.sensitivities", list(wanted), wish)
+
+
+@dataclass(frozen=True)
+class ExternalConfig:
+    """One further collection: rows that the image model learns from and nothing is judged by."""
+
+    dataset: str
+    """Such as ``ham10000``."""
+    data_dir: str
+    """Its folder, relative to the experiment's own data folder, or an absolute path."""
+    weight: float = 1.0
+    """Of each of its rows beside one of the experiment's own."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.weight <= 10, "external.weight", self.weight, "in (0, 10]")
+
+
+@dataclass(frozen=True)
+class FoldsConfig:
+    """How training rows are divided; a group (patient, lesion) is never split."""
+
+    k: int = 5
+    """Number of folds."""
+    column: str | None = None
+    """Use this raw column (say Deotte's ``tfrecord``), modulo k; rows below 0 are left out."""
+    holdout: float | None = None
+    """Instead of k folds, hold out this share of the groups once (0.05 to 0.9) and train on the
+    rest: of each class the nearest whole number of groups, at least one and not all."""
+    judge: str | None = None
+    """Judge the rows where this raw column is true (say ``official_validation``), train on the
+    others."""
+    by: Literal["group", "image"] = "group"
+    """``image`` repeats recipes that split single images: rows of one lesion or patient then sit on
+    both sides, the audit says so, and every score of the run is marked as optimistic."""
+    test_share: float | None = None
+    """Set this share of the groups aside first as a labelled test part, for one last score; for a
+    data set that has no test part of its own."""
+
+    def __post_init__(self) -> None:
+        require(self.k >= 2, "folds.k", self.k, "at least 2")
+        if self.holdout is not None:
+            require(0.05 <= self.holdout <= 0.9, "folds.holdout", self.holdout, "in [0.05, 0.9]")
+        ways = {"holdout": self.holdout, "column": self.column, "judge": self.judge}
+        chosen = [name for name, value in ways.items() if value is not None]
+        for name in chosen[1:]:
+            require(False, f"folds.{name}", ways[name], f"null with folds.{chosen[0]}")
+        if self.test_share is not None:
+            inner("folds.test_share", self.test_share)
+
+
+@dataclass(frozen=True)
+class ExamplesConfig:
+    """Which rows are used."""
+
+    missing: Literal["keep", "drop"] = "keep"
+    """``drop`` leaves training rows with a missing or unknown feature out of the folds, as some
+    published recipes do; test rows always stay. A patient's context counts both."""
+
+
+@dataclass(frozen=True)
+class LeakageConfig:
+    """What the audit looks at and what it does about duplicate photos."""
+
+    duplicates: Literal["stop", "drop", "keep"] = "stop"
+    """Same photo twice in train, in two groups: stop, drop the later one of every pair, or keep.
+    Of a photo in train and in test, ``drop`` takes the training copy away."""
+    fingerprints: bool = True
+    """Read every image to compare bytes and perceptual hashes; false skips that (and says so)."""
+    near_bits: int = 2
+    """Perceptual hashes of 64 bits that differ in at most this many are reported as near."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.near_bits <= 16, "leakage.near_bits", self.near_bits, "from 0 to 16")
+
+
+@dataclass(frozen=True)
+class RecordsConfig:
+    """TFRecords: made by conversion, or found under ``tfrecords/`` of the data folder."""
+
+    source: Literal["auto", "images", "tfrecords"] = "auto"
+    """``auto`` converts images where there are any and else reads the TFRecords."""
+    image_size_px: int = 1024
+    fit: Literal["crop", "stretch"] = "crop"
+    """Make an image square by a central crop, or by stretching it as the official files do; new
+    photos likewise. Photos that come square stay so: say how they were made so."""
+    given_fit: Literal["auto", "crop", "stretch"] = "auto"
+    """How TFRecords that are found were made, for new and further photos to be treated alike.
+    ``auto``: as they show it, as the competition's own are known to be (``stretch``), else as
+    ``fit`` says, and a line says so."""
+    quality: int = 95
+    """JPEG quality of resized images; images that fit already are copied byte for byte."""
+    records_per_shard: int = 2048
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    """``bgr`` repairs third-party files whose JPEGs were written with red and blue swapped."""
+    workers: int | None = None
+    """Processes that convert; null means one a core."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.image_size_px >= 16, "records.image_size_px", self.image_size_px, "at least 16"
+        )
+        require(1 <= self.quality <= 100, "records.quality", self.quality, "from 1 to 100")
+        positive("records.records_per_shard", self.records_per_shard)
+        if self.workers is not None:
+            positive("records.workers", self.workers)
+
+
+@dataclass(frozen=True)
+class TabularConfig:
+    """The dense network on patient metadata."""
+
+    features: tuple[str, ...] | None = None
+    """Columns to use; null: those that the data set declares."""
+    context: bool = False
+    """Add columns that set an image's metadata beside that of its patient's other images."""
+    learners: tuple[str, ...] = ("dense",)
+    """``dense`` (the network, stage ``tabular``), ``boosting``, ``forest``, ``logistic``: each a
+    stage of its own on the same features and folds. What follows is the network's alone."""
+    resampling: Literal["smotenc", "smote", "none"] = "smotenc"
+    """``smotenc`` knows categories; ``smote`` interpolates one-hot columns as published."""
+    missing: Literal["zero", "indicator"] = "zero"
+    """What a missing value becomes: 0, as published; or 0 and a 1 in a column of its own."""
+    hidden: tuple[int, ...] = (64, 32)
+    dropout: float = 0.5
+    epochs: int = 10
+    patience: int | None = None
+    """null: all epochs on all training rows. Else stop when the AUC on held-out *training* patients
+    has not risen for so many epochs, and keep the best one. The 2020 set has too few positives to
+    choose by: AUC 0.665 with a patience of 8, 0.675 with 10 epochs flat."""
+    inner_share: float = 0.15
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        fine = bool(self.learners) and len(set(self.learners)) == len(self.learners)
+        fine = fine and set(self.learners) <= {"dense", *LEARNERS}
+        require(fine, "tabular.learners", list(self.learners), f"of dense, {', '.join(LEARNERS)}")
+        for name in ("epochs", "batch_size"):
+            positive(f"tabular.{name}", getattr(self, name))
+        for i, units in enumerate(self.hidden):
+            positive(f"tabular.hidden[{i}]", units)
+        wish = "null or at least one column"
+        require(self.features is None or bool(self.features), "tabular.features", [], wish)
+        require(self.learning_rate > 0, "tabular.learning_rate", self.learning_rate, "above 0")
+        share("tabular.dropout", self.dropout)
+        inner("tabular.inner_share", self.inner_share)
+        if self.patience is not None:
+            positive("tabular.patience", self.patience)
+
+    @property
+    def selection(self) -> Literal["none", "inner"]:
+        """Which rows may choose an epoch: none, or some of the training groups."""
+        return "none" if self.patience is None else "inner"
+
+    @property
+    def choice_advice(self) -> str:
+        """What to change where these rows cannot choose."""
+        return "say tabular.patience = null, or raise tabular.inner_share"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment: a data set, folds, models and a blend."""
+
+    name: str
+    dataset: str
+    seed: int = 2020
+    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    replicas: int | None = None
+    """null: every GPU and TPU core there is, and one CPU. A number takes so many of the GPUs, or
+    divides the CPU into as many logical devices, which is for tests."""
+    examples: ExamplesConfig = field(default_factory=ExamplesConfig)
+    folds: FoldsConfig = field(default_factory=FoldsConfig)
+    external: tuple[ExternalConfig, ...] = ()
+    """Further collections that the image model learns from."""
+    leakage: LeakageConfig = field(default_factory=LeakageConfig)
+    records: RecordsConfig = field(default_factory=RecordsConfig)
+    image: ImageConfig = field(default_factory=ImageConfig)
+    tabular: TabularConfig = field(default_factory=TabularConfig)
+    blend: BlendConfig = field(default_factory=BlendConfig)
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+
+    def __post_init__(self) -> None:
+        # Folds add their number to it, and NumPy and scikit-learn take 32 bits.
+        if self.replicas is not None:
+            positive("replicas", self.replicas)
+        order = self.records.channel_order
+        fine = order == "rgb" or not self.external
+        require(fine, "records.channel_order", order, "rgb with external: theirs is not swapped")
+        require(0 <= self.seed < 2**32 - 1000, "seed", self.seed, "from 0 to 2**32 - 1001")

@@ -1,0 +1,184 @@
+"""Experiments as files: YAML in, resolved YAML out, strict both ways.
+
+In: a YAML file and ``key=value`` overrides. Out: an ``Experiment``, or
+an error that names the key and the nearest allowed one.
+"""
+
+import copy
+import dataclasses
+import math
+import os
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.core.errors import PipelineError, nearest
+from kaggle_pipeline.core.files import atomic_path
+
+_FORMER = {"image": {"shuffle_buffer_mb"}}
+"""Keys of runs made before, by section, that mean nothing any more and are not looked at."""
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read a YAML file and apply ``key=value`` overrides.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file; keys are the fields of :class:`Experiment`, nested.
+    overrides : sequence of str
+        Such as ``"image.epochs=3"``; values are YAML.
+
+    Raises
+    ------
+    PipelineError
+        For a missing file, bad YAML, an unknown key, a wrong type or a value out of range; it says
+        whether the file or an override is to blame.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise PipelineError(f"no config {path}{_nearest_config(path)}") from None
+    except OSError as error:
+        raise PipelineError(f"cannot read config {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise PipelineError(f"{path}: expected keys and values at the top")
+    changed = copy.deepcopy(content)
+    for override in overrides:
+        _apply_override(changed, override)
+    try:
+        return parse_experiment(changed)
+    except PipelineError as error:
+        raise PipelineError(f"{_blame(path, content, overrides, error)}: {error}") from None
+
+
+def _nearest_config(path: Path) -> str:
+    """A hint: the nearest of the experiments beside ``path``, else of those that come with this."""
+    folders = (path.parent, Path(__file__).resolve().parents[2] / "configs")
+    beside = [[one.name for one in folder.glob("*.yaml")] for folder in folders]
+    for folder, names in zip(folders, beside, strict=True):
+        if names:
+            place = Path(os.path.relpath(folder))
+            return nearest(path.name, names, f"{place}/")
+    return ""
+
+
+def _blame(path: Path, content: dict[str, Any], overrides: Sequence[str], error: Exception) -> str:
+    """Whose mistake it is: the file's, or that of what was said with ``--set``."""
+    try:
+        parse_experiment(content)
+    except PipelineError:
+        return str(path)
+    named = [one for one in overrides if one.partition("=")[0] in str(error)]
+    return f"--set {named[-1]}" if named else "--set"
+
+
+def parse_experiment(content: Mapping[str, Any]) -> Experiment:
+    """Build an :class:`Experiment` from nested mappings; see :func:`load_experiment`."""
+    return _parse(Experiment, without_former_keys(content), "")
+
+
+def without_former_keys(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a resolved config of any time without the keys that it has no more."""
+    return {
+        section: {key: value for key, value in inner.items() if key not in _FORMER[section]}
+        if section in _FORMER and isinstance(inner, Mapping)
+        else inner
+        for section, inner in content.items()
+    }
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """Return a config object as nested plain dicts and lists, defaults filled in."""
+    return _plain(dataclasses.asdict(config))
+
+
+def write_experiment(path: Path, config: Any) -> None:
+    """Write the resolved config as YAML, atomically; reading it gives an equal object."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _apply_override(content: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise PipelineError(f"--set {override}: expected key=value, such as image.epochs=3")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise PipelineError(f"--set {override}: the value is not valid YAML") from None
+    *sections, last = key.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise PipelineError(f"--set {override}: {section!r} is a value, not a section")
+    content[last] = value
+
+
+def _parse(cls: type, content: Any, prefix: str) -> Any:
+    """Build dataclass ``cls``; ``prefix`` is the dotted path for messages."""
+    if not isinstance(content, Mapping):
+        raise PipelineError(f"{prefix.rstrip('.')} is {content!r}, expected keys and values")
+    hints = typing.get_type_hints(cls)
+    for key in content:
+        if key not in hints:
+            hint = nearest(str(key), list(hints), prefix)
+            raise PipelineError(f"unknown key '{prefix}{key}'{hint}")
+    for needed in dataclasses.fields(cls):
+        has_default = (needed.default, needed.default_factory) != (dataclasses.MISSING,) * 2
+        if not has_default and needed.name not in content:
+            raise PipelineError(f"the key '{prefix}{needed.name}' is missing")
+    values = {key: _convert(hints[key], value, prefix + key) for key, value in content.items()}
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any, key: str) -> Any:
+    """Return ``value`` as type ``hint`` or raise; YAML reads 1e-4 as text, so floats are parsed."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _parse(hint, value, key + ".")
+    if origin is types.UnionType:
+        if value is None:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, key)
+    if origin is Literal:
+        return _one_of(value, list(arguments), key)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(arguments[0], item, f"{key}[{i}]") for i, item in enumerate(value))
+    if hint is float and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise PipelineError(f"{key} is {value!r}, expected a number") from None
+        if not math.isfinite(number):
+            raise PipelineError(f"{key} is {value!r}, must be finite")
+        return number
+    if hint in (int, bool, str) and type(value) is hint:
+        return value
+    if origin is not None and origin is not tuple and isinstance(value, Mapping):
+        return dict(value)
+    wanted = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
+    wish = wanted.get(hint, "a list" if origin is tuple else "keys and values")
+    raise PipelineError(f"{key} is {value!r}, expected {wish}")
+
+
+def _one_of(value: Any, allowed: list[Any], key: str) -> Any:
+    if value not in allowed:
+        raise PipelineError(f"{key} is {value!r}{nearest(str(value), [str(a) for a in allowed])}")
+    return value

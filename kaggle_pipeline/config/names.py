@@ -1,0 +1,19 @@
+"""Names that settings, stages, report, kernels and command line share, said once."""
+
+from pathlib import Path
+
+LEARNERS = ("boosting", "forest", "logistic")
+"""scikit-learn's models of the metadata; each is a stage of its own."""
+METADATA_STAGES = ("tabular", *LEARNERS)
+"""Stages that learn from metadata alone; ``tabular`` is the dense network."""
+MODEL_STAGES = ("image", *METADATA_STAGES)
+"""Stages that train a model a fold and leave ``oof.csv`` and ``test.csv``."""
+SCORED_STAGES = (*MODEL_STAGES, "blend", "ensemble")
+"""Stages whose folder holds scores, in the order of a table."""
+TEST_TRUTH = "test_truth.csv"
+"""Labels of a test part that ``folds.test_share`` set aside, in ``prepare/``."""
+CHECKOUT = Path(__file__).resolve().parents[2]
+"""The folder that holds the package, ``configs/`` and ``kernels/``."""
+DEFAULT_CONFIG = CHECKOUT / "configs" / "siim_isic_2020.yaml"
+DEMO_RUN = Path("runs") / "demo"
+"""Run folder of ``make demo``."""

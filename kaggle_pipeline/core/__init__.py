@@ -1,0 +1,1 @@
+"""Ground floor: errors, files, photos, figures and processes; nothing here knows of lesions."""

@@ -1,0 +1,65 @@
+"""A run's folder: atomic writes, refused overwrites, package versions beside the results.
+
+In: a run folder and a stage's name. Out: files that are whole or not there at all.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kaggle_pipeline.core.errors import PipelineError
+
+OURS = ("config.yaml", "leakage.json", "manifest.json", "history.csv", "model.json")
+"""A stage's folder holds one of these; nothing else is ever deleted."""
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that replaces it only if the block succeeds.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Final place; its folder is made when missing.
+
+    Yields
+    ------
+    pathlib.Path
+        Where to write. A block that raises leaves ``path`` as it was and no temporary file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: matplotlib, Keras and pandas choose a format by it.
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as indented JSON, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that an earlier stage wrote.
+
+    Raises
+    ------
+    PipelineError
+        If the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing: run the stage that writes it first") from None
+    except ValueError as error:  # not JSON, or not even text
+        raise PipelineError(
+            f"{path} is not valid JSON ({error}); delete it and run again"
+        ) from None

@@ -1,0 +1,172 @@
+"""Read a photo from a JPEG, PNG or DICOM file that nobody vouches for.
+
+In: a path, or a file's bytes. Out: an upright RGB ``PIL.Image`` or one sentence that says why not.
+"""
+
+import io
+import struct
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from kaggle_pipeline.core.errors import PipelineError
+
+MAX_PIXELS = 100_000_000
+"""Larger than any dermoscope's photo (SIIM-ISIC's largest has 36 million); stops bombs."""
+_BROKEN = (
+    OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError
+)  # fmt: skip
+"""What Pillow raises on broken files; TypeError and struct.error come from odd EXIF blocks."""
+
+
+_COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "MONOCHROME2")
+"""DICOM's names of what pydicom turns into RGB or grey; palettes and inverted grey are not."""
+
+
+def read_image(path: Path, *, smallest_side_px: int | None = None) -> Image.Image:
+    """Return the photo in ``path`` as an upright 8-bit RGB image.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A ``.jpg``, ``.jpeg``, ``.png`` or ``.dcm`` file.
+    smallest_side_px : int, optional
+        A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as no side gets smaller than
+        this: enough for a hash or a thumbnail, and several times faster.
+
+    Raises
+    ------
+    PipelineError
+        If the file is missing, truncated, too large, of another type or cannot be decoded.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".dcm":
+        return _guarded(str(path), lambda: _read_dicom(path, str(path), MAX_PIXELS))
+    return _guarded(str(path), lambda: _read_photo(path, smallest_side_px, MAX_PIXELS))
+
+
+def decode_image(
+    content: bytes,
+    name: str,
+    *,
+    dicom: bool,
+    smallest_side_px: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """Return the photo in a file's ``content``, as :func:`read_image` does of a file.
+
+    Parameters
+    ----------
+    content : bytes
+        Of a JPEG, PNG or DICOM file.
+    name : str
+        What messages call it.
+    dicom : bool
+    smallest_side_px : int, optional
+        As in :func:`read_image`.
+    max_pixels : int
+        More are refused before anything is decoded.
+
+    Raises
+    ------
+    PipelineError
+        If it is truncated, too large, of another type or cannot be decoded.
+    """
+    if dicom:
+        return _guarded(name, lambda: _read_dicom(io.BytesIO(content), name, max_pixels))
+    return _guarded(name, lambda: _read_photo(io.BytesIO(content), smallest_side_px, max_pixels))
+
+
+def _guarded(name: str, read: Callable[[], Image.Image]) -> Image.Image:
+    """What ``read`` returns; whatever it raises becomes one line about ``name``."""
+    try:
+        return read()
+    except FileNotFoundError:
+        raise PipelineError(f"{name} does not exist") from None
+    except _BROKEN as error:
+        raise PipelineError(f"cannot read image {name}: {_one_line(error)}") from None
+
+
+def fault_of(path: Path) -> str | None:
+    """Return why a photo cannot be read, None if it can."""
+    try:
+        read_image(path)
+    except PipelineError as error:
+        return str(error)
+    return None
+
+
+def image_size_px(path: Path) -> tuple[int, int]:
+    """Return ``(width, height)`` in px of a JPEG or PNG, reading its header only.
+
+    Raises
+    ------
+    PipelineError
+        As :func:`read_image`.
+    """
+    try:
+        with Image.open(path, formats=("JPEG", "PNG")) as image:
+            return image.size
+    except _BROKEN as error:
+        raise PipelineError(f"cannot read image {path}: {_one_line(error)}") from None
+
+
+def _read_photo(
+    source: Path | BinaryIO, smallest_side_px: int | None, max_pixels: int
+) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+        image = Image.open(source, formats=("JPEG", "PNG"))
+    with image:
+        _check_size(*image.size, max_pixels)
+        if image.mode.startswith("I"):  # Pillow would clip 16-bit grey to white
+            raise ValueError(f"{image.mode} pixels, expected 8-bit colour")
+        if smallest_side_px is not None:
+            image.draft("RGB", (smallest_side_px, smallest_side_px))
+        image.load()
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ValueError(f"{width} x {height} pixels are more than {max_pixels:,}")
+
+
+def _read_dicom(source: Path | BinaryIO, name: str, max_pixels: int) -> Image.Image:
+    try:
+        import pydicom
+        from pydicom.pixels import pixel_array
+    except ImportError:
+        raise PipelineError(
+            f"{name} is a DICOM file: install the 'dicom' extra to read it"
+        ) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd headers of old files; the pixels are checked
+            dataset = pydicom.dcmread(source)
+            frames = int(dataset.get("NumberOfFrames") or 1)
+            if frames != 1:
+                raise ValueError(f"{frames} frames, expected one photo")
+            size = int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0)
+            _check_size(*size, max_pixels)
+            colours = str(dataset.get("PhotometricInterpretation") or "RGB")
+            if colours not in _COLOURS:
+                raise ValueError(f"{colours} pixels, expected one of {', '.join(_COLOURS)}")
+            pixels = pixel_array(dataset)  # YBR is converted to RGB
+    except FileNotFoundError:
+        raise
+    # pydicom and its decoders raise nearly anything on a hostile file.
+    except Exception as error:
+        raise PipelineError(f"cannot read DICOM {name}: {_one_line(error)}") from None
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
+        kind = f"{pixels.dtype} pixels of shape {pixels.shape}"
+        raise PipelineError(f"cannot read DICOM {name}: {kind}, expected 8-bit colour")
+    return Image.fromarray(pixels).convert("RGB")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

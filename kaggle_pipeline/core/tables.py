@@ -1,0 +1,72 @@
+"""CSV files that nobody vouches for.
+
+In: a path. Out: a table, or an error of one line that names the file and what is wrong with it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from kaggle_pipeline.core.errors import PipelineError
+
+
+def read_table(
+    path: Path,
+    needed: Sequence[str] = (),
+    *,
+    hint: str = "",
+    text: Sequence[str] = (),
+    rows_needed: bool = False,
+) -> pd.DataFrame:
+    """Read a CSV file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    needed : sequence of str
+        Columns that must be there.
+    hint : str
+        How to get the file, for the error when it is missing.
+    text : sequence of str
+        Columns to read as text, such as ids.
+    rows_needed : bool
+        Whether a head without rows is an error.
+
+    Raises
+    ------
+    PipelineError
+        If the file, a column or every row is missing, or it is no CSV.
+    """
+    try:
+        # pandas' quick parser is off by a last bit now and then.
+        table = pd.read_csv(
+            path, dtype=dict.fromkeys(text, str), low_memory=False, float_precision="round_trip"
+        )
+    except FileNotFoundError:
+        what = f"is missing: {hint}" if hint else "does not exist"
+        raise PipelineError(f"{path} {what}") from None
+    except (ValueError, OSError) as error:  # no text, no CSV, empty, a folder
+        reason = str(error).strip().splitlines()[0]
+        raise PipelineError(f"{path} cannot be read as CSV: {reason}") from None
+    for column in needed:
+        if column not in table.columns:
+            raise PipelineError(f"{path} has no column {column!r}")
+    if rows_needed and table.empty:
+        raise PipelineError(f"{path} has no rows")
+    return table
+
+
+def index_by(table: pd.DataFrame, column: str, path: Path) -> pd.DataFrame:
+    """Return the table indexed by a column of ids, as text; the column stays.
+
+    Raises
+    ------
+    PipelineError
+        If an id is listed twice; ``path`` is named as the table's file.
+    """
+    table = table.set_index(table[column].astype(str))
+    if table.index.has_duplicates:
+        twice = table.index[table.index.duplicated()][0]
+        raise PipelineError(f"{path} lists {twice} more than once")
+    return table

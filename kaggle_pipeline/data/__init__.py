@@ -1,0 +1,1 @@
+"""What every stage reads: the spec, examples, folds, predictions and the submission."""

@@ -1,0 +1,129 @@
+"""DatasetSpec: everything that makes one data set differ from another, and nothing else.
+
+In: declarations in ``datasets/``. Out: a frozen object that every stage receives.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from kaggle_pipeline.metrics.task import Task
+
+
+@dataclass(frozen=True)
+class RecordField:
+    """One feature of a TFRecord: its name there, the examples column it holds, how it is stored."""
+
+    name: str
+    column: str
+    kind: Literal["bytes", "int"]
+
+
+@dataclass(frozen=True)
+class SubmissionFormat:
+    """The columns of the file that a competition takes: its id column, then one a class."""
+
+    id_column: str
+    columns: Mapping[str, str]
+    """Submission column -> class name."""
+
+
+@dataclass(frozen=True)
+class RawData:
+    """What ``read_raw`` returns.
+
+    Attributes
+    ----------
+    examples : pandas.DataFrame
+        The canonical table before validation (see ``examples.py``); further raw columns are kept
+        under their own names so that the leak audit can look at them.
+    sample_submission : pandas.DataFrame or None
+        The competition's own sample, or None where there is none.
+    duplicate_pairs : pandas.DataFrame or None
+        Two columns of image ids that are known to show the same photo, or None.
+    """
+
+    examples: pd.DataFrame
+    sample_submission: pd.DataFrame | None = None
+    duplicate_pairs: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Diagnoses:
+    """What a lesion was found to be: a finer target than the classes, for training rows alone.
+
+    Attributes
+    ----------
+    column : str
+        Raw column of the examples that holds it. It settles the classes, so it is never a feature.
+    names : mapping of str to (str or None)
+        Each diagnosis that a network tells apart, and the class that it belongs to, if any.
+    words : mapping of str to str
+        What the column may say -> a diagnosis of ``names``.
+    """
+
+    column: str
+    names: Mapping[str, str | None]
+    words: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """Declaration of one data set.
+
+    Attributes
+    ----------
+    id : str
+        Name used in configs.
+    group : str or None
+        What must never be split between folds (``"patient"``, ``"lesion"``), None if unknown.
+    task : {"binary", "multilabel", "multiclass"}
+        Shape of the answer.
+    classes : tuple of str
+        Target columns of the examples table, each 0 or 1; one for a binary task.
+    numeric, categorical
+        Tabular features. A categorical feature comes with its whole vocabulary, so the width of
+        its one-hot block never depends on which rows a fold happens to hold.
+    record_fields : tuple of RecordField
+        TFRecord schema beside ``image``.
+    submission : SubmissionFormat
+        Format of the submission.
+    read_raw : callable
+        ``read_raw(data_dir) -> RawData``; the only place that knows raw column names.
+    source : str
+        How a user gets the data; shown when it is missing.
+    """
+
+    id: str
+    group: str | None
+    task: Task
+    classes: tuple[str, ...]
+    numeric: tuple[str, ...]
+    categorical: Mapping[str, tuple[str, ...]]
+    record_fields: tuple[RecordField, ...]
+    submission: SubmissionFormat
+    read_raw: Callable[[Path], RawData]
+    source: str
+    record_id: str = "image_name"
+    """TFRecord feature that holds the image id."""
+    kaggle: str = ""
+    """Its name on Kaggle, ``competitions/<slug>`` or ``datasets/<owner>/<slug>``, if there."""
+    published_counts: Mapping[tuple[str, ...], int] = field(default_factory=dict)
+    """Images of the published training set by the classes they belong to, none for "nothing of
+    these"; only for telling how long a run would take where the data itself is not at hand."""
+    published_tests: int = 0
+    """Images of the published test set, for the same."""
+    given_fit: Literal["crop", "stretch"] | None = None
+    """How the TFRecords that come with the data set were made square, where that is known."""
+    diagnoses: Diagnoses | None = None
+    """Finer target than the classes, where the data set has one."""
+    acquisition: tuple[str, ...] = field(default=("width_px", "height_px"))
+    """Columns that describe how a photo was taken, not what it shows; audited, never features."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of all tabular features, numeric first."""
+        return (*self.numeric, *self.categorical)

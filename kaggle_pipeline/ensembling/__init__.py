@@ -1,0 +1,1 @@
+"""Several models' predictions become one, judged on rows nothing was fitted on."""

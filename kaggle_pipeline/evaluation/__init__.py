@@ -1,0 +1,1 @@
+"""Scores of labelled predictions, with intervals, by class and by subgroup."""

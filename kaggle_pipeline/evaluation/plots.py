@@ -1,0 +1,273 @@
+"""Figures of an evaluation, and the evaluation as a file.
+
+In: what ``evaluation.evaluate`` returned. Out: ``evaluation.json`` and PNG files beside it. The
+figures draw numbers of that mapping and compute none.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+
+from kaggle_pipeline.core.figures import BLUE, GREY, RED, new_figure, save_figure, shorten
+from kaggle_pipeline.core.files import write_json
+
+FEW = 10
+"""Bins of fewer images are drawn hollow."""
+_SHARES = LinearSegmentedColormap.from_list("shares", ["white", BLUE])
+
+
+def write_evaluation(folder: Path, evaluation: Mapping, *, prefix: str = "") -> list[Path]:
+    """Write an evaluation and its figures.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    evaluation : mapping
+        From :func:`~kaggle_pipeline.evaluation.evaluate.evaluate`.
+    prefix : str
+        Before every name, such as ``"test_"`` for a held-out part beside out-of-fold predictions.
+
+    Returns
+    -------
+    list of pathlib.Path
+        ``evaluation.json``, ``confusion.png``, ``reliability.png``, ``class_roc.png`` (unless no
+        class has a curve) and ``subgroups.png`` (unless there is no subgroup).
+    """
+    folder = Path(folder)
+    files = [folder / f"{prefix}evaluation.json"]
+    write_json(files[0], evaluation)
+    drawn = {"confusion": plot_confusion, "reliability": plot_reliability}
+    if any(evaluation["roc"].values()):
+        drawn["class_roc"] = plot_class_roc
+    if evaluation["subgroups"]:
+        drawn["subgroups"] = plot_subgroups
+    for name, plot in drawn.items():
+        files.append(folder / f"{prefix}{name}.png")
+        plot(evaluation, files[-1])
+    return files
+
+
+def describe_score(score: Mapping, digits: int = 3) -> str:
+    """Return ``"0.861 [0.850, 0.872]"``, or a dash where there is no value."""
+    if score["value"] is None:
+        return "–"
+    value, low, high = (f"{score[part]:.{digits}f}" for part in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+# ---------------------------------------------------------------------------- confusion
+
+
+def plot_confusion(evaluation: Mapping, path: Path) -> None:
+    """Draw the confusion tables: counts, and shares of each row, which also give the colour.
+
+    Parameters
+    ----------
+    evaluation : mapping
+    path : pathlib.Path
+    """
+    tables = evaluation["confusion"]["tables"]
+    k = len(tables[0]["labels"])
+    columns = min(3, len(tables))
+    lines = -(-len(tables) // columns)
+    side = max(2.6, 0.85 * k)
+    figure = new_figure(columns * (side + 0.7) + 0.4, lines * (side + 0.5) + 0.9)
+    axes = figure.subplots(lines, columns, squeeze=False)
+    for place, one in enumerate(axes.flat):
+        if place < len(tables):
+            _draw_confusion(one, tables[place], titled=len(evaluation["classes"]) > 1)
+        else:
+            one.set_axis_off()
+    figure.suptitle(f"Truth and decision\n({evaluation['confusion']['decision']})", fontsize=11)
+    save_figure(figure, path)
+
+
+def _draw_confusion(axes: Axes, table: Mapping, *, titled: bool) -> None:
+    matrix = np.array(table["matrix"])
+    total = matrix.sum(axis=1, keepdims=True)
+    share = np.divide(matrix, total, out=np.zeros(matrix.shape), where=total > 0)
+    axes.imshow(share, cmap=_SHARES, vmin=0, vmax=1)
+    for (i, j), count in np.ndenumerate(matrix):
+        text = f"{count:,}\n{share[i, j]:.1%}" if total[i, 0] else "–"
+        colour = "white" if share[i, j] > 0.6 else "black" if count else GREY
+        axes.text(j, i, text, ha="center", va="center", fontsize=9, color=colour)
+    names = [shorten(name) for name in table["labels"]]
+    turned = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if len(names) > 2 else {}
+    axes.set_xticks(range(len(names)), names, **turned)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="decision", ylabel="truth")
+    if titled and len(names) == 2:
+        axes.set_title(shorten(table["of"], 30), fontsize=10)
+
+
+# ---------------------------------------------------------------------------- calibration
+
+
+def plot_reliability(evaluation: Mapping, path: Path) -> None:
+    """Draw observed against predicted shares, bin by bin, over a histogram of the predictions.
+
+    Parameters
+    ----------
+    evaluation : mapping
+    path : pathlib.Path
+    """
+    curves = evaluation["calibration"]
+    columns = min(3, len(curves))
+    lines = -(-len(curves) // columns)
+    figure = new_figure(columns * 4.3, lines * 5.2)
+    grid = figure.subplots(
+        2 * lines, columns, squeeze=False, gridspec_kw={"height_ratios": [3, 1] * lines}
+    )
+    for place in range(lines * columns):
+        line, column = divmod(place, columns)
+        upper, lower = grid[2 * line, column], grid[2 * line + 1, column]
+        if place < len(curves):
+            _draw_reliability(upper, lower, curves[place], evaluation["task"])
+        else:
+            upper.set_axis_off()
+            lower.set_axis_off()
+    save_figure(figure, path)
+
+
+def _draw_reliability(upper: Axes, lower: Axes, curve: Mapping, task: str) -> None:
+    filled = [one for one in curve["bins"] if one["count"]]
+    x = np.array([one["predicted"] for one in filled])
+    observed = [one["observed"] for one in filled]
+    y = np.array([one["value"] for one in observed])
+    # A percentile interval may lie beside its estimate; a bar cannot have a negative length.
+    errors = [
+        [max(0, one["value"] - one["low"]) for one in observed],
+        [max(0, one["high"] - one["value"]) for one in observed],
+    ]
+    upper.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
+    upper.errorbar(x, y, errors, fmt="o-", ms=4, lw=1.5, elinewidth=1, capsize=2, color=BLUE)
+    few = np.array([one["count"] < FEW for one in filled])
+    if few.any():  # alike rows have no spread to draw, which must not look like certainty
+        upper.plot(x[few], y[few], "o", ms=4, mfc="white", color=BLUE, zorder=4,
+                   label=f"under {FEW} images")  # fmt: skip
+        upper.legend(fontsize=8, loc="upper left")
+    softmax = task == "multiclass"
+    upper.set_ylabel("share that is right" if softmax else "share that is positive")
+    upper.set(xlim=(0, 1), ylim=(-0.02, 1.02))
+    name = "most probable class" if softmax else shorten(curve["of"], 30)
+    upper.set_title(f"Calibration: {name}\nECE {describe_score(curve['ece'])}", fontsize=10)
+    left = [one["from"] for one in curve["bins"]]
+    width = curve["bins"][0]["to"] - left[0]
+    lower.bar(left, [one["count"] for one in curve["bins"]], width, align="edge",
+              color=BLUE, alpha=0.6, edgecolor="white", lw=0.5)  # fmt: skip
+    lower.set_yscale("symlog", linthresh=1)
+    lower.set(xlim=(0, 1), xlabel="predicted probability", ylabel="images")
+    for axes in (upper, lower):
+        axes.grid(alpha=0.25)
+
+
+# ---------------------------------------------------------------------------- ROC
+
+
+def plot_class_roc(evaluation: Mapping, path: Path) -> None:
+    """Draw one ROC curve a class; the legend gives each AUC with its interval.
+
+    Parameters
+    ----------
+    evaluation : mapping
+    path : pathlib.Path
+    """
+    curves = {name: curve for name, curve in evaluation["roc"].items() if curve}
+    figure = new_figure(5.6, 5.4 + 0.24 * len(curves))
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
+    for number, (name, curve) in enumerate(curves.items()):
+        score = describe_score(evaluation["per_class"][name]["auc"])
+        colour = BLUE if len(curves) == 1 else f"C{number % 10}"
+        axes.plot(
+            curve["false_positive_rate"], curve["true_positive_rate"], lw=1.8, color=colour,
+            ls="-" if number < 10 else "--", label=f"{shorten(name, 24)}: AUC {score}",
+        )  # fmt: skip
+    axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01))
+    title = "ROC" if len(evaluation["classes"]) == 1 else "ROC, each class against the rest"
+    axes.set_title(f"{title} (95 % intervals)", fontsize=11)
+    axes.set_aspect("equal")
+    axes.grid(alpha=0.25)
+    figure.legend(loc="outside lower center", fontsize=9, ncols=1)
+    save_figure(figure, path)
+
+
+# ---------------------------------------------------------------------------- subgroups
+
+
+def plot_subgroups(evaluation: Mapping, path: Path) -> None:
+    """Draw a forest plot: each subgroup's AUC (for ``multiclass`` also accuracy) and interval.
+
+    Parameters
+    ----------
+    evaluation : mapping
+    path : pathlib.Path
+    """
+    lines = _forest_lines(evaluation)
+    panels = {"auc": "mean AUC" if len(evaluation["classes"]) > 1 else "AUC"}
+    if evaluation["task"] == "multiclass":
+        panels["accuracy"] = "accuracy"
+    figure = new_figure(4.2 + 3.6 * len(panels), 1.3 + 0.27 * len(lines))
+    all_axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
+    for axes, (key, label) in zip(all_axes, panels.items(), strict=True):
+        _draw_forest(axes, lines, key, evaluation["scores"][key])
+        axes.set_xlabel(f"{label}, 95 % interval (dashed: all images)")
+    names = [name for name, _ in lines]
+    all_axes[0].set_yticks(range(len(lines)), names, fontsize=9)
+    for tick, (_, entry) in zip(all_axes[0].get_yticklabels(), lines, strict=True):
+        if entry is None:
+            tick.set_fontweight("bold")
+    all_axes[0].set_ylim(len(lines) - 0.4, -0.6)
+    figure.suptitle("Scores by subgroup", fontsize=11)
+    save_figure(figure, path)
+
+
+def _forest_lines(evaluation: Mapping) -> list[tuple[str, Mapping | None]]:
+    """Label and subgroup of each line, headings (None) between the features."""
+    lines, feature = [], None
+    several = len(evaluation["classes"]) > 1
+    for entry in evaluation["subgroups"]:
+        if entry["feature"] != feature:
+            feature = entry["feature"]
+            lines.append((shorten(feature, 28), None))
+        count = f"n = {entry['n']:,}"
+        if not several:
+            count += f", {sum(entry['positives'].values()):,} positive"
+        lines.append((f"{shorten(entry['value'], 28)} ({count})", entry))
+    return lines
+
+
+def _draw_forest(
+    axes: Axes, lines: Sequence[tuple[str, Mapping | None]], key: str, overall: Mapping
+) -> None:
+    drawn = {y: entry[key] for y, (_, entry) in enumerate(lines) if entry}
+    known = {y: score for y, score in drawn.items() if score["value"] is not None}
+    bounds = [score[end] for score in known.values() for end in ("low", "high", "value")]
+    if overall["value"] is not None:
+        bounds += [overall["low"], overall["high"]]
+        axes.axvspan(overall["low"], overall["high"], color=BLUE, alpha=0.12, lw=0)
+        axes.axvline(overall["value"], color=BLUE, lw=1, ls="--")
+    low, high = (min(bounds), max(bounds)) if bounds else (0, 1)
+    margin = max(0.02, 0.06 * (high - low))
+    # Room on the right for the numbers.
+    end = high + margin + 0.6 * (high - low + margin)
+    axes.set_xlim(low - margin, end)
+    axes.set_xticks([tick for tick in axes.get_xticks() if low - margin <= tick <= high + margin])
+    for y, score in drawn.items():
+        if score["value"] is None:
+            axes.text(high + margin, y, score["reason"].split(":")[0], va="center", fontsize=8,
+                      color=GREY)  # fmt: skip
+            continue
+        axes.plot([score["low"], score["high"]], [y, y], color=BLUE, lw=1.6)
+        axes.plot(score["value"], y, "s", ms=5, color=BLUE)
+        axes.text(high + margin, y, describe_score(score), va="center", fontsize=8)
+    if key == "auc" and low - margin < 0.5:
+        axes.axvline(0.5, color=RED, lw=0.8)
+    axes.grid(axis="x", alpha=0.25)
+    axes.spines["bottom"].set_bounds(low - margin, high + margin)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(axis="y", length=0)

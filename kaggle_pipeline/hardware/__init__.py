@@ -1,0 +1,1 @@
+"""CPU, GPU and TPU: chosen, and divided among replicas and workers."""

@@ -1,0 +1,1 @@
+"""Kaggle's side: kernels, sessions, downloads and submissions."""

@@ -1,0 +1,1 @@
+"""Scores under many bootstrap weights at once."""

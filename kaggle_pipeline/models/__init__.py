@@ -1,0 +1,1 @@
+"""What learns: the loop over folds, the image model and the tabular model."""

@@ -1,0 +1,284 @@
+"""The one loop over folds.
+
+In: a way to make a model, examples and folds. Out: ``fold<k>/{oof,test}.csv`` and weights a fold,
+then ``oof.csv`` and ``test.csv`` of all, joined by id.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from threading import Thread
+
+import pandas as pd
+
+from kaggle_pipeline.config.experiment import FoldsConfig, TabularConfig
+from kaggle_pipeline.config.image import ImageConfig
+from kaggle_pipeline.core.deadline import Deadline, OutOfTime
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import write_json
+from kaggle_pipeline.data.examples import EXTERNAL, require_choice, split_rows
+from kaggle_pipeline.data.folds import Folds, make_folds
+from kaggle_pipeline.data.predictions import Predictions, average
+from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.models.protocols import SAVED, Model
+
+
+def cross_validate(
+    make_model: Callable[[int, Path], Model],
+    examples: pd.DataFrame,
+    spec: DatasetSpec,
+    folds: Folds,
+    folder: Path,
+    *,
+    seed: int,
+    only: Sequence[int] | None = None,
+    deadline: Deadline | None = None,
+    least: Callable[[int], int] = int,
+    processes: int = 1,
+    start_process: Callable[[], object] | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Train and judge one model a fold; a fold whose predictions are on disk is not done again.
+
+    Parameters
+    ----------
+    make_model : callable
+        ``make_model(fold, folder) -> Model``.
+    examples : pandas.DataFrame
+        Training and test rows; every fold's model also learns from ``external`` ones.
+    spec : DatasetSpec
+    folds : Folds
+    folder : pathlib.Path
+        Of the stage; each fold gets ``fold<k>`` in it.
+    seed : int
+        Of the inner splits.
+    only : sequence of int, optional
+        These folds alone.
+    deadline : Deadline, optional
+        No fold is begun after it.
+    least : callable
+        Least of all processes' numbers, where several train together: a fold is done, or trained,
+        when it is so for all of them, or some would wait for the others for ever.
+    processes : int
+        Folds trained side by side, each in a process of its own; ``make_model`` must be picklable
+        and ``least`` the default. The predictions are the same.
+    start_process : callable, optional
+        Called once in each of these processes: a function of a module.
+    report : callable
+        Told in one line what goes on.
+
+    Raises
+    ------
+    PipelineError
+        If ``only`` names a fold that there is not, or a fold's process is killed.
+    OutOfTime
+        If the deadline comes first; the same call then goes on where this one stopped.
+    """
+    pending = []
+    for fold in _chosen(folds, only):
+        if least((folder / f"fold{fold}" / "oof.csv").exists()):
+            report(f"fold {fold}: done already")
+        else:
+            pending.append(fold)
+    outside = len(split_rows(examples, EXTERNAL))
+    more = f" and {outside} from elsewhere" if outside else ""
+    job = partial(_train_fold, make_model, examples, spec, folds, folder, seed, deadline, least)
+
+    def announce(fold: int) -> None:
+        learned, judged = len(folds.train_ids(fold)), len(folds.valid_ids(fold))
+        report(f"fold {fold}: {learned} images{more} to learn from, {judged} to judge by")
+
+    if processes == 1 or len(pending) < 2:
+        for fold in pending:
+            announce(fold)
+            job(fold)
+        return
+    with ProcessPoolExecutor(
+        min(processes, len(pending)), get_context("spawn"), _start_child, (start_process,)
+    ) as pool:
+        waiting, running = deque(pending), {}
+        try:
+            while waiting or running:
+                # No more than run at once: what a pool has taken cannot be taken back.
+                while waiting and len(running) < processes:
+                    fold = waiting.popleft()
+                    announce(fold)
+                    running[pool.submit(job, fold)] = fold
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    report(f"fold {running.pop(future)}: done in {future.result():.0f} s")
+        except BrokenProcessPool:
+            raise PipelineError(
+                f"{folder}: a fold's process was killed, maybe for want of memory: --resume goes on"
+            ) from None
+
+
+def _start_child(start_process: Callable[[], object] | None) -> None:
+    """Let this process end when the one that started it is gone, then prepare it."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+    if start_process:
+        start_process()
+
+
+def _train_fold(
+    make_model: Callable[[int, Path], Model],
+    examples: pd.DataFrame,
+    spec: DatasetSpec,
+    folds: Folds,
+    folder: Path,
+    seed: int,
+    deadline: Deadline | None,
+    least: Callable[[int], int],
+    fold: int,
+) -> float:
+    """Train, save and judge one fold's model; return the seconds."""
+    if deadline and not least(deadline.leaves()):
+        raise OutOfTime(f"the time is up before fold {fold}")
+    place = folder / f"fold{fold}"
+    train, judged = (examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold)))
+    place.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    model = make_model(fold, place)
+    if least((place / SAVED).exists()):  # stopped between training and the last prediction
+        model.load(place)
+    else:
+        learned, watched = _fit_rows(model, train, judged, spec, seed)
+        model.fit(pd.concat([learned, split_rows(examples, EXTERNAL)]), watched)
+        model.save(place)
+    test = split_rows(examples, "test")
+    if len(test):
+        Predictions.build(model.predict(test), fold, "test").write(place / "test.csv")
+    oof = Predictions.build(model.predict(judged), fold, "oof")
+    seconds = time.perf_counter() - started
+    write_json(place / "metrics.json", {"fold": fold, "n": len(judged), "seconds": seconds})
+    oof.write(place / "oof.csv")  # last of all: its presence says that the fold is done
+    return seconds
+
+
+def collect_folds(
+    folds: Folds, spec: DatasetSpec, examples: pd.DataFrame, folder: Path
+) -> tuple[Predictions, Predictions | None]:
+    """Join the folds' files into ``oof.csv`` and ``test.csv`` and return both.
+
+    Test probabilities are the mean over the folds' models; None where there is no test split.
+
+    Raises
+    ------
+    PipelineError
+        If a fold is not done yet, or an id is judged by no fold or by two.
+    """
+    places = [folder / f"fold{fold}" for fold in folds.numbers]
+    parts = [Predictions.read(place / "oof.csv", spec.classes) for place in places]
+    for fold, place, part in zip(folds.numbers, places, parts, strict=True):
+        part.require(folds.valid_ids(fold), str(place))
+    oof = Predictions(pd.concat([part.table for part in parts]), spec.classes)
+    oof = Predictions(oof.table.loc[folds.judged.index], spec.classes)
+    oof.write(folder / "oof.csv")
+    ids = split_rows(examples, "test").index
+    if not len(ids):
+        return oof, None
+    test = average([Predictions.read(place / "test.csv", spec.classes) for place in places])
+    test.require(ids, str(folder))
+    test = Predictions(test.table.loc[ids], spec.classes)
+    test.write(folder / "test.csv")
+    return oof, test
+
+
+def unfinished(folds: Folds, folder: Path) -> list[int]:
+    """Return the folds that have no predictions on disk yet."""
+    return [fold for fold in folds.numbers if not (folder / f"fold{fold}" / "oof.csv").exists()]
+
+
+def _chosen(folds: Folds, only: Sequence[int] | None) -> list[int]:
+    for fold in only or ():
+        if fold not in folds.numbers:
+            raise PipelineError(f"--fold {fold}: this run has the folds {folds.numbers}")
+    return list(only) if only else folds.numbers
+
+
+def require_choices(
+    config: ImageConfig | TabularConfig,
+    examples: pd.DataFrame,
+    folds: Folds,
+    spec: DatasetSpec,
+    seed: int,
+    only: Sequence[int] | None = None,
+) -> None:
+    """Stop, before anything is trained, where an epoch is to be chosen by rows that cannot.
+
+    Parameters
+    ----------
+    config : ImageConfig or TabularConfig
+    examples : pandas.DataFrame
+    folds : Folds
+    spec : DatasetSpec
+    seed : int
+        Of the inner splits, as for :func:`cross_validate`.
+    only : sequence of int, optional
+        These folds alone.
+
+    Raises
+    ------
+    PipelineError
+        That names fold, class and setting.
+    """
+    if config.selection == "none":
+        return
+    for fold in _chosen(folds, only):
+        train, judged = (
+            examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold))
+        )
+        _, held_out = _fit_rows(config, train, judged, spec, seed)
+        where = f"the {len(held_out)} rows held out for fold {fold}"
+        require_choice(held_out, spec, config.choice_advice, where)
+
+
+def _fit_rows(
+    model: Model | ImageConfig | TabularConfig,
+    train: pd.DataFrame,
+    judged: pd.DataFrame,
+    spec: DatasetSpec,
+    seed: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return rows to learn from and rows to watch.
+
+    Only a model that chooses nothing by the watched rows, or says openly that it does, is shown
+    the rows that it will be judged by.
+    """
+    if model.selection != "inner":
+        return train, judged
+    inner = make_folds(train, spec, FoldsConfig(holdout=model.inner_share), seed)
+    return train.loc[inner.train_ids(0)], train.loc[inner.valid_ids(0)]
+
+
+def trained_folds(stage: Path) -> dict[int, Path]:
+    """Return the folders of a stage's folds that are trained and saved, by number.
+
+    Raises
+    ------
+    PipelineError
+        If there is none.
+    """
+    folders = sorted(path.parent for path in Path(stage).glob(f"fold*/{SAVED}"))
+    if not folders or not (stage / "config.yaml").exists():
+        script = "train_image" if stage.name == "image" else "train_tabular"
+        raise PipelineError(f"{stage} holds no trained {stage.name} model: run {script} first")
+    return {int(folder.name.removeprefix("fold")): folder for folder in folders}
+
+
+def missing_folds(run_dir: Path, trained: Collection[int]) -> list[int]:
+    """Return the folds that a run has and no model yet; none where it does not say."""
+    path = Path(run_dir) / "prepare" / "folds.csv"
+    return sorted(set(Folds.read(path).numbers) - set(trained)) if path.exists() else []

@@ -1,0 +1,1 @@
+"""Backbones by name, and the weights they start from."""

@@ -1,0 +1,1 @@
+"""Training: rows, loss, optimizer, callbacks and checkpoints."""

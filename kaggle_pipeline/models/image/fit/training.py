@@ -1,0 +1,151 @@
+"""What a fit is given: rows with weights and repeats, loss, metrics, optimizer.
+
+In: examples and an :class:`ImageConfig`. Out: :class:`TrainingRows`, a compiled network.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from kaggle_pipeline.config.image import ImageConfig
+from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.models.class_balance import (
+    oversampling_repeats,
+    resampling_repeats,
+    row_weights,
+)
+from kaggle_pipeline.models.image.fit.losses import make_loss, make_metrics
+from kaggle_pipeline.models.image.input.augment import change_shapes
+from kaggle_pipeline.models.image.input.augment_ops import with_changes
+from kaggle_pipeline.models.image.input.pipeline import TrainingRows
+from kaggle_pipeline.models.image.label_mapping import learned_spec, learned_targets
+from kaggle_pipeline.models.image.network import build_network
+from kaggle_pipeline.models.protocols import Device
+
+
+def training_rows(
+    examples: pd.DataFrame,
+    config: ImageConfig,
+    spec: DatasetSpec,
+    seed: int,
+    metadata: np.ndarray | None = None,
+) -> TrainingRows:
+    """Return targets, weights and repeats of training examples, as the config balances them.
+
+    ``spec`` is that of the data set: its classes are balanced, whatever the network learns.
+    """
+    targets = examples[list(spec.classes)].to_numpy(np.float32)
+    if config.images_per_class is not None:
+        repeats = resampling_repeats(targets, config.images_per_class, seed)
+    else:
+        repeats = oversampling_repeats(targets, config.oversample, seed)
+    weights = np.ones(len(targets), np.float32)
+    if "row_weight" in examples:  # rows of other collections
+        weights = examples["row_weight"].fillna(1.0).to_numpy(np.float32)
+    if config.class_weights:  # counted as much as they weigh
+        weights = weights * row_weights(targets, repeats * weights, config.class_weight_power)
+    learned = learned_targets(examples, config, spec)
+    return TrainingRows(examples.index.to_numpy(), learned, weights, repeats, metadata)
+
+
+def compile_network(
+    network: keras.Model,
+    config: ImageConfig,
+    spec: DatasetSpec,
+    steps_per_epoch: int,
+    jit_compile: bool | str,
+) -> keras.Model:
+    """Compile with the loss and metrics of what is learned and the config's optimizer.
+
+    ``spec`` is that of the data set.
+    """
+    network.compile(
+        optimizer=make_optimizer(config, steps_per_epoch, network.trainable_variables),
+        loss=make_loss(config, learned_spec(config, spec).task),
+        metrics=make_metrics(config, spec),
+        jit_compile=jit_compile,
+    )
+    return network
+
+
+def compiled_network(
+    config: ImageConfig,
+    spec: DatasetSpec,
+    steps_per_epoch: int,
+    device: Device,
+    *,
+    load_published: bool = True,
+) -> keras.Model:
+    """Return a new network, ready to fit on ``device``, whose scope has to be entered."""
+    network = build_network(config, spec, load_published=load_published)
+    if device.backend == "tensorflow" and device.replicas > 1:
+        synchronise_batch_norm(network)
+    return compile_network(network, config, spec, steps_per_epoch, device.jit_compile)
+
+
+def changes_on_device(config: ImageConfig, device: Device) -> bool:
+    """Return whether the training step, not the input pipeline, augments the images."""
+    wish = config.augment.where
+    wanted = wish == "device" or (wish == "auto" and device.kind == "gpu")
+    possible = not config.frozen and config.needs_host is None
+    return wanted and possible and bool(change_shapes(config.augment))
+
+
+def trained_model(
+    network: keras.Model, config: ImageConfig, spec: DatasetSpec, steps: int, device: Device
+) -> keras.Model:
+    """Return what to fit: the compiled network itself, or one that changes its images first.
+
+    Both have the same weights and the same optimizer, so a state that one wrote the other reads.
+    """
+    if not changes_on_device(config, device):
+        return network
+    model = with_changes(network, config.augment.dropout_size, change_shapes(config.augment))
+    compile_network(model, config, spec, steps, device.jit_compile)
+    network.compile(optimizer=model.optimizer, loss=model.loss)
+    return model
+
+
+def synchronise_batch_norm(network: keras.Model) -> None:
+    """Let batch normalisation see the global batch on TensorFlow replicas too, as it does on JAX.
+
+    Without this each replica normalises by its own images, and 8 of them learn something else than
+    one would from the same batch.
+    """
+    for part in network.get_layer("body").layers:
+        for layer in getattr(part, "layers", []):
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True
+
+
+def make_optimizer(
+    config: ImageConfig, steps_per_epoch: int, variables: Sequence[Any]
+) -> keras.optimizers.Optimizer:
+    """Return AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) with warm-up, then decay.
+
+    The rate rises linearly over ``warmup_epochs``, whose first step has a share of the peak and
+    whose last step has all of it, and falls towards 0 along a cosine, or stays. Of the trained
+    ``variables`` biases, and scales and offsets of normalisation, keep out of ``weight_decay``.
+    With ``config.ema`` it keeps a moving average of the weights, which replaces them when a fit
+    ends.
+    """
+    warmup = max(1, round(config.warmup_epochs * steps_per_epoch))
+    peak, first, rise = config.learning_rate, config.learning_rate / warmup, warmup - 1
+    rate: Any = peak
+    if config.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(
+            first,
+            decay_steps=max(1, config.epochs * steps_per_epoch - rise),
+            warmup_target=peak if rise else None,
+            warmup_steps=rise,
+        )
+    elif rise:
+        rate = keras.optimizers.schedules.PolynomialDecay(first, rise, peak)
+    averaging = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **averaging)
+    vectors = [variable for variable in variables if len(variable.shape) < 2]
+    optimizer.exclude_from_weight_decay(var_list=vectors)
+    return optimizer

@@ -1,0 +1,1 @@
+"""Predictions of a trained network: views, features, Grad-CAM."""

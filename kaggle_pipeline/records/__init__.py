@@ -1,0 +1,1 @@
+"""TFRecords: the schema, and the conversion of photos to it."""

@@ -1,0 +1,95 @@
+"""A stage's calibration in words, for ``report.py``.
+
+In: ``calibration.json`` and its picture. Out: tables that say what each number means.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.evaluation.plots import describe_score
+from kaggle_pipeline.report import html
+from kaggle_pipeline.report.html import Html
+
+_SCORES = {
+    "ece": "Calibration error (ECE): mean distance of probabilities and observed shares",
+    "log_loss": "Log loss: surprise at the truth; lower is better",
+    "brier": "Brier score: mean squared error; lower is better",
+    "auc": "AUC: the order of the images, which a calibration should leave alone",
+}
+_METHODS = {
+    "none": "as the model says",
+    "temperature": "temperature and shift (Platt; of a softmax one temperature)",
+    "isotonic": "isotonic curve (a curve that never falls; it makes ties)",
+}
+_REACHED = ("sensitivity", "specificity", "precision")
+
+
+def calibration_section(folder: Path, title: str) -> Html | None:
+    """Return how a stage's probabilities were calibrated and what that is worth; None without.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of the stage.
+    title : str
+        Of the stage, for the picture's text.
+    """
+    path = Path(folder) / "calibration.json"
+    if not path.exists():
+        return None
+    found = read_json(path)
+    study = found["study"]
+    intro = (
+        f"Method: {_METHODS[found['method']]}; {found['why']}. Learned from out-of-fold "
+        "probabilities. In the table every image is calibrated by a curve that its "
+        f"{study['group']} had no part in. It changes what a number means; the submission holds "
+        "the numbers as the model or blend gave them."
+    )
+    parts = [html.element("h3", "Calibration"), html.element("p", intro), _score_table(found)]
+    alt = f"{title}: observed share against predicted probability, before and after calibration."
+    parts.append(html.picture(Path(folder) / "calibration.png", alt))
+    if found["thresholds"]:
+        told = (
+            "Thresholds on the calibrated probability, an image is called from one on. What each "
+            f"reached: by thresholds chosen the same way on other {study['group']}s."
+        )
+        parts += [html.element("p", told), _threshold_table(found["thresholds"], "nested")]
+    for name, why in found["lacking"].items():
+        parts.append(html.element("p", f"{name}: no curve and no threshold of its own: {why}."))
+    if "test" in found:
+        parts += _test_part(found["test"])
+    return html.join(parts)
+
+
+def _score_table(found: Mapping) -> Html:
+    scores = found["study"]["scores"]
+    used = found["method"]
+    header = ["nested score", *(f"{name} (used)" if name == used else name for name in scores)]
+    rows = [
+        [meaning, *(describe_score(one[key], 4) for one in scores.values())]
+        for key, meaning in _SCORES.items()
+    ]
+    return html.table(header, rows, stack=True)
+
+
+def _threshold_table(thresholds: Mapping, key: str) -> Html:
+    rows = [
+        [name, f"{one['sensitivity']:.0%}", f"{one['threshold']:.3g}",
+         *(describe_score(one[key][score]) for score in _REACHED)]
+        for name, entries in thresholds.items()
+        for one in entries
+    ]  # fmt: skip
+    return html.table(["class", "sensitivity wanted", "threshold", *_REACHED], rows)
+
+
+def _test_part(test: Mapping) -> list[Html]:
+    rows = [
+        [meaning, *(describe_score(test["scores"][when][key], 4) for when in ("before", "after"))]
+        for key, meaning in _SCORES.items()
+    ]
+    told = f"On the held-out test part, {test['n']:,} images:"
+    parts = [html.element("p", told), html.table(["score", "before", "after"], rows, stack=True)]
+    if any(test["thresholds"].values()):
+        parts.append(_threshold_table(test["thresholds"], "reached"))
+    return parts

@@ -1,0 +1,111 @@
+"""The data of a run and its leak audit, for ``report.py``.
+
+In: ``prepare/`` and ``explore/``. Out: tables and pictures that name no patient.
+"""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.data.examples import read_examples, split_rows, splits_of
+from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.report import html
+from kaggle_pipeline.report.html import Html
+
+_EXPLORED = {
+    "classes": "How many training images each class has.",
+    "groups": "How many images come from one patient or lesion.",
+    "missing": "Share of missing values by column and split.",
+    "samples": "Training photos of each class, chosen at random; the middle square of each.",
+}
+
+
+def data_section(run_dir: Path, spec: DatasetSpec) -> Html | None:
+    """Return counts of images, groups and missing values, and the exploratory pictures.
+
+    None where neither ``prepare/examples.csv`` nor ``explore/`` is there.
+    """
+    path = run_dir / "prepare" / "examples.csv"
+    explored = sorted((run_dir / "explore").glob("*.png"))
+    parts = []
+    if path.exists():
+        examples = read_examples(path, spec)
+        parts.append(_counts(examples, spec))
+    for one in explored:
+        name = one.stem.replace("_", " ")
+        parts.append(html.picture(one, _EXPLORED.get(name, f"Training images: {name} by class.")))
+    return html.join(parts) if parts else None
+
+
+def _counts(examples: pd.DataFrame, spec: DatasetSpec) -> Html:
+    parts = {split: split_rows(examples, split) for split in splits_of(examples)}
+    further = list(parts)[2:]
+    rows = [["images", *(f"{len(part):,}" for part in parts.values())]]
+    if spec.group:
+        groups = (f"{part['group_id'].nunique():,}" for part in parts.values())
+        rows.append([f"{spec.group}s", *groups])
+    rows += [
+        [
+            f"images of {name}",
+            f"{int(parts['train'][name].sum()):,}",
+            "not counted here",
+            *(f"{int(parts[split][name].sum()):,}" for split in further),
+        ]
+        for name in spec.classes
+    ]
+    for feature in spec.features:
+        shares = (f"{part[feature].isna().mean():.1%}" if len(part) else "–"
+                  for part in parts.values())  # fmt: skip
+        rows.append([f"{feature} missing", *shares])
+    return html.table(["", "training", "test", *further], rows)
+
+
+def leak_section(prepared: Path) -> Html | None:
+    """Return the audit's findings without ids, its picture and single columns' AUCs; or None."""
+    path = prepared / "leakage.json"
+    if not path.exists():
+        return None
+    report = read_json(path)
+    groups = _known_groups(prepared)
+    rows = []
+    for one in report["findings"]:
+        # Rows of a finding about photos are image ids; of any other they may be patients.
+        ids = groups if "photo" in one["check"] else groups | set(one["rows"])
+        rows.append([one["check"], one["status"], _withhold(one["detail"], ids)])
+    parts = [html.table(["check", "result", "what was found"], rows, stack=True)]
+    if any(one["status"] == "leak" for one in report["findings"]):
+        parts.insert(0, html.note("A leak was found: scores would be worthless.", warning=True))
+    parts.append(
+        html.picture(
+            prepared / "overlap.png",
+            "Groups that each two parts of the data have in common; off the diagonal: a leak.",
+        )
+    )
+    if report.get("single_features"):
+        alone = [
+            [one["feature"], f"{one['oof_auc']:.3f}",
+             "how the photo was taken, not the lesion" if one["acquisition"] else "–"]
+            for one in report["single_features"]
+        ]  # fmt: skip
+        what = "AUC that each column reaches alone, on folds it was not fitted on"
+        parts.append(html.details(what, html.table(["column", "AUC", "mark"], alone)))
+    return html.join(parts)
+
+
+def _known_groups(prepared: Path) -> set[str]:
+    """Ids of patients or lesions, which have no place on the page."""
+    known = set()
+    for name in ("folds.csv", "examples.csv"):  # the folds hold training rows only
+        if (prepared / name).exists():
+            table = pd.read_csv(prepared / name, usecols=["group_id"], dtype=str)
+            known |= set(table["group_id"].dropna())
+    return {one for one in known if not one.isdigit()}  # "12" would blot out counts
+
+
+def _withhold(detail: str, ids: set[str]) -> str:
+    """The detail without ids; ``leakage.json`` has them for who must follow one up."""
+    for one in sorted((one for one in ids if one in detail), key=len, reverse=True):
+        detail = re.sub(rf"(?<!\w){re.escape(one)}(?!\w)", "(id withheld)", detail)
+    return detail

@@ -1,0 +1,260 @@
+"""One page about a run, from what lies in its folder.
+
+In: a run's folder. Out: ``report.html``, a single file to keep or to send. It computes no score,
+leaves out what is not there, and names no patient.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from kaggle_pipeline import DISCLAIMER
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import atomic_path, read_json
+from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.report import html
+from kaggle_pipeline.report.calibration import calibration_section
+from kaggle_pipeline.report.data import data_section, leak_section
+from kaggle_pipeline.report.html import Html
+from kaggle_pipeline.report.scores import evaluation_section, headline
+
+STAGES = {
+    "image": "Image model",
+    "tabular": "Dense network on the patient data",
+    "boosting": "Boosted trees on the patient data",
+    "forest": "Forest on the patient data",
+    "logistic": "Logistic regression on the patient data",
+    "blend": "Blend of the models",
+    "ensemble": "Ensemble of finished scores",
+}
+ADVICE = "Who worries about a mole should see a dermatologist."
+OPTIMISTIC = {
+    "epoch_chosen_on_judged_rows": (
+        "epoch chosen on judged rows",
+        "each epoch was chosen on the very rows it is then judged by",
+    ),
+    "groups_ignored": (
+        "split by image",
+        "images of one {group} may be on both sides of a fold, so a model can know what it is "
+        "judged by",
+    ),
+}
+"""Marks in ``metrics.json`` that make a score better than it would be on new patients, said in
+short and at length."""
+
+
+def write_report(run_dir: Path, spec: DatasetSpec) -> Path:
+    """Write ``report.html`` into a run's folder and return its path.
+
+    The page is a function of the folder alone: the same files give the same page. It embeds its
+    pictures and loads nothing.
+
+    Parameters
+    ----------
+    run_dir : pathlib.Path
+        With any of ``prepare/``, ``explore/``, ``image/``, ``tabular/``, ``blend/``.
+    spec : DatasetSpec
+
+    Raises
+    ------
+    PipelineError
+        If the folder is missing or holds no stage, or a file in it is damaged.
+    """
+    name, sections = collect_sections(run_dir, spec)
+    links = [html.element("a", title, href=f"#{key}") for key, (title, _) in sections.items()]
+    body = [
+        html.element("section", html.element("h2", title), section, id=key)
+        for key, (title, section) in sections.items()
+    ]
+    path = Path(run_dir) / "report.html"
+    with atomic_path(path) as temporary:
+        temporary.write_text(
+            html.page(
+                f"Run {name} on {spec.id}",
+                html.note(html.element("strong", f"{DISCLAIMER} {ADVICE}")),
+                html.element("nav", *links),
+                *body,
+            ),
+            encoding="utf-8",
+        )
+    return path
+
+
+def collect_sections(run_dir: Path, spec: DatasetSpec) -> tuple[str, dict[str, tuple[str, Html]]]:
+    """Return a run's name and the sections of its page: key → (title, content).
+
+    Parameters and errors as for :func:`write_report`.
+    """
+    run_dir = Path(run_dir)
+    stages = {name: run_dir / name for name in STAGES if (run_dir / name).is_dir()}
+    prepared = run_dir / "prepare"
+    if not stages and not prepared.is_dir():
+        raise PipelineError(f"{run_dir} holds no stage of a run: nothing to report")
+    configs = {name: _read_config(run_dir / name) for name in ("prepare", *stages)}
+    name = next((c["name"] for c in configs.values() if c.get("name")), run_dir.name)
+    metrics = {
+        stage: read_json(folder / "metrics.json")
+        for stage, folder in stages.items()
+        if (folder / "metrics.json").exists()
+    }
+    sections = {
+        "results": _results(stages, metrics, spec),
+        "data": data_section(run_dir, spec),
+        "leaks": leak_section(prepared),
+        **{stage: _stage(stage, folder, metrics.get(stage), spec)
+           for stage, folder in stages.items()},
+        "settings": _settings(configs, run_dir),
+    }  # fmt: skip
+    titles = {"results": "Results", "data": "Data", "leaks": "Leak audit", **STAGES,
+              "settings": "Settings and versions"}  # fmt: skip
+    return name, {key: (titles[key], section) for key, section in sections.items() if section}
+
+
+def _read_config(folder: Path) -> dict:
+    """Resolved config of a stage, empty where there is none."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        content = None
+    if not isinstance(content, dict):
+        raise PipelineError(f"{path} is damaged: run that stage anew with --overwrite")
+    return content
+
+
+# ---------------------------------------------------------------------------- what was found
+
+
+def _results(
+    stages: Mapping[str, Path], metrics: Mapping[str, Mapping], spec: DatasetSpec
+) -> Html | None:
+    rows = []
+    what = "mean AUC" if len(spec.classes) > 1 else "AUC"
+    for stage, found in metrics.items():
+        why = _optimistic(found, spec)
+        score = headline(stages[stage], found)
+        rows.append([STAGES[stage], *score, "optimistic, see there" if why else "–"])
+    if not rows:
+        return None
+    header = [f"{what}, out of fold", f"{what}, test part", "images", "mark"]
+    if not any((stages[stage] / "test_evaluation.json").exists() for stage in metrics):
+        del header[1]
+        rows = [[name, out_of_fold, *rest] for name, out_of_fold, _, *rest in rows]
+    unit = spec.group or "image"
+    return html.join(
+        [
+            html.table(["model", *header], rows),
+            html.element(
+                "p",
+                "AUC: the chance that the model ranks a random positive image above a random "
+                "negative one; 0.5 is guessing, 1 is perfect. In brackets: 95 % interval, from "
+                f"samples drawn again and again out of whole {unit}s.",
+            ),
+        ]
+    )
+
+
+def _optimistic(metrics: Mapping, spec: DatasetSpec) -> list[str]:
+    group = spec.group or "group"
+    return [why.format(group=group) for key, (_, why) in OPTIMISTIC.items() if metrics.get(key)]
+
+
+def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec) -> Html:
+    if metrics is None:
+        return html.element("p", "Not finished: there are no scores yet.")
+    title, parts = STAGES[stage], []
+    why = _optimistic(metrics, spec)
+    if why:
+        parts.append(
+            html.note(html.element("strong", "Optimistic: "), "; ".join(why), ".", warning=True)
+        )
+    facts = []
+    if metrics.get("seconds") is not None:
+        facts.append(f"Took {metrics['seconds']:,.0f} s.")
+    if metrics.get("weights"):
+        why = f" ({metrics['weights_why']})" if metrics.get("weights_why") else ""
+        facts.append(f"Weights: {_flat_text(metrics['weights'])}{why}.")
+    parts += [html.element("p", " ".join(facts))] if facts else []
+    parts.append(html.element("h3", "Out of fold"))
+    ignored = bool(metrics.get("groups_ignored"))
+    parts.append(html.element("p", _how_out_of_fold(spec, ignored)))
+    parts.append(evaluation_section(folder, "", title, spec, metrics))
+    if (folder / "test_evaluation.json").exists():
+        parts.append(html.element("h3", "Held-out test part"))
+        parts.append(
+            html.element(
+                "p",
+                "These images were set aside before anything was trained or chosen; their labels "
+                "were used for these numbers alone.",
+            )
+        )
+        parts.append(evaluation_section(folder, "test_", title, spec, None))
+    parts.append(calibration_section(folder, title) or "")
+    curves = html.picture(
+        folder / "learning_curves.png", f"{title}: loss and scores by epoch, a line a fold."
+    )
+    if curves:
+        parts += [html.element("h3", "Training"), curves]
+    return html.join(parts)
+
+
+def _how_out_of_fold(spec: DatasetSpec, groups_ignored: bool) -> str:
+    if groups_ignored:
+        return (
+            "Every image judged here was not trained on by the model that judged it, though maybe "
+            f"others of the same {spec.group or 'group'} were."
+        )
+    if spec.group is None:
+        return (
+            "Every image judged here was kept from the model that judged it. The data names no "
+            "patients, so images of one person may be on both sides."
+        )
+    return f"Every image was judged by a model that had seen no image of the same {spec.group}."
+
+
+# ---------------------------------------------------------------------------- settings
+
+
+def _settings(configs: Mapping[str, dict], run_dir: Path) -> Html | None:
+    parts = []
+    basis = next((config for config in configs.values() if config), {})
+    plain = {key: value for key, value in _flatten(basis).items() if "." not in key}
+    if plain:
+        parts.append(html.table(["setting", "value"], plain.items()))
+    for stage, config in configs.items():
+        section = {"prepare": ("examples", "folds", "leakage", "records")}.get(
+            stage, (stage, "calibration")
+        )
+        shown = _flatten({key: config[key] for key in section if key in config})
+        if shown:
+            title = f"Settings of {STAGES.get(stage, 'the preparation').lower()}"
+            parts.append(html.details(title, html.table(["setting", "value"], shown.items())))
+    for stage in configs:
+        path = run_dir / stage / "versions.json"
+        if path.exists():
+            title = f"Versions at {STAGES.get(stage, 'the preparation').lower()}"
+            rows = read_json(path).items()
+            parts.append(html.details(title, html.table(["package", "version"], rows)))
+    return html.join(parts) if parts else None
+
+
+def _flatten(content: Mapping, before: str = "") -> dict[str, object]:
+    """Dotted keys and plain values."""
+    flat = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flatten(value, f"{before}{key}.")
+        else:
+            flat[f"{before}{key}"] = "–" if value in (None, {}, []) else value
+    return flat
+
+
+def _flat_text(content: Mapping) -> str:
+    items = _flatten(content).items()
+    return ", ".join(
+        f"{key} {value:.2f}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in items
+    )

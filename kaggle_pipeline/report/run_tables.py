@@ -1,0 +1,269 @@
+"""Tables that put the scores of several runs beside each other, as text and as Markdown.
+
+Every number is read from a run's folder; one that is not there is a dash.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.config.loading import load_experiment
+from kaggle_pipeline.config.names import MODEL_STAGES
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import atomic_path, read_json
+from kaggle_pipeline.evaluation.calibration.calibration import FILE
+from kaggle_pipeline.evaluation.plots import describe_score
+from kaggle_pipeline.report.report import OPTIMISTIC
+
+_FIRST, _LAST = ("run", "model", "judged on", "images"), ("seconds", "peak MiB", "optimistic")
+_PARTS = {"evaluation.json": "out of fold", "test_evaluation.json": "test part"}
+SHOWN = (*MODEL_STAGES, "blend", "ensemble")
+"""Stages that have scores, in the order of a table."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One judged part of a stage: its name, ``evaluation.json`` and ``metrics.json``."""
+
+    name: str
+    evaluation: Mapping
+    metrics: Mapping
+
+
+def compare_runs(run_dirs: Sequence[Path]) -> str:
+    """Return the scores of several runs as one table, a line a model and judged part.
+
+    Raises
+    ------
+    PipelineError
+        If a folder holds no evaluated model.
+    """
+    rows = []
+    for run_dir in map(Path, run_dirs):
+        stages = [stage for stage in SHOWN if stage != "blend" or _blends_several(run_dir)]
+        found = [
+            _row(run_dir.name, stage, part)
+            for stage in stages
+            for part in judged_parts(run_dir / stage)
+        ]
+        if not found:
+            raise PipelineError(f"{run_dir} holds no evaluated model: train one first")
+        rows += found
+    table = pd.DataFrame(rows).fillna("")
+    # Groups and scores differ between tasks; what all rows have frames them.
+    between = [name for name in table.columns if name not in (*_FIRST, *_LAST)]
+    return table[[*_FIRST, *between, *_LAST]].to_string(index=False)
+
+
+def _blends_several(run_dir: Path) -> bool:
+    """Whether the blend is more than one model, whose scores would stand there twice."""
+    path = run_dir / "blend" / "metrics.json"
+    return path.exists() and len(read_json(path).get("weights") or "two") > 1
+
+
+def judged_parts(folder: Path) -> list[Part]:
+    """Return what a stage was judged on: out-of-fold rows, a test part; none if it has no scores.
+
+    Raises
+    ------
+    PipelineError
+        If it was judged but its ``metrics.json`` is missing, or a file is damaged.
+    """
+    return [
+        Part(name, read_json(folder / file), read_json(folder / "metrics.json"))
+        for file, name in _PARTS.items()
+        if (folder / file).exists()
+    ]
+
+
+def marks_of(part: Part) -> list[str]:
+    """Return what makes the scores of a part better than they would be on new patients."""
+    marks = [short for key, (short, _) in OPTIMISTIC.items() if part.metrics.get(key)]
+    if part.name == "test part":  # no epoch was ever chosen by it
+        marks = [short for short in marks if "epoch" not in short]
+    return marks
+
+
+def _row(run: str, stage: str, part: Part) -> dict[str, str]:
+    evaluation, metrics = part.evaluation, part.metrics
+    row = {"run": run, "model": stage, "judged on": part.name}
+    row |= {"images": str(evaluation["n"]), f"{evaluation['group']}s": str(evaluation["groups"])}
+    classes = evaluation["classes"]
+    if evaluation["task"] == "multiclass":
+        for name in ("accuracy", "balanced_accuracy", "auc"):
+            row[name.replace("_", " ")] = describe_score(evaluation["scores"][name])
+    else:
+        for name in classes:
+            title = "auc" if len(classes) == 1 else f"auc {name}"
+            row[title] = describe_score(evaluation["per_class"][name]["auc"])
+    row |= {"seconds": f"{metrics['seconds']:.0f}", "peak MiB": describe_memory(metrics)}
+    return {**row, "optimistic": ", ".join(marks_of(part))}
+
+
+def describe_memory(metrics: Mapping) -> str:
+    """Return the peak memory in MiB, a dash where the system does not tell."""
+    peak = metrics["peak_memory_mb"]
+    return "–" if peak is None else f"{peak:.0f}"
+
+
+BEGIN = "<!-- results_table: begin (written by scripts/results_table.py) -->"
+END = "<!-- results_table: end -->"
+_HEADER = (
+    "run", "data", "model", "judged on", "images (positive)", "AUC", "balanced accuracy",
+    "ECE before → after", "s", "peak MiB",
+)  # fmt: skip
+
+
+def results_table(run_dirs: Sequence[Path]) -> str:
+    """Return the scores of finished runs as a Markdown table, a line a model and judged part.
+
+    Parameters
+    ----------
+    run_dirs : sequence of pathlib.Path
+
+    Raises
+    ------
+    PipelineError
+        If a folder holds no evaluated model, or a stage that is not finished.
+    """
+    rows = [row for run_dir in run_dirs for row in _rows(Path(run_dir))]
+    lines = [_HEADER, ["---"] * len(_HEADER), *rows]
+    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
+
+
+def update_table(
+    run_dirs: Sequence[Path], path: Path | None, say: Callable[[str], None] = print
+) -> None:
+    """Write :func:`results_table` between the marks in a file; without a file say it.
+
+    Parameters
+    ----------
+    run_dirs : sequence of pathlib.Path
+    path : pathlib.Path or None
+        Text that holds :data:`BEGIN` and :data:`END` once each, on lines of their own; what is
+        between them is replaced, all else stays.
+    say : callable
+        Takes a line for the user.
+
+    Raises
+    ------
+    PipelineError
+        As :func:`results_table`; or if the file or a mark is missing, or there twice.
+    """
+    table = results_table(run_dirs)
+    if path is None:
+        say(table)
+        return
+    try:
+        text = Path(path).read_bytes().decode()  # as bytes: line ends elsewhere stay as they are
+    except (OSError, UnicodeDecodeError) as error:
+        raise PipelineError(f"--update {path} cannot be read: {error}") from None
+    for mark in (BEGIN, END):
+        if text.count(mark) != 1:
+            raise PipelineError(
+                f"{path} holds the line '{mark}' {text.count(mark)} times, not once"
+            )
+    before, _, rest = text.partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        raise PipelineError(f"{path}: '{END}' stands before '{BEGIN}'")
+    with atomic_path(Path(path)) as temporary:
+        temporary.write_bytes(f"{before}{BEGIN}\n{table}\n{END}{after}".encode())
+    say(f"{path}: results of {', '.join(Path(one).name for one in run_dirs)}")
+
+
+def _rows(run_dir: Path) -> list[list[str]]:
+    rows = []
+    for stage in SHOWN:
+        folder = run_dir / stage
+        if not folder.is_dir():
+            continue
+        parts = judged_parts(folder)
+        if not parts:
+            raise PipelineError(f"{folder} is not finished, there are no scores yet: finish it")
+        config = load_experiment(folder / "config.yaml")
+        rows += [_markdown_row(run_dir.name, stage, folder, config, part) for part in parts]
+    if not rows:
+        raise PipelineError(f"{run_dir} holds no evaluated model: train one first")
+    return rows
+
+
+def _markdown_row(run: str, stage: str, folder: Path, config: Experiment, part: Part) -> list[str]:
+    evaluation, metrics = part.evaluation, part.metrics
+    scores, counts = evaluation["scores"], list(evaluation["counts"].values())
+    images = f"{evaluation['n']:,}"
+    if len(counts) == 1:
+        images += f" ({counts[0]['positive']:,})"
+    several = len(counts) > 1
+    marks = marks_of(part)
+    seconds = metrics.get("seconds")
+    return [
+        run,
+        " + ".join([config.dataset, *_further(stage, config)]),
+        _model(stage, folder, config),
+        _how(stage, config, part) + (f"; optimistic: {', '.join(marks)}" if marks else ""),
+        images,
+        describe_score(scores["auc"]) + (" (mean)" if several else ""),
+        describe_score(scores["balanced_accuracy"]) if several else "–",
+        _calibration_errors(folder, part),
+        "–" if seconds is None else f"{seconds:,.0f}",
+        describe_memory(metrics),
+    ]
+
+
+def _further(stage: str, config: Experiment) -> list[str]:
+    """Further collections that the stage's predictions go back to."""
+    learns = stage == "image" or (stage == "blend" and "image" in config.blend.models)
+    return [one.dataset for one in config.external] if learns else []
+
+
+def _model(stage: str, folder: Path, config: Experiment) -> str:
+    if stage == "image":
+        sizes = config.image.fold_sizes_px or (config.image.image_size_px,)
+        return f"image: {config.image.backbone}, {', '.join(map(str, sizes))} px"
+    if stage == "blend":
+        return f"blend: {', '.join(config.blend.models)}"
+    if stage == "ensemble":
+        return f"ensemble: {read_json(folder / 'study.json')['chosen']}"
+    return stage
+
+
+def _how(stage: str, config: Experiment, part: Part) -> str:
+    """How the judged rows were kept apart."""
+    folds = config.folds
+    group = part.evaluation["group"]
+    if stage == "ensemble" and part.name == "out of fold":
+        return f"nested, {config.ensemble.folds} folds by {group}"
+    unit = "image" if folds.by == "image" else group
+    if part.name != "out of fold":
+        return f"test part set aside by {unit}"
+    if folds.judge is not None:
+        return f"rows marked `{folds.judge}`"
+    if folds.holdout is not None:
+        return f"held-out {folds.holdout:.0%} by {unit}"
+    given = f" of `{folds.column}`" if folds.column else ""
+    return f"out of fold, {folds.k} folds{given} by {unit}"
+
+
+def _calibration_errors(folder: Path, part: Part) -> str:
+    """ECE as the model says and calibrated: nested, or on the test part."""
+    path = folder / FILE
+    if not path.exists():
+        return "–"
+    found = read_json(path)
+    scores = found["study"]["scores"]
+    pair: Mapping[str, Any] = {"before": scores["none"], "after": scores[found["method"]]}
+    if part.name != "out of fold":
+        if "test" not in found:
+            return "–"
+        pair = found["test"]["scores"]
+    before, after = (describe_score(pair[when]["ece"], 4) for when in ("before", "after"))
+    return f"{before} (kept)" if found["method"] == "none" else f"{before} → {after}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

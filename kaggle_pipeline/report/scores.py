@@ -1,0 +1,166 @@
+"""Scores of a stage in words, for ``report.py``.
+
+In: ``evaluation.json`` (or, before there was one, ``metrics.json``) and the pictures beside it.
+Out: tables that say what each number means.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.evaluation.plots import describe_score
+from kaggle_pipeline.report import html
+from kaggle_pipeline.report.html import Html
+
+_SCORES = {
+    "auc": ("AUC", "Chance that a random positive image is ranked above a random negative one."),
+    "balanced_accuracy": (
+        "Balanced accuracy",
+        "Share of each class that is recognised, averaged over the classes, so that a rare one "
+        "counts as much as a common one.",
+    ),
+    "accuracy": ("Accuracy", "Share of right decisions; with a rare class, saying no is enough."),
+    "average_precision": (
+        "Average precision",
+        "Area under the precision-recall curve; guessing reaches the share of positives.",
+    ),
+    "sensitivity_at_80_specificity": (
+        "Sensitivity at 80 % specificity",
+        "Share of positives found when 20 % of the negatives are called positive.",
+    ),
+    "sensitivity_at_90_specificity": (
+        "Sensitivity at 90 % specificity",
+        "Share of positives found when 10 % of the negatives are called positive.",
+    ),
+    "brier": ("Brier score", "Mean squared error of the probabilities; lower is better."),
+    "ece": (
+        "Calibration error (ECE)",
+        "How far probabilities and observed shares lie apart on average, in 15 bins; lower is "
+        "better.",
+    ),
+}
+_MEANS = ("auc", "average_precision", "sensitivity_at_80_specificity",
+          "sensitivity_at_90_specificity")  # fmt: skip
+"""Averaged over the classes, each against the rest, where there are several."""
+_PICTURES = {
+    "confusion": "truth in rows, decision in columns, with counts and shares of each row.",
+    "class_roc": "ROC curves, sensitivity against 1 − specificity.",
+    "reliability": "observed share against predicted probability, and how often each is predicted.",
+    "subgroups": "scores by subgroup with 95 % intervals.",
+}
+
+
+def headline(folder: Path, metrics: Mapping) -> tuple[str, str, str]:
+    """Return the AUC out of fold, that of the test part, and the number of images judged."""
+    names = {part: f"oof_auc{end}" for part, end in
+             (("value", ""), ("low", "_low"), ("high", "_high"))}  # fmt: skip
+    out_of_fold = describe_score({part: metrics.get(name) for part, name in names.items()})
+    path = Path(folder) / "test_evaluation.json"
+    test = describe_score(read_json(path)["scores"]["auc"]) if path.exists() else "–"
+    return out_of_fold, test, f"{metrics['n']:,}"
+
+
+def evaluation_section(
+    folder: Path, prefix: str, title: str, spec: DatasetSpec, metrics: Mapping | None
+) -> Html:
+    """Return scores, pictures and, folded away, the tables behind them.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of the stage.
+    prefix : str
+        ``""`` for out-of-fold predictions, ``"test_"`` for a held-out part.
+    title : str
+        Of the stage, for the pictures' texts.
+    spec : DatasetSpec
+    metrics : mapping or None
+        ``metrics.json``, used where there is no ``<prefix>evaluation.json``.
+    """
+    folder = Path(folder)
+    path = folder / f"{prefix}evaluation.json"
+    if not path.exists():
+        metrics = metrics or {}
+        auc = html.element("p", f"AUC {headline(folder, metrics)[0]} on {metrics['n']:,} images.")
+        return html.join([auc, html.picture(folder / f"{prefix}roc.png", f"{title}: ROC curve.")])
+    found = read_json(path)
+    counts = ", ".join(f"{one['positive']:,} {name}" for name, one in found["counts"].items())
+    parts = [
+        html.element(
+            "p",
+            f"{found['n']:,} images ({counts}) of {found['groups']:,} {found['group']}s. In "
+            f"brackets: 95 % intervals from {found['n_replicates']:,} samples of whole "
+            f"{found['group']}s, drawn with replacement.",
+        ),
+        _score_table(found),
+    ]
+    if len(found["classes"]) > 1:
+        parts.append(_class_table(found))
+    for name, alt in _PICTURES.items():
+        parts.append(html.picture(folder / f"{prefix}{name}.png", f"{title}: {alt}"))
+    parts.append(html.details("Scores by subgroup", _subgroup_table(found)))
+    parts.append(html.details("Precision, recall and F1 of the decisions", _report_table(found)))
+    return html.join(parts)
+
+
+def _score_table(found: Mapping) -> Html:
+    several = len(found["classes"]) > 1
+    rows = []
+    for key, (name, meaning) in _SCORES.items():
+        if key not in found["scores"]:
+            continue
+        score = found["scores"][key]
+        if several and key in _MEANS:
+            meaning += " Mean over the classes, each against the rest."
+        if key in ("accuracy", "balanced_accuracy"):
+            meaning += f" Decision: {found['confusion']['decision']}."
+        if not several:
+            threshold = found["per_class"][found["classes"][0]].get(key, {}).get("threshold")
+            if threshold is not None:
+                meaning += f" Read off at a probability of {threshold:.3g}."
+        rows.append([name, _value(score), meaning])
+    return html.table(["score", "value", "what it means"], rows, stack=True)
+
+
+def _value(score: Mapping) -> str:
+    if score["value"] is None:
+        return f"– ({score['reason']})"
+    return describe_score(score)
+
+
+def _class_table(found: Mapping) -> Html:
+    keys = [key for key in _SCORES if key in next(iter(found["per_class"].values()))]
+    rows = [
+        [name, f"{found['counts'][name]['positive']:,}", *(_value(scores[key]) for key in keys)]
+        for name, scores in found["per_class"].items()
+    ]
+    return html.table(["class", "images", *(_SCORES[key][0] for key in keys)], rows)
+
+
+def _subgroup_table(found: Mapping) -> Html:
+    several = len(found["classes"]) > 1
+    header = ["subgroup", "images", "positive", "mean AUC" if several else "AUC"]
+    softmax = found["task"] == "multiclass"
+    header += ["accuracy"] if softmax else []
+    header += [f"AUC {name}" for name in found["classes"]] if several else []
+    rows = []
+    for one in found["subgroups"]:
+        positive = (f"{count:,} {name}" if several else f"{count:,}"
+                    for name, count in one["positives"].items())  # fmt: skip
+        row = [f"{one['feature']}: {one['value']}", f"{one['n']:,}", ", ".join(positive)]
+        row.append(_value(one["auc"]))
+        row += [_value(one["accuracy"])] if softmax else []
+        row += [describe_score(score) for score in one.get("class_auc", {}).values()]
+        rows.append(row)
+    return html.table(header, rows)
+
+
+def _report_table(found: Mapping) -> Html:
+    rows = []
+    for name, scores in found["report"].items():
+        if isinstance(scores, Mapping):
+            rates = [scores[key] for key in ("precision", "recall", "f1-score")]
+            shown = ("–" if rate is None else f"{rate:.3f}" for rate in rates)
+            rows.append([name, *shown, f"{scores['support']:,.0f}"])
+    return html.table(["class", "precision", "recall", "F1", "images"], rows)

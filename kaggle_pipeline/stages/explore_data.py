@@ -1,0 +1,29 @@
+"""Draw a data set before anything is trained: raw folder → pictures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.data.examples import validate_examples
+from kaggle_pipeline.data.explore import explore
+from kaggle_pipeline.datasets import get_spec
+
+
+def explore_data(
+    dataset: str, data_dir: Path, out: Path, say: Callable[[str], None] = print
+) -> list[Path]:
+    """Draw classes, ages, sites, images a group, gaps and sample photos of a raw data folder.
+
+    Raises
+    ------
+    PipelineError
+        If the data is missing or breaks a rule of the examples table.
+    """
+    spec = get_spec(dataset)
+    if not Path(data_dir).is_dir():
+        raise PipelineError(f"no data folder {data_dir}: {spec.source}")
+    examples = validate_examples(spec.read_raw(data_dir).examples, spec)
+    paths = explore(examples, spec, data_dir, out)
+    for path in paths:
+        say(str(path))
+    return paths

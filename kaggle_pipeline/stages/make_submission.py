@@ -1,0 +1,119 @@
+"""Blend the trained models: their out-of-fold and test predictions → ``submission.csv``."""
+
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from kaggle_pipeline.config.names import MODEL_STAGES
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import read_json, write_json
+from kaggle_pipeline.data.examples import split_rows
+from kaggle_pipeline.data.predictions import Predictions
+from kaggle_pipeline.data.submission import (
+    build_submission,
+    check_submission,
+    read_submission,
+    write_submission,
+)
+from kaggle_pipeline.ensembling.blend import Blend, blend_test, check_blend, fit_nested
+from kaggle_pipeline.models.cross_validation import unfinished
+from kaggle_pipeline.report.report import write_report
+from kaggle_pipeline.report.run_tables import compare_runs
+from kaggle_pipeline.stages.prepare import PREPARED_BY
+from kaggle_pipeline.stages.run import Run
+from kaggle_pipeline.stages.run_folder import open_stage
+
+
+def make_submission(run: Run) -> Path | None:
+    """Blend the models' predictions and write ``submission.csv``.
+
+    Returns
+    -------
+    pathlib.Path or None
+        None where the data set has no test rows: the blend is judged, there is nothing to submit.
+
+    Raises
+    ------
+    PipelineError
+        If a model named in ``blend.models`` is not trained, or the result fails the check.
+    """
+    started = time.perf_counter()
+    run.require_same(run.prepared, PREPARED_BY)  # another config could hide how rows were divided
+    config, spec = run.config, run.spec
+    check_blend(config.blend, spec)
+    examples, folds = run.examples(), run.folds()
+    oof = {name: _read_model(run, name, "oof") for name in config.blend.models}
+    for name, predictions in oof.items():
+        predictions.require(folds.judged.index, name)
+        if not predictions.table["fold"].loc[folds.judged.index].equals(folds.judged["fold"]):
+            raise PipelineError(f"the model {name!r} was judged on other folds than this run's")
+    # Cheap and derived from files that are kept: it is simply made anew.
+    folder = open_stage(run.run_dir, "blend", resume=False, overwrite=True)
+    run.record_origin(folder)
+    blend, nested = fit_nested(oof, examples, folds, spec, config.blend, seed=config.seed)
+    nested.write(folder / "oof.csv")
+    write_json(folder / "blend.json", blend.to_mapping())
+    seconds = round(time.perf_counter() - started, 3)
+    optimistic = any(
+        read_json(run.run_dir / name / "metrics.json")["epoch_chosen_on_judged_rows"]
+        for name in oof
+    )
+    test_ids = split_rows(examples, "test").index
+    blended = _blend_test(run, blend, test_ids)
+    run.judge(
+        folder, nested, blended, examples, folds, seconds=seconds, weights=blend.weights,
+        weights_method=blend.method, weights_why=blend.why,
+        epoch_chosen_on_judged_rows=optimistic,
+    )  # fmt: skip
+    run.draw_roc(folder, {**oof, "blend": nested}, examples)
+    run.say(compare_runs([run.run_dir]))
+    shares = ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items())
+    run.say(f"blend weights: {shares} (space: {blend.space}; {blend.why})")
+    run.say(f"report: {write_report(run.run_dir, spec)}")
+    if blended is None:
+        run.say(f"{spec.id} has no test rows here, so there is nothing to submit")
+        return None
+    blended.write(folder / "test.csv")
+    return write_checked_submission(run, blended)
+
+
+def _blend_test(run: Run, blend: Blend, ids: pd.Index) -> Predictions | None:
+    """The blend of the models' test predictions; None where nothing is to be predicted."""
+    if not len(ids):
+        return None
+    test = {name: _read_model(run, name, "test") for name in run.config.blend.models}
+    return blend_test(blend, test, ids)
+
+
+def write_checked_submission(run: Run, blended: Predictions) -> Path:
+    """Write ``submission.csv`` of test predictions, compared with the sample where there is one."""
+    spec = run.spec
+    sample_path = run.prepared / "sample_submission.csv"
+    sample = read_submission(sample_path, spec) if sample_path.exists() else None
+    submission = build_submission(blended, spec, sample)
+    if sample is not None:
+        check_submission(submission, spec, sample)
+    path = run.run_dir / "submission.csv"
+    write_submission(submission, path)
+    checked = "no sample to check against" if sample is None else "checked against the sample"
+    run.say(f"{path}: {len(submission)} rows, {checked}")
+    return path
+
+
+def _read_model(run: Run, name: str, split: str) -> Predictions:
+    path = run.run_dir / name / f"{split}.csv"
+    if not path.exists():
+        folds = run.folds()
+        missing = unfinished(folds, run.run_dir / name)
+        if len(missing) < len(folds.numbers):
+            script = "train_image" if name == "image" else "train_tabular"
+            lacking = f"folds {missing} of the model {name!r} are not trained yet"
+            how = "".join(f" --fold {fold}" for fold in missing)
+            if not missing:
+                lacking, how = f"the folds of the model {name!r} are not joined yet", " --resume"
+            raise PipelineError(f"{lacking}: python scripts/{script}.py{how}")
+        others = [stage for stage in MODEL_STAGES if (run.run_dir / stage / "oof.csv").exists()]
+        hint = f", or say --set blend.models=[{','.join(others)}]" if others else ""
+        raise PipelineError(f"the model {name!r} is not trained in {run.run_dir}: train it{hint}")
+    return Predictions.read(path, run.spec.classes)

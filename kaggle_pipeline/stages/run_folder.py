@@ -1,0 +1,44 @@
+"""Opening a stage's folder: refused, resumed or emptied, never silently written over."""
+
+import shutil
+from pathlib import Path
+
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import OURS
+
+
+def open_stage(run_dir: Path, stage: str, *, resume: bool, overwrite: bool) -> Path:
+    """Return the folder of one stage of a run, ready to be written to.
+
+    Parameters
+    ----------
+    run_dir : pathlib.Path
+        The run's folder.
+    stage : str
+        ``"prepare"``, ``"image"``, ``"tabular"`` or ``"blend"``.
+    resume : bool
+        Keep what is there and go on.
+    overwrite : bool
+        Delete what is there and start anew.
+
+    Raises
+    ------
+    PipelineError
+        If the stage already has files and neither ``resume`` nor ``overwrite`` was said.
+    """
+    folder = Path(run_dir) / stage
+    if folder.exists() and any(folder.iterdir()):
+        if overwrite:
+            if not any((folder / name).exists() for name in OURS):
+                raise PipelineError(
+                    f"{folder} holds files but no {OURS[0]}: it may not be a run's, so it is not "
+                    "deleted; remove it by hand or choose another --run-dir"
+                )
+            shutil.rmtree(folder)
+        elif not resume:
+            raise PipelineError(
+                f"{folder} already holds results: say --resume to go on, --overwrite to start "
+                "anew, or choose another --run-dir"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,154 @@
+"""What the training of every model shares: folds in turn, then scores and pictures."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from kaggle_pipeline.config.experiment import TabularConfig
+from kaggle_pipeline.config.names import LEARNERS
+from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.data.examples import EXTERNAL
+from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.models.cross_validation import (
+    collect_folds,
+    cross_validate,
+    unfinished,
+)
+from kaggle_pipeline.models.learning_curves import plot_histories
+from kaggle_pipeline.models.protocols import Model
+from kaggle_pipeline.records.geometry import RecordFit
+from kaggle_pipeline.report.report import OPTIMISTIC, write_report
+from kaggle_pipeline.report.run_tables import compare_runs, describe_memory
+from kaggle_pipeline.stages.prepare import PREPARED_BY
+from kaggle_pipeline.stages.run import Run
+from kaggle_pipeline.stages.run_folder import open_stage
+
+if TYPE_CHECKING:
+    pass
+
+
+Enrich = Callable[[pd.DataFrame], pd.DataFrame]
+"""Adds columns to the examples before a model sees them."""
+_RECORDS = [f"records.{name}" for name in ("source", "image_size_px", "fit", "channel_order")]
+_DECIDING = {
+    "image": ["image", *_RECORDS],
+    "tabular": [
+        f"tabular.{field.name}" for field in fields(TabularConfig) if field.name != "learners"
+    ],
+    **{name: ["tabular.features", "tabular.context"] for name in LEARNERS},
+}
+"""Settings that a stage's folds must agree in."""
+
+
+def train_folds(
+    run: Run,
+    stage: str,
+    make_model: Callable[[int, Path], Model],
+    only: Sequence[int] | None,
+    least: Callable[[int], int] = int,
+    enrich: Enrich | None = None,
+    side_by_side: Mapping[str, Any] | None = None,
+    fit: RecordFit | None = None,
+) -> None:
+    """Cross-validate and, once every fold is done, finish the stage."""
+    # A stage of which some folds are done is open for the others; a fold is never done twice.
+    folder = open_stage(
+        run.run_dir,
+        stage,
+        resume=run.resume or bool(only),
+        overwrite=run.overwrite and not only,
+    )
+    # Before anything is deleted; a stage without results binds nobody.
+    if any(folder.glob("fold*/*")):
+        run.require_same(folder, [*PREPARED_BY, *_DECIDING[stage]])
+        if fit:
+            fit.require_same(folder)
+    if run.overwrite:
+        for fold in only or ():
+            shutil.rmtree(folder / f"fold{fold}", ignore_errors=True)
+        run.drop_blend()
+    run.record_origin(folder)
+    if fit:
+        fit.write(folder)
+    examples, folds = run.examples(), run.folds()
+    if stage != "image":  # who was photographed, and where, differs between collections
+        examples = examples[examples["split"] != EXTERNAL]
+    cross_validate(
+        make_model,
+        enrich(examples) if enrich else examples,
+        run.spec,
+        folds,
+        folder,
+        seed=run.config.seed,
+        only=only,
+        deadline=run.deadline,
+        least=least,
+        report=lambda line: run.say(f"{stage} {line}"),
+        **(side_by_side or {}),
+    )
+    missing = unfinished(folds, folder)
+    if missing:
+        run.say(f"{stage}: folds {missing} are still to be trained (--fold)")
+        return
+    finish_stage(run, stage)
+
+
+def finish_stage(run: Run, stage: str) -> None:
+    """Join, score and draw a model's folds, all of which are done.
+
+    Parameters
+    ----------
+    run : Run
+    stage : str
+        ``image``, ``tabular`` or a learner's name.
+
+    Raises
+    ------
+    PipelineError
+        If a fold is not done, or the folds' files do not fit together.
+    """
+    folder = run.run_dir / stage
+    examples, folds = run.examples(), run.folds()
+    oof, test = collect_folds(folds, run.spec, examples, folder)
+    seconds = sum(read_json(folder / f"fold{k}" / "metrics.json")["seconds"] for k in folds.numbers)
+    metrics = run.judge(
+        folder, oof, test, examples, folds, seconds=round(seconds, 1),
+        epoch_chosen_on_judged_rows=stage == "image" and run.config.image.checkpoint == "best_fold",
+    )  # fmt: skip
+    _draw_histories(folder, folds.numbers)
+    run.say(f"{stage}: {_describe(metrics, run.spec)}")
+    run.say(compare_runs([run.run_dir]))
+    run.say(f"report: {write_report(run.run_dir, run.spec)}")
+
+
+def _describe(metrics: dict, spec: DatasetSpec) -> str:
+    auc = "not to be had, a class lacks rows"
+    if metrics["oof_auc"] is not None:
+        low, high = metrics["oof_auc_low"], metrics["oof_auc_high"]
+        auc = f"{metrics['oof_auc']:.4f} [{low:.4f}, {high:.4f}]"
+    counts = metrics["n_positive"]
+    positive = f"{counts} positive"
+    if isinstance(counts, list):
+        positive = ", ".join(f"{n} {name}" for name, n in zip(spec.classes, counts, strict=True))
+    text = (
+        f"OOF AUC {auc} on {metrics['n']} images, "
+        f"{positive}, in {metrics['seconds']:.0f} s, "
+        f"peak memory {describe_memory(metrics)} MiB"
+    )
+    marks = [short for key, (short, _) in OPTIMISTIC.items() if metrics[key]]
+    return text + (f" (optimistic: {', '.join(marks)})" if marks else "")
+
+
+def _draw_histories(folder: Path, folds: Sequence[int]) -> None:
+    histories = {}
+    for fold in folds:
+        place = folder / f"fold{fold}"
+        for path in sorted(place.rglob("history.csv")):
+            part = " ".join(path.parent.relative_to(place).parts)  # a class, a seed
+            histories[f"fold {fold} {part}".strip()] = pd.read_csv(path)
+    if histories:  # a forest has no epochs
+        plot_histories(histories, folder / "learning_curves.png")

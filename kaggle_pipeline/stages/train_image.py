@@ -1,0 +1,117 @@
+"""Cross-validate the image model: run folder with ``prepare/`` → ``image/``."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.core.deadline import Deadline
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.data.folds import require_folds
+from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.leakage.audit import check_features
+from kaggle_pipeline.models.composite import ManySeedsModel, PerClassModel
+from kaggle_pipeline.models.protocols import Model
+from kaggle_pipeline.records.tfrecords import shards_holding
+from kaggle_pipeline.stages.prepare import prepare_data
+from kaggle_pipeline.stages.run import Run
+
+if TYPE_CHECKING:
+    from kaggle_pipeline.hardware.accelerator import Accelerator
+from kaggle_pipeline.stages.train_folds import train_folds
+
+
+def train_image(
+    run: Run, only: Sequence[int] | None = None, device: "Accelerator | None" = None
+) -> None:
+    """Cross-validate the image model; prepares tables and records first where they are missing.
+
+    ``device`` is what :func:`check_image` returned, where that was asked already.
+    """
+    require_folds(run.config.folds, only or ())
+    device = device or check_image(run)  # before hours of conversion, not after
+    run.say(f"device: {device.reason}")
+    # Without --overwrite: that of a model does not convert again.
+    fit = prepare_data(replace(run, overwrite=False))
+    index_path = run.prepared / "records.csv"
+    if not index_path.exists():
+        raise PipelineError(
+            f"no images for {run.spec.id} in {run.data_dir}: it needs jpeg/, DICOM or tfrecords/"
+        )
+    if run.config.image.metadata:
+        check_features(run.examples(), run.spec, run.spec.features)
+    make_model = image_model_maker(
+        run.config, run.spec, partial(shards_holding, pd.read_csv(index_path, dtype=str)), device,
+        features_dir=run.run_dir / "image" / "features",
+        swap_red_blue=run.config.records.channel_order == "bgr",
+        verbose=1 if run.interactive else 2,
+        deadline=run.deadline,
+        say=None if run.interactive else run.say,  # a bar shows it anyway
+    )  # fmt: skip
+    train_folds(run, "image", make_model, only, device.least, fit=fit)
+
+
+def check_image(run: Run) -> "Accelerator":
+    """Return the device to train on; stop on what would fail only after the conversion.
+
+    Raises
+    ------
+    PipelineError
+        If the device is missing, the published weights cannot be downloaded, or the backbone, a
+        layer's name, the weights file, the number of networks, the target or the metadata do not
+        fit.
+    """
+    from kaggle_pipeline.hardware.accelerator import choose_accelerator
+
+    device = choose_accelerator(run.config.device, run.config.replicas)
+    from kaggle_pipeline.models.image.metadata_branch import check_question
+    from kaggle_pipeline.models.image.network import check_backbone
+
+    check_question(run.config.image, run.spec)
+    if run.config.image.networks == "one_per_class" and run.spec.task != "multilabel":
+        raise PipelineError(f"image.networks: {run.spec.id} asks one question; say one")
+    check_backbone(run.config.image)
+    return device
+
+
+def image_model_maker(
+    config: Experiment,
+    spec: DatasetSpec,
+    shards_of: Callable[[pd.Index], list[Path]],
+    device: "Accelerator",
+    *,
+    features_dir: Path,
+    swap_red_blue: bool,
+    verbose: int,
+    deadline: Deadline | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Callable[[int, Path], Model]:
+    """Return ``make_model(fold, folder)`` of the experiment's image model.
+
+    ``say`` is told when the first training step of all is made, counted from the deadline's start.
+    """
+    from kaggle_pipeline.models.image.fit.callbacks import FirstStep
+    from kaggle_pipeline.models.image.model import ImageModel
+
+    callbacks = [FirstStep(deadline.started, say)] if deadline and say else []
+
+    def make_one(fold: int, of_spec: DatasetSpec, seed: int, folder: Path) -> ImageModel:
+        return ImageModel(
+            config.image.of_fold(fold), of_spec, shards_of, device, folder, seed=seed,
+            swap_red_blue=swap_red_blue, features_dir=features_dir, deadline=deadline,
+            callbacks=callbacks, verbose=verbose,
+        )  # fmt: skip
+
+    def make_fold(fold: int, of_spec: DatasetSpec, folder: Path) -> Model:
+        seed, count = config.seed + fold, config.image.seeds
+        if count == 1:
+            return make_one(fold, of_spec, seed, folder)
+        return ManySeedsModel(partial(make_one, fold, of_spec), seed, count, folder, device.least)
+
+    if config.image.networks == "one":
+        return lambda fold, folder: make_fold(fold, spec, folder)
+    return lambda fold, folder: PerClassModel(partial(make_fold, fold), spec, folder, device.least)

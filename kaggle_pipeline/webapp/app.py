@@ -1,0 +1,260 @@
+"""The page itself: Streamlit's part, which asks and shows and computes nothing.
+
+In: ``--run-dir R`` (Streamlit runs this file anew for every visitor's every change). Out: three
+pages: one lesion, a patient, the run.
+"""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.report import html
+from kaggle_pipeline.report.html import Html
+from kaggle_pipeline.webapp.html_blocks import disclaimer, patient_piece, reading_piece, report_page
+from kaggle_pipeline.webapp.html_figures import STYLE, block
+from kaggle_pipeline.webapp.labels import class_word, feature_word, first_class
+from kaggle_pipeline.webapp.model_card import card_sections
+from kaggle_pipeline.webapp.patient_table import patient_csv
+from kaggle_pipeline.webapp.service import Look, Service, compare
+from kaggle_pipeline.webapp.shared_service import shared_service
+from kaggle_pipeline.webapp.upload import MAX_FILE_MIB, MAX_FILES, plain_name
+
+_TYPES = ["jpg", "jpeg", "png", "dcm"]
+_PAGE_STYLE = """
+.stMainBlockContainer { max-width: 76rem; padding-top: 4.2rem; padding-bottom: 4rem; }
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Show the page that the visitor chose."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--run-dir", type=Path, required=True)
+    service = shared_service(parser.parse_args(arguments).run_dir)
+    st.set_page_config("Lesion reader", page_icon="🔍", layout="wide")
+    st.html(f"<style>{STYLE}{_PAGE_STYLE}</style>")
+    pages = {"One lesion": _lesion, "A patient": _patient, "This run": _run}
+    st.navigation(
+        [
+            st.Page(
+                partial(show, service), title=title, url_path=title.lower().replace(" ", "-"),
+                default=show is _lesion,
+            )
+            for title, show in pages.items()
+        ],
+        position="top",
+    ).run()  # fmt: skip
+
+
+# ---------------------------------------------------------------------------- one lesion
+
+
+def _lesion(service: Service) -> None:
+    st.title("One lesion")
+    st.html(block(disclaimer()))
+    asked, shown = st.columns([1, 2], gap="large")
+    with asked:
+        file = _one_file()
+        metadata = _metadata(service, "lesion")
+        name, sensitivity = _wishes(service, "lesion")
+    with shown:
+        if file is None:
+            _hint("Choose a photo, or take one. The reading appears here.")
+            _keep([])
+            return
+        looks, refused = _look_at(service, [file])
+        _tell(refused)
+        if looks:
+            reading = service.read(looks, [metadata])[0]
+            piece = reading_piece(service, reading, name, sensitivity)
+            st.html(html.join([html.element("h2", looks[0].name, class_="kp"), piece]))
+            _download_report(f"Reading of {looks[0].name}", piece)
+
+
+def _one_file() -> Any:
+    label = f"Photo of the lesion (JPEG, PNG or DICOM, at most {MAX_FILE_MIB} MiB)"
+    # The camera asks for leave as soon as it is shown, so it is not shown unasked.
+    if st.toggle("Use the camera", key="camera"):
+        return st.camera_input("Photo of the lesion")
+    return st.file_uploader(label, type=_TYPES, key="lesion_file")
+
+
+def _metadata(service: Service, key: str) -> dict[str, object]:
+    """Ask for the features that the run's models read; all may stay open."""
+    wanted = service.models.features
+    if not wanted:
+        st.caption("This run reads the photo alone.")
+        return {}
+    st.caption("About the patient, all optional:")
+    found: dict[str, object] = {}
+    for name in wanted:
+        label = feature_word(name).capitalize()
+        if name in service.spec.numeric:
+            found[name] = st.number_input(
+                label, min_value=0, max_value=120, value=None, step=5, placeholder="not given",
+                key=f"{key}_{name}",
+            )  # fmt: skip
+        else:
+            found[name] = _choose(label, service.spec.categorical[name], f"{key}_{name}")
+    return found
+
+
+def _choose(label: str, words: Sequence[str], key: str) -> str | None:
+    return st.selectbox(label, words, index=None, placeholder="not given", key=key)
+
+
+def _wishes(service: Service, key: str) -> tuple[str, float]:
+    """Which class to explain, and how sensitive the threshold is to be."""
+    name = first_class(service.classes)
+    if len(service.classes) > 1:
+        start = service.classes.index(name)
+        name = st.selectbox(
+            "Class to explain", service.classes, start, format_func=class_word, key=f"{key}_class"
+        )
+    wanted = service.population.sensitivities(name)
+    sensitivity = st.radio(
+        "Share of such lesions that the threshold must find (sensitivity)", wanted,
+        len(wanted) // 2, format_func=lambda share: f"{100 * share:g} %", horizontal=True,
+        key=f"{key}_sensitivity_{name}",
+    )  # fmt: skip
+    return name, sensitivity
+
+
+# ---------------------------------------------------------------------------- a patient
+
+
+def _patient(service: Service) -> None:
+    st.title("A patient")
+    st.html(block(disclaimer()))
+    asked, shown = st.columns([1, 2], gap="large")
+    with asked:
+        files = st.file_uploader(
+            f"Photos of one patient’s lesions (at most {MAX_FILES})", type=_TYPES,
+            accept_multiple_files=True, key="patient_files",
+        )  # fmt: skip
+        metadata = _metadata(service, "patient")
+        name, sensitivity = _wishes(service, "patient")
+    with shown:
+        if not files:
+            _hint("Choose several photos of one patient. Each is set beside the others.")
+            _keep([])
+            return
+        refused = []
+        if len(files) > MAX_FILES:
+            refused.append(
+                f"{len(files)} photos are more than {MAX_FILES}: the others are left out"
+            )
+        looks, failed = _look_at(service, files[:MAX_FILES])
+        _tell(refused + failed)
+        if not looks:
+            return
+        readings = service.read(looks, _by_lesion(service, looks, metadata))
+        table = compare(service, readings, name)
+        piece = patient_piece(service, readings, table, name, sensitivity)
+        with st.container(horizontal=True):
+            _download_report("A patient’s lesions", piece)
+            st.download_button(
+                "Table (CSV)", patient_csv(readings, table, name), "lesions.csv", "text/csv",
+                on_click="ignore",
+            )  # fmt: skip
+        st.html(piece)
+
+
+def _by_lesion(
+    service: Service, looks: Sequence[Look], metadata: dict[str, object]
+) -> list[dict[str, object]]:
+    """The patient's metadata for every lesion, with a site of its own where one is chosen."""
+    if "site" not in service.models.features:
+        return [metadata] * len(looks)
+    with st.expander("Site of each lesion, where they differ"):
+        columns = st.columns(3)
+        found = []
+        for number, look in enumerate(looks):
+            with columns[number % 3]:
+                words = service.spec.categorical["site"]
+                site = _choose(look.name, words, f"site_{look.digest}")
+            found.append(metadata | ({"site": site} if site else {}))
+    return found
+
+
+# ---------------------------------------------------------------------------- the run
+
+
+def _run(service: Service) -> None:
+    st.title("This run")
+    st.html(block(disclaimer()))
+    for number, (title, section) in enumerate(card_sections(service).items()):
+        with st.expander(title, expanded=number < 2):
+            st.html(block(section, class_="full"))
+
+
+# ---------------------------------------------------------------------------- common
+
+
+def _look_at(service: Service, files: Sequence[Any]) -> tuple[list[Look], list[str]]:
+    """Looks at the files that can be read, and a sentence for each of the others.
+
+    The same photo twice is looked at once: it would be its own like among the patient's lesions.
+    What was looked at is kept for this visitor, in memory, as long as the file is chosen; at once,
+    so that a click, which begins anew, throws no work away.
+    """
+    known: dict[str, Look] = st.session_state.setdefault("looks", {})
+    looks, refused, names = [], [], {}
+    bar = st.progress(0.0, "Reading …") if len(files) > 1 else None
+    for number, file in enumerate(files):
+        content = file.getvalue()
+        digest, name = hashlib.sha256(content).hexdigest(), plain_name(file.name)
+        if digest in names:
+            refused.append(f"{name} is the same file as {names[digest]}: it counts once")
+            continue
+        names[digest] = name
+        try:
+            if digest not in known:
+                known[digest] = service.look(service.open(file.name, content))
+            looks.append(replace(known[digest], name=name))
+        except PipelineError as error:
+            refused.append(str(error))
+        # One file must not end the page for the others, whatever a decoder makes of it.
+        except Exception as error:
+            kind = type(error).__name__
+            refused.append(f"{name} could not be read: {kind} inside the program")
+        if bar:
+            bar.progress((number + 1) / len(files), f"{number + 1} of {len(files)} photos read")
+    if bar:
+        bar.empty()
+    _keep(looks)
+    return looks, refused
+
+
+def _keep(looks: Sequence[Look]) -> None:
+    """Forget all other photos of this visitor."""
+    st.session_state["looks"] = {look.digest: look for look in looks}
+
+
+def _tell(refused: Sequence[str]) -> None:
+    if refused:
+        lines = [html.element("p", one) for one in refused]
+        note = html.element("div", *lines, class_="note warning", role="alert")
+        st.html(block(note))
+
+
+def _hint(words: str) -> None:
+    st.html(block(html.element("div", words, class_="note plain")))
+
+
+def _download_report(title: str, piece: Html) -> None:
+    st.download_button(
+        "Report to print (HTML)", report_page(title, piece), "report.html", "text/html",
+        on_click="ignore",
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

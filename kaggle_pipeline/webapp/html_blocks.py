@@ -1,0 +1,305 @@
+"""A reading, a patient and their report as HTML, for the page and for the printer.
+
+In: readings. Out: ``Html`` whose words hold for who sees no colour and
+no picture; every text from outside is escaped.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from kaggle_pipeline import DISCLAIMER
+from kaggle_pipeline.report import html
+from kaggle_pipeline.report.html import Html
+from kaggle_pipeline.report.report import ADVICE
+from kaggle_pipeline.webapp.html_figures import STYLE, bars, block, heat_picture, picture, scale
+from kaggle_pipeline.webapp.labels import class_word, feature_word, part_word, percent
+from kaggle_pipeline.webapp.service import Reading, Service
+from kaggle_pipeline.webapp.training_distribution import Population
+
+UNUSUAL = 1.5
+"""Outlier factor from which a lesion is called unlike the patient's others; 1 is like them."""
+_FEW = 3
+"""With fewer photos there is no pattern to stand out from."""
+
+
+def disclaimer() -> Html:
+    """Return the sentence that stands on every reading."""
+    return html.note(html.element("strong", f"{DISCLAIMER} "), ADVICE)
+
+
+def reading_piece(service: Service, reading: Reading, name: str, sensitivity: float) -> Html:
+    """Return one lesion's reading.
+
+    Parameters
+    ----------
+    service : Service
+    reading : Reading
+    name : str
+        The class to explain.
+    sensitivity : float
+        Wanted of the threshold.
+    """
+    word = class_word(name)
+    p, low, high = (float(one[name]) for one in (reading.probability, reading.low, reading.high))
+    threshold = service.population.threshold(name, sensitivity)
+    tick = threshold.value if threshold else None
+    label = f"Probability {percent(p)}, single folds {percent(low)} to {percent(high)}"
+    if tick is not None:
+        label += f", threshold {percent(tick)}"
+    parts = [
+        html.element("p", f"Probability of {word}", class_="lead"),
+        html.element("p", percent(p), class_="big"),
+        scale(p, low, high, tick, label),
+        html.element("p", _folds(service, low, high), class_="faint"),
+        _doubts(reading),
+        html.element("ul", *(html.element("li", one) for one in
+                             _facts(service, reading, name, sensitivity))),
+    ]  # fmt: skip
+    if len(service.classes) > 1:
+        parts += [html.element("h3", "All classes"), _all_classes(reading)]
+    parts += [
+        html.element("h3", "What the network saw, and where"),
+        _photos(reading, name, service),
+        html.element("h3", "Image and metadata apart"),
+        _parts(service, reading, name),
+    ]
+    return block(*parts, disclaimer())
+
+
+def patient_piece(
+    service: Service, readings: Sequence[Reading], table: pd.DataFrame, name: str,
+    sensitivity: float,
+) -> Html:  # fmt: skip
+    """Return a patient's lesions: the ranked table, then a gallery in the same order.
+
+    Parameters
+    ----------
+    service : Service
+    readings : sequence of Reading
+    table : pandas.DataFrame
+        Of ``service.compare``, indexed by the readings' positions.
+    name : str
+    sensitivity : float
+    """
+    threshold = service.population.threshold(name, sensitivity)
+    rows = []
+    for row in table.itertuples():
+        rows.append(
+            [
+                str(row.place), row.file, percent(row.probability),
+                f"{percent(row.low)} – {percent(row.high)}",
+                _points(row.above_median), f"{row.outlier_factor:.2f}",
+                _stands(row, len(table), threshold.value if threshold else None),
+            ]
+        )  # fmt: skip
+    header = ["place", "file", class_word(name), "single folds", "over the patient’s median",
+              "unlike the others (1 = like)", "remarks"]  # fmt: skip
+    cards = [_card(service, readings[row.Index], row, name) for row in table.itertuples()]
+    how = (
+        "Ranked by the probability of "
+        f"{class_word(name)}. “Unlike the others” compares each photo with the patient’s other "
+        "photos in the network’s features: a lesion that is like none of its neighbours, the ugly "
+        "duckling, deserves a look of its own even where its probability is low."
+    )
+    few = [html.note(f"With fewer than {_FEW} photos there are no others to compare with.")]
+    return block(
+        html.element("p", how),
+        *(few if len(table) < _FEW else []),
+        html.table(header, rows),
+        html.element("div", *cards, class_="gallery"),
+        _threshold_line(service.population, name, sensitivity),
+        html.element("p", _context_line(service, readings[0]), class_="faint"),
+        disclaimer(),
+    )
+
+
+def report_page(title: str, *pieces: Html) -> str:
+    """Return a page to keep or to print that needs nothing but itself."""
+    return html.page(title, html.element("style", Html(STYLE)), *pieces)
+
+
+# ---------------------------------------------------------------------------- of one reading
+
+
+def _folds(service: Service, low: float, high: float) -> str:
+    count = len(service.models.folds)
+    if count == 1:
+        said = "One fold is here, so nothing tells how much another training would differ."
+        return f"{said} {missing_line(service)}".strip()
+    said = f"The models of its {count} folds, each alone, say {percent(low)} to {percent(high)}."
+    return f"{said} {missing_line(service)}".strip()
+
+
+def missing_line(service: Service) -> str:
+    """Return which folds have no model here, in a sentence; nothing where all have one."""
+    lacking = service.models.missing
+    return f"Folds {lacking} of this run are not trained: the mean lacks them." if lacking else ""
+
+
+def _context_line(service: Service, reading: Reading) -> str:
+    if not service.models.uses_context:
+        return ""
+    return (
+        "The metadata model also counts the photos of this patient: it was told "
+        f"{reading.together}."
+    )
+
+
+def _doubts(reading: Reading) -> Html:
+    if not reading.look.doubts:
+        return Html("")
+    lines = [html.element("p", one) for one in reading.look.doubts]
+    return html.note(html.element("strong", "Trust this less."), *lines, warning=True)
+
+
+def _facts(service: Service, reading: Reading, name: str, sensitivity: float) -> list[object]:
+    population, word = service.population, class_word(name)
+    facts = [
+        f"Higher than {percent(float(reading.rank[name]))} of the {population.size:,} training "
+        f"photos, {percent(population.prevalence(name))} of which are {word}."
+    ]
+    threshold = population.threshold(name, sensitivity)
+    if threshold:
+        above = float(reading.probability[name]) >= threshold.value
+        facts.append(
+            html.join(
+                [
+                    f"It lies {'above' if above else 'below'} the threshold. ",
+                    _threshold_text(population, name, sensitivity),
+                ],
+                "",
+            )
+        )
+    if not service.is_calibrated(name):
+        facts.append(
+            f"This run is not calibrated{' for this class' if service.calibration else ''}: the "
+            f"number orders lesions, it is not the share of such lesions that are {word}."
+        )
+    if reading.unknown:
+        names = ", ".join(feature_word(one) for one in reading.unknown)
+        facts.append(f"Not given: {names}. The metadata model reads that as missing.")
+    if service.models.uses_context:
+        facts.append(_context_line(service, reading))
+    if reading.look.unlikeness is None:
+        why = "they are not here" if service.reference is None else "too few were looked at"
+        facts.append(f"Whether the photo is like the training images was not checked: {why}.")
+    return facts
+
+
+def _threshold_text(population: Population, name: str, sensitivity: float) -> str:
+    threshold = population.threshold(name, sensitivity)
+    if threshold is None:
+        return ""
+    spared, low, high = threshold.specificity
+    interval = "" if np.isnan(low) else f" [{percent(low)}, {percent(high)}]"
+    unit = (
+        "groups of training photos that had no part in it"
+        if threshold.nested
+        else ("the same training photos, which is too kind")
+    )
+    return (
+        f"To find {100 * sensitivity:g} % of the {class_word(name)} photos, a lesion must count "
+        f"from {percent(threshold.value)} on; {percent(spared)}{interval} of the others are then "
+        f"rightly left out (judged on {unit})."
+    )
+
+
+def _threshold_line(population: Population, name: str, sensitivity: float) -> Html:
+    return html.element("p", _threshold_text(population, name, sensitivity), class_="faint")
+
+
+def _all_classes(reading: Reading) -> Html:
+    ordered = reading.probability.sort_values(ascending=False)
+    return bars(
+        [
+            (class_word(one), float(p), float(reading.low[one]), float(reading.high[one]))
+            for one, p in ordered.items()
+        ]
+    )
+
+
+def _photos(reading: Reading, name: str, service: Service) -> Html:
+    look = reading.look
+    heat = look.answer.heat[service.classes.index(name)]
+    width, height = look.size_px
+    word = class_word(name)
+    found = (
+        f"Grad-CAM: the brighter, the more that place speaks for {word}. It shows where in this "
+        "photo, not how much, and not that the place is ill."
+        if heat.max() > 0
+        else f"Grad-CAM: nothing in this photo speaks for {word}."
+    )
+    cropped = service.models.fit.fit == "crop"
+    seen = "middle square" if cropped else "all"
+    rest = "." if cropped or width == height else "; the network sees it stretched to a square."
+    return html.element(
+        "div",
+        picture(look.shown, f"The photo: {seen} of {width} × {height} pixels{rest}"),
+        picture(heat_picture(look.shown, heat), f"Heat map over the photo for {word}.", found),
+        class_="pair",
+    )
+
+
+def _parts(service: Service, reading: Reading, name: str) -> Html:
+    rows = [
+        [part_word(part), percent(float(found[name])), f"{reading.weights[part]:.2f}"]
+        for part, found in reading.parts.items()
+    ]
+    table = html.table(["model", "says", "weight in the blend"], rows)
+    if list(reading.parts) == ["image"]:
+        text = "This run’s probability comes from the photo alone; sex, age and site are not read."
+        return html.join([table, html.element("p", text, class_="faint")])
+    text = (
+        "Before blending and calibration; each model has a scale of its own, so compare a model "
+        "with itself, not with the other."
+    )
+    if "image" not in reading.parts:
+        text = (
+            "The image model has no weight in this run’s blend: the probability comes from the "
+            "metadata alone, and the heat map explains a model that has no part in it. " + text
+        )
+    return html.join([table, html.element("p", text, class_="faint")])
+
+
+# ---------------------------------------------------------------------------- of a patient
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f} points".replace("-", "−")
+
+
+def _stands(row: tuple, count: int, threshold: float | None) -> str:
+    found = []
+    if threshold is not None and row.probability >= threshold:
+        found.append("above the threshold")
+    if count >= _FEW and row.outlier_factor >= UNUSUAL:
+        found.append("unlike the others")
+    if row.doubts:
+        found.append("trust less, see below")
+    return "; ".join(found) or "–"
+
+
+def _card(service: Service, reading: Reading, row: tuple, name: str) -> Html:
+    look = reading.look
+    heat = look.answer.heat[service.classes.index(name)]
+    pair = html.element(
+        "div",
+        picture(look.shown, f"Photo {row.file}", "photo"),
+        picture(heat_picture(look.shown, heat), f"Heat map over {row.file}", "Grad-CAM"),
+        class_="pair",
+    )
+    badges = []
+    if row.outlier_factor >= UNUSUAL:
+        text = f"unlike the others ({row.outlier_factor:.1f})"
+        badges.append(html.element("span", text, class_="badge stands"))
+    return html.element(
+        "section",
+        html.element("h3", f"{row.place}. {row.file}"),
+        html.element("p", percent(row.probability), class_="big"),
+        pair,
+        *badges,
+        *(html.note(one, warning=True) for one in look.doubts),
+        class_="card",
+    )

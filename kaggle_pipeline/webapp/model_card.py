@@ -1,0 +1,118 @@
+"""The run's model card: what it learned from, how well it was judged, where it ends.
+
+In: a :class:`Service`. Out: titles and HTML; the numbers are those of the run's own report.
+"""
+
+from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.report import html
+from kaggle_pipeline.report.html import Html
+from kaggle_pipeline.report.report import collect_sections
+from kaggle_pipeline.report.scores import headline
+from kaggle_pipeline.webapp.html_blocks import missing_line
+from kaggle_pipeline.webapp.labels import class_word, part_word, percent
+from kaggle_pipeline.webapp.service import Service
+
+
+def card_sections(service: Service) -> dict[str, Html]:
+    """Return the card's sections by title, the first of them a summary with the limits.
+
+    Raises
+    ------
+    PipelineError
+        If a file of the run is damaged.
+    """
+    name, sections = collect_sections(service.run_dir, service.spec)
+    summary = html.join([_summary(service, name), html.element("h3", "Limits"), _limits(service)])
+    return {"Summary and limits": summary, **dict(sections.values())}
+
+
+def _summary(service: Service, name: str) -> Html:
+    population, models, spec = service.population, service.models, service.spec
+    shares = ", ".join(
+        f"{class_word(one)} {percent(population.prevalence(one))}" for one in service.classes
+    )
+    blend = ", ".join(
+        f"{part_word(one)} {weight:.2f}" for one, weight in models.blend.weights.items()
+    )
+    image = models.config.image
+    rows = [
+        ["run", name],
+        ["data set", spec.id],
+        ["further collections", _further(service) or "none"],
+        ["training photos judged out of fold", f"{population.size:,} ({shares})"],
+        [f"{'mean ' if len(service.classes) > 1 else ''}AUC out of fold, 95 % interval",
+         headline(models.judged, read_json(models.judged / "metrics.json"))[0]],
+        ["folds", _folds(service)],
+        ["network", f"{image.backbone}, {image.image_size_px} × {image.image_size_px} pixels, "
+         f"views averaged: {image.tta}"],
+        ["new photos", f"{models.fit.word}, as the training photos"
+         if models.fit.known else models.fit.word],
+        ["models and weights", blend],
+        ["calibrated", service.calibration.method if service.calibration else "no"],
+    ]  # fmt: skip
+    return html.table(["", "this run"], rows)
+
+
+def _folds(service: Service) -> str:
+    models, count = service.models, len(service.models.folds)
+    unit = service.spec.group or "image"
+    by_group = models.config.folds.by == "group"
+    split = f"no {unit} in two of them" if by_group else "split by image"
+    return f"{count} trained, {split}. {missing_line(service)}".strip()
+
+
+def _further(service: Service) -> str:
+    """Collections that the image model learned from beside the data set."""
+    return ", ".join(one.dataset for one in service.models.config.external)
+
+
+def _limits(service: Service) -> Html:
+    group, further = service.spec.group, _further(service)
+    seen = f" and of {further}," if further else ""
+    other = (
+        "A lesion of any other kind gets a probability too, and it means nothing."
+        if service.spec.task == "multiclass"
+        else "Of kinds that are not among the training photos it knows nothing."
+    )
+    lines = [
+        f"It has seen dermoscopic photos of the data set above{seen} and of nothing else. On "
+        "photos of another clinic, camera or kind it may be worse, and nothing here can tell by "
+        "how much.",
+        f"It answers for the classes above. {other}",
+        "The data sets do not record skin colour, so it is not known how well it does on dark "
+        "skin; they hold little of it.",
+        "The threshold and the place among training photos come from out-of-fold predictions of "
+        "single folds; a new photo gets the mean of all folds, which varies a little less.",
+        "A low probability is no all-clear.",
+    ]
+    if service.spec.id == "synthetic":
+        lines.insert(0, "It was trained on made-up, drawn lesions: it shows how the page works and "
+                     "says nothing about real skin.")  # fmt: skip
+    if group != "patient":
+        lines.append("The data do not say which photos are one patient’s, so a person may be in "
+                     "two folds and the scores may be too good.")  # fmt: skip
+    if not service.models.judged_as_used:
+        lines.append(
+            "The scores, calibration and thresholds of this run are those of a blend with equal "
+            "weights, not of the one used here: run make_submission again."
+        )
+    if service.calibration is None:
+        lines.append("It is not calibrated: its numbers order lesions and are no frequencies.")
+    elif lacking := [one for one in service.classes if not service.is_calibrated(one)]:
+        names = ", ".join(class_word(one) for one in lacking)
+        lines.append(f"It is not calibrated for {names}: too few photos.")
+    if not service.models.fit.known:
+        word = service.models.fit.word
+        lines.append(f"It is not known how the training photos were made square; new ones are "
+                     f"{word}.")  # fmt: skip
+    if service.reference is None:
+        lines.append("The training images are not at hand: photos unlike them are not pointed out.")
+    elif not service.reference.can_tell:
+        lines.append("Too few training images were looked at: photos unlike them are not pointed "
+                     "out.")  # fmt: skip
+    else:
+        lines.append(
+            f"“Not like the training images” is measured against {service.reference.size:,} of "
+            "them; about one honest photo in twenty is pointed out too."
+        )
+    return html.element("ul", *(html.element("li", line) for line in lines))

@@ -1,0 +1,202 @@
+"""What lowers trust in a reading: a photo that is small, blurred, or not like the training images.
+
+In: squares as the network sees them and their embeddings. Out: sentences; and, from training images
+that a fold's model did not learn from, the :class:`Reference` they are measured against.
+
+Likeness is the distance to the nearest training images in the network's features (Sun et al. 2022,
+arXiv:2204.06507), once as it is, each channel in units of its spread, and once of the direction
+alone: what is dark, bright or noisy is far away, writing and patterns lie elsewhere. Each distance
+is ranked among those of further training images, of other patients, which had no part in it: as
+conformal prediction has it (Vovk et al. 2005, doi:10.1007/b106715), a photo that is like them gets
+any rank as likely as any other. Sharpness is the variance of the Laplacian (Pech-Pacheco et al.
+2000, doi:10.1109/ICPR.2000.903548) over that of the photo, so that contrast alone changes nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import laplace
+from scipy.spatial.distance import cdist
+
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import atomic_path
+
+_NEIGHBOURS = 5
+LEAST_JUDGED = 40
+"""Judged images of a fold: of fewer, no rank can tell one in twenty by two distances."""
+UNLIKE = 0.95
+"""A photo is called unlike the training images from this unlikeness on: so is one in twenty of
+them."""
+_BLURRED = 0.01
+"""And blurred below this share of their sharpness."""
+
+
+def sharpness(square: np.ndarray) -> float:
+    """Return the variance of the Laplacian over the variance of the grey photo (side, side, 3)."""
+    grey = square.astype(float) @ (0.299, 0.587, 0.114)
+    # One grey level squared: a photo of one colour is not sharp.
+    return float(laplace(grey, mode="nearest").var() / (grey.var() + 1.0))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Training images that a photo is measured against.
+
+    Attributes
+    ----------
+    known : mapping of int to numpy.ndarray of shape (n, channels)
+        Embeddings by fold, of images that its model did not learn from: what is near is near these.
+    judged : mapping of int to numpy.ndarray of shape (m, channels)
+        Of further such images, of other patients or lesions: what their distances are like.
+    sharpness : numpy.ndarray of shape (images,)
+        Sorted, of all of them.
+    """
+
+    known: Mapping[int, np.ndarray]
+    judged: Mapping[int, np.ndarray]
+    sharpness: np.ndarray
+
+    def __post_init__(self) -> None:
+        measures = {
+            fold: _measures(known)
+            for fold, known in self.known.items()
+            if len(known) and len(self.judged[fold]) >= LEAST_JUDGED
+            and np.isfinite(known).all() and np.isfinite(self.judged[fold]).all()
+        }  # fmt: skip
+        usual = {
+            fold: [np.sort(measure(self.judged[fold])) for measure in found]
+            for fold, found in measures.items()
+        }
+        object.__setattr__(self, "_measures", measures)
+        object.__setattr__(self, "_usual", usual)
+
+    @property
+    def size(self) -> int:
+        """Number of training images."""
+        return len(self.sharpness)
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether some fold has enough images to say what is usual."""
+        return bool(self._measures)
+
+    def unlikeness(self, embeddings: Mapping[int, np.ndarray]) -> float | None:
+        """Return how unusual a photo is, 0 to 1: from u on lies about a share of 1 − u of them.
+
+        The higher rank of the two distances counts, put right for there being two (Bonferroni).
+        None where no fold has ``LEAST_JUDGED`` images to rank among. What is no number ranks
+        highest.
+
+        Parameters
+        ----------
+        embeddings : mapping of int to numpy.ndarray of shape (channels,)
+            By fold; the median over the folds counts.
+        """
+        found = []
+        for fold, measures in self._measures.items():
+            ranks = [
+                np.searchsorted(usual, measure(embeddings[fold][None])[0]) / len(usual)
+                for measure, usual in zip(measures, self._usual[fold], strict=True)
+            ]
+            found.append(max(0.0, 1 - 2 * (1 - max(ranks))))
+        return float(np.median(found)) if found else None
+
+    def blur(self, value: float) -> float:
+        """Return the share of training images that are less sharp than ``value``."""
+        return float(np.searchsorted(self.sharpness, value) / len(self.sharpness))
+
+    def write(self, path: Path) -> None:
+        """Write as ``.npz``, atomically."""
+        arrays = {f"known{fold}": known for fold, known in self.known.items()}
+        arrays |= {f"judged{fold}": judged for fold, judged in self.judged.items()}
+        with atomic_path(path) as temporary:
+            np.savez_compressed(temporary, sharpness=self.sharpness, **arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> "Reference":
+        """Read what :meth:`write` wrote.
+
+        Raises
+        ------
+        PipelineError
+            If the file is damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                known, judged = (
+                    {int(name.removeprefix(part)): stored[name]
+                     for name in stored.files if name.startswith(part)}
+                    for part in ("known", "judged")
+                )  # fmt: skip
+                return cls(known, judged, stored["sharpness"])
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise PipelineError(f"{path} is damaged ({error}): delete it") from None
+
+
+def _measures(known: np.ndarray) -> list[Callable[[np.ndarray], np.ndarray]]:
+    """Distances (n,) of embeddings (n, channels) to the nearest of ``known``: plain, direction."""
+    spread = known.std(axis=0)
+    # A channel that hardly moves would make any photo a stranger.
+    spread = np.maximum(spread, 0.1 * spread.mean() + 1e-12)
+
+    def scaled(x: np.ndarray) -> np.ndarray:
+        return x / spread
+
+    def direction(x: np.ndarray) -> np.ndarray:
+        return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+    def distance(view: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+        seen, count = view(known), min(_NEIGHBOURS, len(known))
+
+        def measure(x: np.ndarray) -> np.ndarray:
+            apart = cdist(view(x), seen)
+            return np.partition(apart, count - 1, axis=1)[:, :count].mean(axis=1)
+
+        return measure
+
+    return [distance(scaled), distance(direction)]
+
+
+def doubts(
+    size_px: Sequence[int],
+    side_px: int,
+    square: np.ndarray,
+    unlikeness: float | None,
+    reference: Reference | None,
+) -> list[str]:
+    """Return what lowers trust in a reading, a sentence each; none where nothing does.
+
+    Parameters
+    ----------
+    size_px : (int, int)
+        Of the photo as it came.
+    side_px : int
+        Of what the network sees.
+    square : numpy.ndarray of shape (side, side, 3), uint8
+    unlikeness : float or None
+        As :meth:`Reference.unlikeness` says.
+    reference : Reference or None
+        None where the training images are not at hand.
+    """
+    found = []
+    width, height = size_px
+    if min(width, height) < side_px:
+        found.append(
+            f"The photo is small: it has {width} × {height} pixels, and the network was trained on "
+            f"squares of {side_px} × {side_px}. Details are missing."
+        )
+    if reference is None:
+        return found
+    if reference.blur(sharpness(square)) < _BLURRED:
+        found.append(
+            "The photo looks blurred: hardly any training photo is less sharp. Take it again, in "
+            "focus."
+        )
+    if unlikeness is not None and unlikeness >= UNLIKE:
+        found.append(
+            "This does not look like a dermoscopic image: to the network it is more unusual than "
+            f"{UNLIKE:.0%} of the training photos. The probability means little here."
+        )
+    return found

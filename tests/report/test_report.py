@@ -1,0 +1,397 @@
+"""Tests of the report: what is on disk is on the page, escaped; nothing else is, no patient is."""
+
+import base64
+import json
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from helpers_evaluation import PNG, SPECS, make_examples, make_probabilities
+from PIL import Image
+
+from kaggle_pipeline import DISCLAIMER
+from kaggle_pipeline.config.experiment import CalibrationConfig
+from kaggle_pipeline.core import figures
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.data.examples import write_examples
+from kaggle_pipeline.data.explore import explore
+from kaggle_pipeline.evaluation.calibration.calibration import Calibration
+from kaggle_pipeline.evaluation.evaluate import evaluate
+from kaggle_pipeline.evaluation.plots import describe_score, write_evaluation
+from kaggle_pipeline.leakage.overlap_figure import plot_overlap
+from kaggle_pipeline.report import html as html_module
+from kaggle_pipeline.report.report import write_report
+
+EVIL = "<script>alert('x')</script>"
+VOID = {"meta", "img", "br", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and visible text of a page, and whether its tags are closed in order."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.attributes, self.words, self._open = [], [], [], []
+        self.html = path.read_text(encoding="utf-8")
+        self.feed(self.html)
+        assert not self._open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += [(tag, *pair) for pair in attributes]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+    def values(self, name):
+        return [value for _, key, value in self.attributes if key == name]
+
+
+_DRAWN = {}
+
+
+def place_evaluation(folder, evaluation, prefix=""):
+    """``write_evaluation``, which draws the same but once: its pictures have tests of their own."""
+    key = json.dumps(evaluation)
+    if key not in _DRAWN:
+        with TemporaryDirectory() as place:
+            paths = write_evaluation(Path(place), evaluation)
+            _DRAWN[key] = {path.name: path.read_bytes() for path in paths}
+    for name, content in _DRAWN[key].items():
+        (folder / f"{prefix}{name}").write_bytes(content)
+
+
+def write_stage(folder, spec, examples, evaluation=None, **metrics):
+    """What a model's stage leaves."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"oof_auc": 0.7123, "oof_auc_low": 0.6, "oof_auc_high": 0.8, "n": 555,
+               "n_positive": 5, "seconds": 12.3, "epoch_chosen_on_judged_rows": False,
+               **metrics}  # fmt: skip
+    (folder / "metrics.json").write_text(json.dumps(content))
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump({"name": "my run", "dataset": spec.id, "seed": 77, folder.name: {"lr": 0.5}})
+    )
+    (folder / "versions.json").write_text(json.dumps({"python": "3.11.7", "numpy": "9.9.9"}))
+    Image.effect_noise((20, 10), 50).save(folder / "learning_curves.png")
+    if evaluation:
+        place_evaluation(folder, evaluation)
+
+
+def write_prepared(run, spec, examples, findings=()):
+    """What the prepare stage leaves."""
+    prepared = run / "prepare"
+    prepared.mkdir(parents=True)
+    write_examples(examples, prepared / "examples.csv")
+    folds = examples.loc[examples["split"] == "train", ["group_id"]].assign(fold=0)
+    folds.to_csv(prepared / "folds.csv", index_label="image_id")
+    report = {
+        "findings": [
+            {"check": "patient in train and test", "status": "ok", "detail": "none shared",
+             "rows": []},
+            *findings,
+        ],
+        "shared_groups": {"fold 0": {"fold 0": 3}},
+        "single_features": [{"feature": "width × height", "oof_auc": 0.79, "acquisition": True}],
+    }  # fmt: skip
+    (prepared / "leakage.json").write_text(json.dumps(report))
+    plot_overlap(report["shared_groups"], "patient", prepared / "overlap.png")
+
+
+@pytest.fixture(scope="module")
+def evaluations():
+    """By task: spec, examples, evaluation."""
+    made = {}
+    for task, spec in SPECS.items():
+        examples = make_examples(spec)
+        chances = make_probabilities(examples, spec)
+        made[task] = spec, examples, evaluate(examples, chances, spec, seed=0, n_replicates=20)
+    return made
+
+
+@pytest.fixture(params=list(SPECS), scope="module")
+def whole(request, evaluations, tmp_path_factory):
+    """A run's folder with every stage, and spec and evaluation."""
+    tmp_path = tmp_path_factory.mktemp("run")
+    spec, examples, evaluation = evaluations[request.param]
+    write_prepared(tmp_path, spec, examples)
+    explore(examples, spec, tmp_path, tmp_path / "explore")
+    for stage in ("image", "tabular", "blend"):
+        write_stage(tmp_path / stage, spec, examples, evaluation)
+    place_evaluation(tmp_path / "blend", evaluation, prefix="test_")
+    return tmp_path, spec, evaluation
+
+
+def test_every_part_of_a_run_is_on_the_page(whole):
+    run, spec, evaluation = whole
+    path = write_report(run, spec)
+    assert path == run / "report.html"
+    found = Page(path)
+    assert DISCLAIMER in found.text
+    headings = ["Results", "Data", "Leak audit", "Image model", "Dense network on the patient data",
+                "Blend of the models", "Settings and versions"]  # fmt: skip
+    for heading in headings:
+        assert f"<h2>{heading}</h2>" in found.html
+    assert "Held-out test part" in found.text
+    assert "Run my run on made_up" in found.text
+    assert "0.712 [0.600, 0.800]" in found.text
+    for name in ("auc", "balanced_accuracy", "brier", "ece", "sensitivity_at_90_specificity"):
+        assert describe_score(evaluation["scores"][name]) in found.text
+    for name in spec.classes:
+        assert describe_score(evaluation["per_class"][name]["auc"]) in found.text
+    for text in ("width × height", "0.790", "seed 77", "9.9.9", "none shared", "not enough rows"):
+        assert text in found.text
+    assert "ptimistic" not in found.text
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_the_data_table_has_a_column_a_split(evaluations, tmp_path, external):
+    spec, examples, _ = evaluations["binary"]
+    if external:
+        examples = examples.assign(
+            split=examples["split"].mask(np.arange(len(examples)) < 9, "external")
+        )
+        examples.loc[examples["split"] == "external", "target"] = 1.0
+    write_prepared(tmp_path, spec, examples)
+    counts = re.search(r"<table>.*?</table>", Page(write_report(tmp_path, spec)).html, re.DOTALL)[0]
+    width = counts.count('scope="col"')
+    assert width == 3 + external and ("external" in counts) == external
+    for row in re.findall(r"<tr><th scope=\"row\">.*?</tr>", counts, re.DOTALL):
+        assert row.count("<td") == width - 1, row
+
+
+def test_a_column_for_the_test_part_only_where_there_is_one(whole, tmp_path):
+    run, spec, _ = whole
+    assert "AUC, test part</th>" in Page(write_report(run, spec)).html
+    plain = Path(shutil.copytree(run, tmp_path / "run"))
+    (plain / "blend" / "test_evaluation.json").unlink()
+    page = Page(write_report(plain, spec))
+    assert "test part</th>" not in page.html and "0.712 [0.600, 0.800] 555 –" in html_module.text
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 30])
+def test_epochs_are_counted_in_whole_numbers(epochs, monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path: drawn.append(figure))
+    history = pd.DataFrame({"epoch": range(epochs), "loss": 0.5, "auc": 0.7, "val_auc": 0.6})
+    figures.plot_histories({"fold 0": history}, tmp_path / "curves.png")
+    for axes in drawn[0].axes:
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert ticks and all(tick == round(tick) for tick in ticks)
+
+
+def test_the_page_needs_nothing_but_itself(whole):
+    run, spec, _ = whole
+    found = Page(write_report(run, spec))
+    sources, links = found.values("src"), found.values("href")
+    pictures = [*run.glob("*/*.png")]
+    assert len(sources) == len(pictures) > 15
+    for source in sources:
+        head, data = source.split(",")
+        assert head == "data:image/png;base64"
+        content = base64.b64decode(data, validate=True)
+        assert content.startswith(PNG)
+        Image.open(BytesIO(content)).verify()
+    assert {base64.b64decode(one.split(",")[1]) for one in sources} == {
+        path.read_bytes() for path in pictures
+    }
+    assert links and all(link.startswith("#") for link in links)
+    assert {link[1:] for link in links} == set(found.values("id"))
+    assert "http" not in found.html.replace("http-equiv", "")
+    assert not {"script", "link", "iframe", "object"} & set(found.tags)
+    assert "url(" not in found.html and "@import" not in found.html
+    assert not [name for _, name, _ in found.attributes if name.startswith("on")]
+
+
+def test_every_picture_has_a_text_and_the_page_fits_a_phone(whole):
+    run, spec, _ = whole
+    found = Page(write_report(run, spec))
+    assert len(found.values("alt")) == found.tags.count("img")
+    assert all(len(text) > 10 for text in found.values("alt"))
+    assert ("meta", "content", "width=device-width, initial-scale=1") in found.attributes
+    assert "max-width: 100%" in found.html
+    assert ("html", "lang", "en") in found.attributes
+
+
+def test_no_patient_is_named(whole):
+    run, spec, _ = whole
+    found = Page(write_report(run, spec))
+    groups = pd.read_csv(run / "prepare" / "folds.csv")["group_id"]
+    assert not [one for one in groups.unique() if one in found.text]
+
+
+def test_the_same_files_give_the_same_page(whole):
+    run, spec, _ = whole
+    first = write_report(run, spec).read_bytes()
+    assert write_report(run, spec).read_bytes() == first
+
+
+def test_ids_in_findings_are_withheld(evaluations, tmp_path):
+    spec, examples, _ = evaluations["binary"]
+    named, other = examples["group_id"].unique()[:2]
+    leak = {"check": "patient in train and test", "status": "leak", "rows": [named, "Mr. X"],
+            "detail": f"patient {named} is in train and in test (12 such), like Mr. X"}  # fmt: skip
+    photo = {"check": "near-equal photos in two groups", "status": "note", "rows": ["img_1"],
+             "detail": f"img_1 of {other}, and img_12"}  # fmt: skip
+    write_prepared(tmp_path, spec, examples, [leak, photo])
+    text = Page(write_report(tmp_path, spec)).text
+    assert "patient (id withheld) is in train and in test (12 such), like (id withheld)" in text
+    assert "img_1 of (id withheld), and img_12" in text
+    assert named not in text and other not in text
+    assert "A leak was found" in text
+
+
+def test_what_comes_from_files_is_escaped(evaluations, tmp_path):
+    spec, examples, evaluation = evaluations["binary"]
+    spec = replace(spec, id=EVIL, classes=(EVIL,), group=EVIL)
+    examples = examples.rename(columns={"target": EVIL})
+    text = json.dumps(evaluation).replace("target", EVIL).replace("male", EVIL + "&amp;")
+    finding = {"check": EVIL, "status": EVIL, "detail": EVIL, "rows": []}
+    write_prepared(tmp_path, spec, examples, [finding])
+    write_stage(tmp_path / "image", spec, examples, json.loads(text), weights={EVIL: 0.5})
+    config = {"name": EVIL, "seed": EVIL, "image": {EVIL: EVIL, "quote": '" onload="x'}}
+    (tmp_path / "image" / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "image" / "versions.json").write_text(json.dumps({EVIL: EVIL}))
+    found = Page(write_report(tmp_path, spec))
+    assert "script" not in found.tags
+    assert "<script" not in found.html
+    assert not found.values("onload")
+    # Nothing was dropped either: the text itself is there, and "&amp;" is not taken for "&".
+    assert found.text.count(EVIL) > 15
+    assert f"{EVIL}&amp;" in found.text
+    assert '" onload="x' in found.text
+
+
+def test_optimistic_scores_are_marked(evaluations, tmp_path):
+    spec, examples, evaluation = evaluations["binary"]
+    write_stage(tmp_path / "image", spec, examples, evaluation, epoch_chosen_on_judged_rows=True)
+    write_stage(tmp_path / "tabular", spec, examples, evaluation, groups_ignored=True)
+    write_stage(tmp_path / "blend", spec, examples, evaluation)
+    found = Page(write_report(tmp_path, spec))
+    assert found.text.count("optimistic, see there") == 2
+    assert found.values("class").count("note warning") == 2
+    assert "each epoch was chosen on the very rows it is then judged by" in found.text
+    assert "images of one patient may be on both sides of a fold" in found.text
+    assert "though maybe others of the same patient were" in found.text
+    assert found.text.count("had seen no image of the same patient") == 2
+
+
+def test_without_groups_the_page_says_what_is_unknown(evaluations, tmp_path):
+    spec, examples, evaluation = evaluations["multilabel"]
+    write_stage(tmp_path / "image", spec, examples, evaluation)
+    text = Page(write_report(tmp_path, spec)).text
+    assert "The data names no patients" in text
+    assert "had seen no image of the same" not in text
+
+
+def test_missing_parts_are_left_out(evaluations, tmp_path):
+    spec, examples, _ = evaluations["binary"]
+    write_stage(tmp_path / "tabular", spec, examples)
+    found = Page(write_report(tmp_path, spec))
+    assert "Dense network on the patient data" in found.text
+    assert "AUC 0.712 [0.600, 0.800] on 555 images" in found.text
+    for absent in ("Image model", "Blend", "Leak audit", "Held-out", "Data "):
+        assert absent not in found.text
+
+
+def test_an_unfinished_stage_has_no_scores(evaluations, tmp_path):
+    spec, examples, _ = evaluations["binary"]
+    write_stage(tmp_path / "tabular", spec, examples)
+    (tmp_path / "image").mkdir()
+    text = Page(write_report(tmp_path, spec)).text
+    assert "Not finished: there are no scores yet." in text
+
+
+def test_the_test_parts_score_is_in_the_overview(evaluations, tmp_path):
+    spec, examples, evaluation = evaluations["binary"]
+    write_stage(tmp_path / "image", spec, examples, evaluation)
+    before = Page(write_report(tmp_path, spec)).text
+    test = json.loads(json.dumps(evaluation))
+    test["scores"]["auc"] = {"value": 0.1234, "low": 0.1, "high": 0.2}
+    place_evaluation(tmp_path / "image", test, prefix="test_")
+    after = Page(write_report(tmp_path, spec)).text
+    assert "0.123 [0.100, 0.200]" not in before
+    assert after.count("0.123 [0.100, 0.200]") == 2
+
+
+def test_scores_that_do_not_exist_say_why(evaluations, tmp_path):
+    spec, examples, _ = evaluations["binary"]
+    chances = make_probabilities(examples, spec)
+    negative = chances[examples.loc[chances.index, "target"] == 0]
+    evaluation = evaluate(examples, negative, spec, seed=0, n_replicates=9)
+    write_stage(tmp_path / "image", spec, examples, evaluation)
+    text = Page(write_report(tmp_path, spec)).text
+    assert "– (no positive row of target)" in text
+    assert "nan" not in text.lower().split()
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(PipelineError, match="holds no stage of a run"):
+        write_report(tmp_path, SPECS["binary"])
+    with pytest.raises(PipelineError, match="holds no stage of a run"):
+        write_report(tmp_path / "nowhere", SPECS["binary"])
+
+
+@pytest.mark.parametrize("task", SPECS)
+def test_a_calibration_is_told_with_its_thresholds_and_test_part(task, evaluations, tmp_path):
+    spec, examples, evaluation = evaluations[task]
+    write_stage(tmp_path / "image", spec, examples, evaluation)
+    assert "Threshold" not in Page(write_report(tmp_path, spec)).text
+    chances = make_probabilities(examples, spec)
+    data = (examples.loc[chances.index, list(spec.classes)], examples["group_id"], spec)
+    found = Calibration.fit(chances, *data, CalibrationConfig(), seed=0, n_replicates=10)
+    content = found.to_mapping() | {"test": found.judge(chances, *data, seed=0, n_replicates=10)}
+    (tmp_path / "image" / "calibration.json").write_text(json.dumps(content))
+    told = Page(write_report(tmp_path, spec)).text
+    assert f"{found.method} (used)" in told and found.why in told
+    scores = [*found.study["scores"].values(), content["test"]["scores"]["after"]]
+    for score in (one[key] for one in scores for key in ("ece", "log_loss", "brier", "auc")):
+        assert describe_score(score, 4) in told
+    for one in found.thresholds[spec.classes[0]]:
+        assert f"{one['threshold']:.3g}" in told
+        assert describe_score(one["nested"]["specificity"]) in told
+
+
+@pytest.mark.parametrize("content", ["a: [", "just text", "\x00"])
+def test_a_damaged_config_is_named(content, evaluations, tmp_path):
+    spec, examples, _ = evaluations["binary"]
+    write_stage(tmp_path / "image", spec, examples)
+    (tmp_path / "image" / "config.yaml").write_text(content)
+    with pytest.raises(PipelineError, match=r"config\.yaml is damaged"):
+        write_report(tmp_path, spec)
+
+
+def test_a_damaged_evaluation_is_named_and_the_old_page_stays(evaluations, tmp_path):
+    spec, examples, evaluation = evaluations["binary"]
+    write_stage(tmp_path / "image", spec, examples, evaluation)
+    before = write_report(tmp_path, spec).read_bytes()
+    (tmp_path / "image" / "evaluation.json").write_text("{")
+    with pytest.raises(PipelineError, match=r"evaluation\.json is not valid JSON"):
+        write_report(tmp_path, spec)
+    assert (tmp_path / "report.html").read_bytes() == before
+
+
+def test_pieces_escape_text_but_not_html():
+    assert html_module.element("p", "<b>", html_module.Html("<i></i>"), title='"') == (
+        '<p title="&quot;">&lt;b&gt;\n<i></i></p>'
+    )
+    assert "&lt;b&gt;" in html_module.table(["<b>"], [["<b>", np.float64(0.5)]])
+    assert html_module.picture("nowhere.png", "x") == ""

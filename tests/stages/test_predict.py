@@ -1,0 +1,285 @@
+"""Tests of what is asked of a finished run: predictions for new photos, tables, pictures."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from kaggle_pipeline.cli.main import main
+from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.evaluation.calibration.calibration import Calibration
+from kaggle_pipeline.report.run_tables import compare_runs
+from kaggle_pipeline.stages.predict import _with_calibrated
+from kaggle_pipeline.synthetic import generate_like
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = [
+    word
+    for change in (
+        "folds={holdout: 0.3, test_share: 0.2}", "records.image_size_px=32", "records.workers=1",
+        "image.image_size_px=32", "image.backbone=LeNet", "image.backbone_options={filters: 4}",
+        "image.weights=null", "image.train_from=null", "image.batch_size=16", "image.epochs=2",
+        "image.tta=flips", "leakage.fingerprints=false",
+    )
+    for word in ("--set", change)
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ham(tmp_path_factory):
+    """A trained run on made-up HAM10000: (data folder, run folder)."""
+    pytest.importorskip("tensorflow")
+    root = tmp_path_factory.mktemp("ham")
+    generate_like("ham10000", root, images=200, image_size_px=48, seed=2, workers=1)
+    config = ROOT / "configs" / "ham10000_mobilenet.yaml"
+    places = ["--data-dir", str(root / "competition"), "--run-dir", str(root / "run")]
+    assert main(["train-image", "--config", str(config), *places, *TINY]) == 0
+    return root / "competition", root / "run"
+
+
+@pytest.fixture
+def photos(ham, tmp_path):
+    """The run's own test photos, as a folder of new ones."""
+    data_dir, run_dir = ham
+    test = pd.read_csv(run_dir / "prepare" / "examples.csv").query("split == 'test'")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in test["image_path"]:
+        shutil.copy(data_dir / path, folder)
+    return folder
+
+
+def predict(run_dir, images, out):
+    return ["predict", "--run-dir", str(run_dir), "--images", str(images), "--out", str(out)]
+
+
+def error_line(capsys):
+    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_saved_model_predicts_the_same_in_another_process(ham, photos, tmp_path):
+    _, run_dir = ham
+    out = tmp_path / "new.csv"
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "predict.py"),
+        *predict(run_dir, photos, out)[1:],
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "no diagnosis" in done.stdout
+    found = pd.read_csv(out).set_index("image_id")
+    known = pd.read_csv(run_dir / "image" / "test.csv").set_index("image_id")
+    classes = ["mel", "nv", "bcc", "akiec", "bkl", "df", "vasc"]
+    added = [f"{name}_calibrated" for name in classes]
+    assert list(found.columns) == classes + added and "uncalibrated, as the model" in done.stdout
+    assert set(found.index) == set(known.index) and len(found) > 20
+    np.testing.assert_allclose(found[classes], known.loc[found.index, classes], atol=1e-6)
+    for columns in (classes, added):
+        np.testing.assert_allclose(found[columns].sum(axis=1), 1, atol=1e-5)
+    calibration = Calibration.from_mapping(read_json(run_dir / "image" / "calibration.json"))
+    expected = calibration.apply(known.loc[found.index, classes])
+    np.testing.assert_allclose(found[added], expected, atol=1e-5)
+
+
+def test_a_run_without_a_calibration_says_that_its_numbers_have_none(tmp_path):
+    said, mean = [], pd.DataFrame({"mel": [0.5]}, ["a"])
+    assert _with_calibrated(mean, tmp_path, said.append) is mean
+    assert "uncalibrated" in said[0] and "calibration.json" in said[0]
+
+
+def test_photos_of_any_kind_are_taken_and_a_broken_one_is_left_out(ham, tmp_path, capsys):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, shape in (("a.png", (40, 90, 3)), ("b.JPEG", (64, 64, 3)), ("c.jpg", (20, 30, 3))):
+        Image.fromarray(rng.integers(0, 255, shape, np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("no photo")
+    (folder / "broken.jpg").write_bytes((folder / "c.jpg").read_bytes()[:200])
+    run = Path(shutil.copytree(ham[1], tmp_path / "run"))
+    with (run / "prepare" / "folds.csv").open("a") as file:
+        file.write("ISIC_9,HAM_9,1\n")  # a fold that was never trained
+    out = tmp_path / "out.csv"
+    out.write_text("of yesterday\n")
+    assert main([*predict(run, folder, out), "--overwrite"]) == 0
+    assert pd.read_csv(out)["image_id"].tolist() == ["a", "b", "c"]
+    said = capsys.readouterr().out
+    assert f"left out: cannot read image {folder / 'broken.jpg'}" in said
+    assert "1 of 4 photos cannot be read" in said
+    assert "folds [1] of this run are not trained" in said
+
+
+def test_mistakes_are_named_and_nothing_is_written(ham, photos, tmp_path, capsys):
+    out, first = tmp_path / "out.csv", sorted(photos.iterdir())[0]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert main(predict(ham[1], empty, out)) == 2 and "no .jpg" in error_line(capsys)
+    assert main(predict(ham[1], tmp_path / "no", out)) == 2 and "no such folder" in error_line(
+        capsys
+    )
+    assert main(predict(empty, photos, out)) == 2 and "train_image first" in error_line(capsys)
+    shutil.copy(first, first.with_suffix(".jpeg"))
+    assert main(predict(ham[1], photos, out)) == 2 and "same image id" in error_line(capsys)
+    first.with_suffix(".jpeg").unlink()
+    assert main(predict(ham[1], first, out)) == 2 and "is a file: name the" in error_line(capsys)
+    for path in photos.iterdir():
+        path.write_bytes(path.read_bytes()[:300])
+    assert main(predict(ham[1], photos, out)) == 2 and "none of" in error_line(capsys)
+    assert not out.exists()
+    out.write_text("mine\n")
+    assert main(predict(ham[1], photos, out)) == 2 and "say --overwrite" in error_line(capsys)
+    assert out.read_text() == "mine\n"
+
+
+def test_runs_are_compared_in_one_table(ham, capsys):
+    capsys.readouterr()
+    assert main(["compare-runs", str(ham[1]), str(ham[1])]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert "balanced accuracy" in lines[0] and "peak MiB" in lines[0] and "lesions" in lines[0]
+    assert len(lines) == 5
+    assert sum("out of fold" in line for line in lines) == sum("test part" in x for x in lines) == 2
+
+
+def written(run, model, scores, task="binary", **metrics):
+    """An evaluated stage of a run's folder."""
+    folder = run / model
+    folder.mkdir(parents=True)
+    score = {"value": 0.75, "low": 0.5, "high": 1.0}
+    evaluation = {"n": 9, "groups": 3, "group": "patient", "classes": list(scores), "task": task}
+    evaluation["per_class"] = {name: {"auc": score} for name in scores}
+    evaluation["scores"] = dict.fromkeys(("auc", "accuracy", "balanced_accuracy"), score)
+    metrics = {"seconds": 1.0, "peak_memory_mb": None, **metrics}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "evaluation.json").write_text(json.dumps(evaluation))
+
+
+def test_columns_keep_their_order_whatever_is_compared(tmp_path):
+    written(tmp_path / "a", "image", ["target"])
+    written(tmp_path / "b", "image", ["mel", "nv"], task="multiclass")
+    written(tmp_path / "c", "image", ["mel", "sk"], task="multilabel", groups_ignored=True)
+    head = compare_runs([tmp_path / name for name in "abc"]).splitlines()[0]
+    words = head.split()
+    assert words[:5] == ["run", "model", "judged", "on", "images"]
+    assert words[-4:] == ["seconds", "peak", "MiB", "optimistic"]
+    assert {"patients", "auc", "accuracy", "mel", "sk"} <= set(words[5:-4])
+
+
+def test_a_blend_of_one_model_is_not_shown_twice(tmp_path):
+    written(tmp_path, "image", ["target"])
+    written(tmp_path, "blend", ["target"], weights={"image": 1.0})
+    assert len(compare_runs([tmp_path]).splitlines()) == 2
+    written(tmp_path, "tabular", ["target"])
+    shutil.rmtree(tmp_path / "blend")
+    written(tmp_path, "blend", ["target"], weights={"image": 0.5, "tabular": 0.5})
+    assert len(compare_runs([tmp_path]).splitlines()) == 4
+
+
+def test_a_folder_without_a_model_is_not_compared(tmp_path, capsys):
+    assert main(["compare-runs", str(tmp_path)]) == 2
+    assert str(tmp_path) in error_line(capsys)
+
+
+def test_the_test_part_was_never_learned_from(ham):
+    _, run_dir = ham
+    examples = pd.read_csv(run_dir / "prepare" / "examples.csv").set_index("image_id")
+    truth = pd.read_csv(run_dir / "prepare" / "test_truth.csv").set_index("image_id")
+    folds = pd.read_csv(run_dir / "prepare" / "folds.csv").set_index("image_id")
+    test = examples[examples["split"] == "test"]
+    assert set(truth.index) == set(test.index) and not set(truth.index) & set(folds.index)
+    assert test[truth.columns].isna().all().all()
+    lesions = examples["group_id"]
+    assert not set(lesions[test.index]) & set(lesions[folds.index])
+
+
+@pytest.mark.slow
+def test_explore_draws_the_raw_folder(ham, tmp_path, capsys):
+    config = ROOT / "configs" / "ham10000_mobilenet.yaml"
+    arguments = ["--config", str(config), "--data-dir", str(ham[0]), "--out", str(tmp_path / "p")]
+    assert main(["explore-data", *arguments]) == 0
+    paths = [Path(line) for line in capsys.readouterr().out.split()]
+    assert len([path for path in paths if path.suffix == ".png"]) >= 5
+    for path in paths:
+        assert path.exists() and path.stat().st_size > 100
+
+
+def test_backbones_are_listed(capsys):
+    pytest.importorskip("tensorflow")
+    code = main(["list-backbones", "LeNet", "resnet18", "--image-size-px", "64"])
+    out = capsys.readouterr().out
+    assert code == 0 and "LeNet" in out and "resnet18" in out and "(2, 2, 512)" in out
+
+
+def train_arguments(ham, *more):
+    config = ROOT / "configs" / "ham10000_mobilenet.yaml"
+    return ["--config", str(config), "--data-dir", str(ham[0]), *TINY, *more]
+
+
+def test_a_run_is_never_blended_under_another_experiment(ham, capsys):
+    data_dir, run_dir = ham
+    places = ["--data-dir", str(data_dir), "--run-dir", str(run_dir)]
+    assert main(["make-submission", *places]) == 2  # the default config is another data set's
+    assert "dataset" in error_line(capsys)
+    by_image = train_arguments(ham, "--run-dir", str(run_dir), "--set", "folds.by=image")
+    assert main(["make-submission", *by_image]) == 2
+    assert "folds.by" in error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    "change", ["examples.missing=drop", "folds.by=image", "folds.test_share=0.3", "seed=5"]
+)
+def test_another_division_of_the_rows_is_refused(ham, capsys, change):
+    more = train_arguments(ham, "--run-dir", str(ham[1]), "--resume", "--set", change)
+    assert main(["train-image", *more]) == 2
+    assert change.partition("=")[0] in error_line(capsys)
+
+
+@pytest.mark.slow
+def test_a_blend_of_old_predictions_does_not_outlive_them(ham, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(ham[1], run_dir)
+    more = train_arguments(ham, "--run-dir", str(run_dir))
+    assert main(["make-submission", *more]) == 0
+    assert (run_dir / "submission.csv").exists() and (run_dir / "blend").exists()
+    assert main(["train-image", *more, "--overwrite"]) == 0
+    assert not (run_dir / "submission.csv").exists() and not (run_dir / "blend").exists()
+
+
+def test_dropping_incomplete_rows_leaves_the_test_part_whole(ham, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    more = train_arguments(ham, "--run-dir", str(run_dir), "--set", "examples.missing=drop")
+    assert main(["prepare-data", *more]) == 0
+    examples = pd.read_csv(run_dir / "prepare" / "examples.csv", index_col="image_id")
+    folds = pd.read_csv(run_dir / "prepare" / "folds.csv", index_col="image_id")
+    lacking = examples[["age_years", "sex", "site"]].isna().any(axis=1)
+    train = examples["split"] == "train"
+    assert lacking[train].any() and lacking[examples["split"] == "test"].any()
+    assert set(folds.index) == set(examples.index[train & ~lacking])
+    told = capsys.readouterr().out
+    assert f"{lacking[train].sum()} training rows with a missing feature are in no fold" in told
+    assert f"{len(folds)} training images (" in told
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("image.backbone=LeNett", "did you mean 'LeNet'"),
+        ("image.networks=one_per_class", "asks one question"),
+        ("image.train_from=stage9", "train_from 'stage9'"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_anything_is_converted(
+    ham, tmp_path, capsys, change, words
+):
+    pytest.importorskip("tensorflow")
+    run_dir = tmp_path / "run"
+    more = train_arguments(ham, "--run-dir", str(run_dir), "--set", change)
+    assert main(["run-pipeline", *more]) == 2
+    assert words in error_line(capsys) and not run_dir.exists()

@@ -1,0 +1,461 @@
+"""Tests of the service behind the page: its numbers, its doubts, and what it says of them."""
+
+import importlib.util
+import io
+import shutil
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("tensorflow")
+pytest.importorskip("pydicom")
+
+from helpers_hostile import dicom, encode
+from helpers_webapp import make_run
+from PIL import Image
+
+from kaggle_pipeline.cli.main import main
+from kaggle_pipeline.config.loading import load_experiment
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import write_json
+from kaggle_pipeline.data.examples import read_examples
+from kaggle_pipeline.datasets.synthetic import SPEC as SYNTHETIC
+from kaggle_pipeline.models.tabular.sklearn_models import LearnerModel
+from kaggle_pipeline.stages.predict import predict_images
+from kaggle_pipeline.webapp.html_blocks import patient_piece, reading_piece, report_page
+from kaggle_pipeline.webapp.model_card import card_sections
+from kaggle_pipeline.webapp.models import RunModels
+from kaggle_pipeline.webapp.ood import UNLIKE, Reference, doubts, sharpness
+from kaggle_pipeline.webapp.ood_reference import find_reference
+from kaggle_pipeline.webapp.patient_table import patient_csv
+from kaggle_pipeline.webapp.service import Service, compare
+from kaggle_pipeline.webapp.training_distribution import Population
+
+KNOWN = {"sex": "male", "age_years": 55, "site": "torso"}
+
+
+@pytest.fixture(scope="module")
+def run_dir(competition, tmp_path_factory):
+    return make_run("synthetic", tmp_path_factory.mktemp("served"), competition / "competition")
+
+
+@pytest.fixture(scope="module")
+def service(run_dir):
+    one = Service(run_dir, "cpu")
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="module")
+def photos(competition):
+    """Name → bytes of six test photos."""
+    paths = sorted((competition / "competition" / "jpeg" / "test").glob("*.jpg"))[:6]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def looks(service, photos):
+    return [service.look(service.open(name, content)) for name, content in photos.items()]
+
+
+def test_probabilities_are_those_of_the_predict_script(service, run_dir, photos, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    first, second, third = list(photos.values())[:3]
+    pixels = np.asarray(Image.open(io.BytesIO(third)).convert("RGB").resize((90, 60)))
+    files = {
+        "a.jpg": first,
+        "b.png": encode(Image.open(io.BytesIO(second)).resize((50, 70)), "PNG"),
+        "c.dcm": dicom(pixels),
+    }
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    predict_images(run_dir, folder, tmp_path / "out.csv", device="cpu", say=lambda line: None)
+    known = pd.read_csv(tmp_path / "out.csv").set_index("image_id")["target"]
+    found = {
+        name[0]: service.look(service.open(name, content)).answer.probabilities.mean()
+        for name, content in files.items()
+    }
+    assert set(found) == set(known.index) and known.std() > 1e-4
+    for name, value in found.items():
+        assert abs(value - known[name]) < 1e-6
+
+
+def test_a_reading_blends_calibrates_and_tells_the_folds_apart(service, looks):
+    reading = service.read(looks[:1], [KNOWN])[0]
+    images = looks[0].answer.probabilities[:, 0]
+    rows = pd.DataFrame([{**KNOWN, "age_years": 55.0}])
+    metadata = service.models.ask_metadata(rows)["logistic"][:, 0, 0]
+    assert reading.parts["image"]["target"] == pytest.approx(images.mean())
+    assert reading.parts["logistic"]["target"] == pytest.approx(metadata.mean())
+
+    def blended(image, other):
+        odds = np.log(image / (1 - image)) / 2 + np.log(other / (1 - other)) / 2
+        return 1 / (1 + np.exp(-odds))
+
+    def calibrated(value):
+        return service.calibration.apply(pd.DataFrame({"target": [value]}))["target"][0]
+
+    expected = calibrated(blended(images.mean(), metadata.mean()))
+    assert reading.probability["target"] == pytest.approx(expected, abs=1e-9)
+    single = [calibrated(blended(*pair)) for pair in zip(images, metadata, strict=True)]
+    assert (reading.low["target"], reading.high["target"]) == pytest.approx(
+        (min(single), max(single))
+    )
+    assert reading.unknown == ()
+
+
+def test_metadata_counts_and_what_is_missing_is_told(service, looks):
+    old = service.read(looks[:1], [{**KNOWN, "age_years": 90}])[0]
+    young = service.read(looks[:1], [{**KNOWN, "age_years": 20}])[0]
+    assert old.probability["target"] != young.probability["target"]
+    assert old.parts["image"]["target"] == young.parts["image"]["target"]
+    nothing = service.read(looks[:1], [{}])[0]
+    assert set(nothing.unknown) == {"age_years", "sex", "site"}
+    words = reading_piece(service, nothing, "target", 0.9)
+    assert "Not given: age in years, sex, site" in words
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"sex": "no"}, "sex is 'no', expected one of female, male"),
+        ({"age_years": 200}, "age_years is 200"),
+        ({"age_years": "old"}, "age_years is 'old'"),
+        ({"income": 3}, "no feature 'income'"),
+    ],
+)
+def test_impossible_metadata_is_refused(service, looks, metadata, words):
+    with pytest.raises(PipelineError, match=words):
+        service.read(looks[:1], [metadata])
+
+
+def test_visitors_at_once_get_their_own_answers(service, photos, looks):
+    found = {}
+
+    def visit(name):
+        found[name] = service.look(service.open(name, photos[name]))
+
+    threads = [threading.Thread(target=visit, args=(name,)) for name in photos]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for alone in looks:
+        both = found[alone.name].answer, alone.answer
+        np.testing.assert_allclose(both[0].probabilities, both[1].probabilities, atol=1e-7)
+
+
+def test_the_odd_lesion_stands_out_from_its_patients_others(service, photos):
+    rng = np.random.default_rng(0)
+    base = Image.open(io.BytesIO(next(iter(photos.values())))).convert("RGB")
+    alike = []
+    for number in range(7):
+        noisy = np.asarray(base).astype(int) + rng.integers(-6, 7, (*base.size[::-1], 3))
+        image = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+        alike.append(service.look(service.open(f"{number}.png", encode(image, "PNG"))))
+    odd = Image.fromarray(255 - np.asarray(base))
+    looks = [*alike, service.look(service.open("odd.png", encode(odd, "PNG")))]
+    table = compare(service, service.read(looks, [KNOWN] * 8), "target")
+    assert sorted(table["place"]) == list(table["place"])
+    unlike = table.set_index("file")["outlier_factor"]
+    assert unlike.idxmax() == "odd.png" and unlike["odd.png"] > 1.5
+    assert (table["probability"] - table["probability"].median()).to_numpy() == pytest.approx(
+        table["above_median"].to_numpy()
+    )
+
+
+def test_one_photo_alone_is_compared_with_nothing(service, looks):
+    table = compare(service, service.read(looks[:1], [KNOWN]), "target")
+    assert table[["above_median", "z", "outlier_factor"]].to_numpy().tolist() == [[0, 0, 1]]
+
+
+def test_two_lesions_that_are_nearly_alike_do_not_stand_out(service, looks):
+    """The spread of two scores alone would give them the same z, however near they are."""
+    readings = service.read(looks[:2], [KNOWN] * 2)
+    spread = service.population.spread("target")
+    assert spread == pytest.approx(service.population._sorted["target"].std()) and spread > 0
+    for gap, z in ((1e-4 * spread, 5e-4), (10 * spread, 5 / 5.1)):
+        pair = [replace(one, probability=pd.Series({"target": 0.2 + gap * number}))
+                for number, one in enumerate(readings)]  # fmt: skip
+        found = compare(service, pair, "target")["z"].sort_index()
+        np.testing.assert_allclose(found, [-z, z], rtol=0.01)
+
+
+def test_every_piece_says_what_it_is_not_and_escapes_names(service, looks):
+    name = "<img src=x onerror=alert(1)>&.jpg"
+    looks = [replace(looks[0], name=name), *looks[1:]]
+    readings = service.read(looks, [KNOWN] * len(looks))
+    table = compare(service, readings, "target")
+    pieces = [
+        reading_piece(service, readings[0], "target", 0.9),
+        patient_piece(service, readings, table, "target", 0.9),
+    ]
+    for piece in pieces:
+        assert "no diagnosis" in piece and "dermatologist" in piece
+        page = report_page("Report", piece)
+        assert "<img src=x" not in page and "<script" not in page
+        assert "http:" not in page and "https:" not in page
+    assert "&lt;img src=x" in pieces[1]
+    assert pieces[1].count("<section") == len(looks)
+
+
+def test_the_table_to_keep_runs_no_formula(service, looks):
+    looks = [replace(looks[0], name='=HYPERLINK("http://198.51.100.7")'), looks[1]]
+    readings = service.read(looks, [KNOWN] * 2)
+    table = compare(service, readings, "target")
+    rows = pd.read_csv(io.StringIO(patient_csv(readings, table, "target")))
+    assert len(rows) == 2 and not rows["file"].str.startswith("=").any()
+    assert rows["note"].str.contains("no diagnosis").all()
+    for row in rows.itertuples():
+        one = next(r for r in readings if r.look.name == row.file.lstrip("'"))
+        assert row.probability_target == pytest.approx(one.probability["target"])
+
+
+def test_the_card_tells_data_scores_and_limits(service):
+    sections = card_sections(service)
+    words = "".join(sections.values())
+    assert next(iter(sections)) == "Summary and limits"
+    for one in ("made-up, drawn lesions", "AUC", "duplicate", "ROC curve", "keras", "skin colour"):
+        assert one in words, one
+    assert {"Data", "Leak audit", "Image model", "Settings and versions"} <= set(sections)
+
+
+@pytest.mark.parametrize("dataset", ["ham10000", pytest.param("isic_2017", marks=pytest.mark.slow)])
+def test_other_tasks_are_read_too(dataset, photos, tmp_path):
+    run_dir = make_run(dataset, tmp_path, records=False)
+    service = Service(run_dir, "cpu")
+    look = service.look(service.open(*next(iter(photos.items()))))
+    reading = service.read([look], [{}])[0]
+    total = reading.probability.sum()
+    assert list(reading.probability.index) == list(service.classes)
+    assert total == pytest.approx(1) if dataset == "ham10000" else 0 < total < 2
+    words = reading_piece(service, reading, service.classes[-1], 0.9)
+    assert words.count('<th scope="row">') == len(service.classes) + 1  # all classes, one model
+    assert "was not checked" in words  # no TFRecords, no training images to compare with
+    assert "not calibrated" in words
+    assert card_sections(service)
+
+
+def with_logistic(run_dir, root, features, weights):
+    """A copy of the run whose metadata model reads ``features`` and whose blend has ``weights``."""
+    found = root / "run"
+    shutil.copytree(run_dir, found)
+    spec, config = SYNTHETIC, load_experiment(found / "logistic" / "config.yaml").tabular
+    examples = read_examples(found / "prepare" / "examples.csv", spec)
+    examples = examples[examples["split"] == "train"].assign(patient_age=1.0, width_px=3.0)
+    for place in (found / "logistic").glob("fold*"):
+        LearnerModel("logistic", config, spec, features, seed=0).fit(examples, None).save(place)
+    write_json(found / "blend" / "blend.json", {"space": "logit", "weights": weights, "knots": {}})
+    return found
+
+
+def test_only_what_a_weighted_model_reads_is_asked_for(run_dir, tmp_path):
+    half = {"image": 0.5, "logistic": 0.5}
+    models = RunModels(with_logistic(run_dir, tmp_path / "a", ["sex"], half), "cpu")
+    assert models.features == ("sex",) and not models.uses_context
+    alone = {"image": 1.0, "logistic": 0.0}
+    models = RunModels(with_logistic(run_dir, tmp_path / "b", ["sex"], alone), "cpu")
+    assert models.features == () and models.blend.weights == {"image": 1.0}
+    with pytest.raises(PipelineError, match="reads 'width_px', which is no feature of synthetic"):
+        RunModels(with_logistic(run_dir, tmp_path / "c", ["sex", "width_px"], half), "cpu")
+    shutil.rmtree(tmp_path / "a" / "run" / "logistic" / "fold1")
+    with pytest.raises(PipelineError, match="folds"):
+        RunModels(tmp_path / "a" / "run", "cpu")
+
+
+def test_a_run_of_before_whose_one_fold_was_judged_with_other_weights_says_so(run_dir, tmp_path):
+    run = with_logistic(run_dir, tmp_path, ["sex"], {"image": 0.3, "logistic": 0.7})
+    assert RunModels(run, "cpu").judged_as_used  # two folds: nested
+    folds = pd.read_csv(run / "prepare" / "folds.csv")
+    folds.assign(fold=folds["fold"] - 1).to_csv(run / "prepare" / "folds.csv", index=False)
+    for stage in ("image", "logistic"):
+        shutil.rmtree(run / stage / "fold1")
+    service = Service(run, "cpu")
+    assert service.models.judged_as_used is False
+    assert "equal weights, not of the one used here" in card_sections(service)["Summary and limits"]
+
+
+def test_where_the_image_model_has_no_weight_it_is_said(run_dir, looks, tmp_path):
+    weights = {"image": 0.0, "logistic": 1.0}
+    service = Service(with_logistic(run_dir, tmp_path, ["sex"], weights), "cpu")
+    reading = service.read(looks[:1], [{}])[0]
+    assert list(reading.parts) == ["logistic"] and reading.unknown == ("sex",)
+    assert "image model has no weight" in reading_piece(service, reading, "target", 0.9)
+
+
+def test_the_same_photo_twice_counts_once_and_work_is_kept(service, photos, monkeypatch):
+    pytest.importorskip("streamlit")
+    from types import SimpleNamespace
+
+    from kaggle_pipeline.webapp import app
+
+    bar = SimpleNamespace(progress=lambda *_: None, empty=lambda: None)
+    shown = SimpleNamespace(session_state={}, progress=lambda *_: bar)
+    monkeypatch.setattr(app, "st", shown)
+    first, second = list(photos.values())[:2]
+    files = [
+        SimpleNamespace(name=name, getvalue=lambda content=content: content)
+        for name, content in (("a.jpg", first), ("b.jpg", second), ("c.jpg", first))
+    ]
+    looks, refused = app._look_at(service, files)
+    assert [one.name for one in looks] == ["a.jpg", "b.jpg"]
+    assert refused == ["c.jpg is the same file as a.jpg: it counts once"]
+    monkeypatch.setattr(files[1], "getvalue", lambda: 1 / 0)  # stopped in the middle
+    shown.session_state.clear()
+    with pytest.raises(ZeroDivisionError):
+        app._look_at(service, files)
+    assert list(shown.session_state["looks"]) == [looks[0].digest]
+
+
+# ---------------------------------------------------------------------------- parts
+
+
+def test_ranks_and_thresholds_are_those_of_the_population():
+    scores = pd.DataFrame({"mel": np.arange(10) / 10})
+    truth = pd.DataFrame({"mel": [0, 0, 0, 0, 0, 1, 0, 1, 1, 1]})
+    known = Population(scores, truth)
+    assert known.rank("mel", 0.45) == 0.5 and known.rank("mel", 0.5) == 0.55
+    half = known.threshold("mel", 0.5)
+    assert half.value == 0.8 and half.specificity[0] == 1.0
+    every = known.threshold("mel", 0.99)
+    assert every.value == 0.5 and every.specificity[0] == pytest.approx(5 / 6)
+    assert Population(scores, 0 * truth).threshold("mel", 0.9) is None
+    with pytest.raises(PipelineError, match="without truth"):
+        Population(scores, truth.iloc[:5])
+
+
+def test_a_calibrations_thresholds_come_first():
+    told = {"mel": [{"sensitivity": 0.7, "threshold": 0.123, "nested": {"specificity": {
+        "value": 0.6, "low": 0.5, "high": 0.7}}}]}  # fmt: skip
+    scores = pd.DataFrame({"mel": [0.1, 0.9]})
+    known = Population(scores, pd.DataFrame({"mel": [0, 1]}), told)
+    found = known.threshold("mel", 0.7)
+    assert (found.value, found.specificity, found.nested) == (0.123, (0.6, 0.5, 0.7), True)
+    assert known.sensitivities("mel") == (0.7,)
+
+
+def textured(seed, blur=1):
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 255, (64 // blur, 64 // blur, 3), np.uint8))
+    return np.asarray(small.resize((64, 64), Image.Resampling.BICUBIC))
+
+
+def test_doubts_name_what_is_wrong_and_leave_a_good_photo_alone():
+    rng = np.random.default_rng(1)
+    clouds = [{0: rng.normal(3, 1, (200, 6)), 1: rng.normal(9, 3, (200, 6))} for _ in range(2)]
+    sharp = np.sort([sharpness(textured(seed, blur=2)) for seed in range(200)])
+    reference = Reference(*clouds, sharp)
+    inside, outside = reference.unlikeness({0: np.full(6, 3.0), 1: np.full(6, 9.0)}), None
+    outside = reference.unlikeness({0: np.full(6, 30.0), 1: np.full(6, 90.0)})
+    assert inside < 0.9 and outside == 1.0
+    # As long as the others, in a direction that none of them has.
+    turned = np.array([3, 3, 3, -3, -3, -3.0])
+    assert reference.unlikeness({0: turned, 1: 3 * turned}) == 1.0
+    fine = textured(500, blur=2)
+    assert doubts((640, 480), 64, fine, inside, reference) == []
+    assert "small" in doubts((640, 40), 64, fine, inside, reference)[0]
+    assert "blurred" in doubts((640, 480), 64, textured(1, blur=16), inside, reference)[0]
+    assert "blurred" in doubts((640, 480), 64, np.full((64, 64, 3), 90, np.uint8), 0, reference)[0]
+    assert "not look like a dermoscopic" in doubts((640, 480), 64, fine, outside, reference)[0]
+
+
+def test_few_of_those_that_are_like_them_are_called_unlike():
+    rng = np.random.default_rng(2)
+    # Channels of a network are many and mostly silent: an outlier must not judge itself.
+    draw = lambda count: rng.gamma(0.1, size=(count, 400))  # noqa: E731
+    reference = Reference({0: draw(150)}, {0: draw(150)}, np.arange(300.0))
+    found = np.mean([reference.unlikeness({0: point}) >= UNLIKE for point in draw(400)])
+    assert 0.01 < found < 0.12
+
+
+def test_of_few_training_images_nothing_is_called_unlike():
+    rng = np.random.default_rng(3)
+    known, few, odd = rng.normal(size=(60, 4)), rng.normal(size=(39, 4)), {0: np.full(4, 50.0)}
+    for judged in (few, few[:0], np.vstack([few, np.full((5, 4), np.nan)])):
+        reference = Reference({0: known}, {0: judged}, np.arange(99.0))
+        assert not reference.can_tell and reference.unlikeness(odd) is None
+    enough = Reference({0: known}, {0: np.vstack([few, few[:1]])}, np.arange(99.0))
+    assert enough.unlikeness(odd) == enough.unlikeness({0: np.full(4, np.nan)}) == 1.0
+
+
+def test_a_reference_of_other_folds_is_made_anew(run_dir, service, tmp_path):
+    found = tmp_path / "run"
+    shutil.copytree(run_dir, found)
+    kept = service.reference
+    path = found / "webapp" / "reference.npz"
+    Reference({0: kept.known[0]}, {0: kept.judged[0]}, kept.sharpness).write(path)
+    assert set(find_reference(found, service.models).known) == {0, 1}
+    assert set(Reference.read(path).known) == {0, 1}
+
+
+def test_pieces_say_what_context_counts_and_which_class_is_not_calibrated(
+    service, looks, monkeypatch
+):
+    readings = service.read(looks[:3], [KNOWN] * 3)
+    assert "not calibrated" not in reading_piece(service, readings[0], "target", 0.9)
+    monkeypatch.setattr(service, "calibration", replace(service.calibration, maps={},
+                        lacking={"target": "too few"}))  # fmt: skip
+    monkeypatch.setattr(RunModels, "uses_context", True)
+    monkeypatch.setattr(service.models, "missing", [4])
+    words = reading_piece(service, readings[0], "target", 0.9)
+    assert "not calibrated for this class" in words and "it was told 3." in words
+    assert "Folds [4] of this run are not trained" in words
+    piece = patient_piece(service, readings, compare(service, readings, "target"), "target", 0.9)
+    assert "it was told 3." in piece
+
+
+def test_a_reference_is_kept_and_read_again(run_dir, service, tmp_path):
+    path = run_dir / "webapp" / "reference.npz"
+    again = Reference.read(path)
+    assert again.size == service.reference.size > 20
+    assert set(again.known) == set(again.judged) == {0, 1}
+    (tmp_path / "broken.npz").write_bytes(b"nothing")
+    with pytest.raises(PipelineError, match="delete it"):
+        Reference.read(tmp_path / "broken.npz")
+
+
+# ---------------------------------------------------------------------------- the command
+
+
+def error_of(arguments, capsys):
+    assert main(arguments) == 2
+    lines = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_mistakes_of_who_serves_are_told_in_a_line(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("streamlit")
+    monkeypatch.chdir(tmp_path)
+    assert "make demo" in error_of(["serve"], capsys)
+    assert "no folder" in error_of(["serve", "--run-dir", "nowhere"], capsys)
+    (tmp_path / "empty").mkdir()
+    assert "train_image" in error_of(["serve", "--run-dir", "empty"], capsys)
+
+
+def test_without_streamlit_the_extra_is_named(capsys, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "streamlit" else found(name)
+    )
+    assert "pip install '.[app]'" in error_of(["serve"], capsys)
+
+
+def test_uploads_stay_in_memory_and_nothing_is_told_to_anybody(monkeypatch):
+    from kaggle_pipeline.webapp import serve
+    from kaggle_pipeline.webapp.upload import MAX_FILE_MIB
+
+    settings = serve.server_settings("127.0.0.1", 1)
+    assert settings["browser_gatherUsageStats"] is False
+    assert settings["server_maxUploadSize"] == MAX_FILE_MIB
+    parsers = pytest.importorskip("starlette.formparsers")
+    assert hasattr(parsers.MultiPartParser, "spool_max_size")  # before it is set
+    serve._keep_uploads_in_memory()
+    assert parsers.MultiPartParser.spool_max_size > MAX_FILE_MIB * 2**20
+    monkeypatch.setattr(parsers, "MultiPartParser", type("Renamed", (), {}))
+    with pytest.raises(PipelineError, match="puts uploads on disk"):
+        serve._keep_uploads_in_memory()
