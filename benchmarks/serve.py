@@ -21,7 +21,7 @@ from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.stages.prepare import prepare_data
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.synthetic.siim_isic_2020 import generate
-from kaggle_pipeline.webapp.html_blocks import reading_piece
+from kaggle_pipeline.webapp.html_blocks import reading_block
 from kaggle_pipeline.webapp.service import Service
 
 _PHOTO_SIDE_PX = 600
@@ -114,7 +114,7 @@ def _visit(
 
 def _read(service: Service, file: tuple[str, bytes]) -> None:
     look = service.look(service.open(*file))
-    reading_piece(service, service.read([look], [{}])[0], service.classes[0], 0.9)
+    reading_block(service, service.read([look], [{}])[0], service.classes[0], 0.9)
 
 
 def _measure_memory(
@@ -158,7 +158,7 @@ def _make_run(work_dir: Path, load: ServeLoad) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     _draw_network(run, place)
     write_experiment(run_dir / "image" / "config.yaml", config)
-    ids = run.folds().judged.index
+    ids = run.folds().labelled.index
     values = np.random.default_rng(0).random((len(ids), len(run.spec.classes)))
     guessed = pd.DataFrame(values, ids, list(run.spec.classes))
     Predictions.build(guessed, 0, "oof").write(run_dir / "image" / "oof.csv")

@@ -17,7 +17,7 @@ import numpy as np
 
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.image import ImageConfig
-from kaggle_pipeline.core.child_process import EndedSilently, ask_apart
+from kaggle_pipeline.core.child_process import EndedSilently, run_in_child
 from kaggle_pipeline.core.environment import versions
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import write_json
@@ -121,7 +121,7 @@ def _note(answer: dict[str, Any], load: Load) -> str:
 def _apart(engine: str, load: Load) -> dict[str, Any]:
     """Measure one engine in a process that loads no other."""
     try:
-        return ask_apart(_child, engine, load)
+        return run_in_child(_child, engine, load)
     except EndedSilently as end:
         return {"error": str(end)}
 
@@ -148,11 +148,11 @@ def _time_keras(backend: str, load: Load) -> dict[str, Any]:
     spec = get_spec("siim_isic_2020")
     config = Experiment("step", spec.id, image=image)
     trained = time_steps(config, spec, device, load.steps)
-    from kaggle_pipeline.models.image.inference.predictor import fold_on_cpu
+    from kaggle_pipeline.models.image.inference.predictor import fused_on_cpu
     from kaggle_pipeline.models.image.network import build_network
 
     with device.scope(mixed_precision=image.mixed_precision):
-        network = fold_on_cpu(build_network(image, spec, load_published=False), device)
+        network = fused_on_cpu(build_network(image, spec, load_published=False), device)
         network.compile(jit_compile=device.jit_compile)
     batch = load.batch_size * device.replicas
     images = np.zeros((batch, load.image_size_px, load.image_size_px, 3), np.uint8)

@@ -135,17 +135,17 @@ def _ours(config: TabularConfig, train: pd.DataFrame, folds: Folds) -> pd.Series
 def _keras(config: TabularConfig, train: pd.DataFrame, folds: Folds) -> pd.Series:
     parts = []
     for fold in folds.numbers:
-        learn, judged = train.loc[folds.train_ids(fold)], train.loc[folds.valid_ids(fold)]
-        parts.append(pd.Series(_by_fit(config, learn, judged, _SEED + fold), judged.index))
+        learn, labelled = train.loc[folds.train_ids(fold)], train.loc[folds.valid_ids(fold)]
+        parts.append(pd.Series(_by_fit(config, learn, labelled, _SEED + fold), labelled.index))
     return pd.concat(parts)
 
 
 def _by_fit(
-    config: TabularConfig, learn: pd.DataFrame, judged: pd.DataFrame, seed: int
+    config: TabularConfig, learn: pd.DataFrame, labelled: pd.DataFrame, seed: int
 ) -> np.ndarray:
     network, x, y, encode = _notebook(config, learn, seed)
     network.fit(x, y, batch_size=config.batch_size, epochs=config.epochs, verbose=0)
-    return network.predict(encode(judged), batch_size=8192, verbose=0)[:, 0]
+    return network.predict(encode(labelled), batch_size=8192, verbose=0)[:, 0]
 
 
 def _fit_epoch(config: TabularConfig, train: pd.DataFrame, folds: Folds) -> dict[str, float]:

@@ -66,7 +66,7 @@ def measure_prediction(
     from kaggle_pipeline.hardware.accelerator import choose_accelerator
 
     device = choose_accelerator("cpu")
-    from kaggle_pipeline.models.image.inference.predictor import Answerer, fold_on_cpu, running
+    from kaggle_pipeline.models.image.inference.predictor import Predictor, fused_on_cpu, running
     from kaggle_pipeline.models.image.inference.tta import VIEWS, with_views
     from kaggle_pipeline.models.image.input.pipeline import Source, prediction_batches
     from kaggle_pipeline.models.image.network import build_network
@@ -76,16 +76,16 @@ def measure_prediction(
     spec = get_spec("siim_isic_2020")
     config = ImageConfig(backbone=backbone, weights=None, image_size_px=side, batch_size=32)
     with running(device, config):
-        network = fold_on_cpu(build_network(config, spec, load_published=False), device)
+        network = fused_on_cpu(build_network(config, spec, load_published=False), device)
         network.compile(jit_compile=device.jit_compile)
-    answerer = Answerer(
+    answerer = Predictor(
         config, spec, lambda wanted: shards, device, work_dir / "features", False, 0
     )
-    viewer = answerer.compiled(with_views(network, VIEWS["dihedral"]))
+    tta_model = answerer.compiled(with_views(network, VIEWS["dihedral"]))
     source = Source(spec, shards, side)
 
     def ours() -> np.ndarray:
-        return answerer.run(viewer, ids, "probability")
+        return answerer.run(tta_model, ids, "probability")
 
     def a_pass_a_view() -> np.ndarray:
         answers = np.zeros((len(ids), len(spec.classes)))

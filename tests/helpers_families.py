@@ -111,12 +111,12 @@ def answers(network, config):
     """Features of :func:`photos`, answers, and what the first convolution sees of the colours."""
     seen, call = [], keras.layers.Conv2D.call
 
-    def watched(self, inputs, *args, **kwargs):
+    def validation(self, inputs, *args, **kwargs):
         seen.append(inputs)
         return call(self, inputs, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keras.layers.Conv2D, "call", watched)
+        patch.setattr(keras.layers.Conv2D, "call", validation)
         features = network.get_layer("body")(photos(config), training=False)
     found = {
         "features": features,

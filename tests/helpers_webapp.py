@@ -89,8 +89,8 @@ def _fit_logistic(run):
 def _judge(run, stage):
     """Write what a judged stage leaves, for answers that know a little of the truth."""
     folder, spec, examples = run.run_dir / stage, run.spec, run.examples()
-    judged = run.folds().judged
-    truth = examples.loc[judged.index, list(spec.classes)]
+    labelled = run.folds().labelled
+    truth = examples.loc[labelled.index, list(spec.classes)]
     rng = np.random.default_rng(4)
     values = rng.random(truth.shape) + 0.5 * truth.to_numpy()
     values /= values.sum(axis=1, keepdims=True) if spec.task == "multiclass" else 1.5

@@ -68,8 +68,7 @@ FILES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 BENCHMARKS = {module_name(path): path for path in sorted((ROOT / "benchmarks").glob("*.py"))}
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 TREES = {
-    path: ast.parse(path.read_text())
-    for path in (*FILES.values(), *BENCHMARKS.values(), *SCRIPTS)
+    path: ast.parse(path.read_text()) for path in (*FILES.values(), *BENCHMARKS.values(), *SCRIPTS)
 }
 
 

@@ -146,8 +146,8 @@ def test_a_holdout_of_ham10000_has_the_nearest_number_of_lesions_of_every_diagno
         ids = make_folds(examples, spec, FoldsConfig(holdout=0.15), seed).valid_ids(0)
         for name in spec.classes:
             lesions = examples.loc[examples[name] > 0, "group_id"]
-            judged = lesions[lesions.index.isin(ids)].nunique()
-            assert judged == round(0.15 * lesions.nunique())
+            labelled = lesions[lesions.index.isin(ids)].nunique()
+            assert labelled == round(0.15 * lesions.nunique())
         assert len(ids) == pytest.approx(0.15 * len(examples), rel=0.02)
         drawn.add(tuple(ids))
     assert len(drawn) == 5

@@ -1,7 +1,7 @@
 """The experiment: every setting there is, frozen, its range checked without touching a disk.
 
 In: values. Out: an :class:`Experiment`, or an error that names the key and what it must be.
-``configfile.py`` reads and writes it.
+``loading.py`` reads and writes it.
 """
 
 from dataclasses import dataclass, field

@@ -16,7 +16,7 @@ class EndedSilently(Exception):
         self.code = code
 
 
-def ask_apart(work: Callable[..., None], *arguments: Any, patience: float | None = None) -> Any:
+def run_in_child(work: Callable[..., None], *arguments: Any, patience: float | None = None) -> Any:
     """Return what ``work(*arguments, pipe)`` sends through its pipe from a new process.
 
     Parameters

@@ -173,13 +173,13 @@ def fit_nested(
     PipelineError
         If a model lacks an id or predicts one that is not judged.
     """
-    judged = folds.judged
-    frames = join_by_id(models, judged.index)
-    rows = examples.loc[judged.index, ["group_id", *spec.classes]]
+    labelled = folds.labelled
+    frames = join_by_id(models, labelled.index)
+    rows = examples.loc[labelled.index, ["group_id", *spec.classes]]
     if len(models) == 1:
-        part, method, why = judged["fold"], "single", "one model, nothing to weigh"
+        part, method, why = labelled["fold"], "single", "one model, nothing to weigh"
     else:
-        part, method, why = _plan(rows, judged["fold"], spec, config, seed)
+        part, method, why = _plan(rows, labelled["fold"], spec, config, seed)
     if method == "equal":
         config = replace(config, weights="equal")
 
@@ -190,15 +190,15 @@ def fit_nested(
         )  # fmt: skip
         return replace(one, method=method, why=why)
 
-    blend = fit(judged.index)
+    blend = fit(labelled.index)
     found = []
     for number in sorted(part.unique()):
-        inside, outside = (judged.index[mask] for mask in (part == number, part != number))
+        inside, outside = (labelled.index[mask] for mask in (part == number, part != number))
         # A part that is all there is has no fitted weights: what is used blends it.
         fitted = fit(outside) if len(outside) else blend
         found.append(fitted.apply(_rows(frames, inside)))
-    probabilities = pd.concat(found).loc[judged.index]
-    return blend, Predictions.build(probabilities, judged["fold"], "oof")
+    probabilities = pd.concat(found).loc[labelled.index]
+    return blend, Predictions.build(probabilities, labelled["fold"], "oof")
 
 
 def _plan(

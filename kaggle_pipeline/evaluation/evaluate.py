@@ -1,7 +1,7 @@
 """What predictions are worth: scores with intervals, errors, calibration, and for whom.
 
 In: examples and probabilities, joined by image id. Out: a mapping of plain JSON types, which
-``evaluation_plots.py`` writes and draws. Every interval comes from one bootstrap over whole groups.
+``plots.py`` writes and draws. Every interval comes from one bootstrap over whole groups.
 A score that the rows cannot give is None with a ``reason``, never a number.
 """
 
@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.metrics import classification_report, confusion_matrix, roc_curve
 
 from kaggle_pipeline.data.spec import DatasetSpec
-from kaggle_pipeline.evaluation.labelled import Judged, join_truth
+from kaggle_pipeline.evaluation.labelled import LabelledPredictions, join_truth
 from kaggle_pipeline.evaluation.subgroups import subgroup_table
 from kaggle_pipeline.metrics import weighted_scores
 from kaggle_pipeline.metrics.roc_bootstrap import score_mapping
@@ -63,75 +63,80 @@ def evaluate(
     PipelineError
         If an id is unknown or doubled, or a truth or probability is not usable.
     """
-    judged = join_truth(examples, probabilities, spec, seed, n_replicates, truth)
+    labelled = join_truth(examples, probabilities, spec, seed, n_replicates, truth)
     ranks = {
-        name: weighted_scores.rank_scores(target, probability, judged.weights)
-        for name, target, probability in _by_class(judged)
+        name: weighted_scores.rank_scores(target, probability, labelled.weights)
+        for name, target, probability in _by_class(labelled)
     }
-    calibration = reliabilities(judged)
+    calibration = reliabilities(labelled)
     return {
         "task": spec.task,
         "classes": list(spec.classes),
         "group": spec.group or "image",
-        "n": len(judged.rows),
-        "groups": int(judged.rows["group_id"].nunique()),
-        "counts": _counts(judged),
+        "n": len(labelled.rows),
+        "groups": int(labelled.rows["group_id"].nunique()),
+        "counts": _counts(labelled),
         "seed": seed,
         "n_replicates": n_replicates,
-        "scores": _overall(judged, ranks, calibration),
-        "per_class": _per_class(judged, ranks),
-        "report": _report(judged),
-        "confusion": _confusion(judged),
+        "scores": _overall(labelled, ranks, calibration),
+        "per_class": _per_class(labelled, ranks),
+        "report": _report(labelled),
+        "confusion": _confusion(labelled),
         "calibration": [reliability_curve(of, found) for of, found in calibration.items()],
-        "roc": {name: _roc(target, score) for name, target, score in _by_class(judged)},
+        "roc": {name: _roc(target, score) for name, target, score in _by_class(labelled)},
         "subgroups": subgroup_table(
-            judged.rows, judged.truth, judged.probabilities, spec, judged.weights, marks or {}
+            labelled.rows,
+            labelled.truth,
+            labelled.probabilities,
+            spec,
+            labelled.weights,
+            marks or {},
         ),
     }
 
 
-def _by_class(judged: Judged) -> list[tuple[str, Array, Array]]:
+def _by_class(labelled: LabelledPredictions) -> list[tuple[str, Array, Array]]:
     """Name, truth (n,) and probability (n,) of every class."""
-    columns = (judged.spec.classes, judged.truth.T, judged.probabilities.T)
+    columns = (labelled.spec.classes, labelled.truth.T, labelled.probabilities.T)
     return list(zip(*columns, strict=True))
 
 
-def _counts(judged: Judged) -> dict[str, dict[str, int]]:
-    positive = judged.truth.sum(axis=0)
+def _counts(labelled: LabelledPredictions) -> dict[str, dict[str, int]]:
+    positive = labelled.truth.sum(axis=0)
     return {
-        name: {"positive": int(count), "negative": int(len(judged.truth) - count)}
-        for name, count in zip(judged.spec.classes, positive, strict=True)
+        name: {"positive": int(count), "negative": int(len(labelled.truth) - count)}
+        for name, count in zip(labelled.spec.classes, positive, strict=True)
     }
 
 
-def _lacking(judged: Judged) -> dict[str, str]:
+def _lacking(labelled: LabelledPredictions) -> dict[str, str]:
     """Why a class cannot be judged, for those that cannot."""
     return {
         name: f"no {kind} row of {name}"
-        for name, counts in _counts(judged).items()
+        for name, counts in _counts(labelled).items()
         for kind, count in counts.items()
         if not count
     }
 
 
 def _overall(
-    judged: Judged,
+    labelled: LabelledPredictions,
     ranks: Mapping[str, Mapping[str, Array]],
     calibration: Mapping[str, weighted_scores.Reliability],
 ) -> dict[str, dict]:
     """Scores over all classes; those of a ranking and the ECE are means over the classes."""
-    task, weights, truth = judged.spec.task, judged.weights, judged.truth
-    reason = "; ".join(_lacking(judged).values())
+    task, weights, truth = labelled.spec.task, labelled.weights, labelled.truth
+    reason = "; ".join(_lacking(labelled).values())
     scores = {
         name: score_mapping(np.mean([one[name] for one in ranks.values()], axis=0), reason)
         for name in weighted_scores.RANK_SCORES
     }
     plain = {
-        "accuracy": weighted_scores.accuracy(weights, truth, judged.decided, task),
+        "accuracy": weighted_scores.accuracy(weights, truth, labelled.decided, task),
         "balanced_accuracy": weighted_scores.balanced_accuracy(
-            weights, truth, judged.decided, task
+            weights, truth, labelled.decided, task
         ),
-        "brier": weighted_scores.brier(weights, truth, judged.probabilities, task),
+        "brier": weighted_scores.brier(weights, truth, labelled.probabilities, task),
     }
     scores |= {name: score_mapping(values, reason) for name, values in plain.items()}
     # Every replicate adds noise to every bin, and the ECE counts noise of either sign as error
@@ -140,11 +145,13 @@ def _overall(
     return {**scores, "ece": score_mapping(ece, reason, centred=True)}
 
 
-def _per_class(judged: Judged, ranks: Mapping[str, Mapping[str, Array]]) -> dict[str, dict]:
+def _per_class(
+    labelled: LabelledPredictions, ranks: Mapping[str, Mapping[str, Array]]
+) -> dict[str, dict]:
     """Each class against the rest; a threshold says where its sensitivity was read off."""
-    lacking = _lacking(judged)
+    lacking = _lacking(labelled)
     found = {}
-    for name, target, probability in _by_class(judged):
+    for name, target, probability in _by_class(labelled):
         reason = lacking.get(name, "")
         scores = {one: score_mapping(values, reason) for one, values in ranks[name].items()}
         for percent in weighted_scores.SPECIFICITIES_PERCENT:
@@ -152,16 +159,16 @@ def _per_class(judged: Judged, ranks: Mapping[str, Mapping[str, Array]]) -> dict
                 None if reason else weighted_scores.threshold_at(target, probability, percent / 100)
             )
         pair = (target[:, None], probability[:, None], "binary")
-        scores["brier"] = score_mapping(weighted_scores.brier(judged.weights, *pair), reason)
+        scores["brier"] = score_mapping(weighted_scores.brier(labelled.weights, *pair), reason)
         found[name] = scores
     return found
 
 
-def _report(judged: Judged) -> dict[str, object]:
+def _report(labelled: LabelledPredictions) -> dict[str, object]:
     """scikit-learn's classification report of the decisions; None where it divides by zero."""
-    names = list(judged.spec.classes)
-    truth, decided, labels = judged.truth, judged.decided, range(len(names))
-    if judged.spec.task == "multiclass":
+    names = list(labelled.spec.classes)
+    truth, decided, labels = labelled.truth, labelled.decided, range(len(names))
+    if labelled.spec.task == "multiclass":
         truth, decided = truth.argmax(axis=1), decided.argmax(axis=1)
     elif len(names) == 1:
         truth, decided, labels = truth[:, 0], decided[:, 0], (0, 1)
@@ -181,9 +188,9 @@ def _plain(content: object) -> object:
     return None if np.isnan(number) else number
 
 
-def _confusion(judged: Judged) -> dict[str, object]:
+def _confusion(labelled: LabelledPredictions) -> dict[str, object]:
     """Counts, truth in rows and decisions in columns: one table, or one a class."""
-    spec, truth, decided = judged.spec, judged.truth, judged.decided
+    spec, truth, decided = labelled.spec, labelled.truth, labelled.decided
     if spec.task == "multiclass":
         matrix = confusion_matrix(
             truth.argmax(axis=1), decided.argmax(axis=1), labels=range(len(spec.classes))
@@ -197,17 +204,17 @@ def _confusion(judged: Judged) -> dict[str, object]:
     return {"decision": f"yes from a probability of {weighted_scores.THRESHOLD}", "tables": tables}
 
 
-def reliabilities(judged: Judged) -> dict[str, weighted_scores.Reliability]:
+def reliabilities(labelled: LabelledPredictions) -> dict[str, weighted_scores.Reliability]:
     """Return calibration by what is compared.
 
     That is the top label of a softmax, else every class's own probability.
     """
-    if judged.spec.task == "multiclass":
-        pair = weighted_scores.top_label(judged.truth, judged.probabilities)
-        return {"top label": weighted_scores.reliability(judged.weights, *pair)}
+    if labelled.spec.task == "multiclass":
+        pair = weighted_scores.top_label(labelled.truth, labelled.probabilities)
+        return {"top label": weighted_scores.reliability(labelled.weights, *pair)}
     return {
-        name: weighted_scores.reliability(judged.weights, target, probability)
-        for name, target, probability in _by_class(judged)
+        name: weighted_scores.reliability(labelled.weights, target, probability)
+        for name, target, probability in _by_class(labelled)
     }
 
 

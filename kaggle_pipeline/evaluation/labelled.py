@@ -1,6 +1,6 @@
 """Predictions beside the truth, joined by image id and checked.
 
-In: examples, probabilities and targets. Out: a :class:`Judged`, whose rows agree.
+In: examples, probabilities and targets. Out: a :class:`LabelledPredictions`, whose rows agree.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class Judged:
+class LabelledPredictions:
     """Predictions beside the truth, row by row.
 
     Attributes
@@ -50,7 +50,7 @@ def join_truth(
     seed: int,
     n_replicates: int,
     truth: pd.DataFrame | None,
-) -> Judged:
+) -> LabelledPredictions:
     """Bring predictions and truth together by image id.
 
     Parameters as for :func:`~kaggle_pipeline.evaluation.evaluate.evaluate`.
@@ -88,7 +88,7 @@ def join_truth(
     _reject(~usable, ids, "prediction for", "in [0, 1]", spec)
     rows = examples.loc[ids]
     weights = bootstrap_weights(rows["group_id"].to_numpy(str), n_replicates, seed)
-    return Judged(spec, rows, values.astype(int), chances, weights)
+    return LabelledPredictions(spec, rows, values.astype(int), chances, weights)
 
 
 def _reject(bad: Array, ids: pd.Index, what: str, wish: str, spec: DatasetSpec) -> None:

@@ -1,4 +1,4 @@
-"""Hardware: chosen here; ``tpuprobe`` looks for a TPU, ``strategies`` divides what is there.
+"""Hardware: chosen here; ``tpu_probe`` looks for a TPU, ``distribution`` divides what is there.
 
 In: what the user asked for. Out: an :class:`Accelerator` that says what was chosen and why, and
 under whose ``scope`` models are built. It must be chosen before keras is imported.
@@ -100,7 +100,7 @@ class Accelerator:
         """Return what this process can use without the others: one replica, no strategy."""
         return replace(self, replicas=1, strategy=None, workers=1)
 
-    def least(self, number: int) -> int:
+    def all_min(self, number: int) -> int:
         """Return the least of all processes' ``number``; every process has to ask."""
         if self.workers == 1:
             return number

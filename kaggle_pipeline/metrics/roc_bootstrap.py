@@ -1,7 +1,7 @@
 """Scores and their spread.
 
 In: targets, probabilities and groups. Out: AUC, and what bootstrap intervals over whole groups are
-made with. Further scores are in ``rates.py``.
+made with. Further scores are in ``weighted_scores.py``.
 """
 
 from collections.abc import Callable

@@ -24,7 +24,7 @@ class CompositeModel(ABC):
         By the name of each one's folder.
     folder : pathlib.Path
         Gets one folder a model.
-    least : callable
+    all_min : callable
         Least of all processes' numbers, where several train together.
 
     Attributes
@@ -37,9 +37,9 @@ class CompositeModel(ABC):
     """Key of the note that ``save`` leaves."""
 
     def __init__(
-        self, models: Mapping[str, Model], folder: Path, least: Callable[[int], int] = int
+        self, models: Mapping[str, Model], folder: Path, all_min: Callable[[int], int] = int
     ) -> None:
-        self._least = least
+        self._least = all_min
         self._models = dict(models)
         self._folder = Path(folder)
 
@@ -86,7 +86,7 @@ _APART = 100
 """Between two seeds of a fold: the folds of a run add their number to its seed."""
 
 
-class ManySeedsModel(CompositeModel):
+class SeedEnsemble(CompositeModel):
     """Models of the same settings and different seeds, each in a folder ``seed<i>``.
 
     Parameters
@@ -98,7 +98,7 @@ class ManySeedsModel(CompositeModel):
     count : int
     folder : pathlib.Path
         Gets one folder a model.
-    least : callable
+    all_min : callable
         Least of all processes' numbers, where several train together.
     """
 
@@ -110,13 +110,13 @@ class ManySeedsModel(CompositeModel):
         seed: int,
         count: int,
         folder: Path,
-        least: Callable[[int], int] = int,
+        all_min: Callable[[int], int] = int,
     ) -> None:
         models = {
             f"seed{i}": make_model(seed + _APART * i, Path(folder) / f"seed{i}")
             for i in range(count)
         }
-        super().__init__(models, folder, least)
+        super().__init__(models, folder, all_min)
 
     def predict(self, examples: pd.DataFrame) -> pd.DataFrame:
         """Return the mean of all models' probabilities, joined by image id."""
@@ -124,7 +124,7 @@ class ManySeedsModel(CompositeModel):
         return sum(part.loc[examples.index] for part in parts) / len(parts)
 
 
-class PerClassModel(CompositeModel):
+class OneModelPerClass(CompositeModel):
     """Binary models side by side, each in a folder named after its class.
 
     Parameters
@@ -135,7 +135,7 @@ class PerClassModel(CompositeModel):
         With the task ``multilabel``.
     folder : pathlib.Path
         Gets one folder a class.
-    least : callable
+    all_min : callable
         Least of all processes' numbers, where several train together.
     """
 
@@ -146,14 +146,14 @@ class PerClassModel(CompositeModel):
         make_model: Callable[[DatasetSpec, Path], Model],
         spec: DatasetSpec,
         folder: Path,
-        least: Callable[[int], int] = int,
+        all_min: Callable[[int], int] = int,
     ) -> None:
         self.spec = spec
         models = {
             name: make_model(replace(spec, task="binary", classes=(name,)), Path(folder) / name)
             for name in spec.classes
         }
-        super().__init__(models, folder, least)
+        super().__init__(models, folder, all_min)
 
     def predict(self, examples: pd.DataFrame) -> pd.DataFrame:
         """Return probabilities indexed by image id, joined by it, a column a class."""

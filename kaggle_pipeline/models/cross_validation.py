@@ -39,7 +39,7 @@ def cross_validate(
     seed: int,
     only: Sequence[int] | None = None,
     deadline: Deadline | None = None,
-    least: Callable[[int], int] = int,
+    all_min: Callable[[int], int] = int,
     processes: int = 1,
     start_process: Callable[[], object] | None = None,
     report: Callable[[str], None] = lambda line: None,
@@ -62,7 +62,7 @@ def cross_validate(
         These folds alone.
     deadline : Deadline, optional
         No fold is begun after it.
-    least : callable
+    all_min : callable
         Least of all processes' numbers, where several train together: a fold is done, or trained,
         when it is so for all of them, or some would wait for the others for ever.
     processes : int
@@ -82,17 +82,17 @@ def cross_validate(
     """
     pending = []
     for fold in _chosen(folds, only):
-        if least((folder / f"fold{fold}" / "oof.csv").exists()):
+        if all_min((folder / f"fold{fold}" / "oof.csv").exists()):
             report(f"fold {fold}: done already")
         else:
             pending.append(fold)
     outside = len(split_rows(examples, EXTERNAL))
     more = f" and {outside} from elsewhere" if outside else ""
-    job = partial(_train_fold, make_model, examples, spec, folds, folder, seed, deadline, least)
+    job = partial(_train_fold, make_model, examples, spec, folds, folder, seed, deadline, all_min)
 
     def announce(fold: int) -> None:
-        learned, judged = len(folds.train_ids(fold)), len(folds.valid_ids(fold))
-        report(f"fold {fold}: {learned} images{more} to learn from, {judged} to judge by")
+        learned, labelled = len(folds.train_ids(fold)), len(folds.valid_ids(fold))
+        report(f"fold {fold}: {learned} images{more} to learn from, {labelled} to judge by")
 
     if processes == 1 or len(pending) < 2:
         for fold in pending:
@@ -140,29 +140,29 @@ def _train_fold(
     folder: Path,
     seed: int,
     deadline: Deadline | None,
-    least: Callable[[int], int],
+    all_min: Callable[[int], int],
     fold: int,
 ) -> float:
     """Train, save and judge one fold's model; return the seconds."""
-    if deadline and not least(deadline.leaves()):
+    if deadline and not all_min(deadline.leaves()):
         raise OutOfTime(f"the time is up before fold {fold}")
     place = folder / f"fold{fold}"
-    train, judged = (examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold)))
+    train, labelled = (examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold)))
     place.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     model = make_model(fold, place)
-    if least((place / SAVED).exists()):  # stopped between training and the last prediction
+    if all_min((place / SAVED).exists()):  # stopped between training and the last prediction
         model.load(place)
     else:
-        learned, watched = _fit_rows(model, train, judged, spec, seed)
-        model.fit(pd.concat([learned, split_rows(examples, EXTERNAL)]), watched)
+        learned, validation = _fit_rows(model, train, labelled, spec, seed)
+        model.fit(pd.concat([learned, split_rows(examples, EXTERNAL)]), validation)
         model.save(place)
     test = split_rows(examples, "test")
     if len(test):
         Predictions.build(model.predict(test), fold, "test").write(place / "test.csv")
-    oof = Predictions.build(model.predict(judged), fold, "oof")
+    oof = Predictions.build(model.predict(labelled), fold, "oof")
     seconds = time.perf_counter() - started
-    write_json(place / "metrics.json", {"fold": fold, "n": len(judged), "seconds": seconds})
+    write_json(place / "metrics.json", {"fold": fold, "n": len(labelled), "seconds": seconds})
     oof.write(place / "oof.csv")  # last of all: its presence says that the fold is done
     return seconds
 
@@ -184,7 +184,7 @@ def collect_folds(
     for fold, place, part in zip(folds.numbers, places, parts, strict=True):
         part.require(folds.valid_ids(fold), str(place))
     oof = Predictions(pd.concat([part.table for part in parts]), spec.classes)
-    oof = Predictions(oof.table.loc[folds.judged.index], spec.classes)
+    oof = Predictions(oof.table.loc[folds.labelled.index], spec.classes)
     oof.write(folder / "oof.csv")
     ids = split_rows(examples, "test").index
     if not len(ids):
@@ -237,10 +237,10 @@ def require_choices(
     if config.selection == "none":
         return
     for fold in _chosen(folds, only):
-        train, judged = (
+        train, labelled = (
             examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold))
         )
-        _, held_out = _fit_rows(config, train, judged, spec, seed)
+        _, held_out = _fit_rows(config, train, labelled, spec, seed)
         where = f"the {len(held_out)} rows held out for fold {fold}"
         require_choice(held_out, spec, config.choice_advice, where)
 
@@ -248,7 +248,7 @@ def require_choices(
 def _fit_rows(
     model: Model | ImageConfig | TabularConfig,
     train: pd.DataFrame,
-    judged: pd.DataFrame,
+    labelled: pd.DataFrame,
     spec: DatasetSpec,
     seed: int,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -258,7 +258,7 @@ def _fit_rows(
     the rows that it will be judged by.
     """
     if model.selection != "inner":
-        return train, judged
+        return train, labelled
     inner = make_folds(train, spec, FoldsConfig(holdout=model.inner_share), seed)
     return train.loc[inner.train_ids(0)], train.loc[inner.valid_ids(0)]
 

@@ -46,7 +46,7 @@ class Device(Protocol):
     def alone(self) -> "Device":
         """Return what this process can use without the other workers."""
 
-    def least(self, number: int) -> int:
+    def all_min(self, number: int) -> int:
         """Return the least of all workers' numbers."""
 
     def scope(

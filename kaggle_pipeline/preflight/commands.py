@@ -140,22 +140,22 @@ def count_images(run: Run) -> Images:
         counted = np.mean(learned) + len(outside)
         targets = np.concatenate([targets, outside])
         return Images(
-            targets, float(counted) / len(targets), len(folds.judged) / len(folds.numbers),
+            targets, float(counted) / len(targets), len(folds.labelled) / len(folds.numbers),
             len(split_rows(examples, "test")), str(run.prepared),
         )  # fmt: skip
     if not run.data_dir.is_dir():
         where = f"the published data set{_uncounted(run)}"
         return Images(
-            published_targets(spec), judged=0 if judge else None, tests=spec.published_tests,
+            published_targets(spec), labelled=0 if judge else None, tests=spec.published_tests,
             counted_in=where + (f"; those that {judge} marks not counted" if judge else ""),
         )  # fmt: skip
     table = validate_examples(spec.read_raw(run.data_dir).examples, spec)
-    examples, judged = split_rows(table, "train"), None
+    examples, labelled = split_rows(table, "train"), None
     if judge:
         marked = examples[judge].isin([True, 1, "True", "true", "1"])
-        examples, judged = examples[~marked], int(marked.sum())
+        examples, labelled = examples[~marked], int(marked.sum())
     return Images(
-        examples[classes].to_numpy(np.float32), judged=judged,
+        examples[classes].to_numpy(np.float32), labelled=labelled,
         tests=len(split_rows(table, "test")), counted_in=f"{run.data_dir}{_uncounted(run)}",
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.image import ImageConfig
-from kaggle_pipeline.core.child_process import EndedSilently, ask_apart
+from kaggle_pipeline.core.child_process import EndedSilently, run_in_child
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.models.class_balance import oversampling_repeats, resampling_repeats
@@ -42,7 +42,7 @@ class Images:
         Of the labelled images that a fold may learn from, all folds together.
     learned_share : float or None
         Of these, what a fold of mean size learns from; None: what the config says.
-    judged : float or None
+    labelled : float or None
         Images that a fold of mean size is judged by; None: what the config says.
     tests : int
         Of the test part.
@@ -52,7 +52,7 @@ class Images:
 
     targets: np.ndarray
     learned_share: float | None = None
-    judged: float | None = None
+    labelled: float | None = None
     tests: int = 0
     counted_in: str = ""
 
@@ -71,7 +71,7 @@ class Plan:
     judged, tests : int
         Images that a fit's model then predicts: its fold's, in a fold of mean size, and the test
         part's.
-    watched : int
+    validation : int
         Images that it predicts after every epoch, one view of each.
     views : int
         Of each image, over which a prediction is averaged.
@@ -80,9 +80,9 @@ class Plan:
     fits: int
     epochs: int
     shown: int
-    judged: int = 0
+    labelled: int = 0
     tests: int = 0
-    watched: int = 0
+    validation: int = 0
     views: int = 1
 
     def steps(self, global_batch: int, steps_per_epoch: int | None) -> int:
@@ -91,10 +91,10 @@ class Plan:
 
     def prediction_steps(self, global_batch: int) -> int:
         """Return the prediction steps of one view of the whole experiment; a last batch is full."""
-        judged, tests, watched = (
-            -(-images // global_batch) for images in (self.judged, self.tests, self.watched)
+        labelled, tests, validation = (
+            -(-images // global_batch) for images in (self.labelled, self.tests, self.validation)
         )
-        return self.fits * (self.views * (judged + tests) + self.epochs * watched)
+        return self.fits * (self.views * (labelled + tests) + self.epochs * validation)
 
 
 def make_plan(config: Experiment, images: Images, views: int = 1) -> Plan:
@@ -113,19 +113,19 @@ def make_plan(config: Experiment, images: Images, views: int = 1) -> Plan:
     image, folds, targets = config.image, config.folds, images.targets
     count = len(targets)
     if image.frozen:
-        apart = images.judged if folds.judge else 0
+        apart = images.labelled if folds.judge else 0
         return Plan(1, 1, count + images.tests + round(apart or 0))
     kept = 1 - (folds.test_share or 0)
     held = 0.0 if folds.judge else kept * (folds.holdout or 1 / folds.k)
-    learned_share, judged, tests = images.learned_share, images.judged, images.tests
+    learned_share, labelled, tests = images.learned_share, images.labelled, images.tests
     if learned_share is None:
         learned_share = kept - held
         tests += round(count * (1 - kept))
-    if judged is None:
-        judged = count * held
-    watched = judged
+    if labelled is None:
+        labelled = count * held
+    validation = labelled
     if image.checkpoint == "best_inner":
-        watched = count * learned_share * image.inner_share
+        validation = count * learned_share * image.inner_share
         learned_share *= 1 - image.inner_share
     if image.images_per_class is not None:  # so many whatever there is to draw from
         shown = int(resampling_repeats(targets, image.images_per_class, config.seed).sum())
@@ -135,7 +135,7 @@ def make_plan(config: Experiment, images: Images, views: int = 1) -> Plan:
     fits = 1 if folds.holdout or folds.judge else folds.k
     fits *= targets.shape[1] if image.networks == "one_per_class" else 1
     fits *= image.seeds
-    return Plan(fits, image.epochs, shown, round(judged), tests, round(watched), views)
+    return Plan(fits, image.epochs, shown, round(labelled), tests, round(validation), views)
 
 
 CAVEAT = (
@@ -367,7 +367,7 @@ def _compile_apart(
     with tempfile.TemporaryDirectory() as folder:
         noise = Path(folder) / "noise.txt"
         try:
-            answer = ask_apart(_child, image, target, noise, predicting, patience=patience)
+            answer = run_in_child(_child, image, target, noise, predicting, patience=patience)
         except EndedSilently as end:
             words = noise.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
             raise PipelineError(

@@ -1,7 +1,7 @@
 """The step that a TPU would spend a run's time on, compiled for it.
 
 In: settings of the image model, a spec, a topology. Out: the compiler's verdict. To be called in a
-process that has loaded neither keras nor jax, after ``tpucompiler.prepare_environment``.
+process that has loaded neither keras nor jax, after ``compiler.prepare_environment``.
 """
 
 from types import SimpleNamespace
@@ -118,14 +118,15 @@ def _tensorflow_step(image: ImageConfig, spec: DatasetSpec, predicting: bool) ->
 
     # The compiler takes tensors side by side only.
     if image.frozen or predicting:
-        viewer = _viewer(image, spec)
-        names = [part.name for part in viewer.inputs]
+        tta_model = _tta_model(image, spec)
+        names = [part.name for part in tta_model.inputs]
         specs = [
-            tf.TensorSpec((image.batch_size, *part.shape[1:]), part.dtype) for part in viewer.inputs
+            tf.TensorSpec((image.batch_size, *part.shape[1:]), part.dtype)
+            for part in tta_model.inputs
         ]
 
         def answer(*parts: Any) -> Any:
-            return viewer(dict(zip(names, parts, strict=True)), training=False)
+            return tta_model(dict(zip(names, parts, strict=True)), training=False)
 
         return tf.function(answer, jit_compile=True), tuple(specs)
     one = _one_image(image, spec)
@@ -173,24 +174,24 @@ def _answer_step(image: ImageConfig, spec: DatasetSpec, devices: list) -> tuple[
     """Return the jitted prediction, or extraction of a frozen body's features, and its shapes."""
     import jax
 
-    viewer = _viewer(image, spec)
+    tta_model = _tta_model(image, spec)
     whole, dealt = _shardings(devices)
     state = tuple(
         [_shape(variable, whole) for variable in variables]
-        for variables in (viewer.trainable_variables, viewer.non_trainable_variables)
+        for variables in (tta_model.trainable_variables, tta_model.non_trainable_variables)
     )
     count = image.batch_size * len(devices)
     batch = {
         part.name: jax.ShapeDtypeStruct((count, *part.shape[1:]), part.dtype, sharding=dealt)
-        for part in viewer.inputs
+        for part in tta_model.inputs
     }
-    return jax.jit(viewer.predict_step), (state, (batch,))
+    return jax.jit(tta_model.predict_step), (state, (batch,))
 
 
 def _one_image(image: ImageConfig, spec: DatasetSpec) -> tuple[Any, ...]:
     """Return image (with metadata or changes where the step takes any), targets and weight."""
-    from kaggle_pipeline.models.image.fit.training import changes_on_device
-    from kaggle_pipeline.models.image.input.augment import change_shapes
+    from kaggle_pipeline.models.image.fit.training import augments_on_device
+    from kaggle_pipeline.models.image.input.augment import augmentation_shapes
     from kaggle_pipeline.models.image.label_mapping import learned_spec
 
     side, answers = image.image_size_px, len(learned_spec(image, spec).classes)
@@ -200,8 +201,8 @@ def _one_image(image: ImageConfig, spec: DatasetSpec) -> tuple[Any, ...]:
 
         width = metadata_encoder(spec).width
         inputs = {"image": inputs, "metadata": np.zeros((1, width), np.float32)}
-    if changes_on_device(image, _TPU):
-        shapes = change_shapes(image.augment)
+    if augments_on_device(image, _TPU):
+        shapes = augmentation_shapes(image.augment)
         drawn = {name: np.zeros((1, *shape), np.float32) for name, shape in shapes.items()}
         inputs = {"image": inputs, **drawn}
     return (
@@ -223,7 +224,7 @@ def _compiled_network(image: ImageConfig, spec: DatasetSpec, one: tuple[Any, ...
     return network
 
 
-def _viewer(image: ImageConfig, spec: DatasetSpec) -> "keras.Model":
+def _tta_model(image: ImageConfig, spec: DatasetSpec) -> "keras.Model":
     """Return what predicts one view, or gives a frozen body's features of all that a fit needs."""
     from kaggle_pipeline.models.image.inference.tta import VIEWS, stacked_views, with_views
     from kaggle_pipeline.models.image.network import build_body, build_network

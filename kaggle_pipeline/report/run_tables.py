@@ -48,7 +48,7 @@ def compare_runs(run_dirs: Sequence[Path]) -> str:
         found = [
             _row(run_dir.name, stage, part)
             for stage in stages
-            for part in judged_parts(run_dir / stage)
+            for part in scored_parts(run_dir / stage)
         ]
         if not found:
             raise PipelineError(f"{run_dir} holds no evaluated model: train one first")
@@ -65,7 +65,7 @@ def _blends_several(run_dir: Path) -> bool:
     return path.exists() and len(read_json(path).get("weights") or "two") > 1
 
 
-def judged_parts(folder: Path) -> list[Part]:
+def scored_parts(folder: Path) -> list[Part]:
     """Return what a stage was judged on: out-of-fold rows, a test part; none if it has no scores.
 
     Raises
@@ -182,7 +182,7 @@ def _rows(run_dir: Path) -> list[list[str]]:
         folder = run_dir / stage
         if not folder.is_dir():
             continue
-        parts = judged_parts(folder)
+        parts = scored_parts(folder)
         if not parts:
             raise PipelineError(f"{folder} is not finished, there are no scores yet: finish it")
         config = load_experiment(folder / "config.yaml")

@@ -49,7 +49,7 @@ def train_folds(
     stage: str,
     make_model: Callable[[int, Path], Model],
     only: Sequence[int] | None,
-    least: Callable[[int], int] = int,
+    all_min: Callable[[int], int] = int,
     enrich: Enrich | None = None,
     side_by_side: Mapping[str, Any] | None = None,
     fit: RecordFit | None = None,
@@ -86,7 +86,7 @@ def train_folds(
         seed=run.config.seed,
         only=only,
         deadline=run.deadline,
-        least=least,
+        all_min=all_min,
         report=lambda line: run.say(f"{stage} {line}"),
         **(side_by_side or {}),
     )

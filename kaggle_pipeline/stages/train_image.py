@@ -14,7 +14,7 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.folds import require_folds
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.leakage.audit import check_features
-from kaggle_pipeline.models.composite import ManySeedsModel, PerClassModel
+from kaggle_pipeline.models.composite import OneModelPerClass, SeedEnsemble
 from kaggle_pipeline.models.protocols import Model
 from kaggle_pipeline.records.tfrecords import shards_holding
 from kaggle_pipeline.stages.prepare import prepare_data
@@ -52,7 +52,7 @@ def train_image(
         deadline=run.deadline,
         say=None if run.interactive else run.say,  # a bar shows it anyway
     )  # fmt: skip
-    train_folds(run, "image", make_model, only, device.least, fit=fit)
+    train_folds(run, "image", make_model, only, device.all_min, fit=fit)
 
 
 def check_image(run: Run) -> "Accelerator":
@@ -110,8 +110,10 @@ def image_model_maker(
         seed, count = config.seed + fold, config.image.seeds
         if count == 1:
             return make_one(fold, of_spec, seed, folder)
-        return ManySeedsModel(partial(make_one, fold, of_spec), seed, count, folder, device.least)
+        return SeedEnsemble(partial(make_one, fold, of_spec), seed, count, folder, device.all_min)
 
     if config.image.networks == "one":
         return lambda fold, folder: make_fold(fold, spec, folder)
-    return lambda fold, folder: PerClassModel(partial(make_fold, fold), spec, folder, device.least)
+    return lambda fold, folder: OneModelPerClass(
+        partial(make_fold, fold), spec, folder, device.all_min
+    )

@@ -1,7 +1,7 @@
 """Drawing many lesions into a made-up data set's folder, and what else all such sets share.
 
 In: one `Drawing` an image, or tables. Out: image files and CSV files, each whole or not there.
-What a lesion looks like is decided in ``lesions``, which ones there are in each data set's module.
+What a lesion looks like is decided in ``lesion_painter``, which ones there are in each data set's module.
 """
 
 from collections.abc import Iterable, Mapping
@@ -88,12 +88,12 @@ def refuse_existing(last_table: Path) -> None:
         )
 
 
-def check_least(least: Mapping[str, tuple[float, float]]) -> None:
+def check_least(all_min: Mapping[str, tuple[float, float]]) -> None:
     """Check options of the command line against the least value that each may have.
 
     Parameters
     ----------
-    least : mapping
+    all_min : mapping
         Option, without its dashes, to its value and the least one.
 
     Raises
@@ -101,7 +101,7 @@ def check_least(least: Mapping[str, tuple[float, float]]) -> None:
     PipelineError
         Names the first option whose value is too small.
     """
-    for name, (value, lowest) in least.items():
+    for name, (value, lowest) in all_min.items():
         if value < lowest:
             raise PipelineError(f"--{name} {value}: at least {lowest} is needed")
 

@@ -1,1 +1,1 @@
-"""A page that reads lesions with a trained run: ``service`` without Streamlit, ``page`` with it."""
+"""A page that reads lesions with a trained run: ``service`` without Streamlit, ``app`` with it."""

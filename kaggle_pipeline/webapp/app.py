@@ -18,9 +18,9 @@ import streamlit as st
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
-from kaggle_pipeline.webapp.html_blocks import disclaimer, patient_piece, reading_piece, report_page
+from kaggle_pipeline.webapp.html_blocks import disclaimer, patient_block, reading_block, report_page
 from kaggle_pipeline.webapp.html_figures import STYLE, block
-from kaggle_pipeline.webapp.labels import class_word, feature_word, first_class
+from kaggle_pipeline.webapp.labels import class_label, feature_label, first_class
 from kaggle_pipeline.webapp.model_card import card_sections
 from kaggle_pipeline.webapp.patient_table import patient_csv
 from kaggle_pipeline.webapp.service import Look, Service, compare
@@ -73,7 +73,7 @@ def _lesion(service: Service) -> None:
         _tell(refused)
         if looks:
             reading = service.read(looks, [metadata])[0]
-            piece = reading_piece(service, reading, name, sensitivity)
+            piece = reading_block(service, reading, name, sensitivity)
             st.html(html.join([html.element("h2", looks[0].name, class_="kp"), piece]))
             _download_report(f"Reading of {looks[0].name}", piece)
 
@@ -95,7 +95,7 @@ def _metadata(service: Service, key: str) -> dict[str, object]:
     st.caption("About the patient, all optional:")
     found: dict[str, object] = {}
     for name in wanted:
-        label = feature_word(name).capitalize()
+        label = feature_label(name).capitalize()
         if name in service.spec.numeric:
             found[name] = st.number_input(
                 label, min_value=0, max_value=120, value=None, step=5, placeholder="not given",
@@ -116,9 +116,9 @@ def _wishes(service: Service, key: str) -> tuple[str, float]:
     if len(service.classes) > 1:
         start = service.classes.index(name)
         name = st.selectbox(
-            "Class to explain", service.classes, start, format_func=class_word, key=f"{key}_class"
+            "Class to explain", service.classes, start, format_func=class_label, key=f"{key}_class"
         )
-    wanted = service.population.sensitivities(name)
+    wanted = service.distribution.sensitivities(name)
     sensitivity = st.radio(
         "Share of such lesions that the threshold must find (sensitivity)", wanted,
         len(wanted) // 2, format_func=lambda share: f"{100 * share:g} %", horizontal=True,
@@ -157,7 +157,7 @@ def _patient(service: Service) -> None:
             return
         readings = service.read(looks, _by_lesion(service, looks, metadata))
         table = compare(service, readings, name)
-        piece = patient_piece(service, readings, table, name, sensitivity)
+        piece = patient_block(service, readings, table, name, sensitivity)
         with st.container(horizontal=True):
             _download_report("A patient’s lesions", piece)
             st.download_button(

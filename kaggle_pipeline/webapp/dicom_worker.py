@@ -1,4 +1,4 @@
-"""The other end of ``dicomchild``: DICOM bytes in, pixels out, whatever becomes of the decoder.
+"""The other end of ``dicom_child``: DICOM bytes in, pixels out, whatever becomes of the decoder.
 
 In: bytes. Out: an RGB image, or one sentence. The process is started at the first file, kept, and
 replaced where it died, took too long or has done its share.

@@ -14,9 +14,9 @@ from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
 from kaggle_pipeline.report.report import ADVICE
 from kaggle_pipeline.webapp.html_figures import STYLE, bars, block, heat_picture, picture, scale
-from kaggle_pipeline.webapp.labels import class_word, feature_word, part_word, percent
+from kaggle_pipeline.webapp.labels import class_label, feature_label, part_label, percent
 from kaggle_pipeline.webapp.service import Reading, Service
-from kaggle_pipeline.webapp.training_distribution import Population
+from kaggle_pipeline.webapp.training_distribution import TrainingDistribution
 
 UNUSUAL = 1.5
 """Outlier factor from which a lesion is called unlike the patient's others; 1 is like them."""
@@ -29,7 +29,7 @@ def disclaimer() -> Html:
     return html.note(html.element("strong", f"{DISCLAIMER} "), ADVICE)
 
 
-def reading_piece(service: Service, reading: Reading, name: str, sensitivity: float) -> Html:
+def reading_block(service: Service, reading: Reading, name: str, sensitivity: float) -> Html:
     """Return one lesion's reading.
 
     Parameters
@@ -41,9 +41,9 @@ def reading_piece(service: Service, reading: Reading, name: str, sensitivity: fl
     sensitivity : float
         Wanted of the threshold.
     """
-    word = class_word(name)
+    word = class_label(name)
     p, low, high = (float(one[name]) for one in (reading.probability, reading.low, reading.high))
-    threshold = service.population.threshold(name, sensitivity)
+    threshold = service.distribution.threshold(name, sensitivity)
     tick = threshold.value if threshold else None
     label = f"Probability {percent(p)}, single folds {percent(low)} to {percent(high)}"
     if tick is not None:
@@ -68,7 +68,7 @@ def reading_piece(service: Service, reading: Reading, name: str, sensitivity: fl
     return block(*parts, disclaimer())
 
 
-def patient_piece(
+def patient_block(
     service: Service, readings: Sequence[Reading], table: pd.DataFrame, name: str,
     sensitivity: float,
 ) -> Html:  # fmt: skip
@@ -83,7 +83,7 @@ def patient_piece(
     name : str
     sensitivity : float
     """
-    threshold = service.population.threshold(name, sensitivity)
+    threshold = service.distribution.threshold(name, sensitivity)
     rows = []
     for row in table.itertuples():
         rows.append(
@@ -94,12 +94,12 @@ def patient_piece(
                 _stands(row, len(table), threshold.value if threshold else None),
             ]
         )  # fmt: skip
-    header = ["place", "file", class_word(name), "single folds", "over the patient’s median",
+    header = ["place", "file", class_label(name), "single folds", "over the patient’s median",
               "unlike the others (1 = like)", "remarks"]  # fmt: skip
     cards = [_card(service, readings[row.Index], row, name) for row in table.itertuples()]
     how = (
         "Ranked by the probability of "
-        f"{class_word(name)}. “Unlike the others” compares each photo with the patient’s other "
+        f"{class_label(name)}. “Unlike the others” compares each photo with the patient’s other "
         "photos in the network’s features: a lesion that is like none of its neighbours, the ugly "
         "duckling, deserves a look of its own even where its probability is low."
     )
@@ -109,7 +109,7 @@ def patient_piece(
         *(few if len(table) < _FEW else []),
         html.table(header, rows),
         html.element("div", *cards, class_="gallery"),
-        _threshold_line(service.population, name, sensitivity),
+        _threshold_line(service.distribution, name, sensitivity),
         html.element("p", _context_line(service, readings[0]), class_="faint"),
         disclaimer(),
     )
@@ -155,19 +155,19 @@ def _doubts(reading: Reading) -> Html:
 
 
 def _facts(service: Service, reading: Reading, name: str, sensitivity: float) -> list[object]:
-    population, word = service.population, class_word(name)
+    distribution, word = service.distribution, class_label(name)
     facts = [
-        f"Higher than {percent(float(reading.rank[name]))} of the {population.size:,} training "
-        f"photos, {percent(population.prevalence(name))} of which are {word}."
+        f"Higher than {percent(float(reading.rank[name]))} of the {distribution.size:,} training "
+        f"photos, {percent(distribution.prevalence(name))} of which are {word}."
     ]
-    threshold = population.threshold(name, sensitivity)
+    threshold = distribution.threshold(name, sensitivity)
     if threshold:
         above = float(reading.probability[name]) >= threshold.value
         facts.append(
             html.join(
                 [
                     f"It lies {'above' if above else 'below'} the threshold. ",
-                    _threshold_text(population, name, sensitivity),
+                    _threshold_text(distribution, name, sensitivity),
                 ],
                 "",
             )
@@ -178,7 +178,7 @@ def _facts(service: Service, reading: Reading, name: str, sensitivity: float) ->
             f"number orders lesions, it is not the share of such lesions that are {word}."
         )
     if reading.unknown:
-        names = ", ".join(feature_word(one) for one in reading.unknown)
+        names = ", ".join(feature_label(one) for one in reading.unknown)
         facts.append(f"Not given: {names}. The metadata model reads that as missing.")
     if service.models.uses_context:
         facts.append(_context_line(service, reading))
@@ -188,8 +188,8 @@ def _facts(service: Service, reading: Reading, name: str, sensitivity: float) ->
     return facts
 
 
-def _threshold_text(population: Population, name: str, sensitivity: float) -> str:
-    threshold = population.threshold(name, sensitivity)
+def _threshold_text(distribution: TrainingDistribution, name: str, sensitivity: float) -> str:
+    threshold = distribution.threshold(name, sensitivity)
     if threshold is None:
         return ""
     spared, low, high = threshold.specificity
@@ -200,21 +200,21 @@ def _threshold_text(population: Population, name: str, sensitivity: float) -> st
         else ("the same training photos, which is too kind")
     )
     return (
-        f"To find {100 * sensitivity:g} % of the {class_word(name)} photos, a lesion must count "
+        f"To find {100 * sensitivity:g} % of the {class_label(name)} photos, a lesion must count "
         f"from {percent(threshold.value)} on; {percent(spared)}{interval} of the others are then "
         f"rightly left out (judged on {unit})."
     )
 
 
-def _threshold_line(population: Population, name: str, sensitivity: float) -> Html:
-    return html.element("p", _threshold_text(population, name, sensitivity), class_="faint")
+def _threshold_line(distribution: TrainingDistribution, name: str, sensitivity: float) -> Html:
+    return html.element("p", _threshold_text(distribution, name, sensitivity), class_="faint")
 
 
 def _all_classes(reading: Reading) -> Html:
     ordered = reading.probability.sort_values(ascending=False)
     return bars(
         [
-            (class_word(one), float(p), float(reading.low[one]), float(reading.high[one]))
+            (class_label(one), float(p), float(reading.low[one]), float(reading.high[one]))
             for one, p in ordered.items()
         ]
     )
@@ -224,7 +224,7 @@ def _photos(reading: Reading, name: str, service: Service) -> Html:
     look = reading.look
     heat = look.answer.heat[service.classes.index(name)]
     width, height = look.size_px
-    word = class_word(name)
+    word = class_label(name)
     found = (
         f"Grad-CAM: the brighter, the more that place speaks for {word}. It shows where in this "
         "photo, not how much, and not that the place is ill."
@@ -244,7 +244,7 @@ def _photos(reading: Reading, name: str, service: Service) -> Html:
 
 def _parts(service: Service, reading: Reading, name: str) -> Html:
     rows = [
-        [part_word(part), percent(float(found[name])), f"{reading.weights[part]:.2f}"]
+        [part_label(part), percent(float(found[name])), f"{reading.weights[part]:.2f}"]
         for part, found in reading.parts.items()
     ]
     table = html.table(["model", "says", "weight in the blend"], rows)

@@ -23,17 +23,17 @@ _FEATURES = {"age_years": "age in years"}
 _MELANOMA = ("target", "mel", "melanoma")
 
 
-def class_word(name: str) -> str:
+def class_label(name: str) -> str:
     """Return what a class column is called in words."""
     return _CLASSES.get(name.lower(), name.replace("_", " "))
 
 
-def feature_word(name: str) -> str:
+def feature_label(name: str) -> str:
     """Return what a feature is called in words."""
     return _FEATURES.get(name, name.replace("_", " "))
 
 
-def part_word(name: str) -> str:
+def part_label(name: str) -> str:
     """Return what a model of the blend is called in words."""
     return STAGES.get(name, name)
 

@@ -9,7 +9,7 @@ from kaggle_pipeline.report.html import Html
 from kaggle_pipeline.report.report import collect_sections
 from kaggle_pipeline.report.scores import headline
 from kaggle_pipeline.webapp.html_blocks import missing_line
-from kaggle_pipeline.webapp.labels import class_word, part_word, percent
+from kaggle_pipeline.webapp.labels import class_label, part_label, percent
 from kaggle_pipeline.webapp.service import Service
 
 
@@ -27,21 +27,21 @@ def card_sections(service: Service) -> dict[str, Html]:
 
 
 def _summary(service: Service, name: str) -> Html:
-    population, models, spec = service.population, service.models, service.spec
+    distribution, models, spec = service.distribution, service.models, service.spec
     shares = ", ".join(
-        f"{class_word(one)} {percent(population.prevalence(one))}" for one in service.classes
+        f"{class_label(one)} {percent(distribution.prevalence(one))}" for one in service.classes
     )
     blend = ", ".join(
-        f"{part_word(one)} {weight:.2f}" for one, weight in models.blend.weights.items()
+        f"{part_label(one)} {weight:.2f}" for one, weight in models.blend.weights.items()
     )
     image = models.config.image
     rows = [
         ["run", name],
         ["data set", spec.id],
         ["further collections", _further(service) or "none"],
-        ["training photos judged out of fold", f"{population.size:,} ({shares})"],
+        ["training photos judged out of fold", f"{distribution.size:,} ({shares})"],
         [f"{'mean ' if len(service.classes) > 1 else ''}AUC out of fold, 95 % interval",
-         headline(models.judged, read_json(models.judged / "metrics.json"))[0]],
+         headline(models.labelled, read_json(models.labelled / "metrics.json"))[0]],
         ["folds", _folds(service)],
         ["network", f"{image.backbone}, {image.image_size_px} × {image.image_size_px} pixels, "
          f"views averaged: {image.tta}"],
@@ -99,7 +99,7 @@ def _limits(service: Service) -> Html:
     if service.calibration is None:
         lines.append("It is not calibrated: its numbers order lesions and are no frequencies.")
     elif lacking := [one for one in service.classes if not service.is_calibrated(one)]:
-        names = ", ".join(class_word(one) for one in lacking)
+        names = ", ".join(class_label(one) for one in lacking)
         lines.append(f"It is not calibrated for {names}: too few photos.")
     if not service.models.fit.known:
         word = service.models.fit.word

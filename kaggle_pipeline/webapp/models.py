@@ -19,7 +19,7 @@ from kaggle_pipeline.data.patient_context import PREFIX, patient_context
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.ensembling.blend import Blend
-from kaggle_pipeline.models.composite import PerClassModel
+from kaggle_pipeline.models.composite import OneModelPerClass
 from kaggle_pipeline.models.cross_validation import missing_folds, trained_folds
 from kaggle_pipeline.models.protocols import Model
 from kaggle_pipeline.records.convert import decoded_side_px, square_jpeg
@@ -28,7 +28,7 @@ from kaggle_pipeline.webapp.upload import Photo
 
 
 @dataclass(frozen=True)
-class ImageAnswer:
+class ImagePrediction:
     """What the folds' image models say of one photo.
 
     Attributes
@@ -67,7 +67,7 @@ class RunModels:
         Of the image model alone where the run has no ``blend/``; models of weight 0 are left out.
     judged_as_used : bool
         Whether scores, calibration and thresholds are those of this very blend.
-    judged : pathlib.Path
+    labelled : pathlib.Path
         The stage whose ``oof.csv`` and scores are those of the final probability.
 
     Raises
@@ -90,7 +90,7 @@ class RunModels:
         self.missing = missing_folds(run_dir, places)
         self.fit = read_fit(run_dir, self.config, self.spec)
         stored = run_dir / "blend" / "blend.json"
-        self.judged = stored.parent if stored.exists() else image
+        self.labelled = stored.parent if stored.exists() else image
         alone = {"space": "mean", "weights": {"image": 1.0}, "knots": {}}
         blend = Blend(**(read_json(stored) if stored.exists() else alone))
         self.judged_as_used = blend.judged_as_used(len(self.folds) + len(self.missing))
@@ -130,7 +130,7 @@ class RunModels:
         jpeg = square_jpeg(image, records, photo.original)
         return decode_photo(jpeg, self.image_size_px)
 
-    def look(self, square: np.ndarray) -> ImageAnswer:
+    def look(self, square: np.ndarray) -> ImagePrediction:
         """Ask every fold's network about a photo that :meth:`square` gave."""
         probabilities, embeddings, heats = [], [], []
         for networks in self._image.values():
@@ -139,7 +139,7 @@ class RunModels:
             embeddings.append(np.concatenate([one.embeddings[0] for one in answers]))
             heat = np.concatenate([one.heat[0] for one in answers])
             heats.append(heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12))
-        return ImageAnswer(np.stack(probabilities), tuple(embeddings), np.mean(heats, axis=0))
+        return ImagePrediction(np.stack(probabilities), tuple(embeddings), np.mean(heats, axis=0))
 
     def embed(self, fold: int, squares: np.ndarray) -> np.ndarray:
         """Return one fold's embeddings (n, channels) of squares (n, side, side, 3)."""
@@ -172,7 +172,7 @@ class RunModels:
         if config.networks == "one":
             models: Sequence[ImageModel] = [make(self.spec, place).load(place)]
         else:
-            models = list(PerClassModel(make, self.spec, place).load(place).models_.values())
+            models = list(OneModelPerClass(make, self.spec, place).load(place).models_.values())
         return [Explainer(model.network_, config, model.spec, chosen) for model in models]
 
 

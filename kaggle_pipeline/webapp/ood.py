@@ -1,7 +1,7 @@
 """What lowers trust in a reading: a photo that is small, blurred, or not like the training images.
 
 In: squares as the network sees them and their embeddings. Out: sentences; and, from training images
-that a fold's model did not learn from, the :class:`Reference` they are measured against.
+that a fold's model did not learn from, the :class:`OodReference` they are measured against.
 
 Likeness is the distance to the nearest training images in the network's features (Sun et al. 2022,
 arXiv:2204.06507), once as it is, each channel in units of its spread, and once of the direction
@@ -24,7 +24,7 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
 
 _NEIGHBOURS = 5
-LEAST_JUDGED = 40
+LEAST_REFERENCE = 40
 """Judged images of a fold: of fewer, no rank can tell one in twenty by two distances."""
 UNLIKE = 0.95
 """A photo is called unlike the training images from this unlikeness on: so is one in twenty of
@@ -41,32 +41,32 @@ def sharpness(square: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
-class Reference:
+class OodReference:
     """Training images that a photo is measured against.
 
     Attributes
     ----------
     known : mapping of int to numpy.ndarray of shape (n, channels)
         Embeddings by fold, of images that its model did not learn from: what is near is near these.
-    judged : mapping of int to numpy.ndarray of shape (m, channels)
+    labelled : mapping of int to numpy.ndarray of shape (m, channels)
         Of further such images, of other patients or lesions: what their distances are like.
     sharpness : numpy.ndarray of shape (images,)
         Sorted, of all of them.
     """
 
     known: Mapping[int, np.ndarray]
-    judged: Mapping[int, np.ndarray]
+    labelled: Mapping[int, np.ndarray]
     sharpness: np.ndarray
 
     def __post_init__(self) -> None:
         measures = {
             fold: _measures(known)
             for fold, known in self.known.items()
-            if len(known) and len(self.judged[fold]) >= LEAST_JUDGED
-            and np.isfinite(known).all() and np.isfinite(self.judged[fold]).all()
+            if len(known) and len(self.labelled[fold]) >= LEAST_REFERENCE
+            and np.isfinite(known).all() and np.isfinite(self.labelled[fold]).all()
         }  # fmt: skip
         usual = {
-            fold: [np.sort(measure(self.judged[fold])) for measure in found]
+            fold: [np.sort(measure(self.labelled[fold])) for measure in found]
             for fold, found in measures.items()
         }
         object.__setattr__(self, "_measures", measures)
@@ -86,7 +86,7 @@ class Reference:
         """Return how unusual a photo is, 0 to 1: from u on lies about a share of 1 − u of them.
 
         The higher rank of the two distances counts, put right for there being two (Bonferroni).
-        None where no fold has ``LEAST_JUDGED`` images to rank among. What is no number ranks
+        None where no fold has ``LEAST_REFERENCE`` images to rank among. What is no number ranks
         highest.
 
         Parameters
@@ -110,12 +110,12 @@ class Reference:
     def write(self, path: Path) -> None:
         """Write as ``.npz``, atomically."""
         arrays = {f"known{fold}": known for fold, known in self.known.items()}
-        arrays |= {f"judged{fold}": judged for fold, judged in self.judged.items()}
+        arrays |= {f"judged{fold}": labelled for fold, labelled in self.labelled.items()}
         with atomic_path(path) as temporary:
             np.savez_compressed(temporary, sharpness=self.sharpness, **arrays)
 
     @classmethod
-    def read(cls, path: Path) -> "Reference":
+    def read(cls, path: Path) -> "OodReference":
         """Read what :meth:`write` wrote.
 
         Raises
@@ -125,12 +125,12 @@ class Reference:
         """
         try:
             with np.load(path, allow_pickle=False) as stored:
-                known, judged = (
+                known, labelled = (
                     {int(name.removeprefix(part)): stored[name]
                      for name in stored.files if name.startswith(part)}
                     for part in ("known", "judged")
                 )  # fmt: skip
-                return cls(known, judged, stored["sharpness"])
+                return cls(known, labelled, stored["sharpness"])
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise PipelineError(f"{path} is damaged ({error}): delete it") from None
 
@@ -164,7 +164,7 @@ def doubts(
     side_px: int,
     square: np.ndarray,
     unlikeness: float | None,
-    reference: Reference | None,
+    reference: OodReference | None,
 ) -> list[str]:
     """Return what lowers trust in a reading, a sentence each; none where nothing does.
 
@@ -176,8 +176,8 @@ def doubts(
         Of what the network sees.
     square : numpy.ndarray of shape (side, side, 3), uint8
     unlikeness : float or None
-        As :meth:`Reference.unlikeness` says.
-    reference : Reference or None
+        As :meth:`OodReference.unlikeness` says.
+    reference : OodReference or None
         None where the training images are not at hand.
     """
     found = []

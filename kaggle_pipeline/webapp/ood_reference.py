@@ -1,6 +1,6 @@
 """The training images that a photo is measured against, looked at once for all readings.
 
-In: a run's folder and its models. Out: a :class:`Reference`, kept in the run's ``webapp/``; None
+In: a run's folder and its models. Out: a :class:`OodReference`, kept in the run's ``webapp/``; None
 where the run's TFRecords are not at hand.
 """
 
@@ -13,7 +13,7 @@ import pandas as pd
 
 from kaggle_pipeline.data.folds import Folds
 from kaggle_pipeline.webapp.models import RunModels
-from kaggle_pipeline.webapp.ood import Reference, sharpness
+from kaggle_pipeline.webapp.ood import OodReference, sharpness
 
 IMAGES = 500
 """Looked at in all, half to be near to, half to tell what is usual."""
@@ -29,7 +29,7 @@ _SEED = 20200817
 
 def find_reference(
     run_dir: Path, models: RunModels, say: Callable[[str], None] = lambda line: None
-) -> Reference | None:
+) -> OodReference | None:
     """Read the reference of a run, or make and keep it.
 
     Parameters
@@ -43,9 +43,9 @@ def find_reference(
     trained = [Path(run_dir) / "image" / f"fold{fold}" / "model.json" for fold in models.folds]
     newest = max((one.stat().st_mtime for one in trained if one.exists()), default=0.0)
     if path.exists() and path.stat().st_mtime >= newest:
-        kept = Reference.read(path)
+        kept = OodReference.read(path)
         # A date does not tell that a fold was added, taken away or copied from elsewhere.
-        if set(kept.known) == set(kept.judged) == set(models.folds):
+        if set(kept.known) == set(kept.labelled) == set(models.folds):
             return kept
     index = _index(Path(run_dir))
     if index is None:
@@ -76,14 +76,14 @@ def _index(run_dir: Path) -> pd.DataFrame | None:
     return index if known else None
 
 
-def _make(run_dir: Path, models: RunModels, index: pd.DataFrame) -> Reference:
+def _make(run_dir: Path, models: RunModels, index: pd.DataFrame) -> OodReference:
     from kaggle_pipeline.models.image.input.pipeline import Source, prediction_batches
     from kaggle_pipeline.models.image.input.record_reader import PADDING
     from kaggle_pipeline.records.tfrecords import shards_holding
 
     folds = Folds.read(Path(run_dir) / "prepare" / "folds.csv")
     rng = np.random.default_rng(_SEED)
-    known, judged, sharp = {}, {}, []
+    known, labelled, sharp = {}, {}, []
     for fold in models.folds:
         ids = folds.valid_ids(fold)
         wanted = max(_FOLD_IMAGES, IMAGES // len(models.folds))
@@ -101,12 +101,12 @@ def _make(run_dir: Path, models: RunModels, index: pd.DataFrame) -> Reference:
             if time.monotonic() - started > _SECONDS / len(models.folds):
                 break
         embeddings = np.concatenate(parts).astype(np.float32)
-        group = folds.judged.loc[ids[np.concatenate(rows)], "group_id"].to_numpy()
+        group = folds.labelled.loc[ids[np.concatenate(rows)], "group_id"].to_numpy()
         # A patient is in one half: the other half's distances are those of strangers, as a new
         # photo's are.
         ordered = rng.permutation(np.unique(group))
         near = np.isin(group, ordered[: -(-len(ordered) // 2)])
-        known[fold], judged[fold] = embeddings[near], embeddings[~near]
+        known[fold], labelled[fold] = embeddings[near], embeddings[~near]
         if len(ordered) < _GROUPS:  # one patient's photos do not tell what is usual
-            judged[fold] = judged[fold][:0]
-    return Reference(known, judged, np.sort(sharp))
+            labelled[fold] = labelled[fold][:0]
+    return OodReference(known, labelled, np.sort(sharp))

@@ -22,10 +22,10 @@ from kaggle_pipeline.evaluation.calibration.calibration import read_calibration
 from kaggle_pipeline.evaluation.calibration.maps import SOFTMAX
 from kaggle_pipeline.records.convert import square_jpeg
 from kaggle_pipeline.webapp.dicom_worker import DicomWorker
-from kaggle_pipeline.webapp.models import ImageAnswer, RunModels
-from kaggle_pipeline.webapp.ood import Reference, doubts
+from kaggle_pipeline.webapp.models import ImagePrediction, RunModels
+from kaggle_pipeline.webapp.ood import OodReference, doubts
 from kaggle_pipeline.webapp.ood_reference import find_reference
-from kaggle_pipeline.webapp.training_distribution import Population
+from kaggle_pipeline.webapp.training_distribution import TrainingDistribution
 from kaggle_pipeline.webapp.upload import MAX_PIXELS, Photo, open_upload
 
 SHOWN_SIDE_PX = 448
@@ -53,7 +53,7 @@ class Look:
     doubts : tuple of str
         What lowers trust.
     unlikeness : float or None
-        How unusual it is beside the training images (``trust.Reference``); None where none, or too
+        How unusual it is beside the training images (``OodReference``); None where none, or too
         few, are at hand.
     """
 
@@ -61,7 +61,7 @@ class Look:
     digest: str
     size_px: tuple[int, int]
     shown: bytes
-    answer: ImageAnswer
+    answer: ImagePrediction
     doubts: tuple[str, ...]
     unlikeness: float | None
 
@@ -111,8 +111,8 @@ class Service:
     Attributes
     ----------
     models : RunModels
-    population : Population
-    reference : Reference or None
+    distribution : TrainingDistribution
+    reference : OodReference or None
     calibration : Calibration or None
         None where the run has none, or too few images for one.
 
@@ -128,10 +128,10 @@ class Service:
         self.run_dir = Path(run_dir)
         self.models = RunModels(self.run_dir, device)
         self.spec = self.models.spec
-        found = read_calibration(self.models.judged)
+        found = read_calibration(self.models.labelled)
         self.calibration = None if found is None or found.method == "none" else found
-        self.population = self._population()
-        self.reference: Reference | None = find_reference(self.run_dir, self.models, say)
+        self.distribution = self._training_distribution()
+        self.reference: OodReference | None = find_reference(self.run_dir, self.models, say)
         self._lock = threading.Lock()
         self._decoding = threading.Semaphore(2)  # an unpacked photo takes up to 120 MB
         self._worker = DicomWorker(MAX_PIXELS)
@@ -202,7 +202,7 @@ class Service:
         readings = []
         for number, look in enumerate(looks):
             probability = final.iloc[number]
-            rank = {name: self.population.rank(name, p) for name, p in probability.items()}
+            rank = {name: self.distribution.rank(name, p) for name, p in probability.items()}
             readings.append(
                 Reading(
                     look, probability, low.iloc[number], high.iloc[number],
@@ -262,11 +262,11 @@ class Service:
             raise PipelineError(f"{name} is {value!r}, expected one of {words}")
         return value
 
-    def _population(self) -> Population:
-        oof = Predictions.read(self.models.judged / "oof.csv", self.classes).probabilities
+    def _training_distribution(self) -> TrainingDistribution:
+        oof = Predictions.read(self.models.labelled / "oof.csv", self.classes).probabilities
         examples = read_examples(self.run_dir / "prepare" / "examples.csv", self.spec)
-        judged = self.calibration.thresholds if self.calibration else {}
-        return Population(self._calibrate(oof), examples, judged)
+        labelled = self.calibration.thresholds if self.calibration else {}
+        return TrainingDistribution(self._calibrate(oof), examples, labelled)
 
     def _calibrate(self, probabilities: pd.DataFrame) -> pd.DataFrame:
         return self.calibration.apply(probabilities) if self.calibration else probabilities
@@ -302,7 +302,7 @@ def compare(service: Service, readings: Sequence[Reading], name: str) -> pd.Data
     """
     patient = pd.Series("patient", index=range(len(readings)))
     scores = pd.Series([float(one.probability[name]) for one in readings], dtype=float)
-    beside = score_context(scores, patient, service.population.spread(name))
+    beside = score_context(scores, patient, service.distribution.spread(name))
     folds = range(len(readings[0].look.answer.embeddings)) if readings else ()
     factors = [
         embedding_outliers(

@@ -34,7 +34,7 @@ class Threshold:
     nested: bool
 
 
-class Population:
+class TrainingDistribution:
     """Out-of-fold probabilities of all judged training images.
 
     Parameters
@@ -43,7 +43,7 @@ class Population:
         Final ones, indexed by image id, a column a class.
     truth : pandas.DataFrame
         0 or 1, the same classes; rows of other ids are left out.
-    judged : mapping of str to list of dict
+    labelled : mapping of str to list of dict
         Thresholds of the run's calibration, which judged them nested; others are found here.
 
     Raises
@@ -56,13 +56,13 @@ class Population:
         self,
         probabilities: pd.DataFrame,
         truth: pd.DataFrame,
-        judged: Mapping[str, Sequence[Mapping]] = MappingProxyType({}),
+        labelled: Mapping[str, Sequence[Mapping]] = MappingProxyType({}),
     ) -> None:
         truth = truth.reindex(probabilities.index)[list(probabilities.columns)]
         if truth.isna().any(axis=None):
             raise PipelineError("the run's out-of-fold predictions hold an image without truth")
         self.size = len(probabilities)
-        self._judged = judged
+        self._judged = labelled
         self._sorted = {name: np.sort(column) for name, column in probabilities.items()}
         self._positive = {
             name: np.sort(column[truth[name] == 1]) for name, column in probabilities.items()
@@ -78,7 +78,7 @@ class Population:
         --------
         >>> import pandas as pd
         >>> scores = pd.DataFrame({"mel": [0.1, 0.2, 0.2, 0.9]})
-        >>> Population(scores, (scores > 0.5).astype(int)).rank("mel", 0.2)
+        >>> TrainingDistribution(scores, (scores > 0.5).astype(int)).rank("mel", 0.2)
         0.5
         """
         values = self._sorted[name]

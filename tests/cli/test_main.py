@@ -78,11 +78,11 @@ def test_the_whole_way_leaves_every_file(finished):
 
 
 def test_metrics_hold_what_is_promised(finished):
-    judged = pd.read_csv(finished / "prepare" / "folds.csv")
+    labelled = pd.read_csv(finished / "prepare" / "folds.csv")
     for stage in ("image", "tabular", "blend"):
         metrics = json.loads((finished / stage / "metrics.json").read_text())
         assert metrics["oof_auc_low"] <= metrics["oof_auc"] <= metrics["oof_auc_high"]
-        assert metrics["n"] == len(judged) and 0 < metrics["n_positive"] < metrics["n"]
+        assert metrics["n"] == len(labelled) and 0 < metrics["n_positive"] < metrics["n"]
         assert metrics["seconds"] > 0
 
 

@@ -105,14 +105,14 @@ def run_recipe(path, lighter, drawn, tmp_path, capsys, monkeypatch):
         capsys.readouterr().err
     )
     folds = pd.read_csv(run_dir / "prepare" / "folds.csv").set_index("image_id")["fold"]
-    judged = set(folds.index[folds >= 0])
+    labelled = set(folds.index[folds >= 0])
     for stage in (*config.blend.models, "blend"):
         oof = pd.read_csv(run_dir / stage / "oof.csv").set_index("image_id")
-        assert set(oof.index) == judged and list(oof.columns[: len(spec.classes)]) == list(
+        assert set(oof.index) == labelled and list(oof.columns[: len(spec.classes)]) == list(
             spec.classes
         )
         evaluation = json.loads((run_dir / stage / "evaluation.json").read_text())
-        assert evaluation["n"] == len(judged) and evaluation["task"] == spec.task
+        assert evaluation["n"] == len(labelled) and evaluation["task"] == spec.task
     assert "no diagnosis" in (run_dir / "report.html").read_text()
     tests = pd.read_csv(run_dir / "prepare" / "examples.csv").query("split == 'test'")
     submission = run_dir / "submission.csv"
@@ -129,4 +129,4 @@ def run_recipe(path, lighter, drawn, tmp_path, capsys, monkeypatch):
     assert metrics["groups_ignored"] == by_image
     evaluation = json.loads((stage / "evaluation.json").read_text())
     seen = [row for row in evaluation["subgroups"] if "seen in training" in row["feature"]]
-    assert sum(row["n"] for row in seen) == (len(judged) if by_image else 0)
+    assert sum(row["n"] for row in seen) == (len(labelled) if by_image else 0)

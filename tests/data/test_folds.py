@@ -44,8 +44,8 @@ def test_every_image_is_judged_once_and_no_group_is_split(case, seed):
     train, k = case
     folds = make_folds(train, SPEC, FoldsConfig(k=k), seed)
     assert folds.numbers == list(range(k))
-    judged = np.concatenate([folds.valid_ids(fold) for fold in folds.numbers])
-    assert sorted(judged) == sorted(train.index)
+    labelled = np.concatenate([folds.valid_ids(fold) for fold in folds.numbers])
+    assert sorted(labelled) == sorted(train.index)
     for fold in folds.numbers:
         learn, judge = folds.train_ids(fold), folds.valid_ids(fold)
         assert len(learn) + len(judge) == len(train)
@@ -99,19 +99,19 @@ def nearest(count, share):
 def test_a_holdout_has_the_nearest_number_of_groups_of_each_class(kind, table, seed, share):
     spec, train = random_rows(kind, table)
     folds = make_folds(train, spec, FoldsConfig(holdout=share), seed)
-    judged, learned = (
+    labelled, learned = (
         set(train.loc[ids, "group_id"]) for ids in (folds.valid_ids(0), folds.train_ids(0))
     )
-    assert judged and learned and not judged & learned
+    assert labelled and learned and not labelled & learned
     rarest, *further = groups_by_class(train, spec)
     if max(map(len, [rarest, *further])) == 1:  # each the only one of its class
         return
-    assert len(rarest & judged) in nearest(len(rarest), share)
+    assert len(rarest & labelled) in nearest(len(rarest), share)
     for groups in further:
         if kind in ("binary", "one"):
-            assert len(groups & judged) in nearest(len(groups), share)
+            assert len(groups & labelled) in nearest(len(groups), share)
         else:  # groups of several classes cannot always do right by all of them
-            assert min(abs(len(groups & judged) - n) for n in nearest(len(groups), share)) <= 2
+            assert min(abs(len(groups & labelled) - n) for n in nearest(len(groups), share)) <= 2
 
 
 @pytest.mark.parametrize("kind", ["binary", "one"])
@@ -237,13 +237,13 @@ def test_data_without_groups_are_divided_image_by_image(spec):
 def test_holdout_judges_about_that_share_of_the_groups_once(train, spec, share):
     folds = make_folds(train, spec, FoldsConfig(holdout=share), 0)
     assert folds.numbers == [0]
-    judged, rest = folds.valid_ids(0), folds.train_ids(0)
-    assert len(judged) + len(rest) == len(train)
-    groups = train.loc[judged, "group_id"].nunique()
+    labelled, rest = folds.valid_ids(0), folds.train_ids(0)
+    assert len(labelled) + len(rest) == len(train)
+    groups = train.loc[labelled, "group_id"].nunique()
     assert groups / train["group_id"].nunique() == pytest.approx(share, abs=0.06)
-    assert not set(train.loc[judged, "group_id"]) & set(train.loc[rest, "group_id"])
+    assert not set(train.loc[labelled, "group_id"]) & set(train.loc[rest, "group_id"])
     assert set(folds.table.loc[rest, "fold"]) == {TRAIN_ONLY}
-    assert list(folds.judged.index) == list(judged)
+    assert list(folds.labelled.index) == list(labelled)
 
 
 def test_given_column_is_taken_modulo_k_and_negatives_are_left_out(spec):
@@ -311,7 +311,7 @@ def test_train_only_rows_are_learnt_from_and_never_judged():
     folds = Folds(fold_table(["a", "b", "c"], [0, 1, TRAIN_ONLY]))
     assert folds.numbers == [0, 1]
     assert all("ISIC_2" in folds.train_ids(fold) for fold in folds.numbers)
-    assert list(folds.judged.index) == ["ISIC_0", "ISIC_1"]
+    assert list(folds.labelled.index) == ["ISIC_0", "ISIC_1"]
 
 
 def test_file_round_trip(train, spec, tmp_path):
@@ -364,10 +364,10 @@ def test_judge_by_a_column_that_says_nothing_is_refused(train, column, words):
 def test_by_image_splits_groups_and_by_group_does_not(train):
     def split_groups(by):
         folds = make_folds(train, SPEC, FoldsConfig(holdout=0.2, by=by), seed=0)
-        judged, learned = (
+        labelled, learned = (
             set(train.loc[ids, "group_id"]) for ids in (folds.valid_ids(0), folds.train_ids(0))
         )
-        return len(judged & learned)
+        return len(labelled & learned)
 
     assert split_groups("group") == 0 and split_groups("image") > 10
 

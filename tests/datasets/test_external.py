@@ -156,8 +156,8 @@ def test_every_fold_learns_from_them_and_none_is_judged_or_watched(tmp_path, spe
     cross_validate(lambda fold, place: Witness(seen), examples, spec, folds, tmp_path, seed=0)
     fits = [one for one in seen if isinstance(one, tuple)]
     assert len(fits) == 3
-    for learned, watched in fits:
-        assert set(outside.index) <= learned and not set(outside.index) & watched
+    for learned, validation in fits:
+        assert set(outside.index) <= learned and not set(outside.index) & validation
     for predicted in seen:
         assert isinstance(predicted, tuple) or not set(outside.index) & predicted
 

@@ -196,7 +196,7 @@ def test_no_positive_leaves_equal_weights(frames):
 
 
 def blend_and_nested(frames, targets, folds, spec, config):
-    fold = folds.judged["fold"]
+    fold = folds.labelled["fold"]
     models = {
         name: Predictions.build(frame.loc[fold.index].sample(frac=1, random_state=1), fold, "oof")
         for name, frame in frames.items()
@@ -212,7 +212,7 @@ def nested(*arguments):
 @pytest.mark.parametrize("space", SPACES)
 def test_nested_blend_covers_every_judged_row_once_in_order(frames, targets, folds, spec, space):
     blended = nested(frames, targets, folds, spec, BlendConfig(space=space))
-    assert list(blended.table.index) == list(folds.judged.index)
+    assert list(blended.table.index) == list(folds.labelled.index)
     assert (blended.table["fold"] == folds.table["fold"]).all()
     assert set(blended.table["split"]) == {"oof"}
 
@@ -280,15 +280,15 @@ def test_score_calibration_and_thresholds_are_those_of_the_blend_that_is_used(sp
     """Fitted weights far from equal ones: whoever judges the one and uses the other shows."""
     frames, targets, groups = draw_planted(2000, seed=0)
     folds = as_folds(groups, k)
-    blend, judged = blend_and_nested(frames, targets, folds, spec, BlendConfig(space=space))
+    blend, labelled = blend_and_nested(frames, targets, folds, spec, BlendConfig(space=space))
     assert blend.method == "nested" and blend.weights["image"] >= 0.9
     assert ("one fold" in blend.why) == (k == 1)
     calibration = Calibration.fit(
-        judged.probabilities, targets, groups, spec, CalibrationConfig(), seed=0, n_replicates=20
+        labelled.probabilities, targets, groups, spec, CalibrationConfig(), seed=0, n_replicates=20
     )
     new, truth, _ = draw_planted(40_000, seed=1)
     served = blend.apply(new)
-    told = roc_auc(targets, judged.probabilities)
+    told = roc_auc(targets, labelled.probabilities)
     assert told == pytest.approx(roc_auc(truth, served), abs=0.03)  # 0.15 and more before
     calibrated = calibration.apply(served)["target"].to_numpy()
     hit = truth["target"].to_numpy() == 1
@@ -312,10 +312,10 @@ def test_one_fold_with_too_few_positives_is_judged_and_used_with_equal_weights(s
     frames, targets, groups = draw_planted(200, seed=0, rate=0.0)
     targets.iloc[[0, 50, 100, 150], 0] = 1.0  # of 4 patients
     folds = as_folds(groups, 1)
-    blend, judged = blend_and_nested(frames, targets, folds, spec, BlendConfig(space=space))
+    blend, labelled = blend_and_nested(frames, targets, folds, spec, BlendConfig(space=space))
     assert blend.method == "equal" and blend.weights == {"image": 0.5, "tabular": 0.5}
     assert "4 patients have a positive image of target, 5 are needed" in blend.why
-    pd.testing.assert_frame_equal(judged.probabilities, blend.apply(frames), check_exact=True)
+    pd.testing.assert_frame_equal(labelled.probabilities, blend.apply(frames), check_exact=True)
 
 
 def test_folds_that_leave_no_positive_to_fit_on_are_judged_and_used_with_equal_weights(spec):
@@ -323,10 +323,10 @@ def test_folds_that_leave_no_positive_to_fit_on_are_judged_and_used_with_equal_w
     folds = as_folds(groups, 4)
     targets.loc[folds.valid_ids(2)[:9]] = 1.0
     config = BlendConfig(space="mean")
-    blend, judged = blend_and_nested(frames, targets, folds, spec, config)
+    blend, labelled = blend_and_nested(frames, targets, folds, spec, config)
     assert blend.method == "equal" and blend.weights == {"image": 0.5, "tabular": 0.5}
     assert "no positive image of target lies outside fold 2" in blend.why
-    pd.testing.assert_frame_equal(judged.probabilities, blend.apply(frames), check_exact=True)
+    pd.testing.assert_frame_equal(labelled.probabilities, blend.apply(frames), check_exact=True)
 
 
 def test_in_one_fold_a_patient_has_no_part_in_the_weights_of_its_photos(spec):
@@ -347,13 +347,13 @@ def test_a_single_model_and_equal_weights_are_judged_as_they_are_used(spec, spac
     frames, targets, groups = draw_planted(300, seed=4)
     folds = as_folds(groups, k)
     alone = pick(frames, "tabular")
-    blend, judged = blend_and_nested(alone, targets, folds, spec, BlendConfig(space=space))
+    blend, labelled = blend_and_nested(alone, targets, folds, spec, BlendConfig(space=space))
     assert blend.method == "single"
-    pd.testing.assert_frame_equal(judged.probabilities, frames["tabular"], check_exact=True)
+    pd.testing.assert_frame_equal(labelled.probabilities, frames["tabular"], check_exact=True)
     equal = BlendConfig(space=space, weights="equal")
-    blend, judged = blend_and_nested(frames, targets, folds, spec, equal)
+    blend, labelled = blend_and_nested(frames, targets, folds, spec, equal)
     assert blend.method == "equal" and set(blend.weights.values()) == {0.5}
-    apart = np.abs(judged.probabilities - blend.apply(frames)).max(axis=None)
+    apart = np.abs(labelled.probabilities - blend.apply(frames)).max(axis=None)
     assert apart == 0 if k == 1 or space != "rank" else apart < 0.1  # ranks among other folds
 
 

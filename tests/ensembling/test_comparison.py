@@ -338,8 +338,10 @@ def test_with_a_holdout_a_stage_is_blended_with_others_on_what_it_was_judged_by(
     assert main(["prepare-data", *words]) == 0 and main(["train-tabular", *words]) == 0
     capsys.readouterr()
     assert blend(scored, run, holdout, "ensemble.models=[logistic]", "ensemble.use=[scores]") == 0
-    judged = len(pd.read_csv(run / "logistic" / "oof.csv"))
-    assert judged < 60 and f"3 scores: logistic, a, b; {judged} images" in capsys.readouterr().out
+    labelled = len(pd.read_csv(run / "logistic" / "oof.csv"))
+    assert (
+        labelled < 60 and f"3 scores: logistic, a, b; {labelled} images" in capsys.readouterr().out
+    )
 
 
 def test_answers_in_the_place_of_scores_are_caught(scored, tmp_path, capsys):

@@ -131,9 +131,9 @@ def hopeless():
     return join_truth(rows, frame, BINARY, 0, 50, None)
 
 
-def log_loss(judged, probabilities):
+def log_loss(labelled, probabilities):
     ones = np.ones((1, len(probabilities)))
-    return weighted_scores.log_loss(ones, judged.truth, probabilities, "binary")[0]
+    return weighted_scores.log_loss(ones, labelled.truth, probabilities, "binary")[0]
 
 
 def test_a_calibrator_that_saw_the_judged_rows_is_found_out(hopeless):
@@ -237,7 +237,7 @@ def test_json_gives_the_same_numbers_back(task, method):
     again = Calibration.from_mapping(json.loads(json.dumps(found.to_mapping(), allow_nan=False)))
     assert again.apply(frame).equals(found.apply(frame)) and again == found
     calibrated = found.apply(frame)
-    for name, levels in again.population.items():
+    for name, levels in again.distribution.items():
         assert len(levels) == 101 and levels == sorted(levels)
         assert levels[0] == calibrated[name].min() and levels[-1] == calibrated[name].max()
     if method == "none":

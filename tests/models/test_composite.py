@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from kaggle_pipeline.datasets.isic_2017 import SPEC
-from kaggle_pipeline.models.composite import PerClassModel
+from kaggle_pipeline.models.composite import OneModelPerClass
 
 
 class Prior:
@@ -20,7 +20,7 @@ class Prior:
 
     def fit(self, train, valid):
         (name,) = self.spec.classes
-        self.share, self.watched = float(train[name].mean()), len(valid)
+        self.share, self.validation = float(train[name].mean()), len(valid)
         self.fitted.append(name)
         return self
 
@@ -49,7 +49,7 @@ def make(tmp_path):
     fitted = []
 
     def build():
-        return PerClassModel(lambda spec, at: Prior(spec, at, fitted), SPEC, tmp_path)
+        return OneModelPerClass(lambda spec, at: Prior(spec, at, fitted), SPEC, tmp_path)
 
     build.fitted = fitted
     return build

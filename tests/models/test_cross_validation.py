@@ -123,7 +123,7 @@ def test_rows_returned_in_another_order_are_joined_by_id(examples, folds, spec, 
     age = examples["age_years"].fillna(0) / 10000
     expected = folds.table["fold"] / 10 + age.loc[folds.table.index]
     np.testing.assert_allclose(oof.probabilities["target"], expected, atol=1e-15)
-    assert list(oof.table.index) == list(folds.judged.index)
+    assert list(oof.table.index) == list(folds.labelled.index)
     ids = split_rows(examples, "test").index
     assert list(test.table.index) == list(ids)
     np.testing.assert_allclose(test.probabilities["target"], 0.1 + age.loc[ids], atol=1e-15)
@@ -167,9 +167,11 @@ def test_a_fold_that_another_worker_lacks_is_done_again_by_all(examples, folds, 
 
     run = {"seed": 0, "only": [0]}
     cross_validate(make_model, examples, spec, folds, tmp_path, **run)
-    cross_validate(make_model, examples, spec, folds, tmp_path, **run, least=lambda number: 0)
+    cross_validate(make_model, examples, spec, folds, tmp_path, **run, all_min=lambda number: 0)
     assert fitted == [0, 0]
-    cross_validate(make_model, examples, spec, folds, tmp_path, **run, least=lambda number: number)
+    cross_validate(
+        make_model, examples, spec, folds, tmp_path, **run, all_min=lambda number: number
+    )
     assert fitted == [0, 0]
 
 
@@ -379,8 +381,8 @@ class Inner(GroupMemory):
 def test_inner_rows_share_no_group_with_the_judged_or_the_learnt(examples, folds, spec, tmp_path):
     models, _ = validate(examples, folds, spec, tmp_path, Inner)
     for fold, model in models.items():
-        judged = examples.loc[folds.valid_ids(fold)]
-        parts = [set(rows["group_id"]) for rows in (model.train, model.valid, judged)]
+        labelled = examples.loc[folds.valid_ids(fold)]
+        parts = [set(rows["group_id"]) for rows in (model.train, model.valid, labelled)]
         assert all(parts)
         assert not parts[0] & parts[1]
         assert not parts[2] & (parts[0] | parts[1])

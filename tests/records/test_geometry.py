@@ -191,7 +191,7 @@ def test_the_page_sees_the_pixels_of_the_record(trained, oblong, found, tmp_path
     pytest.importorskip("pydicom")
     from kaggle_pipeline.models.image.input.pipeline import decode_photo
     from kaggle_pipeline.records.tfrecords import list_shards, read_records
-    from kaggle_pipeline.webapp.html_blocks import reading_piece
+    from kaggle_pipeline.webapp.html_blocks import reading_block
     from kaggle_pipeline.webapp.html_figures import heat_picture
     from kaggle_pipeline.webapp.model_card import card_sections
     from kaggle_pipeline.webapp.service import Service
@@ -224,7 +224,7 @@ def test_the_page_sees_the_pixels_of_the_record(trained, oblong, found, tmp_path
     changed = np.abs(over - np.asarray(shown)).max(axis=-1) > 40
     across, down = (np.flatnonzero(changed.any(axis=axis)) for axis in (0, 1))
     assert across.min() > 0.55 * shown.width and down.max() < 0.45 * shown.height
-    words = reading_piece(service, service.read([look], [{}])[0], "target", 0.9)
+    words = reading_block(service, service.read([look], [{}])[0], "target", 0.9)
     assert ("middle square of 144 × 96" in words) == (how == "crop")
     assert ("all of 144 × 96 pixels; the network sees it stretched" in words) == (how != "crop")
     card = card_sections(service)["Summary and limits"]

@@ -25,14 +25,14 @@ from kaggle_pipeline.data.examples import read_examples
 from kaggle_pipeline.datasets.synthetic import SPEC as SYNTHETIC
 from kaggle_pipeline.models.tabular.sklearn_models import LearnerModel
 from kaggle_pipeline.stages.predict import predict_images
-from kaggle_pipeline.webapp.html_blocks import patient_piece, reading_piece, report_page
+from kaggle_pipeline.webapp.html_blocks import patient_block, reading_block, report_page
 from kaggle_pipeline.webapp.model_card import card_sections
 from kaggle_pipeline.webapp.models import RunModels
-from kaggle_pipeline.webapp.ood import UNLIKE, Reference, doubts, sharpness
+from kaggle_pipeline.webapp.ood import UNLIKE, OodReference, doubts, sharpness
 from kaggle_pipeline.webapp.ood_reference import find_reference
 from kaggle_pipeline.webapp.patient_table import patient_csv
 from kaggle_pipeline.webapp.service import Service, compare
-from kaggle_pipeline.webapp.training_distribution import Population
+from kaggle_pipeline.webapp.training_distribution import TrainingDistribution
 
 KNOWN = {"sex": "male", "age_years": 55, "site": "torso"}
 
@@ -115,7 +115,7 @@ def test_metadata_counts_and_what_is_missing_is_told(service, looks):
     assert old.parts["image"]["target"] == young.parts["image"]["target"]
     nothing = service.read(looks[:1], [{}])[0]
     assert set(nothing.unknown) == {"age_years", "sex", "site"}
-    words = reading_piece(service, nothing, "target", 0.9)
+    words = reading_block(service, nothing, "target", 0.9)
     assert "Not given: age in years, sex, site" in words
 
 
@@ -176,8 +176,8 @@ def test_one_photo_alone_is_compared_with_nothing(service, looks):
 def test_two_lesions_that_are_nearly_alike_do_not_stand_out(service, looks):
     """The spread of two scores alone would give them the same z, however near they are."""
     readings = service.read(looks[:2], [KNOWN] * 2)
-    spread = service.population.spread("target")
-    assert spread == pytest.approx(service.population._sorted["target"].std()) and spread > 0
+    spread = service.distribution.spread("target")
+    assert spread == pytest.approx(service.distribution._sorted["target"].std()) and spread > 0
     for gap, z in ((1e-4 * spread, 5e-4), (10 * spread, 5 / 5.1)):
         pair = [replace(one, probability=pd.Series({"target": 0.2 + gap * number}))
                 for number, one in enumerate(readings)]  # fmt: skip
@@ -191,8 +191,8 @@ def test_every_piece_says_what_it_is_not_and_escapes_names(service, looks):
     readings = service.read(looks, [KNOWN] * len(looks))
     table = compare(service, readings, "target")
     pieces = [
-        reading_piece(service, readings[0], "target", 0.9),
-        patient_piece(service, readings, table, "target", 0.9),
+        reading_block(service, readings[0], "target", 0.9),
+        patient_block(service, readings, table, "target", 0.9),
     ]
     for piece in pieces:
         assert "no diagnosis" in piece and "dermatologist" in piece
@@ -233,7 +233,7 @@ def test_other_tasks_are_read_too(dataset, photos, tmp_path):
     total = reading.probability.sum()
     assert list(reading.probability.index) == list(service.classes)
     assert total == pytest.approx(1) if dataset == "ham10000" else 0 < total < 2
-    words = reading_piece(service, reading, service.classes[-1], 0.9)
+    words = reading_block(service, reading, service.classes[-1], 0.9)
     assert words.count('<th scope="row">') == len(service.classes) + 1  # all classes, one model
     assert "was not checked" in words  # no TFRecords, no training images to compare with
     assert "not calibrated" in words
@@ -284,7 +284,7 @@ def test_where_the_image_model_has_no_weight_it_is_said(run_dir, looks, tmp_path
     service = Service(with_logistic(run_dir, tmp_path, ["sex"], weights), "cpu")
     reading = service.read(looks[:1], [{}])[0]
     assert list(reading.parts) == ["logistic"] and reading.unknown == ("sex",)
-    assert "image model has no weight" in reading_piece(service, reading, "target", 0.9)
+    assert "image model has no weight" in reading_block(service, reading, "target", 0.9)
 
 
 def test_the_same_photo_twice_counts_once_and_work_is_kept(service, photos, monkeypatch):
@@ -317,22 +317,22 @@ def test_the_same_photo_twice_counts_once_and_work_is_kept(service, photos, monk
 def test_ranks_and_thresholds_are_those_of_the_population():
     scores = pd.DataFrame({"mel": np.arange(10) / 10})
     truth = pd.DataFrame({"mel": [0, 0, 0, 0, 0, 1, 0, 1, 1, 1]})
-    known = Population(scores, truth)
+    known = TrainingDistribution(scores, truth)
     assert known.rank("mel", 0.45) == 0.5 and known.rank("mel", 0.5) == 0.55
     half = known.threshold("mel", 0.5)
     assert half.value == 0.8 and half.specificity[0] == 1.0
     every = known.threshold("mel", 0.99)
     assert every.value == 0.5 and every.specificity[0] == pytest.approx(5 / 6)
-    assert Population(scores, 0 * truth).threshold("mel", 0.9) is None
+    assert TrainingDistribution(scores, 0 * truth).threshold("mel", 0.9) is None
     with pytest.raises(PipelineError, match="without truth"):
-        Population(scores, truth.iloc[:5])
+        TrainingDistribution(scores, truth.iloc[:5])
 
 
 def test_a_calibrations_thresholds_come_first():
     told = {"mel": [{"sensitivity": 0.7, "threshold": 0.123, "nested": {"specificity": {
         "value": 0.6, "low": 0.5, "high": 0.7}}}]}  # fmt: skip
     scores = pd.DataFrame({"mel": [0.1, 0.9]})
-    known = Population(scores, pd.DataFrame({"mel": [0, 1]}), told)
+    known = TrainingDistribution(scores, pd.DataFrame({"mel": [0, 1]}), told)
     found = known.threshold("mel", 0.7)
     assert (found.value, found.specificity, found.nested) == (0.123, (0.6, 0.5, 0.7), True)
     assert known.sensitivities("mel") == (0.7,)
@@ -348,7 +348,7 @@ def test_doubts_name_what_is_wrong_and_leave_a_good_photo_alone():
     rng = np.random.default_rng(1)
     clouds = [{0: rng.normal(3, 1, (200, 6)), 1: rng.normal(9, 3, (200, 6))} for _ in range(2)]
     sharp = np.sort([sharpness(textured(seed, blur=2)) for seed in range(200)])
-    reference = Reference(*clouds, sharp)
+    reference = OodReference(*clouds, sharp)
     inside, outside = reference.unlikeness({0: np.full(6, 3.0), 1: np.full(6, 9.0)}), None
     outside = reference.unlikeness({0: np.full(6, 30.0), 1: np.full(6, 90.0)})
     assert inside < 0.9 and outside == 1.0
@@ -367,7 +367,7 @@ def test_few_of_those_that_are_like_them_are_called_unlike():
     rng = np.random.default_rng(2)
     # Channels of a network are many and mostly silent: an outlier must not judge itself.
     draw = lambda count: rng.gamma(0.1, size=(count, 400))  # noqa: E731
-    reference = Reference({0: draw(150)}, {0: draw(150)}, np.arange(300.0))
+    reference = OodReference({0: draw(150)}, {0: draw(150)}, np.arange(300.0))
     found = np.mean([reference.unlikeness({0: point}) >= UNLIKE for point in draw(400)])
     assert 0.01 < found < 0.12
 
@@ -375,10 +375,10 @@ def test_few_of_those_that_are_like_them_are_called_unlike():
 def test_of_few_training_images_nothing_is_called_unlike():
     rng = np.random.default_rng(3)
     known, few, odd = rng.normal(size=(60, 4)), rng.normal(size=(39, 4)), {0: np.full(4, 50.0)}
-    for judged in (few, few[:0], np.vstack([few, np.full((5, 4), np.nan)])):
-        reference = Reference({0: known}, {0: judged}, np.arange(99.0))
+    for labelled in (few, few[:0], np.vstack([few, np.full((5, 4), np.nan)])):
+        reference = OodReference({0: known}, {0: labelled}, np.arange(99.0))
         assert not reference.can_tell and reference.unlikeness(odd) is None
-    enough = Reference({0: known}, {0: np.vstack([few, few[:1]])}, np.arange(99.0))
+    enough = OodReference({0: known}, {0: np.vstack([few, few[:1]])}, np.arange(99.0))
     assert enough.unlikeness(odd) == enough.unlikeness({0: np.full(4, np.nan)}) == 1.0
 
 
@@ -387,35 +387,35 @@ def test_a_reference_of_other_folds_is_made_anew(run_dir, service, tmp_path):
     shutil.copytree(run_dir, found)
     kept = service.reference
     path = found / "webapp" / "reference.npz"
-    Reference({0: kept.known[0]}, {0: kept.judged[0]}, kept.sharpness).write(path)
+    OodReference({0: kept.known[0]}, {0: kept.labelled[0]}, kept.sharpness).write(path)
     assert set(find_reference(found, service.models).known) == {0, 1}
-    assert set(Reference.read(path).known) == {0, 1}
+    assert set(OodReference.read(path).known) == {0, 1}
 
 
 def test_pieces_say_what_context_counts_and_which_class_is_not_calibrated(
     service, looks, monkeypatch
 ):
     readings = service.read(looks[:3], [KNOWN] * 3)
-    assert "not calibrated" not in reading_piece(service, readings[0], "target", 0.9)
+    assert "not calibrated" not in reading_block(service, readings[0], "target", 0.9)
     monkeypatch.setattr(service, "calibration", replace(service.calibration, maps={},
                         lacking={"target": "too few"}))  # fmt: skip
     monkeypatch.setattr(RunModels, "uses_context", True)
     monkeypatch.setattr(service.models, "missing", [4])
-    words = reading_piece(service, readings[0], "target", 0.9)
+    words = reading_block(service, readings[0], "target", 0.9)
     assert "not calibrated for this class" in words and "it was told 3." in words
     assert "Folds [4] of this run are not trained" in words
-    piece = patient_piece(service, readings, compare(service, readings, "target"), "target", 0.9)
+    piece = patient_block(service, readings, compare(service, readings, "target"), "target", 0.9)
     assert "it was told 3." in piece
 
 
 def test_a_reference_is_kept_and_read_again(run_dir, service, tmp_path):
     path = run_dir / "webapp" / "reference.npz"
-    again = Reference.read(path)
+    again = OodReference.read(path)
     assert again.size == service.reference.size > 20
-    assert set(again.known) == set(again.judged) == {0, 1}
+    assert set(again.known) == set(again.labelled) == {0, 1}
     (tmp_path / "broken.npz").write_bytes(b"nothing")
     with pytest.raises(PipelineError, match="delete it"):
-        Reference.read(tmp_path / "broken.npz")
+        OodReference.read(tmp_path / "broken.npz")
 
 
 # ---------------------------------------------------------------------------- the command

@@ -19,7 +19,7 @@ from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.evaluation.calibration import nested as study
 from kaggle_pipeline.evaluation.calibration.maps import SOFTMAX, Maps, apply_maps, fit_maps
-from kaggle_pipeline.evaluation.labelled import Judged, join_truth
+from kaggle_pipeline.evaluation.labelled import LabelledPredictions, join_truth
 
 METHODS = ("none", "temperature", "isotonic")
 FILE = "calibration.json"
@@ -46,7 +46,7 @@ class Calibration:
         A class's ``sensitivity`` (wanted), ``threshold`` (on the calibrated probability, a row is
         called from it on) and ``nested``: sensitivity, specificity and precision that thresholds
         found this way reached on groups that had no part in them.
-    population : dict of str to list of float
+    distribution : dict of str to list of float
         Percentiles 0 to 100 of the calibrated out-of-fold probability of a class.
     study : dict
         ``n, group, groups, folds, n_replicates, seed``; ``scores`` nested, by method;
@@ -60,7 +60,7 @@ class Calibration:
     maps: Maps
     lacking: dict[str, str]
     thresholds: dict[str, list[dict]]
-    population: dict[str, list[float]]
+    distribution: dict[str, list[float]]
     study: dict[str, Any]
 
     @classmethod
@@ -104,19 +104,19 @@ class Calibration:
         """
         classes = list(spec.classes)
         rows = truth.assign(group_id=groups.reindex(truth.index)).dropna(subset="group_id")
-        judged = join_truth(rows, oof, spec, seed, n_replicates, None)
+        labelled = join_truth(rows, oof, spec, seed, n_replicates, None)
         facts = {
             "n": len(oof), "group": spec.group or "image",
-            "groups": int(judged.rows["group_id"].nunique()), "folds": study.FOLDS,
+            "groups": int(labelled.rows["group_id"].nunique()), "folds": study.FOLDS,
             "n_replicates": n_replicates, "seed": seed,
         }  # fmt: skip
-        why_not = study.lacking(judged)
+        why_not = study.lacking(labelled)
         if facts["groups"] < study.FOLDS or len(why_not) == len(classes):
-            return cls._unfitted(judged, why_not, facts)
-        found = _compare(judged, config, why_not, seed)
+            return cls._unfitted(labelled, why_not, facts)
+        found = _compare(labelled, config, why_not, seed)
         method, why = study.choose(config.method, found["values"])
         leave = study.left_alone(method, spec.task, why_not)
-        told = pd.DataFrame(judged.truth, oof.index, classes)
+        told = pd.DataFrame(labelled.truth, oof.index, classes)
         maps = fit_maps(method, oof[classes], told, spec.task, leave=leave)
         calibrated = apply_maps(maps, oof[classes], spec.task)
         nested, values = found["nested"][method], found["values"]
@@ -124,32 +124,32 @@ class Calibration:
             "scores": {name: study.describe(one) for name, one in values.items()},
             "change": study.change(values["none"], values[method]),
             "curves": {
-                "before": study.curves(judged, judged.probabilities),
-                "after": study.curves(judged, nested.probabilities),
+                "before": study.curves(labelled, labelled.probabilities),
+                "after": study.curves(labelled, nested.probabilities),
             },
         }
-        thresholds = _thresholds(judged, calibrated, nested, config.sensitivities)
+        thresholds = _thresholds(labelled, calibrated, nested, config.sensitivities)
         return cls(
             method, why, spec.task, spec.classes, maps, why_not, thresholds,
-            _population(classes, calibrated), facts,
+            _training_distribution(classes, calibrated), facts,
         )  # fmt: skip
 
     @classmethod
     def _unfitted(
-        cls, judged: Judged, why_not: dict[str, str], facts: dict[str, Any]
+        cls, labelled: LabelledPredictions, why_not: dict[str, str], facts: dict[str, Any]
     ) -> "Calibration":
         """The probabilities as they are, with why."""
-        spec = judged.spec
-        values = study.values_of(judged, judged.probabilities)
+        spec = labelled.spec
+        values = study.values_of(labelled, labelled.probabilities)
         facts |= {
             "scores": {"none": study.describe(values)},
             "change": study.change(values, values),
-            "curves": {"before": study.curves(judged, judged.probabilities), "after": []},
+            "curves": {"before": study.curves(labelled, labelled.probabilities), "after": []},
         }
         too_few = f"{facts['groups']} {facts['group']}s, {study.FOLDS} are needed"
         why = "too few images: " + ("; ".join(why_not.values()) or too_few)
-        population = _population(spec.classes, judged.probabilities)
-        return cls("none", why, spec.task, spec.classes, {}, why_not, {}, population, facts)
+        distribution = _training_distribution(spec.classes, labelled.probabilities)
+        return cls("none", why, spec.task, spec.classes, {}, why_not, {}, distribution, facts)
 
     def apply(self, probabilities: pd.DataFrame) -> pd.DataFrame:
         """Return calibrated probabilities, index as given, a column a class.
@@ -190,20 +190,20 @@ class Calibration:
             class what each reached.
         """
         rows = truth.assign(group_id=groups.reindex(truth.index)).dropna(subset="group_id")
-        judged = join_truth(rows, probabilities, spec, seed, n_replicates, None)
+        labelled = join_truth(rows, probabilities, spec, seed, n_replicates, None)
         after = self.apply(probabilities).to_numpy()
-        values = [study.values_of(judged, one) for one in (judged.probabilities, after)]
+        values = [study.values_of(labelled, one) for one in (labelled.probabilities, after)]
         reached = {
             name: [
                 {key: one[key] for key in ("sensitivity", "threshold")}
-                | {"reached": study.reached(judged, name, column >= one["threshold"])}
+                | {"reached": study.reached(labelled, name, column >= one["threshold"])}
                 for one in self.thresholds.get(name, [])
             ]
             for name, column in zip(self.classes, after.T, strict=True)
         }
         return {
             "n": len(probabilities),
-            "groups": int(judged.rows["group_id"].nunique()),
+            "groups": int(labelled.rows["group_id"].nunique()),
             "scores": dict(zip(("before", "after"), map(study.describe, values), strict=True)),
             "change": study.change(*values),
             "thresholds": reached,
@@ -264,34 +264,40 @@ def _check_curve(name: str, curve: Mapping[str, Any], classes: tuple[str, ...]) 
 
 
 def _compare(
-    judged: Judged, config: CalibrationConfig, why_not: Mapping[str, str], seed: int
+    labelled: LabelledPredictions, config: CalibrationConfig, why_not: Mapping[str, str], seed: int
 ) -> dict[str, dict]:
     """Nested rows and scores by method; those that the config cannot choose are not tried."""
-    folds = study.divide(judged, seed)
+    folds = study.divide(labelled, seed)
     tried = METHODS if config.method == "auto" else tuple(dict.fromkeys(("none", config.method)))
     nested = {
-        name: study.nest(name, judged, folds, config.sensitivities, leave=why_not) for name in tried
+        name: study.nest(name, labelled, folds, config.sensitivities, leave=why_not)
+        for name in tried
     }
-    values = {name: study.values_of(judged, one.probabilities) for name, one in nested.items()}
+    values = {name: study.values_of(labelled, one.probabilities) for name, one in nested.items()}
     return {"nested": nested, "values": values}
 
 
 def _thresholds(
-    judged: Judged, calibrated: np.ndarray, nested: study.Nested, wanted: tuple[float, ...]
+    labelled: LabelledPredictions,
+    calibrated: np.ndarray,
+    nested: study.Nested,
+    wanted: tuple[float, ...],
 ) -> dict[str, list[dict]]:
     """Thresholds by class on the final curves (n, classes), with what nested ones reached."""
     found = {}
-    for column, name in enumerate(judged.spec.classes):
+    for column, name in enumerate(labelled.spec.classes):
         for one in wanted:
             if (name, one) not in nested.called:  # too few images
                 continue
-            limit = study.threshold_for(judged.truth[:, column], calibrated[:, column], one)
-            told = study.reached(judged, name, nested.called[name, one])
+            limit = study.threshold_for(labelled.truth[:, column], calibrated[:, column], one)
+            told = study.reached(labelled, name, nested.called[name, one])
             entry = {"sensitivity": one, "threshold": limit, "nested": told}
             found.setdefault(name, []).append(entry)
     return found
 
 
-def _population(classes: tuple[str, ...], probabilities: np.ndarray) -> dict[str, list[float]]:
+def _training_distribution(
+    classes: tuple[str, ...], probabilities: np.ndarray
+) -> dict[str, list[float]]:
     levels = np.percentile(probabilities, PERCENTILES, axis=0)
     return dict(zip(classes, levels.T.tolist(), strict=True))

@@ -1,7 +1,7 @@
 """Curves that turn a model's probabilities into calibrated ones; JSON is all they are kept as.
 
 In: probabilities and truth. Out: the parameters of a curve a class, and what they make of new
-probabilities. Nothing here knows of folds: ``calibration_study.py`` keeps the judged rows apart.
+probabilities. Nothing here knows of folds: ``nested.py`` keeps the scored rows apart.
 """
 
 from collections.abc import Collection, Mapping

@@ -14,7 +14,7 @@ from kaggle_pipeline.config.experiment import FoldsConfig
 from kaggle_pipeline.data.folds import Folds, make_folds
 from kaggle_pipeline.evaluation.calibration.maps import apply_maps, fit_maps
 from kaggle_pipeline.evaluation.evaluate import reliabilities, reliability_curve
-from kaggle_pipeline.evaluation.labelled import Judged
+from kaggle_pipeline.evaluation.labelled import LabelledPredictions
 from kaggle_pipeline.metrics import weighted_scores
 from kaggle_pipeline.metrics.roc_bootstrap import MeanAuc, ratio, score_mapping, score_of
 
@@ -39,23 +39,23 @@ class Nested:
     called: Called
 
 
-def lacking(judged: Judged) -> dict[str, str]:
+def lacking(labelled: LabelledPredictions) -> dict[str, str]:
     """Return why a class cannot be calibrated, for those that cannot.
 
     Every one of the :data:`FOLDS` parts needs a group with an image of the class, and one with
     another: else what is fitted, or what it is judged by, would be no more than a guess.
     """
-    found, unit = {}, judged.spec.group or "image"
-    for name, column in zip(judged.spec.classes, judged.truth.T, strict=True):
+    found, unit = {}, labelled.spec.group or "image"
+    for name, column in zip(labelled.spec.classes, labelled.truth.T, strict=True):
         for value, what in ((1, "a positive"), (0, "a negative")):
-            groups = judged.rows["group_id"][column == value].nunique()
+            groups = labelled.rows["group_id"][column == value].nunique()
             if groups < FOLDS:
                 found[name] = f"{groups} {unit}s have {what} image of {name}, {FOLDS} are needed"
                 break
     return found
 
 
-def divide(judged: Judged, seed: int) -> Folds:
+def divide(labelled: LabelledPredictions, seed: int) -> Folds:
     """Return :data:`FOLDS` parts of the rows; a group is never split.
 
     Raises
@@ -63,15 +63,15 @@ def divide(judged: Judged, seed: int) -> Folds:
     PipelineError
         If there are fewer groups than parts.
     """
-    classes = list(judged.spec.classes)
-    truth = pd.DataFrame(judged.truth, judged.rows.index, classes)
-    rows = truth.assign(group_id=judged.rows["group_id"])
-    return make_folds(rows, judged.spec, FoldsConfig(k=FOLDS), seed)
+    classes = list(labelled.spec.classes)
+    truth = pd.DataFrame(labelled.truth, labelled.rows.index, classes)
+    rows = truth.assign(group_id=labelled.rows["group_id"])
+    return make_folds(rows, labelled.spec, FoldsConfig(k=FOLDS), seed)
 
 
 def nest(
     method: str,
-    judged: Judged,
+    labelled: LabelledPredictions,
     folds: Folds,
     sensitivities: Sequence[float],
     leave: Collection[str] = (),
@@ -81,18 +81,18 @@ def nest(
     Parameters
     ----------
     method : {"temperature", "isotonic", "none"}
-    judged : Judged
+    labelled : LabelledPredictions
     folds : Folds
         Of all its rows, from :func:`divide`.
     sensitivities : sequence of float
     leave : collection of str
         Classes that are neither calibrated (unless by one temperature for all) nor called.
     """
-    spec, index = judged.spec, judged.rows.index
+    spec, index = labelled.spec, labelled.rows.index
     raw, truth = (pd.DataFrame(values, index, list(spec.classes))
-                  for values in (judged.probabilities, judged.truth))  # fmt: skip
+                  for values in (labelled.probabilities, labelled.truth))  # fmt: skip
     fold = folds.table["fold"].loc[index].to_numpy()
-    found = np.full(judged.probabilities.shape, np.nan)
+    found = np.full(labelled.probabilities.shape, np.nan)
     wanted = [(name, one) for name in spec.classes if name not in leave for one in sensitivities]
     called = {key: np.zeros(len(index), bool) for key in wanted}
     for number in folds.numbers:
@@ -102,7 +102,7 @@ def nest(
         fitted_on = apply_maps(maps, raw[outside], spec.task)
         for name, one in wanted:
             column = spec.classes.index(name)
-            limit = threshold_for(judged.truth[outside, column], fitted_on[:, column], one)
+            limit = threshold_for(labelled.truth[outside, column], fitted_on[:, column], one)
             called[name, one][inside] = found[inside, column] >= limit
     return Nested(found, called)
 
@@ -125,10 +125,10 @@ def threshold_for(truth: Array, probabilities: Array, sensitivity: float) -> flo
 # ---------------------------------------------------------------------------- scores
 
 
-def values_of(judged: Judged, probabilities: Array) -> dict[str, Array]:
+def values_of(labelled: LabelledPredictions, probabilities: Array) -> dict[str, Array]:
     """Return log loss, Brier score, ECE and AUC, (1 + replicates,) each; several classes: means."""
-    task, weights, truth = judged.spec.task, judged.weights, judged.truth
-    again = Judged(judged.spec, judged.rows, truth, probabilities, weights)
+    task, weights, truth = labelled.spec.task, labelled.weights, labelled.truth
+    again = LabelledPredictions(labelled.spec, labelled.rows, truth, probabilities, weights)
     return {
         "log_loss": weighted_scores.log_loss(weights, truth, probabilities, task),
         "brier": weighted_scores.brier(weights, truth, probabilities, task),
@@ -175,26 +175,28 @@ def change(before: Mapping[str, Array], after: Mapping[str, Array]) -> dict[str,
     }
 
 
-def curves(judged: Judged, probabilities: Array) -> list[dict]:
+def curves(labelled: LabelledPredictions, probabilities: Array) -> list[dict]:
     """Return reliability curves of ``probabilities``, as in ``evaluation.json``."""
-    again = Judged(judged.spec, judged.rows, judged.truth, probabilities, judged.weights)
+    again = LabelledPredictions(
+        labelled.spec, labelled.rows, labelled.truth, probabilities, labelled.weights
+    )
     return [reliability_curve(of, found) for of, found in reliabilities(again).items()]
 
 
-def reached(judged: Judged, name: str, called: Array) -> dict[str, dict]:
+def reached(labelled: LabelledPredictions, name: str, called: Array) -> dict[str, dict]:
     """Return sensitivity, specificity and precision of decisions for one class, with intervals.
 
     Parameters
     ----------
-    judged : Judged
+    labelled : LabelledPredictions
     name : str
         The class; with several each is set against the rest.
     called : array of shape (n,), bool
     """
-    truth, called = judged.truth[:, judged.spec.classes.index(name)], called.astype(int)
+    truth, called = labelled.truth[:, labelled.spec.classes.index(name)], called.astype(int)
     columns = np.stack([truth * called, truth, (1 - truth) * (1 - called), 1 - truth, called], 1)
     hit, positive, spared, negative, flagged = weighted_scores.weighted_sums(
-        judged.weights, columns
+        labelled.weights, columns
     ).T
     return {
         "sensitivity": score_mapping(ratio(hit, positive), "no positive image"),

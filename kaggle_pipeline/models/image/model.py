@@ -19,16 +19,16 @@ from kaggle_pipeline.data.examples import require_choice
 from kaggle_pipeline.data.metadata_encoder import FeatureEncoder
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.models.image.backbones.weights import load_weights, set_weights
-from kaggle_pipeline.models.image.fit.callbacks import Watcher
+from kaggle_pipeline.models.image.fit.callbacks import ValidationScores
 from kaggle_pipeline.models.image.fit.checkpoint import EpochKeeper
 from kaggle_pipeline.models.image.fit.training import (
-    changes_on_device,
+    augments_on_device,
     compile_network,
     compiled_network,
     trained_model,
     training_rows,
 )
-from kaggle_pipeline.models.image.inference.predictor import Answerer, running
+from kaggle_pipeline.models.image.inference.predictor import Predictor, running
 from kaggle_pipeline.models.image.inference.tta import VIEWS, with_views
 from kaggle_pipeline.models.image.input.pipeline import training_batches
 from kaggle_pipeline.models.image.label_mapping import class_probabilities
@@ -91,14 +91,14 @@ class ImageModel:
         self.spec = spec
         self.device = device
         # Each worker has a run folder of its own and answers for itself.
-        self._answering = device if device.workers == 1 else device.alone()
+        self._predicting = device if device.workers == 1 else device.alone()
         self.deadline = deadline or Deadline.after(None)
         self.folder = Path(folder)
         self.seed = seed
         self.callbacks = tuple(callbacks)
         self.verbose = verbose
-        self._answerer = Answerer(
-            config, self.spec, shards_of, self._answering,
+        self._predictor = Predictor(
+            config, self.spec, shards_of, self._predicting,
             features_dir or self.folder.parent / "features", swap_red_blue, verbose,
             self.deadline,
         )  # fmt: skip
@@ -153,19 +153,19 @@ class ImageModel:
             model = trained_model(network, config, self.spec, steps, self.device)
             keeper = self._keeper(steps)
             first_epoch = keeper.resume(network)
-        watchers = self._watchers(network, valid)
+        validation_callbacks = self._validation_callbacks(network, valid)
         with running(self.device, config, building=False):
             stream = training_batches(
-                self._answerer.source(train.index), rows, config, batch_size=self._batch_size,
+                self._predictor.source(train.index), rows, config, batch_size=self._batch_size,
                 steps_per_epoch=steps, first_epoch=first_epoch, seed=self.seed,
-                on_device=changes_on_device(config, self.device),
+                on_device=augments_on_device(config, self.device),
             )  # fmt: skip
             model.fit(
                 stream,
                 epochs=config.epochs,
                 initial_epoch=first_epoch,
                 steps_per_epoch=steps,
-                callbacks=[*watchers, keeper, *self.callbacks, *self._tensorboard()],
+                callbacks=[*validation_callbacks, keeper, *self.callbacks, *self._tensorboard()],
                 shuffle=False,  # the stream does
                 verbose=self.verbose,
             )
@@ -181,27 +181,31 @@ class ImageModel:
                 "global batch": self._batch_size, "steps an epoch": steps,
                 **unlike_before(self.config),
             },
-            least=self.device.least if self.device.workers > 1 else None,
+            all_min=self.device.all_min if self.device.workers > 1 else None,
         )  # fmt: skip
 
-    def _watchers(self, network: keras.Model, valid: pd.DataFrame | None) -> list[Watcher]:
+    def _validation_callbacks(
+        self, network: keras.Model, valid: pd.DataFrame | None
+    ) -> list[ValidationScores]:
         if valid is None or valid.empty:
             return []
         config = self.config
         own = self._own_copy(network)
-        with running(self._answering, self.config):
-            viewer = self._answerer.compiled(with_views(self._answerer.lean(own), VIEWS["none"]))
+        with running(self._predicting, self.config):
+            tta_model = self._predictor.compiled(
+                with_views(self._predictor.fused(own), VIEWS["none"])
+            )
         metadata = self._metadata(valid)
 
         def answer() -> np.ndarray:
             weights = None if own is network else network.get_weights()
-            with running(self._answering, config):
+            with running(self._predicting, config):
                 if weights is not None:
                     set_weights(own, weights)
-                self._answerer.lean(own)  # with the weights of now
-            return self._answerer.run(viewer, valid.index, "probability", metadata)
+                self._predictor.fused(own)  # with the weights of now
+            return self._predictor.run(tta_model, valid.index, "probability", metadata)
 
-        return [Watcher(answer, valid, config, self.spec)]
+        return [ValidationScores(answer, valid, config, self.spec)]
 
     def _metadata(self, examples: pd.DataFrame) -> np.ndarray | None:
         return None if self.encoder_ is None else self.encoder_.transform(examples)
@@ -211,7 +215,7 @@ class ImageModel:
         if self.device.workers == 1:
             return network
         weights = network.get_weights()
-        with running(self._answering, self.config):
+        with running(self._predicting, self.config):
             copy = build_network(self.config, self.spec, load_published=False)
             set_weights(copy, weights)
         return copy
@@ -219,12 +223,12 @@ class ImageModel:
     def _fit_head(self, train: pd.DataFrame, valid: pd.DataFrame | None) -> None:
         """Train the last layers on the features of a frozen body, every view a row."""
         config = self.config
-        with running(self._answering, self.config):
+        with running(self._predicting, self.config):
             network = build_network(config, self.spec)
-        features = self._answerer.features(network, train.index)
-        watched = None
+        features = self._predictor.features(network, train.index)
+        validation = None
         if valid is not None and len(valid):
-            watched = self._answerer.features(network, valid.index)[:, 0]
+            validation = self._predictor.features(network, valid.index)[:, 0]
         if not config.augment.dihedral:
             features = features[:, :1]
         rows = training_rows(train, config, self.spec, self.seed)
@@ -232,17 +236,17 @@ class ImageModel:
         views = features.shape[1]
         # A head costs seconds: one replica is enough, and takes a last batch of any size.
         with running(self.device.alone(), config):
-            head = self._answerer.own_head(network)
+            head = self._predictor.own_head(network)
             head.get_layer("standardise").adapt(features.reshape(-1, features.shape[-1]))
             steps = config.steps_per_epoch or -(-len(order) * views // self._batch_size)
             keeper = self._keeper()
-            watchers = []
-            if watched is not None:
+            validation_callbacks = []
+            if validation is not None:
 
                 def answer() -> np.ndarray:
-                    return head.predict(watched, verbose=0)
+                    return head.predict(validation, verbose=0)
 
-                watchers = [Watcher(answer, valid, config, self.spec)]
+                validation_callbacks = [ValidationScores(answer, valid, config, self.spec)]
             self._compile(head, steps)
             head.fit(
                 features[order].reshape(-1, features.shape[-1]),
@@ -251,7 +255,7 @@ class ImageModel:
                 batch_size=self._batch_size,
                 epochs=config.epochs,
                 steps_per_epoch=config.steps_per_epoch,
-                callbacks=[*watchers, keeper, *self.callbacks, *self._tensorboard()],
+                callbacks=[*validation_callbacks, keeper, *self.callbacks, *self._tensorboard()],
                 verbose=self.verbose and 2,
             )
             keeper.restore_best(head)
@@ -271,7 +275,7 @@ class ImageModel:
         PipelineError
             If the records lack an image.
         """
-        answers = self._answerer.probabilities(
+        answers = self._predictor.probabilities(
             self.network_, examples.index, self._metadata(examples)
         )
         found = class_probabilities(answers.astype(float), self.config, self.spec)
@@ -294,7 +298,7 @@ class ImageModel:
         settings = read_settings(folder, self.config, self.spec)
         # The network that was trained, whatever weights this experiment would begin with.
         trained = replace(self.config, weights="imagenet" if settings["pretrained"] else None)
-        with running(self._answering, self.config):
+        with running(self._predicting, self.config):
             network = build_network(trained, self.spec, load_published=False)
             load_weights(network, Path(folder) / WEIGHTS)
         encoder = settings.get("encoder")

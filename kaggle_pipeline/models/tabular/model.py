@@ -20,7 +20,7 @@ from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
 from kaggle_pipeline.models.class_balance import label_sets
 from kaggle_pipeline.models.tabular.network import build_network
-from kaggle_pipeline.models.tabular.numpy_adam import Descent
+from kaggle_pipeline.models.tabular.numpy_adam import NumpyAdam
 from kaggle_pipeline.models.tabular.smote import resample_rows
 
 _WEIGHTS, _SETTINGS, _HISTORY = "model.weights.h5", "model.json", "history.csv"
@@ -100,17 +100,17 @@ class TabularModel:
         # they were drawn they would be noise in an answer.
         kernel, *others = self.network_.get_weights()
         self.network_.set_weights([kernel * x.any(axis=0)[:, None], *others])
-        watched = None
+        validation = None
         if valid is not None and len(valid):
             truth = valid[list(self.spec.classes)].to_numpy(np.float32)
-            watched = (self.encoder_.transform(valid), truth)
+            validation = (self.encoder_.transform(valid), truth)
         # Originals come first.
         y = np.concatenate([targets, sets[codes[len(targets) :]]]).astype(np.float32)
-        self.history_ = self._descend(x, y, watched)
+        self.history_ = self._descend(x, y, validation)
         return self
 
     def _descend(
-        self, x: np.ndarray, y: np.ndarray, watched: tuple[np.ndarray, np.ndarray] | None
+        self, x: np.ndarray, y: np.ndarray, validation: tuple[np.ndarray, np.ndarray] | None
     ) -> pd.DataFrame:
         """Train the network; return a row an epoch.
 
@@ -118,7 +118,7 @@ class TabularModel:
         epoch whose AUC is NaN is no better and no worse.
         """
         config, rows, best, worse = self.config, [], (-np.inf, None), 0
-        with Descent(
+        with NumpyAdam(
             self.network_.get_weights(),
             softmax=self._is_softmax,
             dropout=config.dropout,
@@ -129,11 +129,11 @@ class TabularModel:
             for epoch in range(config.epochs):
                 said = descent.run_epoch(x, y)
                 row = {"epoch": epoch, "loss": descent.loss(said, y), "auc": self._auc(y, said)}
-                if watched:
-                    said = descent.logits(watched[0])
+                if validation:
+                    said = descent.logits(validation[0])
                     row |= {
-                        "val_loss": descent.loss(said, watched[1]),
-                        "val_auc": self._auc(watched[1], said),
+                        "val_loss": descent.loss(said, validation[1]),
+                        "val_auc": self._auc(validation[1], said),
                     }
                 rows.append(row)
                 if config.patience is None:

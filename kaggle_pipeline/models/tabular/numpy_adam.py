@@ -21,7 +21,7 @@ parts' order, so the weights do not depend on the number of cores."""
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7  # keras.optimizers.Adam
 
 
-class Descent:
+class NumpyAdam:
     """Adam (Kingma & Ba 2015, arXiv:1412.6980) on binary or categorical cross-entropy.
 
     The network: dense layers with relu and inverted dropout (Srivastava et al. 2014, section 10)
@@ -74,7 +74,7 @@ class Descent:
         self._parts = [_Part(shapes, rows, levels, threshold, one) for one in seeds]
         self._workers = min(workers or os.cpu_count() or 1, len(self._parts))
 
-    def __enter__(self) -> "Descent":
+    def __enter__(self) -> "NumpyAdam":
         # The BLAS library's own threads would wait for each other on matrices this small.
         self._limits = threadpool_limits(1, user_api="blas")
         self._pool = ThreadPoolExecutor(self._workers) if self._workers > 1 else None

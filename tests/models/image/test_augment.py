@@ -16,11 +16,11 @@ from kaggle_pipeline.models.image.input import augment  # noqa: E402
 from kaggle_pipeline.models.image.input.augment import (  # noqa: E402
     affine_maps,
     augment_batch,
-    change_shapes,
+    augmentation_shapes,
     colour_maps,
-    draw_changes,
+    draw_augmentation,
 )
-from kaggle_pipeline.models.image.input.augment_ops import KERAS, change, with_changes  # noqa: E402
+from kaggle_pipeline.models.image.input.augment_ops import KERAS, change, with_augmentation  # noqa: E402
 
 ALL = AugmentConfig()
 ONE_EACH = {
@@ -215,8 +215,8 @@ def test_large_images_go_another_way_to_the_same_pixels(monkeypatch):
 def test_the_device_makes_of_the_draws_what_the_host_does(side):
     images, seed = noise(side=32)[:, :side, :side], tf.constant([4, 2])
     host = np.asarray(augment_batch(tf.constant(images), seed, ALL)).astype(int)
-    drawn = draw_changes(len(images), side, seed, ALL)
-    assert {name: tuple(draw.shape[1:]) for name, draw in drawn.items()} == change_shapes(ALL)
+    drawn = draw_augmentation(len(images), side, seed, ALL)
+    assert {name: tuple(draw.shape[1:]) for name, draw in drawn.items()} == augmentation_shapes(ALL)
     given = {name: ops.convert_to_tensor(np.asarray(draw)) for name, draw in drawn.items()}
     device = change(ops.convert_to_tensor(images), given, KERAS, ALL.dropout_size)
     device = ops.convert_to_numpy(device).astype(int)
@@ -224,18 +224,18 @@ def test_the_device_makes_of_the_draws_what_the_host_does(side):
 
 
 def test_what_is_switched_off_is_not_drawn():
-    assert change_shapes(STILL) == {} == draw_changes(2, 32, tf.constant([1, 2]), STILL)
+    assert augmentation_shapes(STILL) == {} == draw_augmentation(2, 32, tf.constant([1, 2]), STILL)
     only = replace(STILL, hue_degrees=5.0)
-    assert set(draw_changes(2, 32, tf.constant([1, 2]), only)) == {"colour"}
+    assert set(draw_augmentation(2, 32, tf.constant([1, 2]), only)) == {"colour"}
 
 
 def test_a_network_that_changes_its_images_answers_to_the_changed_ones():
     pixels = keras.Input((16, 16, 3), dtype="uint8", name="image")
     network = keras.Model(pixels, keras.layers.Flatten()(ops.cast(pixels, "float32")))
-    model = with_changes(network, ALL.dropout_size, change_shapes(ALL))
+    model = with_augmentation(network, ALL.dropout_size, augmentation_shapes(ALL))
     assert [weight.path for weight in model.weights] == [weight.path for weight in network.weights]
     images, seed = noise(count=3, side=16), tf.constant([1, 2])
-    drawn = draw_changes(3, 16, seed, ALL)
+    drawn = draw_augmentation(3, 16, seed, ALL)
     given = {name: np.asarray(draw) for name, draw in drawn.items()}
     found = ops.convert_to_numpy(model({"image": images, **given}))
     wanted = np.asarray(augment_batch(tf.constant(images), seed, ALL), float)

@@ -26,7 +26,7 @@ import keras
 from kaggle_pipeline.core.files import read_json, write_json
 from kaggle_pipeline.datasets.synthetic import SPEC
 from kaggle_pipeline.models.image.backbones.registry import list_backbones
-from kaggle_pipeline.models.image.inference.fuse_batch_norm import fold_norms
+from kaggle_pipeline.models.image.inference.fuse_batch_norm import fuse_batch_norm
 from kaggle_pipeline.models.image.network import build_body, build_network, check_backbone
 
 _MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -197,13 +197,13 @@ def test_folding_keeps_the_second_scaling(light, folder):
     config = families.settings("EfficientNetB0", weights="imagenet")
     place = folder / "EfficientNetB0"
     network = families.image_model(config, place).load(place).network_
-    folded = fold_norms(network)
-    assert kinds(folded).count("Rescaling") == 2
+    fused = fuse_batch_norm(network)
+    assert kinds(fused).count("Rescaling") == 2
     assert kinds(network).count("BatchNormalization") == 49
-    assert not kinds(folded).count("BatchNormalization")
+    assert not kinds(fused).count("BatchNormalization")
     wanted = light["EfficientNetB0"].answers["trained"]["probability"]
     # Rounding: at 32 px the last maps are one pixel, and eight photos give them small variances.
-    np.testing.assert_allclose(folded(families.photos(config)), wanted, atol=2e-3)
+    np.testing.assert_allclose(fused(families.photos(config)), wanted, atol=2e-3)
 
 
 def test_without_published_weights_an_efficientnet_is_as_it_was():

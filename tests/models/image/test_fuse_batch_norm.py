@@ -16,9 +16,9 @@ from keras import layers
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.hardware.accelerator import choose_accelerator
-from kaggle_pipeline.models.image.inference.fuse_batch_norm import fold_norms, refold
+from kaggle_pipeline.models.image.inference.fuse_batch_norm import fuse_batch_norm, update_fused
 from kaggle_pipeline.models.image.inference.gradcam import Explainer
-from kaggle_pipeline.models.image.inference.predictor import Answerer, fold_on_cpu
+from kaggle_pipeline.models.image.inference.predictor import Predictor, fused_on_cpu
 from kaggle_pipeline.models.image.network import build_network
 
 SIDE = 32
@@ -73,9 +73,9 @@ def test_a_convolution_takes_its_normalisation_in(kind, norm):
             layers.BatchNormalization(**norm)(type(made).from_config(made.get_config())(x))
         )
     )
-    folded = fold_norms(network)
-    assert len(norms_of(network)) == 1 and not norms_of(folded)
-    same(network, folded)
+    fused = fuse_batch_norm(network)
+    assert len(norms_of(network)) == 1 and not norms_of(fused)
+    same(network, fused)
 
 
 def _used_twice(x):
@@ -117,14 +117,14 @@ KEPT = {
 @pytest.mark.parametrize("why", KEPT)
 def test_what_cannot_be_folded_is_left_alone(why):
     network = small(KEPT[why])
-    assert fold_norms(network) is network
+    assert fuse_batch_norm(network) is network
 
 
 def test_an_output_that_is_asked_for_is_kept():
     inputs = keras.Input(PIXELS.shape[1:])
     x = layers.Conv2D(4, 3)(inputs)
     both = shake(keras.Model(inputs, [x, layers.BatchNormalization()(x)]))
-    assert fold_norms(both) is both
+    assert fuse_batch_norm(both) is both
 
 
 @pytest.mark.parametrize("backbone", ["LeNet", "MobileNetV2", "resnet18"])
@@ -134,27 +134,27 @@ def test_a_whole_network_keeps_its_answers_and_its_layers(backbone):
     pixels = keras.Input((SIDE, SIDE, 3), dtype="uint8")
     network = shake(keras.Model(pixels, whole.get_layer("body")(pixels)))
     photos = np.random.default_rng(2).integers(0, 256, (4, SIDE, SIDE, 3), np.uint8)
-    folded = fold_norms(network)
-    assert norms_of(network) and not norms_of(folded)
-    same(network, folded, photos)
-    before = folded.predict_on_batch(photos)
+    fused = fuse_batch_norm(network)
+    assert norms_of(network) and not norms_of(fused)
+    same(network, fused, photos)
+    before = fused.predict_on_batch(photos)
     shake(network, seed=5)
-    refold(network, folded)
-    same(network, folded, photos)
-    assert np.abs(folded.predict_on_batch(photos) - before).max() > 1e-3 * np.abs(before).max()
+    update_fused(network, fused)
+    same(network, fused, photos)
+    assert np.abs(fused.predict_on_batch(photos) - before).max() > 1e-3 * np.abs(before).max()
 
 
 def test_an_optimizer_is_not_copied():
     network = small(lambda x: layers.BatchNormalization()(layers.Conv2D(4, 1)(x)))
     network.compile("adam", "mse")
-    folded = fold_norms(network)
-    assert not folded.compiled and network.compiled
+    fused = fuse_batch_norm(network)
+    assert not fused.compiled and network.compiled
 
 
 @pytest.mark.parametrize(("kind", "replicas"), [("cpu", 1), ("cpu", 8), ("gpu", 1), ("tpu", 8)])
 def test_one_cpu_folds_and_nothing_else_does(kind, replicas):
     network = small(lambda x: layers.BatchNormalization()(layers.Conv2D(4, 1)(x)))
-    found = fold_on_cpu(network, SimpleNamespace(kind=kind, replicas=replicas))
+    found = fused_on_cpu(network, SimpleNamespace(kind=kind, replicas=replicas))
     assert (found is not network) == (kind == "cpu" and replicas == 1)
 
 
@@ -162,14 +162,14 @@ def test_one_cpu_folds_and_nothing_else_does(kind, replicas):
 def answerer(tmp_path):
     """Of networks that nobody has saved."""
     device = choose_accelerator("cpu")
-    return Answerer(tiny_config(), get_spec("synthetic"), None, device, tmp_path, False, 0)
+    return Predictor(tiny_config(), get_spec("synthetic"), None, device, tmp_path, False, 0)
 
 
 def test_a_network_has_one_folded_copy_that_goes_with_it(answerer):
     network = small(lambda x: layers.BatchNormalization()(layers.Conv2D(4, 1)(x)))
-    first = answerer.lean(network)
+    first = answerer.fused(network)
     shake(network, seed=7)
-    assert answerer.lean(network) is first
+    assert answerer.fused(network) is first
     same(network, first)
     copy = weakref.ref(first)
     del network, first
@@ -181,14 +181,14 @@ def test_a_network_has_one_folded_copy_that_goes_with_it(answerer):
 def test_metadata_goes_to_the_folded_network_too(answerer):
     config = tiny_config(metadata=True)
     network = shake(build_network(config, get_spec("synthetic"), load_published=False))
-    lean = answerer.lean(network)
-    assert norms_of(network) and not norms_of(lean)
+    fused = answerer.fused(network)
+    assert norms_of(network) and not norms_of(fused)
     rng = np.random.default_rng(0)
     inputs = {
         "image": rng.integers(0, 256, (4, 32, 32, 3), np.uint8),
         "metadata": rng.random((4, network.input["metadata"].shape[1]), np.float32),
     }
-    same(network, lean, inputs)
+    same(network, fused, inputs)
 
 
 def test_what_is_explained_is_what_the_network_answers(answerer):

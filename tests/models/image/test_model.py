@@ -23,7 +23,7 @@ from kaggle_pipeline.hardware.accelerator import choose_accelerator  # noqa: E40
 from kaggle_pipeline.models.image.fit.checkpoint import EpochKeeper  # noqa: E402
 from kaggle_pipeline.models.image.fit.training import make_optimizer  # noqa: E402
 from kaggle_pipeline.models.image.inference.feature_cache import FeatureStore, body_digest  # noqa: E402
-from kaggle_pipeline.models.image.inference.predictor import Answerer  # noqa: E402
+from kaggle_pipeline.models.image.inference.predictor import Predictor  # noqa: E402
 from kaggle_pipeline.models.image.inference.tta import VIEWS, with_views  # noqa: E402
 from kaggle_pipeline.models.image.input.pipeline import Source, prediction_batches  # noqa: E402
 from kaggle_pipeline.models.image.model import ImageModel  # noqa: E402
@@ -195,13 +195,13 @@ class TestFit:
     )
     @pytest.mark.parametrize("stopped_after", [None, 1, 3])
     def test_an_auc_that_is_nan_never_wins_also_in_a_resumed_fit(
-        self, make_model, monkeypatch, watched, kept, stopped_after
+        self, make_model, monkeypatch, validation, kept, stopped_after
     ):
         seen, whole = {}, EpochKeeper.on_epoch_end
 
         def planted(self, epoch, logs=None):
             seen[epoch] = [np.array(weight) for weight in self.model.get_weights()]
-            whole(self, epoch, {**logs, "val_auc": watched[epoch]})
+            whole(self, epoch, {**logs, "val_auc": validation[epoch]})
 
         monkeypatch.setattr(EpochKeeper, "on_epoch_end", planted)
         options = {"epochs": 4, "checkpoint": "best_inner", "learning_rate": 0.01}
@@ -336,13 +336,13 @@ class TestResume:
         model = make_model(**RESUMED)
         network = build_network(model.config, SPEC)
         model._compile(network, 2)
-        keeper = EpochKeeper(stopped, keep_best=False, seed=0, least=lambda epoch: min(epoch, 2))
+        keeper = EpochKeeper(stopped, keep_best=False, seed=0, all_min=lambda epoch: min(epoch, 2))
         assert keeper.resume(network) == 2 and keeper.history["epoch"].tolist() == [0, 1]
-        keeper = EpochKeeper(stopped, keep_best=False, seed=0, least=lambda epoch: min(epoch, 1))
+        keeper = EpochKeeper(stopped, keep_best=False, seed=0, all_min=lambda epoch: min(epoch, 1))
         with pytest.raises(PipelineError, match="no state of epoch 1, from which the other"):
             keeper.resume(network)
         before = network.get_weights()
-        keeper = EpochKeeper(stopped, keep_best=False, seed=0, least=lambda epoch: 0)
+        keeper = EpochKeeper(stopped, keep_best=False, seed=0, all_min=lambda epoch: 0)
         fresh = build_network(model.config, SPEC)
         fresh.set_weights([weight + 1 for weight in before])
         model._compile(fresh, 2)
@@ -458,11 +458,11 @@ class TestFrozen:
         options = {"frozen": True, "tta": "flips", "augment": AugmentConfig(), "epochs": 3}
         model = make_model(**options, learning_rate=0.05).fit(TRAIN, VALID)
         found = model.predict(EXAMPLES)["target"]
-        viewer = with_views(model.network_, VIEWS["flips"])
+        tta_model = with_views(model.network_, VIEWS["flips"])
         source = Source(SPEC, shards, image_size_px=32)
         by_hand = pd.Series(np.nan, EXAMPLES.index)
         for batch in prediction_batches(source, list(EXAMPLES.index), 4):
-            answers = viewer(batch)
+            answers = tta_model(batch)
             rows = batch["row"].numpy()
             by_hand.iloc[rows[rows >= 0]] = answers["probability"].numpy()[rows >= 0, 0]
         assert found.std() > 1e-3
@@ -471,21 +471,21 @@ class TestFrozen:
     def test_only_the_head_learns_and_every_image_is_read_once(self, make_model, monkeypatch):
         seen, write = [], EpochKeeper.on_epoch_end
 
-        def watched(self, epoch, logs=None):
+        def validation(self, epoch, logs=None):
             seen.append(self.model.get_weights())
             write(self, epoch, logs)
 
-        monkeypatch.setattr(EpochKeeper, "on_epoch_end", watched)
+        monkeypatch.setattr(EpochKeeper, "on_epoch_end", validation)
         model = make_model(frozen=True).fit(TRAIN, VALID)
         assert not are_equal(*seen)
         assert pd.read_csv(model.folder / "history.csv")["epoch"].tolist() == [0, 1]
         mean = model.network_.get_layer("head").get_layer("standardise").mean
-        features = model._answerer.features(model.network_, TRAIN.index)[:, 0]
+        features = model._predictor.features(model.network_, TRAIN.index)[:, 0]
         np.testing.assert_allclose(np.ravel(mean), features.mean(axis=0), rtol=1e-3, atol=1e-4)
         found = model.predict(EXAMPLES)
         model.save(model.folder)
         fresh = make_model(frozen=True).load(model.folder)
-        monkeypatch.setattr(Answerer, "run", None)  # no image can be looked at any more
+        monkeypatch.setattr(Predictor, "run", None)  # no image can be looked at any more
         pd.testing.assert_frame_equal(fresh.predict(EXAMPLES), found)
 
     def test_bodies_are_told_apart_by_their_weights(self):
@@ -558,6 +558,6 @@ def test_several_classes_are_learned(make_model, device, shards, tmp_path):
 
 def test_a_shard_read_twice_is_an_error(build, shards, tmp_path):
     model = build(tmp_path, epochs=1).fit(TRAIN, None)
-    model._answerer.shards_of = lambda ids: list(shards) * 2
+    model._predictor.shards_of = lambda ids: list(shards) * 2
     with pytest.raises(PipelineError, match="more than once"):
         model.predict(TRAIN)

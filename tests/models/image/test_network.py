@@ -18,7 +18,7 @@ from keras.src.legacy.saving import legacy_h5_format  # noqa: E402
 from kaggle_pipeline.hardware.accelerator import choose_accelerator  # noqa: E402
 from kaggle_pipeline.models.image.backbones.registry import get_backbone  # noqa: E402
 from kaggle_pipeline.models.image.backbones.weights import load_weights  # noqa: E402
-from kaggle_pipeline.models.image.inference.predictor import Answerer  # noqa: E402
+from kaggle_pipeline.models.image.inference.predictor import Predictor  # noqa: E402
 from kaggle_pipeline.models.image.inference.tta import VIEWS, stacked_views, with_views  # noqa: E402
 from kaggle_pipeline.models.image.network import build_body, build_network, check_backbone  # noqa: E402
 
@@ -94,7 +94,7 @@ class TestHead:
         network.get_layer("head").get_layer("standardise").adapt(features)
         wanted = network.get_layer("head").predict(features, verbose=0)
         device = replace(choose_accelerator("cpu"), replicas=2)
-        answerer = Answerer(config, SPEC, lambda ids: [], device, tmp_path, False, 0)
+        answerer = Predictor(config, SPEC, lambda ids: [], device, tmp_path, False, 0)
         copy = answerer.own_head(network)
         assert copy is not network.get_layer("head") and np.ptp(wanted) > 0.1
         np.testing.assert_array_equal(copy.predict(features, verbose=0), wanted)

@@ -17,7 +17,7 @@ from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.datasets.external import TRANSLATIONS
 from kaggle_pipeline.datasets.isic_2017 import SPEC as ISIC_2017
 from kaggle_pipeline.datasets.synthetic import SPEC
-from kaggle_pipeline.models.composite import CompositeModel, ManySeedsModel
+from kaggle_pipeline.models.composite import CompositeModel, SeedEnsemble
 from kaggle_pipeline.models.image.label_mapping import (
     class_probabilities,
     learned_spec,
@@ -365,9 +365,9 @@ class TestEverything:
             np.testing.assert_array_equal(one, other)
         pd.testing.assert_frame_equal(model.history_, whole.history_, rtol=1e-9)
         # The AUC that an epoch is chosen by is that of the answers without further views.
-        model.config = model._answerer.config = replace(model.config, tta="none")
-        judged = roc_auc_score(VALID["target"], model.predict(VALID)["target"])
-        assert model.history_["val_auc"].iloc[-1] == pytest.approx(judged)
+        model.config = model._predictor.config = replace(model.config, tta="none")
+        labelled = roc_auc_score(VALID["target"], model.predict(VALID)["target"])
+        assert model.history_["val_auc"].iloc[-1] == pytest.approx(labelled)
 
     @pytest.mark.slow
     def test_saved_and_loaded_it_answers_the_same_by_id(self, make_model):
@@ -537,14 +537,14 @@ class Constant:
 
 
 def test_several_seeds_are_averaged_and_done_once(tmp_path):
-    model = ManySeedsModel(Constant, 7, 3, tmp_path)
+    model = SeedEnsemble(Constant, 7, 3, tmp_path)
     assert isinstance(model, CompositeModel) and model.selection == "inner"
     (tmp_path / "seed1").mkdir()
     (tmp_path / "seed1" / "model.json").write_text("{}")
     model.fit(TRAIN, VALID).save(tmp_path)
     assert [one.seed for one in model.models_.values()] == [7, 107, 207]
     assert [one.fits for one in model.models_.values()] == [1, 0, 1]
-    found = ManySeedsModel(Constant, 7, 3, tmp_path).load(tmp_path).predict(EXAMPLES.iloc[::-1])
+    found = SeedEnsemble(Constant, 7, 3, tmp_path).load(tmp_path).predict(EXAMPLES.iloc[::-1])
     assert found.index.equals(EXAMPLES.index[::-1])
     np.testing.assert_allclose(found["target"], 0.107)
 

@@ -88,11 +88,11 @@ def learned_and_asked(learner, features, train, asked, monkeypatch):
         monkeypatch.setitem(sklearn_models.LEARNERS, learner, (watch_fit, watch_answer))
         model.fit(train, None).predict(asked)
         return seen["fit"], seen["predict"]
-    from kaggle_pipeline.models.tabular.numpy_adam import Descent
+    from kaggle_pipeline.models.tabular.numpy_adam import NumpyAdam
 
-    run = Descent.run_epoch
+    run = NumpyAdam.run_epoch
     monkeypatch.setattr(
-        Descent, "run_epoch", lambda self, x, y: seen.update(fit=x) or run(self, x, y)
+        NumpyAdam, "run_epoch", lambda self, x, y: seen.update(fit=x) or run(self, x, y)
     )
     model.fit(train, None)
     model.network_ = Watched()

@@ -266,10 +266,10 @@ class TestTabularModel:
         right = found.to_numpy().argmax(axis=1) == which
         assert right[known].mean() > 0.9
         # The watched AUC is that of the answers, which a softmax ranks otherwise than its logits.
-        watched = make_model(MULTICLASS, epochs=2, learning_rate=0.01).fit(train, train)
+        validation = make_model(MULTICLASS, epochs=2, learning_rate=0.01).fit(train, train)
         truth = train[list(MULTICLASS.classes)].to_numpy(int)
-        expected = roc_auc(truth, watched.predict(train).to_numpy())
-        assert watched.history_["val_auc"].iloc[-1] == pytest.approx(expected, abs=1e-4)
+        expected = roc_auc(truth, validation.predict(train).to_numpy())
+        assert validation.history_["val_auc"].iloc[-1] == pytest.approx(expected, abs=1e-4)
 
     def test_a_saved_model_predicts_the_same_when_loaded(self, fitted, learnable, tmp_path):
         model = fitted
@@ -326,13 +326,13 @@ class TestTabularModel:
         from kaggle_pipeline.models.tabular.model import TabularModel
 
         nan = np.nan
-        watched = [nan, 0.5, nan, 0.9, nan, nan, nan, 0.8, nan, 0.7, 0.95]
-        said = iter([one for auc in watched for one in (0.5, auc)])  # of the learned rows first
+        validation = [nan, 0.5, nan, 0.9, nan, nan, nan, 0.8, nan, 0.7, 0.95]
+        said = iter([one for auc in validation for one in (0.5, auc)])  # of the learned rows first
         monkeypatch.setattr(TabularModel, "_auc", lambda *_: next(said))
         options = {"patience": 2, "resampling": "none", "dropout": 0.0}
         model = make_model(epochs=11, **options).fit(learnable, learnable)
         found = model.history_["val_auc"].to_numpy()
-        np.testing.assert_array_equal(found, watched[:10])  # two that are worse, NaN not counted
+        np.testing.assert_array_equal(found, validation[:10])  # two that are worse, NaN not counted
         monkeypatch.undo()
         fourth = make_model(epochs=4, **{**options, "patience": None}).fit(learnable, None)
         assert are_equal(weights(model), weights(fourth))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kaggle_pipeline.models.tabular import numpy_adam
-from kaggle_pipeline.models.tabular.numpy_adam import Descent
+from kaggle_pipeline.models.tabular.numpy_adam import NumpyAdam
 
 COLUMNS, HIDDEN = 5, (16, 8)
 
@@ -39,7 +39,7 @@ def make(weights, **changes):
         "seed": 3,
         "workers": 1,
     }
-    return Descent(weights, **{**options, **changes})
+    return NumpyAdam(weights, **{**options, **changes})
 
 
 def keras_twin(weights, softmax, learning_rate, hidden=HIDDEN):

@@ -19,7 +19,7 @@ from kaggle_pipeline.models.image.label_mapping import (
 )
 
 
-class Watcher(keras.callbacks.Callback):
+class ValidationScores(keras.callbacks.Callback):
     """Judges watched rows after every epoch, by the answers that ``predict`` would give.
 
     Keras' own validation has a last batch that no number of replicas divides, and an AUC in steps.

@@ -39,7 +39,7 @@ class EpochKeeper(keras.callbacks.Callback):
         The fit stops before it, with the last whole epoch on disk.
     begun_with : mapping, optional
         What a resumed fit must agree in, such as the global batch.
-    least : callable, optional
+    all_min : callable, optional
         Least of all processes' numbers, where several train together.
     """
 
@@ -52,13 +52,13 @@ class EpochKeeper(keras.callbacks.Callback):
         keep_state: bool = True,
         deadline: Deadline | None = None,
         begun_with: Mapping[str, Any] | None = None,
-        least: Callable[[int], int] | None = None,
+        all_min: Callable[[int], int] | None = None,
     ) -> None:
         super().__init__()
         self._deadline = deadline or Deadline.after(None)
         self._begun_with = dict(begun_with or {})
-        self._together = least is not None
-        self._least = least or int
+        self._together = all_min is not None
+        self._least = all_min or int
         self._begun = time.monotonic()
         self._folder = folder
         self._keep_best = keep_best

@@ -18,8 +18,8 @@ from kaggle_pipeline.models.class_balance import (
     row_weights,
 )
 from kaggle_pipeline.models.image.fit.losses import make_loss, make_metrics
-from kaggle_pipeline.models.image.input.augment import change_shapes
-from kaggle_pipeline.models.image.input.augment_ops import with_changes
+from kaggle_pipeline.models.image.input.augment import augmentation_shapes
+from kaggle_pipeline.models.image.input.augment_ops import with_augmentation
 from kaggle_pipeline.models.image.input.pipeline import TrainingRows
 from kaggle_pipeline.models.image.label_mapping import learned_spec, learned_targets
 from kaggle_pipeline.models.image.network import build_network
@@ -86,12 +86,12 @@ def compiled_network(
     return compile_network(network, config, spec, steps_per_epoch, device.jit_compile)
 
 
-def changes_on_device(config: ImageConfig, device: Device) -> bool:
+def augments_on_device(config: ImageConfig, device: Device) -> bool:
     """Return whether the training step, not the input pipeline, augments the images."""
     wish = config.augment.where
     wanted = wish == "device" or (wish == "auto" and device.kind == "gpu")
     possible = not config.frozen and config.needs_host is None
-    return wanted and possible and bool(change_shapes(config.augment))
+    return wanted and possible and bool(augmentation_shapes(config.augment))
 
 
 def trained_model(
@@ -101,9 +101,11 @@ def trained_model(
 
     Both have the same weights and the same optimizer, so a state that one wrote the other reads.
     """
-    if not changes_on_device(config, device):
+    if not augments_on_device(config, device):
         return network
-    model = with_changes(network, config.augment.dropout_size, change_shapes(config.augment))
+    model = with_augmentation(
+        network, config.augment.dropout_size, augmentation_shapes(config.augment)
+    )
     compile_network(model, config, spec, steps, device.jit_compile)
     network.compile(optimizer=model.optimizer, loss=model.loss)
     return model

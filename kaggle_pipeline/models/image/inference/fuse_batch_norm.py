@@ -16,7 +16,7 @@ _CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D)
 _Pairs = dict[str, tuple[Any, layers.BatchNormalization]]
 
 
-def fold_norms(network: keras.Model) -> keras.Model:
+def fuse_batch_norm(network: keras.Model) -> keras.Model:
     """Return a network that answers as ``network`` does, to rounding; it is not to be trained.
 
     Layers that nothing is folded into are the very same in both, and keep it alive as long as
@@ -34,7 +34,7 @@ def fold_norms(network: keras.Model) -> keras.Model:
     """
     pairs = _pairs(network)
     norms = {norm.name for _, norm in pairs.values()}
-    inner = {model.name: fold_norms(model) for model in _models(network)}
+    inner = {model.name: fuse_batch_norm(model) for model in _models(network)}
     if not pairs and all(inner[model.name] is model for model in _models(network)):
         return network
 
@@ -48,23 +48,23 @@ def fold_norms(network: keras.Model) -> keras.Model:
 
     # A model that was not compiled: cloning another one makes an optimizer too.
     bare = keras.Model(network.input, network.output, name=network.name)
-    folded = keras.models.clone_model(bare, clone_function=replace, call_function=call)
-    _copy(pairs, folded)
-    return folded
+    fused = keras.models.clone_model(bare, clone_function=replace, call_function=call)
+    _copy(pairs, fused)
+    return fused
 
 
-def refold(network: keras.Model, folded: keras.Model) -> None:
+def update_fused(network: keras.Model, fused: keras.Model) -> None:
     """Give ``folded``, which :func:`fold_norms` made of ``network``, the weights of this moment."""
-    if folded is network:
+    if fused is network:
         return
-    _copy(_pairs(network), folded)
+    _copy(_pairs(network), fused)
     for model in _models(network):
-        refold(model, folded.get_layer(model.name))
+        update_fused(model, fused.get_layer(model.name))
 
 
-def _copy(pairs: _Pairs, folded: keras.Model) -> None:
+def _copy(pairs: _Pairs, fused: keras.Model) -> None:
     for name, (convolution, norm) in pairs.items():
-        folded.get_layer(name).set_weights(_folded_weights(convolution, norm))
+        fused.get_layer(name).set_weights(_folded_weights(convolution, norm))
 
 
 def _models(network: keras.Model) -> list[keras.Model]:

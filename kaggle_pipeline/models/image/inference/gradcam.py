@@ -20,14 +20,14 @@ from keras import ops
 
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.data.spec import DatasetSpec
-from kaggle_pipeline.models.image.inference.predictor import fold_on_cpu, running
+from kaggle_pipeline.models.image.inference.predictor import fused_on_cpu, running
 from kaggle_pipeline.models.image.inference.tta import View, views_of
 from kaggle_pipeline.models.image.label_mapping import class_probabilities, membership
 from kaggle_pipeline.models.protocols import Device
 
 
 @dataclass(frozen=True)
-class Answers:
+class Explanations:
     """What a network says of n photos.
 
     Attributes
@@ -73,13 +73,13 @@ class Explainer:
         self._map_size = tuple(full.shape[1:3])
         with running(device, config):
             whole = keras.Model(body.inputs, {"map": pooled, "features": body.output})
-            self._body = fold_on_cpu(whole, device)
+            self._body = fused_on_cpu(whole, device)
             self._body.compile(jit_compile=device.jit_compile)
 
-    def answer(self, photos: np.ndarray) -> Answers:
+    def answer(self, photos: np.ndarray) -> Explanations:
         """Return probabilities, embeddings and heat for uint8 photos (n, side, side, 3)."""
         parts = [self._answer_one(photo) for photo in photos]
-        return Answers(*(np.stack(kind) for kind in zip(*parts, strict=True)))
+        return Explanations(*(np.stack(kind) for kind in zip(*parts, strict=True)))
 
     def embed(self, photos: np.ndarray) -> np.ndarray:
         """Return embeddings (n, channels), float32, of uint8 photos (n, side, side, 3)."""

@@ -21,7 +21,7 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.models.image.backbones.weights import set_weights
 from kaggle_pipeline.models.image.inference.feature_cache import FeatureStore, body_digest
-from kaggle_pipeline.models.image.inference.fuse_batch_norm import fold_norms, refold
+from kaggle_pipeline.models.image.inference.fuse_batch_norm import fuse_batch_norm, update_fused
 from kaggle_pipeline.models.image.inference.tta import VIEWS, stacked_views, views_of, with_views
 from kaggle_pipeline.models.image.input.pipeline import Source, prediction_batches, reading_errors
 from kaggle_pipeline.models.image.network import build_head
@@ -41,13 +41,13 @@ def running(device: Device, config: ImageConfig, *, building: bool = True) -> It
         yield
 
 
-def fold_on_cpu(network: keras.Model, device: Device) -> keras.Model:
+def fused_on_cpu(network: keras.Model, device: Device) -> keras.Model:
     """Return what answers faster on one CPU; elsewhere nobody has measured that it would."""
-    return fold_norms(network) if device.kind == "cpu" and device.replicas == 1 else network
+    return fuse_batch_norm(network) if device.kind == "cpu" and device.replicas == 1 else network
 
 
 @dataclass
-class Answerer:
+class Predictor:
     """Runs networks of one configuration over images.
 
     Attributes
@@ -74,7 +74,7 @@ class Answerer:
     swap_red_blue: bool
     verbose: int
     deadline: Deadline = field(default_factory=lambda: Deadline.after(None))
-    _lean: WeakKeyDictionary = field(default_factory=WeakKeyDictionary, init=False, repr=False)
+    _fused: WeakKeyDictionary = field(default_factory=WeakKeyDictionary, init=False, repr=False)
 
     def probabilities(
         self, network: keras.Model, ids: pd.Index, metadata: np.ndarray | None = None
@@ -86,8 +86,8 @@ class Answerer:
         if self.config.frozen:
             return self._from_features(network, ids)
         with running(self.device, self.config):
-            viewer = self.compiled(with_views(self.lean(network), views_of(self.config)))
-        return self.run(viewer, ids, "probability", metadata)
+            tta_model = self.compiled(with_views(self.fused(network), views_of(self.config)))
+        return self.run(tta_model, ids, "probability", metadata)
 
     def features(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
         """Return the body's features of ``ids``, (n, views, channels), from disk where known."""
@@ -101,19 +101,19 @@ class Answerer:
 
         def extract(missing: pd.Index) -> np.ndarray:
             with running(self.device, self.config):
-                viewer = self.compiled(stacked_views(self.lean(body), VIEWS[self._views]))
-            return self.run(viewer, missing, "features")
+                tta_model = self.compiled(stacked_views(self.fused(body), VIEWS[self._views]))
+            return self.run(tta_model, missing, "features")
 
         return FeatureStore(folder, extract).get(ids)
 
     def run(
-        self, viewer: keras.Model, ids: pd.Index, key: str, metadata: np.ndarray | None = None
+        self, tta_model: keras.Model, ids: pd.Index, key: str, metadata: np.ndarray | None = None
     ) -> np.ndarray:
         """Run ``viewer`` over the images of ``ids``; return its output ``key`` in their order."""
         batch_size = self.config.batch_size * self.device.replicas
         batches = prediction_batches(self.source(ids), list(ids), batch_size, metadata)
         with running(self.device, self.config, building=False):
-            found = viewer.predict(
+            found = tta_model.predict(
                 batches,
                 verbose=self.verbose and 2,
                 callbacks=[keras.callbacks.LambdaCallback(on_predict_batch_begin=self._check_time)],
@@ -133,26 +133,26 @@ class Answerer:
             )
         return answers
 
-    def lean(self, network: keras.Model) -> keras.Model:
+    def fused(self, network: keras.Model) -> keras.Model:
         """Return :func:`fold_on_cpu` of ``network`` as it is now, one copy however often asked."""
-        known = self._lean.get(network)
+        known = self._fused.get(network)
         if known is not None:
-            refold(network, known)
+            update_fused(network, known)
             return known
-        lean = fold_on_cpu(network, self.device)
-        if lean is not network:
-            self._lean[network] = lean
-        return lean
+        fused = fused_on_cpu(network, self.device)
+        if fused is not network:
+            self._fused[network] = fused
+        return fused
 
     def source(self, ids: pd.Index) -> Source:
         """Return where the images of ``ids`` come from."""
         shards = self.shards_of(ids)
         return Source(self.spec, shards, self.config.image_size_px, self.swap_red_blue)
 
-    def compiled(self, viewer: keras.Model) -> keras.Model:
+    def compiled(self, tta_model: keras.Model) -> keras.Model:
         """Return ``viewer``, ready to predict."""
-        viewer.compile(jit_compile=self.device.jit_compile)
-        return viewer
+        tta_model.compile(jit_compile=self.device.jit_compile)
+        return tta_model
 
     def own_head(self, network: keras.Model) -> keras.Model:
         """Return the network's head for one replica; the very same where there are no more."""

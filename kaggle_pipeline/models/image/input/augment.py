@@ -6,8 +6,8 @@ matrix, so a batch costs one interpolation and one matrix product however much i
 a chain of single Keras layers would blur the image with each. All randomness comes from the seed,
 so the same seed gives the same batch, eagerly, inside ``tf.data`` and after a resumed run.
 
-What is drawn (:func:`draw_changes`) is a few numbers an image and apart from what is done with them
-(``changes``), which may be left to the device.
+What is drawn (:func:`draw_augmentation`) is a few numbers for each image. What is done with them
+(``augment_ops``) may be left to the device.
 """
 
 import math
@@ -34,7 +34,7 @@ _TENSORFLOW = SimpleNamespace(
     mod=tf.math.floormod, reshape=tf.reshape, round=tf.round, stack=tf.stack, where=tf.where,
     take=lambda pixels, index: tf.gather(pixels, index, batch_dims=1),
 )  # fmt: skip
-"""What ``changes`` computes with inside ``tf.data``."""
+"""What ``augment_ops`` computes with inside ``tf.data``."""
 
 
 def augment_batch(images: Any, seed: Any, config: AugmentConfig) -> Any:
@@ -51,7 +51,7 @@ def augment_batch(images: Any, seed: Any, config: AugmentConfig) -> Any:
     -------
     uint8 tensor of the same shape
     """
-    changes = draw_changes(tf.shape(images)[0], images.shape[1], seed, config)
+    changes = draw_augmentation(tf.shape(images)[0], images.shape[1], seed, config)
     if images.shape[1] >= _COMPILED_FROM_PX:
         # Two functions, for XLA would compute the warp of a pixel again for each of its colours.
         pixels = _compiled_warp(images, changes.pop("warp")) if "warp" in changes else images
@@ -69,7 +69,7 @@ def augment_batch(images: Any, seed: Any, config: AugmentConfig) -> Any:
     return tf.ensure_shape(changed, images.shape)
 
 
-def draw_changes(batch: Any, side: int, seed: Any, config: AugmentConfig) -> dict[str, Any]:
+def draw_augmentation(batch: Any, side: int, seed: Any, config: AugmentConfig) -> dict[str, Any]:
     """Return what is to be done to each image of a batch, of the kinds that are switched on.
 
     Parameters
@@ -87,7 +87,7 @@ def draw_changes(batch: Any, side: int, seed: Any, config: AugmentConfig) -> dic
         [0, 255]; ``boxes`` (batch, boxes, 2): centres, row and column, in pixels.
     """
     moved, coloured, boxes = tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 3))
-    shapes, changes = change_shapes(config), {}
+    shapes, changes = augmentation_shapes(config), {}
     if "warp" in shapes:
         changes["warp"] = affine_maps(batch, side, moved, config)[:, :6]
     if "colour" in shapes:
@@ -99,7 +99,7 @@ def draw_changes(batch: Any, side: int, seed: Any, config: AugmentConfig) -> dic
     return changes
 
 
-def change_shapes(config: AugmentConfig) -> dict[str, tuple[int, ...]]:
+def augmentation_shapes(config: AugmentConfig) -> dict[str, tuple[int, ...]]:
     """Return the shape for one image of every kind of change that is switched on."""
     shapes: dict[str, tuple[int, ...]] = {}
     if _moves(config):
@@ -160,7 +160,7 @@ def affine_maps(batch: Any, side: Any, seed: Any, config: AugmentConfig) -> Any:
 
 
 def _plain_warp(images: Any, maps: Any) -> Any:
-    """``changes.warp`` by TensorFlow's own kernel, which costs no compilation."""
+    """``augment_ops.warp`` by TensorFlow's own kernel, which costs no compilation."""
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=tf.cast(images, tf.float32),
         transforms=tf.pad(maps, [[0, 0], [0, 2]]),

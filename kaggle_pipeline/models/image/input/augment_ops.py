@@ -34,7 +34,7 @@ def change(images: Any, changes: Mapping[str, Any], xp: Any, dropout_size: float
     images : uint8 (batch, side, side, 3)
     changes : mapping
         Any of ``warp`` (batch, 6), ``colour`` (batch, 3, 4), ``boxes`` (batch, boxes, 2), as
-        :func:`~kaggle_pipeline.models.image.input.augment.draw_changes` gives them.
+        :func:`~kaggle_pipeline.models.image.input.augment.draw_augmentation` gives them.
     xp : namespace
     dropout_size : float
         Side of a box as a share of the image's.
@@ -120,7 +120,7 @@ def _paint(pixels: Any, boxes: Any, xp: Any, dropout_size: float) -> Any:
     return xp.where(inside[..., None], float(FILL), pixels)
 
 
-class Changer(keras.layers.Layer):
+class AugmentLayer(keras.layers.Layer):
     """Changes a batch on the device: ``{"image": uint8 images, ...changes}`` → uint8 images."""
 
     def __init__(self, dropout_size: float, **options: Any) -> None:
@@ -137,7 +137,7 @@ class Changer(keras.layers.Layer):
         return keras.KerasTensor(batch["image"].shape, dtype="uint8")
 
 
-def with_changes(network: keras.Model, dropout_size: float, kinds: Mapping[str, Any]) -> Any:
+def with_augmentation(network: keras.Model, dropout_size: float, kinds: Mapping[str, Any]) -> Any:
     """Return a model of the same weights that changes its images first.
 
     Parameters
@@ -156,5 +156,5 @@ def with_changes(network: keras.Model, dropout_size: float, kinds: Mapping[str, 
     """
     batch = {"image": keras.Input(network.input_shape[1:], dtype="uint8", name="image")}
     batch |= {name: keras.Input(shape, name=name) for name, shape in kinds.items()}
-    changed = Changer(dropout_size, name="changer", dtype="float32")(batch)
+    changed = AugmentLayer(dropout_size, name="changer", dtype="float32")(batch)
     return keras.Model(batch, network(changed), name="changed")

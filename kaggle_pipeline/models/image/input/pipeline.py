@@ -16,7 +16,7 @@ import tensorflow as tf
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.spec import DatasetSpec
-from kaggle_pipeline.models.image.input.augment import augment_batch, draw_changes
+from kaggle_pipeline.models.image.input.augment import augment_batch, draw_augmentation
 from kaggle_pipeline.models.image.input.decode import decoder
 from kaggle_pipeline.models.image.input.mixup import mix_batch
 from kaggle_pipeline.models.image.input.record_reader import (
@@ -89,7 +89,7 @@ def training_batches(
     images : uint8 (batch_size, side, side, 3)
         Where the rows have metadata ``{"image": images, "metadata": float32 (batch_size, width)}``.
         With ``on_device`` a dict: ``image``, unchanged, and what
-        ``draw_changes`` gives, to be done by the device.
+        ``draw_augmentation`` gives, to be done by the device.
     targets : float32 (batch_size, classes)
     weights : float32 (batch_size,)
 
@@ -120,7 +120,7 @@ def training_batches(
         truth, weight = tf.gather(targets, row), tf.gather(weights, row)
         if on_device:
             side = source.image_size_px
-            changes = draw_changes(batch_size, side, drawn, config.augment)
+            changes = draw_augmentation(batch_size, side, drawn, config.augment)
             return {"image": images, **changes}, truth, weight
         images = augment_batch(images, drawn, config.augment)
         known = None if metadata is None else tf.gather(metadata, row)
