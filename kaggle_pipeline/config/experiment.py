@@ -17,6 +17,7 @@ class BlendConfig:
     """How the models' probabilities become one."""
 
     models: tuple[str, ...] = ("image", "tabular")
+    """Stages to blend; one alone is fine."""
     space: Literal["mean", "rank", "logit"] = "rank"
     """Average probabilities, their ranks among the training predictions, or their logits."""
     weights: Literal["auc", "equal"] = "auc"
@@ -50,7 +51,9 @@ class EnsembleConfig:
     ablation: bool = False
     """Judge stackers that see parts of that too: what does each part add?"""
     folds: int = 5
+    """Parts of whole patients by which ways are compared."""
     repeats: int = 3
+    """Times that patients are divided anew."""
 
     def __post_init__(self) -> None:
         known = {"scores", "context", "metadata"}
@@ -158,6 +161,7 @@ class RecordsConfig:
     source: Literal["auto", "images", "tfrecords"] = "auto"
     """``auto`` converts images where there are any and else reads the TFRecords."""
     image_size_px: int = 1024
+    """Side of the square photos in the records."""
     fit: Literal["crop", "stretch"] = "crop"
     """Make an image square by a central crop, or by stretching it as the official files do; new
     photos likewise. Photos that come square stay so: say how they were made so."""
@@ -168,6 +172,7 @@ class RecordsConfig:
     quality: int = 95
     """JPEG quality of resized images; images that fit already are copied byte for byte."""
     records_per_shard: int = 2048
+    """Photos in a TFRecord file."""
     channel_order: Literal["rgb", "bgr"] = "rgb"
     """``bgr`` repairs third-party files whose JPEGs were written with red and blue swapped."""
     workers: int | None = None
@@ -199,15 +204,21 @@ class TabularConfig:
     missing: Literal["zero", "indicator"] = "zero"
     """What a missing value becomes: 0, as published; or 0 and a 1 in a column of its own."""
     hidden: tuple[int, ...] = (64, 32)
+    """Units of each hidden layer."""
     dropout: float = 0.5
+    """Share of each hidden layer's units that a training step leaves out."""
     epochs: int = 10
+    """Passes over the training rows, invented ones included."""
     patience: int | None = None
     """null: all epochs on all training rows. Else stop when the AUC on held-out *training* patients
     has not risen for so many epochs, and keep the best one. The 2020 set has too few positives to
     choose by: AUC 0.665 with a patience of 8, 0.675 with 10 epochs flat."""
     inner_share: float = 0.15
+    """Share of the training groups that ``patience`` holds out."""
     batch_size: int = 1024
+    """Rows a step."""
     learning_rate: float = 1e-3
+    """Of Adam."""
 
     def __post_init__(self) -> None:
         fine = bool(self.learners) and len(set(self.learners)) == len(self.learners)
@@ -241,9 +252,13 @@ class Experiment:
     """One experiment: a data set, folds, models and a blend."""
 
     name: str
+    """Names the run folder and the kernels."""
     dataset: str
+    """A data set of ``datasets/``; see docs/data-sets.md."""
     seed: int = 2020
+    """Of folds, order, augmentation, first weights and bootstrap."""
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    """``auto``: a TPU or GPU where there is one."""
     replicas: int | None = None
     """null: every GPU and TPU core there is, and one CPU. A number takes so many of the GPUs, or
     divides the CPU into as many logical devices, which is for tests."""

@@ -17,16 +17,21 @@ class AugmentConfig:
     dihedral: bool = True
     """The eight symmetries of the square: a lesion has no up or down."""
     rotation_degrees: float = 180.0
+    """Largest turn, to either side."""
     zoom: float = 0.1
     """Scale drawn from [1 - zoom, 1 + zoom], each axis the same."""
     shear_degrees: float = 5.0
+    """Largest slant, to either side."""
     shift: float = 0.05
     """Share of the side."""
     brightness: float = 0.1
     """Added to an image in [0, 1]."""
     contrast: float = 0.1
+    """Factor drawn from [1 - contrast, 1 + contrast]."""
     saturation: float = 0.1
+    """Factor drawn from [1 - saturation, 1 + saturation]."""
     hue_degrees: float = 5.0
+    """Largest turn of the colour wheel, to either side."""
     dropout_boxes: int = 4
     """Coarse dropout (DeVries & Taylor 2017, arXiv:1708.04552): grey squares painted in."""
     dropout_size: float = 0.1
@@ -60,6 +65,7 @@ class ImageConfig:
     network is the one that published weights belong to: EfficientNet scales its input otherwise
     without."""
     image_size_px: int = 1024
+    """Side of the photos that the network sees."""
     fold_sizes_px: tuple[int, ...] | None = None
     """Instead: fold k trains and answers at size number ``k % len``, as the third place of the
     competition did; models that see different sizes err differently."""
@@ -79,6 +85,7 @@ class ImageConfig:
     """null: the backbone's own. Keras' MobileNetV2 averages over 1,000 steps (0.999), which a short
     fit does not have: until then it is judged by ImageNet's statistics."""
     dropout: float = 0.3
+    """Share of the pooled features that a training step leaves out."""
     dropout_samples: int = 1
     """Multi-sample dropout (Inoue 2019, arXiv:1905.09788): the mean logit of so many dropout masks,
     which share the last layer. Predictions have no dropout, so nothing changes in them."""
@@ -90,6 +97,7 @@ class ImageConfig:
     batch_size: int = 16
     """Images a replica and step; the global batch is this times the replicas."""
     epochs: int = 16
+    """Passes over the training photos."""
     steps_per_epoch: int | None = None
     """null: as many as the (oversampled) images fill."""
     learning_rate: float = 1e-4
@@ -97,6 +105,7 @@ class ImageConfig:
     warmup_epochs: float = 1.0
     """The rate rises over so many, from a share of the peak in the first step."""
     schedule: Literal["cosine", "constant"] = "cosine"
+    """How the learning rate goes on after the warm-up: down to 0, or as it is."""
     weight_decay: float = 0.0
     """Share of the kernels taken away a step, times the learning rate of that step (decoupled, as
     in AdamW), so that a fit shrinks them by about exp(-weight_decay * learning_rate * steps / 2).
@@ -118,6 +127,7 @@ class ImageConfig:
     focal_gamma: float = 2.0
     """Exponent of the focal loss; at 0 it is the cross-entropy."""
     label_smoothing: float = 0.0
+    """Share of each target that is spread evenly over all answers."""
     class_weights: bool = True
     """Weigh class c by (1 / n_c) * (n / 2), after oversampling; in place of 2 stands the number of
     classes, 7 for HAM10000 and 3 (melanoma, keratosis, neither) for ISIC 2017."""

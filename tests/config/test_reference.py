@@ -1,0 +1,58 @@
+"""Tests of docs/configuration.md: it is what the dataclasses say, and says something of each setting."""
+
+from pathlib import Path
+
+import pytest
+
+from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.config.loading import to_mapping
+from kaggle_pipeline.config.reference import (
+    BEGIN,
+    END,
+    describe_settings,
+    list_settings,
+    update_reference,
+)
+from kaggle_pipeline.core.errors import PipelineError
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
+
+
+def flat_keys(content, prefix=""):
+    for name, value in content.items():
+        if isinstance(value, dict) and value:
+            yield from flat_keys(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def test_the_page_is_what_the_settings_say():
+    _, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    assert rest.partition(END)[0].strip() == describe_settings(), "stale: make docs"
+
+
+def test_every_setting_is_there_and_has_a_meaning():
+    settings = {one.key: one for one in list_settings()}
+    assert set(flat_keys(to_mapping(Experiment("it", "synthetic")))) <= set(settings)
+    assert not [key for key, one in settings.items() if not one.meaning]
+
+
+def test_ranges_are_those_that_the_checks_enforce():
+    allowed = {one.key: one.allowed for one in list_settings()}
+    assert allowed["folds.k"] == "at least 2"
+    assert allowed["image.dropout"] == "in [0, 1)"
+    assert allowed["image.weights"] == ""
+
+
+def test_a_page_without_marks_is_named(tmp_path):
+    page = tmp_path / "page.md"
+    with pytest.raises(PipelineError, match=r"page\.md is missing"):
+        update_reference(page)
+    page.write_text("nothing")
+    with pytest.raises(PipelineError, match=r"page\.md lacks the lines"):
+        update_reference(page)
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    update_reference(page)
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "`image.epochs`" in text
+    assert "old" not in text.splitlines()
