@@ -237,7 +237,7 @@ def test_json_gives_the_same_numbers_back(task, method):
     again = Calibration.from_mapping(json.loads(json.dumps(found.to_mapping(), allow_nan=False)))
     assert again.apply(frame).equals(found.apply(frame)) and again == found
     calibrated = found.apply(frame)
-    for name, levels in again.distribution.items():
+    for name, levels in again.population.items():
         assert len(levels) == 101 and levels == sorted(levels)
         assert levels[0] == calibrated[name].min() and levels[-1] == calibrated[name].max()
     if method == "none":

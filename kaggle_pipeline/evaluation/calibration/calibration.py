@@ -46,7 +46,7 @@ class Calibration:
         A class's ``sensitivity`` (wanted), ``threshold`` (on the calibrated probability, a row is
         called from it on) and ``nested``: sensitivity, specificity and precision that thresholds
         found this way reached on groups that had no part in them.
-    distribution : dict of str to list of float
+    population : dict of str to list of float
         Percentiles 0 to 100 of the calibrated out-of-fold probability of a class.
     study : dict
         ``n, group, groups, folds, n_replicates, seed``; ``scores`` nested, by method;
@@ -60,7 +60,7 @@ class Calibration:
     maps: Maps
     lacking: dict[str, str]
     thresholds: dict[str, list[dict]]
-    distribution: dict[str, list[float]]
+    population: dict[str, list[float]]
     study: dict[str, Any]
 
     @classmethod
@@ -148,8 +148,8 @@ class Calibration:
         }
         too_few = f"{facts['groups']} {facts['group']}s, {study.FOLDS} are needed"
         why = "too few images: " + ("; ".join(why_not.values()) or too_few)
-        distribution = _training_distribution(spec.classes, labelled.probabilities)
-        return cls("none", why, spec.task, spec.classes, {}, why_not, {}, distribution, facts)
+        population = _training_distribution(spec.classes, labelled.probabilities)
+        return cls("none", why, spec.task, spec.classes, {}, why_not, {}, population, facts)
 
     def apply(self, probabilities: pd.DataFrame) -> pd.DataFrame:
         """Return calibrated probabilities, index as given, a column a class.
