@@ -18,9 +18,10 @@ from kaggle_pipeline.core.errors import PipelineError
 MAX_PIXELS = 100_000_000
 """Larger than any dermoscope's photo (SIIM-ISIC's largest has 36 million); stops bombs."""
 _BROKEN = (
-    OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError
+    OSError, SyntaxError, ValueError, TypeError, AttributeError, struct.error,
+    Image.DecompressionBombError,
 )  # fmt: skip
-"""What Pillow raises on broken files; TypeError and struct.error come from odd EXIF blocks."""
+"""What Pillow raises on broken files; the middle ones come from odd EXIF blocks."""
 
 
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "MONOCHROME2")

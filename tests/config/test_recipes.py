@@ -121,9 +121,9 @@ def run_recipe(path, lighter, drawn, tmp_path, capsys, monkeypatch):
         rows = pd.read_csv(submission)
         assert list(rows.columns) == [spec.submission.id_column, *spec.submission.columns]
         assert set(rows[spec.submission.id_column]) == set(tests["image_id"])
-    labelled = config.folds.test_share is not None
+    test_is_labelled = config.folds.test_share is not None
     stage = run_dir / config.blend.models[0]
-    assert (stage / "test_evaluation.json").exists() == labelled
+    assert (stage / "test_evaluation.json").exists() == test_is_labelled
     metrics = json.loads((stage / "metrics.json").read_text())
     by_image = config.folds.by == "image"
     assert metrics["groups_ignored"] == by_image

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import kaggle_pipeline
-from kaggle_pipeline.core import files
+from kaggle_pipeline.core import environment
 from kaggle_pipeline.core.environment import peak_memory_mb, versions
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json, write_json
@@ -131,7 +131,7 @@ def test_versions_name_what_computes():
 
 
 def test_versions_take_no_commit_from_a_folder_around_us(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "__file__", str(tmp_path / "package" / "rundir.py"))
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "package" / "core" / "any.py"))
     assert "commit" not in versions()
 
 

@@ -19,7 +19,6 @@ from PIL import Image
 
 from kaggle_pipeline import DISCLAIMER
 from kaggle_pipeline.config.experiment import CalibrationConfig
-from kaggle_pipeline.core import figures
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.examples import write_examples
 from kaggle_pipeline.data.explore import explore
@@ -27,6 +26,7 @@ from kaggle_pipeline.evaluation.calibration.calibration import Calibration
 from kaggle_pipeline.evaluation.evaluate import evaluate
 from kaggle_pipeline.evaluation.plots import describe_score, write_evaluation
 from kaggle_pipeline.leakage.overlap_figure import plot_overlap
+from kaggle_pipeline.models import learning_curves
 from kaggle_pipeline.report import html as html_module
 from kaggle_pipeline.report.report import write_report
 
@@ -183,15 +183,15 @@ def test_a_column_for_the_test_part_only_where_there_is_one(whole, tmp_path):
     plain = Path(shutil.copytree(run, tmp_path / "run"))
     (plain / "blend" / "test_evaluation.json").unlink()
     page = Page(write_report(plain, spec))
-    assert "test part</th>" not in page.html and "0.712 [0.600, 0.800] 555 –" in html_module.text
+    assert "test part</th>" not in page.html and "0.712 [0.600, 0.800] 555 –" in page.text
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 30])
 def test_epochs_are_counted_in_whole_numbers(epochs, monkeypatch, tmp_path):
     drawn = []
-    monkeypatch.setattr(figures, "save_figure", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(learning_curves, "save_figure", lambda figure, path: drawn.append(figure))
     history = pd.DataFrame({"epoch": range(epochs), "loss": 0.5, "auc": 0.7, "val_auc": 0.6})
-    figures.plot_histories({"fold 0": history}, tmp_path / "curves.png")
+    learning_curves.plot_histories({"fold 0": history}, tmp_path / "curves.png")
     for axes in drawn[0].axes:
         low, high = axes.get_xlim()
         ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]

@@ -191,7 +191,7 @@ class TestFit:
         assert not model.folder.exists()  # nothing was begun
 
     @pytest.mark.parametrize(
-        ("watched", "kept"), [((np.nan, 0.5, np.nan, 0.4), 1), ((np.nan,) * 4, 3)]
+        ("validation", "kept"), [((np.nan, 0.5, np.nan, 0.4), 1), ((np.nan,) * 4, 3)]
     )
     @pytest.mark.parametrize("stopped_after", [None, 1, 3])
     def test_an_auc_that_is_nan_never_wins_also_in_a_resumed_fit(

@@ -427,7 +427,7 @@ class TestMetadata:
         assert np.ptp(network.predict_on_batch(inputs)) < 1e-6
 
     def test_a_planted_leak_among_the_features_stops_the_training(self, tmp_path, monkeypatch):
-        from kaggle_pipeline.stages import train_folds as stage
+        from kaggle_pipeline.stages import train_image as stage
 
         many = make_examples(60)
         many["leak"] = many["target"] * 3.0

@@ -133,10 +133,10 @@ _OTHER_PROCESS = """
 import json, sys
 import pandas as pd
 from pathlib import Path
-from kaggle_pipeline.config import TabularConfig
+from kaggle_pipeline.config.experiment import TabularConfig
 from kaggle_pipeline.datasets.synthetic import SPEC
-from kaggle_pipeline.tabular.learners import LearnerModel
-from kaggle_pipeline.tabular.model import TabularModel
+from kaggle_pipeline.models.tabular.sklearn_models import LearnerModel
+from kaggle_pipeline.models.tabular.model import TabularModel
 
 root = Path(sys.argv[1])
 rows = pd.read_csv(root / "rows.csv", index_col="image_id", float_precision="round_trip")

@@ -77,7 +77,7 @@ class TestLearnerModel:
     def test_watched_rows_change_nothing(self, learner, make, small_examples):
         examples = small_examples(patients=24, images=8)
         train = split_rows(examples, "train")
-        one, two = make(learner).fit(train, None), make(learner).fit(train, train_folds.iloc[:9])
+        one, two = make(learner).fit(train, None), make(learner).fit(train, train.iloc[:9])
         pd.testing.assert_frame_equal(one.predict(examples), two.predict(examples))
 
     def test_a_class_without_rows_is_one_line(self, learner, make, small_examples):
