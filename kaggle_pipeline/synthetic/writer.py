@@ -1,7 +1,8 @@
 """Drawing many lesions into a made-up data set's folder, and what else all such sets share.
 
 In: one `Drawing` an image, or tables. Out: image files and CSV files, each whole or not there.
-What a lesion looks like is decided in ``lesion_painter``, which ones there are in each data set's module.
+What a lesion looks like is decided in ``lesion_painter``; which ones there are, in each data set's
+module.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Tests of docs/configuration.md: it is what the dataclasses say, and says something of each setting."""
+"""Tests of docs/configuration.md: it is what the dataclasses say, of every setting."""
 
 from pathlib import Path
 
