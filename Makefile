@@ -17,11 +17,12 @@ KAGGLE_TESTS := tests/test_architecture.py tests/config/test_experiment.py tests
 DEMO_DATA := data/demo
 DEMO_RUN := runs/demo
 
-.PHONY: demo test test-kaggle kernels docs lint further bench clean help
+.PHONY: demo test test-ci test-kaggle kernels docs lint further bench clean help
 
 help:
 	@echo "make demo   the whole way on made-up lesions: runs/demo/submission.csv, a few minutes"
-	@echo "make test   lint and all tests"
+	@echo "make test   lint and the tests that are run all day"
+	@echo "make test-ci  the tests that take several seconds each, which CI runs too"
 	@echo "make test-kaggle  the tests of what runs on Kaggle, with Kaggle's versions of everything"
 	@echo "make bench  measurements that are too long for a test"
 	@echo "make clean  remove the environment, the demo's data and its run"
@@ -58,9 +59,13 @@ lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff format --check .
 
 # Two workers: with two OpenMP threads each, scikit-learn's wait for each other.
-test test-kaggle: export OMP_NUM_THREADS = 1
+test test-ci test-kaggle: export OMP_NUM_THREADS = 1
 test: lint further
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# What takes several seconds a test: CI runs it too.
+test-ci: further
+	@$(BIN)/python -m pytest -m ci -n 2 --dist loadfile --no-loadscope-reorder
 
 $(KAGGLE_VENV)/stamp: setup.cfg tests/kaggle-pins.txt
 	@test -x $(KAGGLE_VENV)/bin/python || $(KAGGLE_PYTHON) -m venv $(KAGGLE_VENV)

@@ -14,7 +14,7 @@ from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets.synthetic import SPEC
 from kaggle_pipeline.synthetic.siim_isic_2020 import generate
 
-_FIRST = ("test_webapp.py", "test_service.py", "test_session.py", "test_image_model.py")
+_FIRST = ("test_app.py", "test_service.py", "test_families.py", "test_client.py", "test_session.py")
 """Files that wait long for one thing: begun last, they would keep one worker when all others are
 done."""
 

@@ -138,6 +138,7 @@ def test_ham10000_is_read_whole():
     assert len(drop_incomplete(examples, spec)) < len(examples) - 234
 
 
+@pytest.mark.ci
 def test_a_holdout_of_ham10000_has_the_nearest_number_of_lesions_of_every_diagnosis():
     spec = get_spec("ham10000")
     examples = validate_examples(spec.read_raw(DATA / "ham10000").examples, spec)

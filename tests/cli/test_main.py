@@ -159,6 +159,7 @@ def test_another_preparation_is_refused(finished, competition, capsys):
     assert "seed" in error_line(capsys)
 
 
+@pytest.mark.ci
 def test_when_the_time_is_up_it_stops_and_goes_on_with_resume(competition, tmp_path, capsys):
     chosen = ("--fold", "0", "--set", "image.epochs=1")
     assert (

@@ -15,10 +15,15 @@ from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.synthetic import MADE_UP, generate_like
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = [  # test_cli runs the demo's as it is, and siim_mini is all but the same as the other
-    pytest.param(path, marks=pytest.mark.slow)
-    if path.stem in ("demo", "siim_mini_external")
-    else path
+# cli/test_main runs the demo's as it is, and siim_mini is all but the same as the other.
+MARKS = {
+    "demo": pytest.mark.slow,
+    "siim_mini_external": pytest.mark.slow,
+    "siim_isic_2020_seed": (),
+    "isic_2017": (),
+}
+CONFIGS = [
+    pytest.param(path, marks=MARKS.get(path.stem, pytest.mark.ci), id=path.stem)
     for path in sorted((ROOT / "configs").glob("*.yaml"))
 ]
 # Small and short; backbone, layers, balance, networks, kind of folds and audit policy stay.
@@ -78,7 +83,7 @@ def shrink(config, lighter):
     return [word for change in changes for word in ("--set", change)]
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: getattr(path, "stem", None))
+@pytest.mark.parametrize("path", CONFIGS)
 def test_every_recipe_runs_on_made_up_data(path, drawn, tmp_path, capsys, monkeypatch):
     run_recipe(path, LIGHTER.get(path.stem, ()), drawn, tmp_path, capsys, monkeypatch)
 

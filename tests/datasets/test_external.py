@@ -221,6 +221,7 @@ def test_a_shared_id_and_a_changed_table_are_noticed(places, spec, tmp_path):
         prepare_data(run, with_records=False)
 
 
+@pytest.mark.ci
 def test_own_records_and_converted_photos_of_others_are_read_together(places, spec, tmp_path):
     """Kaggle's way: the competition's TFRecords, and photos of a further collection."""
     records = RecordsConfig(image_size_px=32, workers=1)

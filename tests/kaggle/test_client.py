@@ -73,7 +73,9 @@ def error_line(capsys):
     return line
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.ci] * (name != "blend")) for name in KERNELS]
+)
 def test_every_kernel_is_pushed_as_its_metadata_says(name, built, site, tmp_path, capsys):
     folder = built / name
     assert push(folder, out=tmp_path / "out") == 0, capsys.readouterr().err
@@ -113,6 +115,7 @@ def pushes(site):
     return [body["slug"].rpartition("/")[2] for body in site.bodies("SaveKernel")]
 
 
+@pytest.mark.ci
 def test_a_kernel_waits_for_those_that_it_reads(built, site, tmp_path, capsys):
     folders = [built / name for name in ("blend", "tabular", "image")]
     assert push(*folders, out=tmp_path) == 0, capsys.readouterr().err
@@ -127,6 +130,7 @@ def test_a_kernel_waits_for_those_that_it_reads(built, site, tmp_path, capsys):
     assert "melanoma-image: running" in said and "melanoma-blend: complete" in said
 
 
+@pytest.mark.ci
 def test_a_kernel_that_stopped_in_time_goes_on_from_its_own_output(built, site, tmp_path, capsys):
     site.sessions["melanoma-image"] = ["unfinished", "done"]
     assert push(built / "image", out=tmp_path) == 0, capsys.readouterr().err
@@ -136,6 +140,7 @@ def test_a_kernel_that_stopped_in_time_goes_on_from_its_own_output(built, site, 
     assert "the 8.6 h are up; pushed again" in capsys.readouterr().out
 
 
+@pytest.mark.ci
 def test_the_state_of_the_version_before_is_not_taken_for_the_new_ones(
     built, site, tmp_path, capsys
 ):
@@ -151,6 +156,7 @@ def test_the_state_of_the_version_before_is_not_taken_for_the_new_ones(
     assert "melanoma-image ended with error" in error_line(capsys)
 
 
+@pytest.mark.ci
 def test_a_call_that_was_broken_off_goes_on(built, site, tmp_path, capsys):
     site.states = {"melanoma-image": ["RUNNING", "RUNNING", "COMPLETE"]}
     assert push(built / "image", out=tmp_path) == 0, capsys.readouterr().err
@@ -164,6 +170,7 @@ def test_a_call_that_was_broken_off_goes_on(built, site, tmp_path, capsys):
     assert sent["kernelDataSources"] == [sent["slug"]]
 
 
+@pytest.mark.ci
 def test_what_kaggle_has_no_room_for_waits_for_what_runs(built, site, tmp_path, capsys):
     save = site.answers["SaveKernel"]
 
@@ -178,6 +185,7 @@ def test_what_kaggle_has_no_room_for_waits_for_what_runs(built, site, tmp_path, 
     assert pushes(site) == ["melanoma-image", "melanoma-tabular", "melanoma-tabular"]
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_restarts_come_to_an_end(built, site, tmp_path, capsys):
     site.sessions["melanoma-image"] = ["unfinished"]
@@ -186,6 +194,7 @@ def test_restarts_come_to_an_end(built, site, tmp_path, capsys):
     assert len(site.bodies("SaveKernel")) == 3
 
 
+@pytest.mark.ci
 def test_a_kernel_that_leaves_no_word_of_its_state_is_not_taken_for_done(
     built, site, tmp_path, capsys
 ):
@@ -344,6 +353,7 @@ def test_a_data_set_that_is_no_competition_says_where_it_is(tmp_path, capsys):
     assert "isic_2017 is no competition on Kaggle" in error_line(capsys)
 
 
+@pytest.mark.ci
 def test_everything_comes_as_one_archive_and_is_compared(competition_files, tmp_path, capsys):
     site, out = competition_files, tmp_path / "data"
     packed = archive(tmp_path / "all.zip", site.content.items())

@@ -242,6 +242,7 @@ def packed(kernels, tmp_path):
     return place.parent
 
 
+@pytest.mark.ci
 def test_a_session_whose_time_is_up_ends_well_and_says_so(
     packed, records, tmp_path, monkeypatch, capsys
 ):

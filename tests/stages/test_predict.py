@@ -65,6 +65,7 @@ def error_line(capsys):
     return lines[0]
 
 
+@pytest.mark.ci
 def test_a_saved_model_predicts_the_same_in_another_process(ham, photos, tmp_path):
     _, run_dir = ham
     out = tmp_path / "new.csv"

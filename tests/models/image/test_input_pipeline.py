@@ -15,7 +15,7 @@ from kaggle_pipeline.records.tfrecords import encode_record
 
 tf = pytest.importorskip("tensorflow")
 
-from kaggle_pipeline.image.changes import ops  # noqa: E402
+from keras import ops  # noqa: E402
 
 from kaggle_pipeline.models.image.input import pipeline as module  # noqa: E402
 from kaggle_pipeline.models.image.input import record_reader  # noqa: E402

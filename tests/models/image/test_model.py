@@ -370,6 +370,7 @@ class TestResume:
         with pytest.raises(PipelineError, match=message):
             make_model(**RESUMED).fit(TRAIN, None)
 
+    @pytest.mark.ci
     def test_dropout_draws_what_it_would_have_drawn(self, make_model):
         options = {"epochs": 2, "dropout": 0.5}
         uninterrupted = make_model("other", **options).fit(TRAIN, None)
