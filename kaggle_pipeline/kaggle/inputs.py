@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kaggle_pipeline.config.names import LEARNERS
+from kaggle_pipeline.config.names import MODEL_STAGES
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
 
@@ -93,7 +93,7 @@ def gather_run(sources: Sequence[Path], run_dir: Path, *, with_weights: bool = T
     """
     for source in sources:
         _copy_preparation(source, run_dir)
-        for stage in ("image", "tabular", *LEARNERS):
+        for stage in MODEL_STAGES:
             for path in sorted((source / stage).glob("fold*")):
                 _copy_fold(path, run_dir / stage / path.name, with_weights)
             for path in sorted((source / stage).glob("*.*")):

@@ -12,7 +12,7 @@ import yaml
 
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.loading import to_mapping, without_former_keys, write_experiment
-from kaggle_pipeline.config.names import TEST_TRUTH
+from kaggle_pipeline.config.names import BLEND_STAGES, TEST_TRUTH
 from kaggle_pipeline.core.deadline import Deadline
 from kaggle_pipeline.core.environment import peak_memory_mb, versions
 from kaggle_pipeline.core.errors import PipelineError
@@ -92,7 +92,7 @@ class Run:
 
     def drop_blend(self) -> None:
         """Delete the blend and the submission: what they were made from is made anew."""
-        for stage in ("blend", "ensemble"):
+        for stage in BLEND_STAGES:
             if (self.run_dir / stage).exists():
                 open_stage(self.run_dir, stage, resume=False, overwrite=True).rmdir()
         (self.run_dir / "submission.csv").unlink(missing_ok=True)

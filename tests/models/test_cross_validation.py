@@ -179,7 +179,7 @@ def test_no_fold_is_begun_after_the_deadline_of_any_worker(examples, folds, spec
     late = {"seed": 0, "deadline": Deadline.after(0)}
     with pytest.raises(OutOfTime, match="before fold 0"):
         cross_validate(lambda *_: GroupMemory(), examples, spec, folds, tmp_path, **late)
-    mine = {"seed": 0, "deadline": Deadline.after(None), "least": lambda number: 0}
+    mine = {"seed": 0, "deadline": Deadline.after(None), "all_min": lambda number: 0}
     with pytest.raises(OutOfTime, match="before fold 0"):
         cross_validate(lambda *_: GroupMemory(), examples, spec, folds, tmp_path, **mine)
     assert not list(tmp_path.iterdir())
