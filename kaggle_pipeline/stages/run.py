@@ -24,8 +24,7 @@ from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.evaluation.evaluate import evaluate
-from kaggle_pipeline.evaluation.plots import write_evaluation
-from kaggle_pipeline.evaluation.roc_figure import plot_roc
+from kaggle_pipeline.evaluation.plots import plot_roc, write_evaluation
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
 from kaggle_pipeline.stages.calibrate import calibrate_stage
 from kaggle_pipeline.stages.run_folder import open_stage

@@ -12,7 +12,7 @@ def test_probabilities_come_back_as_numbers():
     table = pd.DataFrame({"a": ["0.25", "1"], "b": [0, 0.5]}, index=["x", "y"])
     found = require_probabilities(table, "some.csv")
     assert found.to_numpy().tolist() == [[0.25, 0.0], [1.0, 0.5]]
-    assert (found.dtypes == float).all() and list(found.index) == ["x", "y"]
+    assert set(found.dtypes) == {np.dtype(float)} and list(found.index) == ["x", "y"]
 
 
 @pytest.mark.parametrize("columns", [[], ["a"]])
