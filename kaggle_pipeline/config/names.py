@@ -12,6 +12,8 @@ BLEND_STAGES = ("blend", "ensemble")
 """Stages that make one score of several."""
 SCORED_STAGES = (*MODEL_STAGES, *BLEND_STAGES)
 """Stages whose folder holds scores, in the order of a table."""
+WEIGHTS_OF = {"InceptionResNetV2Merged": "InceptionResNetV2"}
+"""Backbones whose published weights are another one's."""
 TEST_TRUTH = "test_truth.csv"
 """Labels of a test part that ``folds.test_share`` set aside, in ``prepare/``."""
 CHECKOUT = Path(__file__).resolve().parents[2]
