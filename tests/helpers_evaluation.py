@@ -7,7 +7,7 @@ import pandas as pd
 from PIL import Image
 
 from kaggle_pipeline.data.examples import validate_examples
-from kaggle_pipeline.data.spec import DatasetSpec, SubmissionFormat
+from kaggle_pipeline.data.spec import AGE_YEARS, DatasetSpec, SubmissionFormat
 from kaggle_pipeline.metrics.task import Task
 
 SITES = ("arm", "leg", "toe")
@@ -19,7 +19,7 @@ def make_spec(
 ) -> DatasetSpec:
     """Return a spec with age, sex and site."""
     return DatasetSpec(
-        id="made_up", group=group, task=task, classes=classes, numeric=("age_years",),
+        id="made_up", group=group, task=task, classes=classes, numeric={"age_years": AGE_YEARS},
         categorical={"sex": ("female", "male"), "site": SITES}, record_fields=(),
         submission=SubmissionFormat("image", {name: name for name in classes}),
         read_raw=lambda folder: None, source="nowhere",

@@ -9,7 +9,7 @@ from typing import Literal
 
 from kaggle_pipeline.config.checks import inner, positive, require, share
 from kaggle_pipeline.config.image import ImageConfig
-from kaggle_pipeline.config.names import LEARNERS
+from kaggle_pipeline.config.names import LEARNERS, MODEL_STAGES
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,9 @@ class BlendConfig:
     """``auc``: simplex weights of the best out-of-fold AUC; ``equal``."""
 
     def __post_init__(self) -> None:
-        known = {"image", "tabular", *LEARNERS}
         fine = bool(self.models) and len(set(self.models)) == len(self.models)
-        fine = fine and set(self.models) <= known
-        require(
-            fine, "blend.models", list(self.models), f"of image, tabular, {', '.join(LEARNERS)}"
-        )
+        fine = fine and set(self.models) <= set(MODEL_STAGES)
+        require(fine, "blend.models", list(self.models), f"of {', '.join(MODEL_STAGES)}")
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,12 @@ METADATA_STAGES = ("tabular", *LEARNERS)
 """Stages that learn from metadata alone; ``tabular`` is the dense network."""
 MODEL_STAGES = ("image", *METADATA_STAGES)
 """Stages that train a model a fold and leave ``oof.csv`` and ``test.csv``."""
-SCORED_STAGES = (*MODEL_STAGES, "blend", "ensemble")
+BLEND_STAGES = ("blend", "ensemble")
+"""Stages that make one score of several."""
+SCORED_STAGES = (*MODEL_STAGES, *BLEND_STAGES)
 """Stages whose folder holds scores, in the order of a table."""
+WEIGHTS_OF = {"InceptionResNetV2Merged": "InceptionResNetV2"}
+"""Backbones whose published weights are another one's."""
 TEST_TRUTH = "test_truth.csv"
 """Labels of a test part that ``folds.test_share`` set aside, in ``prepare/``."""
 CHECKOUT = Path(__file__).resolve().parents[2]

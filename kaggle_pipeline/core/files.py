@@ -12,7 +12,9 @@ from typing import Any
 
 from kaggle_pipeline.core.errors import PipelineError
 
-OURS = ("config.yaml", "leakage.json", "manifest.json", "history.csv", "model.json")
+SAVED = "model.json"
+"""File whose presence says that a model is trained and saved: settings, written last of all."""
+OURS = ("config.yaml", "leakage.json", "manifest.json", "history.csv", SAVED)
 """A stage's folder holds one of these; nothing else is ever deleted."""
 
 

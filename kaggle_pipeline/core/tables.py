@@ -6,6 +6,7 @@ In: a path. Out: a table, or an error of one line that names the file and what i
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
@@ -70,3 +71,30 @@ def index_by(table: pd.DataFrame, column: str, path: Path) -> pd.DataFrame:
         twice = table.index[table.index.duplicated()][0]
         raise PipelineError(f"{path} lists {twice} more than once")
     return table
+
+
+def require_probabilities(table: pd.DataFrame, where: object) -> pd.DataFrame:
+    """Return the table as float64, every number in [0, 1].
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Indexed by image id, a column a class or model.
+    where : object
+        What the error begins with: a file, a stage.
+
+    Raises
+    ------
+    PipelineError
+        For a value that is missing, no number or outside; that names its row and column.
+    """
+    columns = {name: pd.to_numeric(table[name], errors="coerce") for name in table}
+    numbers = pd.DataFrame(columns, table.index, dtype=float)
+    bad = ~((numbers >= 0) & (numbers <= 1)).to_numpy(bool)  # NaN fails both comparisons
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise PipelineError(
+            f"{where}: {table.columns[column]} of {table.index[row]} is "
+            f"{table.iloc[row, column]}, not in [0, 1]"
+        )
+    return numbers

@@ -59,7 +59,7 @@ def explore(
     for feature in spec.features:
         if train[feature].notna().any():
             drawn[feature] = (
-                partial(plots.draw_numeric, train, groups, feature)
+                partial(plots.draw_numeric, train, groups, feature, spec)
                 if feature in spec.numeric
                 else partial(plots.draw_categorical, train, groups, feature, spec)
             )

@@ -16,7 +16,6 @@ from kaggle_pipeline.core.figures import BLUE, GREY, new_figure, shorten
 from kaggle_pipeline.core.photos import read_image
 from kaggle_pipeline.data.spec import DatasetSpec
 
-AGE_STEP_YEARS = 5
 SAMPLES = 6
 """Photos a class."""
 THUMBNAIL_PX = 160
@@ -52,13 +51,14 @@ def _title(feature: str) -> str:
     return f"{words} in years" if feature.endswith("_years") else words
 
 
-def draw_numeric(train: pd.DataFrame, groups: Mapping[str, pd.Index], feature: str) -> Figure:
+def draw_numeric(
+    train: pd.DataFrame, groups: Mapping[str, pd.Index], feature: str, spec: DatasetSpec
+) -> Figure:
     """Draw histograms one above the other, each scaled to its own class; dashed: median."""
     values = train[feature]
     low, high = values.min(), values.max()
-    if feature == "age_years":
-        low = AGE_STEP_YEARS * np.floor(low / AGE_STEP_YEARS)
-        bins = np.arange(low, high + 2 * AGE_STEP_YEARS, AGE_STEP_YEARS)
+    if step := spec.numeric[feature].step:
+        bins = np.arange(step * np.floor(low / step), high + 2 * step, step)
     else:
         bins = np.linspace(low, high if high > low else low + 1, 21)
     figure = new_figure(6.4, 1.1 + 0.95 * len(groups))

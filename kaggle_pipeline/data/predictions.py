@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
+from kaggle_pipeline.core.tables import require_probabilities
 
 SPLITS = ("oof", "test")
 AVERAGED = -1
@@ -47,14 +47,7 @@ class Predictions:
         if table.index.has_duplicates:
             twice = table.index[table.index.duplicated()][0]
             raise PipelineError(f"predictions hold {twice} more than once")
-        values = table[list(self.classes)].to_numpy(float)
-        bad = ~((values >= 0) & (values <= 1)).all(axis=1)  # NaN fails both comparisons
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            raise PipelineError(
-                f"prediction for {table.index[row]} is {values[row].tolist()}, "
-                "not a probability in [0, 1]"
-            )
+        require_probabilities(table[list(self.classes)], "predictions")
         unknown = set(table["split"]) - set(SPLITS)
         if unknown:
             raise PipelineError(f"predictions have the split {unknown.pop()!r}; know {SPLITS}")

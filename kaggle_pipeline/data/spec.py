@@ -3,6 +3,7 @@
 In: declarations in ``datasets/``. Out: a frozen object that every stage receives.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,46 @@ class RecordField:
     name: str
     column: str
     kind: Literal["bytes", "int"]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A numeric feature: what it may be, and how people read it.
+
+    Attributes
+    ----------
+    least, greatest : int, float or None
+        What a person may enter; None where there is no bound.
+    step : int, float or None
+        Width of a histogram's bars and step of an input field; None: chosen by the values.
+    bands : tuple of float
+        Edges between the subgroups by which scores are told apart; empty for none.
+    name : str
+        What the subgroups are called; empty for the feature's own name.
+    """
+
+    least: float | None = None
+    greatest: float | None = None
+    step: float | None = None
+    bands: tuple[float, ...] = ()
+    name: str = ""
+
+    def holds(self, value: object) -> bool:
+        """Return whether ``value`` is a finite number within the bounds."""
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        above = self.least is None or value >= self.least
+        return above and (self.greatest is None or value <= self.greatest)
+
+    def describe(self) -> str:
+        """Return ``"a number from 0 to 120"``, or with one bound or none."""
+        low = "" if self.least is None else f" from {self.least:g}"
+        high = "" if self.greatest is None else f" to {self.greatest:g}"
+        return f"a number{low}{high}"
+
+
+AGE_YEARS = Number(0, 120, step=5, bands=(30, 45, 60, 75), name="age")
+"""An age, which archives round to five years."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +125,10 @@ class DatasetSpec:
         Shape of the answer.
     classes : tuple of str
         Target columns of the examples table, each 0 or 1; one for a binary task.
-    numeric, categorical
-        Tabular features. A categorical feature comes with its whole vocabulary, so the width of
-        its one-hot block never depends on which rows a fold happens to hold.
+    numeric, categorical : mapping
+        Tabular features by name. A number comes with its range and bands; a categorical feature
+        with its whole vocabulary, so the width of its one-hot block never depends on which rows a
+        fold happens to hold.
     record_fields : tuple of RecordField
         TFRecord schema beside ``image``.
     submission : SubmissionFormat
@@ -101,7 +143,7 @@ class DatasetSpec:
     group: str | None
     task: Task
     classes: tuple[str, ...]
-    numeric: tuple[str, ...]
+    numeric: Mapping[str, Number]
     categorical: Mapping[str, tuple[str, ...]]
     record_fields: tuple[RecordField, ...]
     submission: SubmissionFormat
@@ -120,6 +162,8 @@ class DatasetSpec:
     """How the TFRecords that come with the data set were made square, where that is known."""
     diagnoses: Diagnoses | None = None
     """Finer target than the classes, where the data set has one."""
+    lesion_features: tuple[str, ...] = ()
+    """Features that differ between the lesions of one patient, such as the site."""
     acquisition: tuple[str, ...] = field(default=("width_px", "height_px"))
     """Columns that describe how a photo was taken, not what it shows; audited, never features."""
 

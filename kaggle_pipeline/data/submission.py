@@ -9,7 +9,7 @@ import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
-from kaggle_pipeline.core.tables import read_table
+from kaggle_pipeline.core.tables import read_table, require_probabilities
 from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.data.spec import DatasetSpec
 
@@ -69,13 +69,7 @@ def check_submission(submission: pd.DataFrame, spec: DatasetSpec, sample: pd.Dat
         raise PipelineError(
             f"submission row {row} is {ids.iloc[row]}, the sample's {wanted.iloc[row]}"
         )
-    for name in spec.submission.columns:
-        values = pd.to_numeric(submission[name], errors="coerce")
-        bad = ~values.between(0, 1)
-        if bad.any():
-            row = int(bad.to_numpy().argmax())
-            value = submission[name].iloc[row]
-            raise PipelineError(f"submission gives {ids.iloc[row]} {name} = {value}, not in [0, 1]")
+    require_probabilities(submission.set_index(ids)[list(spec.submission.columns)], "submission")
 
 
 def write_submission(submission: pd.DataFrame, path: Path) -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.tables import read_table
-from kaggle_pipeline.data.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
+from kaggle_pipeline.data.spec import AGE_YEARS, DatasetSpec, RawData, RecordField, SubmissionFormat
 from kaggle_pipeline.datasets.raw_files import blank_unknown, find_photos
 
 CLASSES = ("mel", "nv", "bcc", "akiec", "bkl", "df", "vasc")
@@ -82,8 +82,9 @@ SPEC = DatasetSpec(
     group="lesion",
     task="multiclass",
     classes=CLASSES,
-    numeric=("age_years",),
+    numeric={"age_years": AGE_YEARS},
     categorical={"sex": ("female", "male"), "site": SITES},
+    lesion_features=("site",),
     record_fields=(
         RecordField("lesion_id", "group_id", "bytes"),
         RecordField("age", "age_years", "int"),

@@ -17,7 +17,7 @@ import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.tables import read_table
-from kaggle_pipeline.data.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
+from kaggle_pipeline.data.spec import AGE_YEARS, DatasetSpec, RawData, RecordField, SubmissionFormat
 from kaggle_pipeline.datasets.raw_files import blank_unknown, find_photos, require_listed
 
 CLASSES = ("melanoma", "seborrheic_keratosis")
@@ -98,7 +98,7 @@ SPEC = DatasetSpec(
     group=None,
     task="multilabel",
     classes=CLASSES,
-    numeric=("age_years",),
+    numeric={"age_years": AGE_YEARS},
     categorical={"sex": ("female", "male")},
     record_fields=(
         RecordField("age_approximate", "age_years", "int"),

@@ -17,7 +17,7 @@ import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.tables import read_table
-from kaggle_pipeline.data.spec import DatasetSpec, RawData, RecordField, SubmissionFormat
+from kaggle_pipeline.data.spec import AGE_YEARS, DatasetSpec, RawData, RecordField, SubmissionFormat
 from kaggle_pipeline.datasets.raw_files import blank_unknown, find_photos, require_listed
 
 CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
@@ -97,8 +97,9 @@ SPEC = DatasetSpec(
     group="lesion",
     task="multiclass",
     classes=CLASSES,
-    numeric=("age_years",),
+    numeric={"age_years": AGE_YEARS},
     categorical={"sex": ("female", "male"), "site": SITES},
+    lesion_features=("site",),
     record_fields=(
         RecordField("lesion_id", "group_id", "bytes"),
         RecordField("age_approx", "age_years", "int"),

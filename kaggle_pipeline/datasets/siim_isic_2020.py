@@ -13,7 +13,14 @@ import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.tables import read_table
-from kaggle_pipeline.data.spec import DatasetSpec, Diagnoses, RawData, RecordField, SubmissionFormat
+from kaggle_pipeline.data.spec import (
+    AGE_YEARS,
+    DatasetSpec,
+    Diagnoses,
+    RawData,
+    RecordField,
+    SubmissionFormat,
+)
 from kaggle_pipeline.datasets.raw_files import (
     PHOTOS_OR_DICOM,
     blank_unknown,
@@ -151,8 +158,9 @@ SPEC = DatasetSpec(
     group="patient",
     task="binary",
     classes=("target",),
-    numeric=("age_years",),
+    numeric={"age_years": AGE_YEARS},
     categorical={"sex": ("female", "male"), "site": SITES},
+    lesion_features=("site",),
     record_fields=(
         RecordField("patient_id", "group_id", "bytes"),
         RecordField("sex", "sex", "bytes"),

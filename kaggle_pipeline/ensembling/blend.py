@@ -10,7 +10,7 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from kaggle_pipeline.config.experiment import BlendConfig, FoldsConfig
 from kaggle_pipeline.core.errors import PipelineError
@@ -18,13 +18,13 @@ from kaggle_pipeline.data.folds import Folds, make_folds
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions, join_by_id
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
+from kaggle_pipeline.metrics.weighted_scores import clipped_logit
 
 _STEPS = 20
 """Weights are multiples of 1/20: finer ones follow the noise of the folds."""
 INNER_PARTS = 5
 """Parts of the patients where there is one fold, each judged by the weights of the others."""
 _KNOTS = 1001
-_CLIP = 1e-6
 Frames = Mapping[str, pd.DataFrame]
 
 
@@ -84,7 +84,7 @@ class Blend:
     def _transform(self, name: str, frame: pd.DataFrame) -> np.ndarray:
         values = frame.to_numpy(float)
         if self.space == "logit":
-            return logit(np.clip(values, _CLIP, 1 - _CLIP))
+            return clipped_logit(values)
         if self.space == "rank":
             columns = zip(values.T, self.knots[name], strict=True)
             return np.stack([_rank(column, knots) for column, knots in columns], axis=1)
@@ -252,7 +252,10 @@ def _find_knots(frame: pd.DataFrame) -> list[list[float]]:
 
 
 def _rank(values: np.ndarray, knots: list[float]) -> np.ndarray:
-    """Share of the training probabilities below a value, ties counted half; monotone."""
+    """Share of the training probabilities below a value, ties counted half; monotone.
+
+    Of the quantiles that ``blend.json`` keeps; ``ranks.Weighted`` counts among all training scores.
+    """
     ordered, levels = np.asarray(knots), np.linspace(0, 1, len(knots))
     # Equal knots share one level, their middle, or interpolation would favour one end.
     points, inverse = np.unique(ordered, return_inverse=True)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit
+from scipy.special import expit
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -21,6 +21,7 @@ from kaggle_pipeline.data.metadata_encoder import FeatureEncoder, choose_feature
 from kaggle_pipeline.data.patient_context import context_columns, score_context
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.ensembling.ranks import Weighted, choose_equal, weighted_mean
+from kaggle_pipeline.metrics.weighted_scores import clipped_logit
 
 Array = np.ndarray
 _CLIP = 1e-4
@@ -103,7 +104,7 @@ STACKERS = {"splines": Splines, "boosting": Boosting}
 
 def mean_of_logits(answers: Sequence[Array]) -> Array:
     """Return the mean of scores in [0, 1] as logits, as a score in [0, 1]."""
-    return expit(np.mean([logit(np.clip(one, 1e-6, 1 - 1e-6)) for one in answers], axis=0))
+    return expit(np.mean([clipped_logit(one) for one in answers], axis=0))
 
 
 @dataclass
@@ -178,7 +179,7 @@ class Stacked:
             # A missing score stands where the others' mean does.
             scores[f"rank_{name}"] = heights[name] = np.where(gap, mean, ranks[:, i])
             known = rows[name].fillna(pd.Series(self._equal.quantile(name, mean), rows.index))
-            scores[f"logit_{name}"] = logit(np.clip(known, _SUREST, 1 - _SUREST))
+            scores[f"logit_{name}"] = clipped_logit(known, _SUREST)
         # The upper end is where a melanoma stands: spread it out.
         heights = {name: -np.log(1 - column + _CLIP) for name, column in heights.items()}
         heights["logit"] = np.mean([scores[f"logit_{name}"] for name in self.models], axis=0)

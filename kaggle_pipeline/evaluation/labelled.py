@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.tables import require_probabilities
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.metrics import weighted_scores
 from kaggle_pipeline.metrics.roc_bootstrap import bootstrap_weights
@@ -80,12 +81,10 @@ def join_truth(
                 f"({len(unknown)} such)"
             )
     values = told.loc[ids, classes].to_numpy(float)
-    chances = probabilities[classes].to_numpy(float)
     _reject(~np.isin(values, (0, 1)).all(axis=1), ids, "truth of", "0 or 1", spec)
     if spec.task == "multiclass":
         _reject(values.sum(axis=1) != 1, ids, "truth of", "exactly one class", spec)
-    usable = ((chances >= 0) & (chances <= 1)).all(axis=1)  # NaN fails both comparisons
-    _reject(~usable, ids, "prediction for", "in [0, 1]", spec)
+    chances = require_probabilities(probabilities[classes], spec.id).to_numpy()
     rows = examples.loc[ids]
     weights = bootstrap_weights(rows["group_id"].to_numpy(str), n_replicates, seed)
     return LabelledPredictions(spec, rows, values.astype(int), chances, weights)

@@ -1,7 +1,7 @@
 """Figures of an evaluation, and the evaluation as a file.
 
 In: what ``evaluation.evaluate`` returned. Out: ``evaluation.json`` and PNG files beside it. The
-figures draw numbers of that mapping and compute none.
+figures draw numbers of that mapping and compute none; :func:`plot_roc` alone sorts predictions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from sklearn.metrics import roc_curve
 
 from kaggle_pipeline.core.figures import BLUE, GREY, RED, new_figure, save_figure, shorten
 from kaggle_pipeline.core.files import write_json
@@ -133,26 +134,11 @@ def plot_reliability(evaluation: Mapping, path: Path) -> None:
 
 
 def _draw_reliability(upper: Axes, lower: Axes, curve: Mapping, task: str) -> None:
-    filled = [one for one in curve["bins"] if one["count"]]
-    x = np.array([one["predicted"] for one in filled])
-    observed = [one["observed"] for one in filled]
-    y = np.array([one["value"] for one in observed])
-    # A percentile interval may lie beside its estimate; a bar cannot have a negative length.
-    errors = [
-        [max(0, one["value"] - one["low"]) for one in observed],
-        [max(0, one["high"] - one["value"]) for one in observed],
-    ]
-    upper.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
-    upper.errorbar(x, y, errors, fmt="o-", ms=4, lw=1.5, elinewidth=1, capsize=2, color=BLUE)
-    few = np.array([one["count"] < FEW for one in filled])
-    if few.any():  # alike rows have no spread to draw, which must not look like certainty
-        upper.plot(x[few], y[few], "o", ms=4, mfc="white", color=BLUE, zorder=4,
-                   label=f"under {FEW} images")  # fmt: skip
+    few = f"under {FEW} images"
+    draw_reliability(upper, curve["bins"], task, color=BLUE, style="o-", few=few)
+    if few in upper.get_legend_handles_labels()[1]:
         upper.legend(fontsize=8, loc="upper left")
-    softmax = task == "multiclass"
-    upper.set_ylabel("share that is right" if softmax else "share that is positive")
-    upper.set(xlim=(0, 1), ylim=(-0.02, 1.02))
-    name = "most probable class" if softmax else shorten(curve["of"], 30)
+    name = describe_curve(curve, task)
     upper.set_title(f"Calibration: {name}\nECE {describe_score(curve['ece'])}", fontsize=10)
     left = [one["from"] for one in curve["bins"]]
     width = curve["bins"][0]["to"] - left[0]
@@ -160,11 +146,80 @@ def _draw_reliability(upper: Axes, lower: Axes, curve: Mapping, task: str) -> No
               color=BLUE, alpha=0.6, edgecolor="white", lw=0.5)  # fmt: skip
     lower.set_yscale("symlog", linthresh=1)
     lower.set(xlim=(0, 1), xlabel="predicted probability", ylabel="images")
-    for axes in (upper, lower):
-        axes.grid(alpha=0.25)
+    lower.grid(alpha=0.25)
+
+
+def draw_reliability(
+    axes: Axes,
+    bins: Sequence[Mapping],
+    task: str,
+    *,
+    color: str,
+    style: str,
+    label: str | None = None,
+    few: str | None = None,
+) -> None:
+    """Draw observed against predicted shares, with 95 % intervals, beside the diagonal.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    bins : sequence of mapping
+        ``count, predicted, observed`` of each, as ``evaluation.json`` has them.
+    task : {"binary", "multilabel", "multiclass"}
+    color, style : str
+        Of line and marks, such as ``"o-"``.
+    label, few : str, optional
+        What a legend says of the curve, and of bins of under :data:`FEW` images: these are hollow
+        and hang on no line, for alike rows have no spread, which must not look like certainty.
+    """
+    axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
+    many = [one for one in bins if one["count"] >= FEW]
+    observed = [one["observed"] for one in many]
+    # A percentile interval may lie beside its estimate; a bar cannot have a negative length.
+    errors = [
+        [max(0, one["value"] - one["low"]) for one in observed],
+        [max(0, one["high"] - one["value"]) for one in observed],
+    ]
+    axes.errorbar(
+        [one["predicted"] for one in many], [one["value"] for one in observed], errors,
+        fmt=style, ms=4, lw=1.5, elinewidth=1, capsize=2, color=color, alpha=0.9, label=label,
+    )  # fmt: skip
+    hollow = [one for one in bins if 0 < one["count"] < FEW]
+    if hollow:
+        axes.plot(
+            [one["predicted"] for one in hollow], [one["observed"]["value"] for one in hollow],
+            style[0], ms=4, mfc="white", color=color, zorder=4, label=few,
+        )  # fmt: skip
+    softmax = task == "multiclass"
+    axes.set_ylabel("share that is right" if softmax else "share that is positive")
+    axes.set(xlim=(0, 1), ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.25)
+
+
+def describe_curve(curve: Mapping, task: str) -> str:
+    """Return what a reliability curve is of, short enough for a title."""
+    return "most probable class" if task == "multiclass" else shorten(curve["of"], 30)
 
 
 # ---------------------------------------------------------------------------- ROC
+
+
+def plot_roc(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]], labels: Mapping[str, str], path: Path
+) -> None:
+    """Draw ROC curves of out-of-fold predictions.
+
+    Parameters
+    ----------
+    curves : mapping of str to (targets, scores)
+        By name of model (or class).
+    labels : mapping of str to str
+        What the legend says of each, such as its AUC with interval.
+    path : pathlib.Path
+    """
+    rates = {name: roc_curve(*curve)[:2] for name, curve in curves.items()}
+    _draw_roc(rates, labels, "Out-of-fold ROC", path)
 
 
 def plot_class_roc(evaluation: Mapping, path: Path) -> None:
@@ -175,20 +230,34 @@ def plot_class_roc(evaluation: Mapping, path: Path) -> None:
     evaluation : mapping
     path : pathlib.Path
     """
-    curves = {name: curve for name, curve in evaluation["roc"].items() if curve}
-    figure = new_figure(5.6, 5.4 + 0.24 * len(curves))
+    rates = {
+        name: (curve["false_positive_rate"], curve["true_positive_rate"])
+        for name, curve in evaluation["roc"].items()
+        if curve
+    }
+    scores = {name: f"AUC {describe_score(evaluation['per_class'][name]['auc'])}" for name in rates}
+    title = "ROC" if len(evaluation["classes"]) == 1 else "ROC, each class against the rest"
+    _draw_roc(rates, scores, f"{title} (95 % intervals)", path)
+
+
+def _draw_roc(
+    rates: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    labels: Mapping[str, str],
+    title: str,
+    path: Path,
+) -> None:
+    """One curve a name, of false and true positive rates; the legend is below the axes."""
+    figure = new_figure(5.6, 5.8 + 0.24 * len(rates))
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
-    for number, (name, curve) in enumerate(curves.items()):
-        score = describe_score(evaluation["per_class"][name]["auc"])
-        colour = BLUE if len(curves) == 1 else f"C{number % 10}"
+    for number, (name, (false_rate, true_rate)) in enumerate(rates.items()):
         axes.plot(
-            curve["false_positive_rate"], curve["true_positive_rate"], lw=1.8, color=colour,
-            ls="-" if number < 10 else "--", label=f"{shorten(name, 24)}: AUC {score}",
+            false_rate, true_rate, lw=1.8, ls="-" if number < 10 else "--",
+            color=BLUE if len(rates) == 1 else f"C{number % 10}",
+            label=f"{shorten(name, 24)}: {labels[name]}",
         )  # fmt: skip
     axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01))
-    title = "ROC" if len(evaluation["classes"]) == 1 else "ROC, each class against the rest"
-    axes.set_title(f"{title} (95 % intervals)", fontsize=11)
+    axes.set_title(title, fontsize=11)
     axes.set_aspect("equal")
     axes.grid(alpha=0.25)
     figure.legend(loc="outside lower center", fontsize=9, ncols=1)

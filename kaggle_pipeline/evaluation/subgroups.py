@@ -19,7 +19,6 @@ MIN_ROWS = 10
 """Positive and negative rows that an AUC needs."""
 MIN_GROUPS = 5
 """Groups these must come from: with fewer, replicates without any are common (e^-3 = 5 % for 3)."""
-AGE_EDGES_YEARS = (30, 45, 60, 75)
 MISSING = "missing"
 
 
@@ -92,8 +91,9 @@ def subgroup_labels(
     A feature of which no row knows a value is left out.
     """
     labels = {}
-    if "age_years" in rows:
-        labels["age"] = _age_bands(rows["age_years"])
+    for feature, number in spec.numeric.items():
+        if number.bands and feature in rows:
+            labels[number.name or feature] = _as_bands(rows[feature], number.bands)
     for feature, vocabulary in spec.categorical.items():
         labels[feature] = _as_labels(rows[feature], vocabulary)
     for name, mark in marks.items():
@@ -109,12 +109,13 @@ def _as_labels(values: pd.Series, vocabulary: Sequence[str]) -> pd.Series:
     return words.astype(pd.CategoricalDtype(list(dict.fromkeys([*vocabulary, MISSING]))))
 
 
-def _age_bands(age_years: pd.Series) -> pd.Series:
-    first, *_, last = AGE_EDGES_YEARS
-    between = pairwise(AGE_EDGES_YEARS)
-    names = [f"under {first}", *(f"{a}–{b - 1}" for a, b in between), f"{last} and over"]
-    edges = [-np.inf, *AGE_EDGES_YEARS, np.inf]
-    return _as_labels(pd.cut(age_years, edges, right=False, labels=names), names)
+def _as_bands(values: pd.Series, edges: Sequence[float]) -> pd.Series:
+    """Whole numbers are told by their first and last, ``30–44``; others ``0.5 to under 1.5``."""
+    whole = all(float(edge).is_integer() for edge in edges)
+    between = [f"{a:g}–{b - 1:g}" if whole else f"{a:g} to under {b:g}" for a, b in pairwise(edges)]
+    names = [f"under {edges[0]:g}", *between, f"{edges[-1]:g} and over"]
+    cut = pd.cut(values, [-np.inf, *edges, np.inf], right=False, labels=names)
+    return _as_labels(cut, names)
 
 
 def _class_aucs(

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kaggle_pipeline.config.names import LEARNERS
+from kaggle_pipeline.config.names import MODEL_STAGES, WEIGHTS_OF
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
 
@@ -49,7 +49,7 @@ def find_weights(inputs: Path, backbone: str, alpha: float = 1.0) -> Path | None
     ``mobilenet_v2_…_1.0_224_no_top.h5`` (the width ``alpha`` in it), torchvision
     ``resnet18-f37072fd.pth``: the backbone's name, then what kind of file it is.
     """
-    name = _plain(backbone.removesuffix("Merged"))
+    name = _plain(WEIGHTS_OF.get(backbone, backbone))
     found = []
     for path in _files(Path(inputs)):
         stem = _plain(path.stem.removesuffix(".weights")).removeprefix("weights")
@@ -93,7 +93,7 @@ def gather_run(sources: Sequence[Path], run_dir: Path, *, with_weights: bool = T
     """
     for source in sources:
         _copy_preparation(source, run_dir)
-        for stage in ("image", "tabular", *LEARNERS):
+        for stage in MODEL_STAGES:
             for path in sorted((source / stage).glob("fold*")):
                 _copy_fold(path, run_dir / stage / path.name, with_weights)
             for path in sorted((source / stage).glob("*.*")):

@@ -21,7 +21,7 @@ import yaml
 
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.loading import to_mapping
-from kaggle_pipeline.config.names import LEARNERS
+from kaggle_pipeline.config.names import METADATA_STAGES
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json, write_json
 from kaggle_pipeline.data.folds import possible_folds, require_folds
@@ -128,9 +128,9 @@ class Build:
     @property
     def stages(self) -> list[str]:
         """The kernels that the blend reads: ``image``, ``tabular`` or both, in its order."""
-        metadata = {"tabular", *LEARNERS}
         models = self.experiment.blend.models
-        return list(dict.fromkeys("tabular" if name in metadata else name for name in models))
+        kernels = ("tabular" if name in METADATA_STAGES else name for name in models)
+        return list(dict.fromkeys(kernels))
 
     @property
     def external(self) -> list[str]:

@@ -11,6 +11,7 @@ from functools import partial
 from types import MappingProxyType
 
 import numpy as np
+from scipy.special import logit
 
 from kaggle_pipeline.metrics.roc_bootstrap import WeightedRoc, area_under, in_chunks, ratio
 from kaggle_pipeline.metrics.task import Task
@@ -22,8 +23,15 @@ THRESHOLD = 0.5
 """From this probability on a sigmoid says yes."""
 SUREST = 1e-7
 """A float32 sigmoid tells no more near 1."""
+CLIP = 1e-6
+"""How near to 0 and 1 a probability counts, where its logit is averaged with others'."""
 N_BINS = 15
 """Equal-width bins of the calibration error, as in Guo et al. 2017 (arXiv:1706.04599)."""
+
+
+def clipped_logit(probabilities: Array, clip: float = CLIP) -> Array:
+    """Return the logits of probabilities, each first brought into [``clip``, 1 - ``clip``]."""
+    return logit(np.clip(probabilities, clip, 1 - clip))
 
 
 # ---------------------------------------------------------------------------- rankings

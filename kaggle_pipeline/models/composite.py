@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from kaggle_pipeline.core.files import write_json
+from kaggle_pipeline.core.files import SAVED, write_json
 from kaggle_pipeline.data.spec import DatasetSpec
-from kaggle_pipeline.models.protocols import SAVED, Model
+from kaggle_pipeline.models.protocols import Model
 
 
 class CompositeModel(ABC):

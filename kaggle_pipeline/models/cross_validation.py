@@ -21,12 +21,12 @@ from kaggle_pipeline.config.experiment import FoldsConfig, TabularConfig
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.core.deadline import Deadline, OutOfTime
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import write_json
+from kaggle_pipeline.core.files import SAVED, write_json
 from kaggle_pipeline.data.examples import EXTERNAL, require_choice, split_rows
 from kaggle_pipeline.data.folds import Folds, make_folds
 from kaggle_pipeline.data.predictions import Predictions, average
 from kaggle_pipeline.data.spec import DatasetSpec
-from kaggle_pipeline.models.protocols import SAVED, Model
+from kaggle_pipeline.models.protocols import Model
 
 
 def cross_validate(

@@ -6,9 +6,6 @@ from typing import Protocol
 
 import pandas as pd
 
-SAVED = "model.json"
-"""File whose presence says that a fold's model is trained and saved."""
-
 
 class Model(Protocol):
     """What the loop asks of a model: settings in ``__init__``, data in ``fit``."""
@@ -28,7 +25,7 @@ class Model(Protocol):
         """Return probabilities indexed by image id."""
 
     def save(self, folder: Path) -> None:
-        """Write all that ``load`` needs, :data:`SAVED` last of all."""
+        """Write all that ``load`` needs, ``core.files.SAVED`` last of all."""
 
     def load(self, folder: Path) -> "Model":
         """Read what ``save`` wrote."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from kaggle_pipeline import DISCLAIMER
+from kaggle_pipeline.config.names import SCORED_STAGES
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json
 from kaggle_pipeline.data.spec import DatasetSpec
@@ -19,7 +20,7 @@ from kaggle_pipeline.report.data import data_section, leak_section
 from kaggle_pipeline.report.html import Html
 from kaggle_pipeline.report.scores import evaluation_section, headline
 
-STAGES = {
+STAGE_TITLES = {
     "image": "Image model",
     "tabular": "Dense network on the patient data",
     "boosting": "Boosted trees on the patient data",
@@ -28,6 +29,7 @@ STAGES = {
     "blend": "Blend of the models",
     "ensemble": "Ensemble of finished scores",
 }
+"""What a stage is called, by its name."""
 ADVICE = "Who worries about a mole should see a dermatologist."
 OPTIMISTIC = {
     "epoch_chosen_on_judged_rows": (
@@ -87,7 +89,7 @@ def collect_sections(run_dir: Path, spec: DatasetSpec) -> tuple[str, dict[str, t
     Parameters and errors as for :func:`write_report`.
     """
     run_dir = Path(run_dir)
-    stages = {name: run_dir / name for name in STAGES if (run_dir / name).is_dir()}
+    stages = {name: run_dir / name for name in SCORED_STAGES if (run_dir / name).is_dir()}
     prepared = run_dir / "prepare"
     if not stages and not prepared.is_dir():
         raise PipelineError(f"{run_dir} holds no stage of a run: nothing to report")
@@ -106,7 +108,7 @@ def collect_sections(run_dir: Path, spec: DatasetSpec) -> tuple[str, dict[str, t
            for stage, folder in stages.items()},
         "settings": _settings(configs, run_dir),
     }  # fmt: skip
-    titles = {"results": "Results", "data": "Data", "leaks": "Leak audit", **STAGES,
+    titles = {"results": "Results", "data": "Data", "leaks": "Leak audit", **STAGE_TITLES,
               "settings": "Settings and versions"}  # fmt: skip
     return name, {key: (titles[key], section) for key, section in sections.items() if section}
 
@@ -136,7 +138,7 @@ def _results(
     for stage, found in metrics.items():
         why = _optimistic(found, spec)
         score = headline(stages[stage], found)
-        rows.append([STAGES[stage], *score, "optimistic, see there" if why else "–"])
+        rows.append([STAGE_TITLES[stage], *score, "optimistic, see there" if why else "–"])
     if not rows:
         return None
     header = [f"{what}, out of fold", f"{what}, test part", "images", "mark"]
@@ -165,7 +167,7 @@ def _optimistic(metrics: Mapping, spec: DatasetSpec) -> list[str]:
 def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec) -> Html:
     if metrics is None:
         return html.element("p", "Not finished: there are no scores yet.")
-    title, parts = STAGES[stage], []
+    title, parts = STAGE_TITLES[stage], []
     why = _optimistic(metrics, spec)
     if why:
         parts.append(
@@ -230,12 +232,12 @@ def _settings(configs: Mapping[str, dict], run_dir: Path) -> Html | None:
         )
         shown = _flatten({key: config[key] for key in section if key in config})
         if shown:
-            title = f"Settings of {STAGES.get(stage, 'the preparation').lower()}"
+            title = f"Settings of {STAGE_TITLES.get(stage, 'the preparation').lower()}"
             parts.append(html.details(title, html.table(["setting", "value"], shown.items())))
     for stage in configs:
         path = run_dir / stage / "versions.json"
         if path.exists():
-            title = f"Versions at {STAGES.get(stage, 'the preparation').lower()}"
+            title = f"Versions at {STAGE_TITLES.get(stage, 'the preparation').lower()}"
             rows = read_json(path).items()
             parts.append(html.details(title, html.table(["package", "version"], rows)))
     return html.join(parts) if parts else None

@@ -12,7 +12,7 @@ import pandas as pd
 
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.loading import load_experiment
-from kaggle_pipeline.config.names import MODEL_STAGES
+from kaggle_pipeline.config.names import SCORED_STAGES
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json
 from kaggle_pipeline.evaluation.calibration.calibration import FILE
@@ -21,8 +21,6 @@ from kaggle_pipeline.report.report import OPTIMISTIC
 
 _FIRST, _LAST = ("run", "model", "judged on", "images"), ("seconds", "peak MiB", "optimistic")
 _PARTS = {"evaluation.json": "out of fold", "test_evaluation.json": "test part"}
-SHOWN = (*MODEL_STAGES, "blend", "ensemble")
-"""Stages that have scores, in the order of a table."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def compare_runs(run_dirs: Sequence[Path]) -> str:
     """
     rows = []
     for run_dir in map(Path, run_dirs):
-        stages = [stage for stage in SHOWN if stage != "blend" or _blends_several(run_dir)]
+        stages = [stage for stage in SCORED_STAGES if stage != "blend" or _blends_several(run_dir)]
         found = [
             _row(run_dir.name, stage, part)
             for stage in stages
@@ -178,7 +176,7 @@ def update_table(
 
 def _rows(run_dir: Path) -> list[list[str]]:
     rows = []
-    for stage in SHOWN:
+    for stage in SCORED_STAGES:
         folder = run_dir / stage
         if not folder.is_dir():
             continue

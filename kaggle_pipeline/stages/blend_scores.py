@@ -14,7 +14,7 @@ import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json, write_json
-from kaggle_pipeline.core.tables import index_by, read_table
+from kaggle_pipeline.core.tables import index_by, read_table, require_probabilities
 from kaggle_pipeline.data.examples import split_rows
 from kaggle_pipeline.data.patient_context import patient_context, require_patients
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions
@@ -258,12 +258,9 @@ def require_coverage(oof: Scores, test: Scores | None, say: Callable[[str], None
 
 
 def _checked(column: pd.Series, path: Path) -> pd.Series:
-    values = pd.to_numeric(column, errors="coerce").astype(float)
-    odd = (values.isna() & column.notna()) | values.lt(0) | values.gt(1)
-    if odd.any():
-        row = column.index[odd][0]
-        raise PipelineError(f"{path}: {column.name} of {row} is {column[row]!r}, not in [0, 1]")
-    return values
+    """The scores as numbers, gaps left as they are."""
+    known = require_probabilities(column.dropna().to_frame(), path)
+    return known[column.name].reindex(column.index)
 
 
 def _stop_on_perfect(rows: pd.DataFrame, models: Sequence[str], target: str) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kaggle_pipeline.config.names import LEARNERS
+from kaggle_pipeline.config.names import METADATA_STAGES
 from kaggle_pipeline.ensembling.blend import check_blend
 from kaggle_pipeline.stages.make_submission import make_submission
 from kaggle_pipeline.stages.prepare import prepare_data, require_data
@@ -22,6 +22,6 @@ def run_pipeline(run: Run) -> Path | None:
     prepare_data(run, with_records="image" in wanted)
     if "image" in wanted:
         train_image(run, device=device)
-    if {"tabular", *LEARNERS} & set(wanted):
+    if set(METADATA_STAGES) & set(wanted):
         train_tabular(run)
     return make_submission(run)

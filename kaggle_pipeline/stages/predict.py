@@ -13,20 +13,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from kaggle_pipeline.config.loading import load_experiment
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
 from kaggle_pipeline.core.photos import fault_of
 from kaggle_pipeline.data.predictions import Predictions, average
 from kaggle_pipeline.data.spec import DatasetSpec
-from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.datasets.raw_files import PHOTOS_OR_DICOM
 from kaggle_pipeline.evaluation.calibration.calibration import FILE, read_calibration
-from kaggle_pipeline.models.cross_validation import missing_folds, trained_folds
 from kaggle_pipeline.records.convert import convert
-from kaggle_pipeline.records.geometry import read_fit
 from kaggle_pipeline.records.tfrecords import index_records, list_shards, shards_holding
-from kaggle_pipeline.stages.train_image import image_model_maker
+from kaggle_pipeline.stages.trained import TrainedImageModels
 
 
 def predict_images(
@@ -68,10 +64,8 @@ def predict_images(
     """
     if Path(out).exists() and not overwrite:
         raise PipelineError(f"{out} exists: say --overwrite, or another --out")
-    stage = Path(run_dir) / "image"
-    folds = trained_folds(stage)
-    config = load_experiment(stage / "config.yaml")
-    spec = get_spec(config.dataset)
+    trained = TrainedImageModels.open(run_dir)
+    config, spec, fit = trained.config, trained.spec, trained.fit
     examples = list_photos(images, spec)
     examples = _readable(examples, Path(images), config.records.workers, say)
     from kaggle_pipeline.hardware.accelerator import choose_accelerator
@@ -79,11 +73,11 @@ def predict_images(
 
     chosen = choose_accelerator(device)
     say(f"device: {chosen.reason}")
-    say(f"{len(examples)} photos, models of {len(folds)} folds")
-    lacking = missing_folds(Path(run_dir), folds)
-    if lacking:
-        say(f"note: folds {lacking} of this run are not trained: the mean lacks their models")
-    fit = read_fit(Path(run_dir), config, spec)
+    say(f"{len(examples)} photos, models of {len(trained.folds)} folds")
+    if trained.missing:
+        say(
+            f"note: folds {trained.missing} of this run are not trained: the mean lacks their models"
+        )
     if line := fit.describe():
         say(line)
     if config.image.metadata:
@@ -94,17 +88,14 @@ def predict_images(
         convert(examples, spec, Path(images), records, fit.recipe(config.records))
         rows = index_records(list_shards(records), spec)
         index = pd.DataFrame([{"folder": str(records), **row} for row in rows])
-        make_model = image_model_maker(
-            config, spec, partial(shards_holding, index), chosen,
-            features_dir=Path(scratch) / "features", swap_red_blue=False, verbose=0,
-        )  # fmt: skip
         parts = []
-        for fold, folder in folds.items():
-            found = make_model(fold, folder).load(folder).predict(examples)
+        for fold in trained.folds:
+            shards_of, features_dir = partial(shards_holding, index), Path(scratch) / "features"
+            found = trained.load(fold, chosen, shards_of, features_dir).predict(examples)
             parts.append(Predictions.build(found, fold, "test"))
             say(f"fold {fold}: done")
     mean = average(parts).probabilities.sort_index()
-    table = _with_calibrated(mean, stage, say)
+    table = _with_calibrated(mean, trained.stage, say)
     with atomic_path(Path(out)) as temporary:
         table.to_csv(temporary)
     say(f"{out}: {len(table)} rows, {', '.join(table.columns)}")

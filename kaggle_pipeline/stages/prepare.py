@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from kaggle_pipeline.config.experiment import ExternalConfig, RecordsConfig
-from kaggle_pipeline.config.names import LEARNERS, TEST_TRUTH
+from kaggle_pipeline.config.names import METADATA_STAGES, TEST_TRUTH
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json, write_json
 from kaggle_pipeline.data.examples import (
@@ -130,7 +130,7 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     folds = make_folds(train, spec, config.folds, config.seed)
     # Only what a model of this experiment would use; train_tabular checks its own again.
     features = config.tabular.features or spec.features
-    features = features if {"tabular", *LEARNERS} & set(config.blend.models) else ()
+    features = features if set(METADATA_STAGES) & set(config.blend.models) else ()
     choose_features(spec, features, examples)
     report = audit_leakage(
         examples, spec, folds, pairs, fingerprints, features, config.leakage,

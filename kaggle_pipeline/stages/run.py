@@ -12,7 +12,7 @@ import yaml
 
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.loading import to_mapping, without_former_keys, write_experiment
-from kaggle_pipeline.config.names import TEST_TRUTH
+from kaggle_pipeline.config.names import BLEND_STAGES, TEST_TRUTH
 from kaggle_pipeline.core.deadline import Deadline
 from kaggle_pipeline.core.environment import peak_memory_mb, versions
 from kaggle_pipeline.core.errors import PipelineError
@@ -24,8 +24,7 @@ from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.evaluation.evaluate import evaluate
-from kaggle_pipeline.evaluation.plots import write_evaluation
-from kaggle_pipeline.evaluation.roc_figure import plot_roc
+from kaggle_pipeline.evaluation.plots import plot_roc, write_evaluation
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
 from kaggle_pipeline.stages.calibrate import calibrate_stage
 from kaggle_pipeline.stages.run_folder import open_stage
@@ -92,7 +91,7 @@ class Run:
 
     def drop_blend(self) -> None:
         """Delete the blend and the submission: what they were made from is made anew."""
-        for stage in ("blend", "ensemble"):
+        for stage in BLEND_STAGES:
             if (self.run_dir / stage).exists():
                 open_stage(self.run_dir, stage, resume=False, overwrite=True).rmdir()
         (self.run_dir / "submission.csv").unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.tables import index_by, read_table
+from kaggle_pipeline.core.tables import index_by, read_table, require_probabilities
 from kaggle_pipeline.metrics.roc_bootstrap import auc_with_interval
 
 
@@ -19,13 +19,7 @@ def _read_scored(path: Path, columns: Sequence[str] | None = None) -> pd.DataFra
     table = read_table(path, columns or ())
     id_column, *scored = columns or table.columns
     table = index_by(table, id_column, path)
-    for column in scored:
-        values = pd.to_numeric(table[column], errors="coerce")
-        if not values.between(0, 1).all():
-            row = table.index[~values.between(0, 1)][0]
-            raise PipelineError(f"{path}: {column} of {row} is not in [0, 1]")
-        table[column] = values
-    return table
+    return table.assign(**require_probabilities(table[scored], path))
 
 
 def score_submission(submission_path: Path, truth_path: Path, seed: int) -> str:

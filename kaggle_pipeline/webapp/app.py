@@ -16,6 +16,7 @@ from typing import Any
 import streamlit as st
 
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.data.spec import Number
 from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
 from kaggle_pipeline.webapp.html_blocks import disclaimer, patient_block, reading_block, report_page
@@ -97,13 +98,18 @@ def _metadata(service: Service, key: str) -> dict[str, object]:
     for name in wanted:
         label = feature_label(name).capitalize()
         if name in service.spec.numeric:
-            found[name] = st.number_input(
-                label, min_value=0, max_value=120, value=None, step=5, placeholder="not given",
-                key=f"{key}_{name}",
-            )  # fmt: skip
+            found[name] = _number(label, service.spec.numeric[name], f"{key}_{name}")
         else:
             found[name] = _choose(label, service.spec.categorical[name], f"{key}_{name}")
     return found
+
+
+def _number(label: str, number: Number, key: str) -> float | None:
+    given = {"min_value": number.least, "max_value": number.greatest, "step": number.step}
+    given = {name: value for name, value in given.items() if value is not None}
+    if any(isinstance(value, float) for value in given.values()):  # Streamlit mixes no types
+        given = {name: float(value) for name, value in given.items()}
+    return st.number_input(label, value=None, placeholder="not given", key=key, **given)
 
 
 def _choose(label: str, words: Sequence[str], key: str) -> str | None:
@@ -171,16 +177,17 @@ def _by_lesion(
     service: Service, looks: Sequence[Look], metadata: dict[str, object]
 ) -> list[dict[str, object]]:
     """The patient's metadata for every lesion, with a site of its own where one is chosen."""
-    if "site" not in service.models.features:
-        return [metadata] * len(looks)
-    with st.expander("Site of each lesion, where they differ"):
-        columns = st.columns(3)
-        found = []
-        for number, look in enumerate(looks):
-            with columns[number % 3]:
-                words = service.spec.categorical["site"]
-                site = _choose(look.name, words, f"site_{look.digest}")
-            found.append(metadata | ({"site": site} if site else {}))
+    found = [dict(metadata) for _ in looks]
+    for name in service.spec.lesion_features:
+        if name not in service.models.features:
+            continue
+        with st.expander(f"{feature_label(name).capitalize()} of each lesion, where they differ"):
+            columns = st.columns(3)
+            words = service.spec.categorical[name]
+            for number, look in enumerate(looks):
+                with columns[number % 3]:
+                    chosen = _choose(look.name, words, f"{name}_{look.digest}")
+                found[number] |= {name: chosen} if chosen else {}
     return found
 
 

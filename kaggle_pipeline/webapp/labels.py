@@ -5,7 +5,7 @@ In: names of classes, features and models, shares. Out: text for a person.
 
 from collections.abc import Sequence
 
-from kaggle_pipeline.report.report import STAGES
+from kaggle_pipeline.report.report import STAGE_TITLES
 
 _CLASSES = {
     "target": "melanoma",
@@ -35,7 +35,7 @@ def feature_label(name: str) -> str:
 
 def part_label(name: str) -> str:
     """Return what a model of the blend is called in words."""
-    return STAGES.get(name, name)
+    return STAGE_TITLES.get(name, name)
 
 
 def first_class(classes: Sequence[str]) -> str:

@@ -17,13 +17,12 @@ from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.core.photos import decode_image
 from kaggle_pipeline.data.patient_context import PREFIX, patient_context
 from kaggle_pipeline.data.spec import DatasetSpec
-from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.ensembling.blend import Blend
 from kaggle_pipeline.models.composite import OneModelPerClass
-from kaggle_pipeline.models.cross_validation import missing_folds, trained_folds
+from kaggle_pipeline.models.cross_validation import trained_folds
 from kaggle_pipeline.models.protocols import Model
 from kaggle_pipeline.records.convert import decoded_side_px, square_jpeg
-from kaggle_pipeline.records.geometry import read_fit
+from kaggle_pipeline.stages.trained import TrainedImageModels
 from kaggle_pipeline.webapp.upload import Photo
 
 
@@ -81,22 +80,19 @@ class RunModels:
         run_dir = Path(run_dir)
         if not run_dir.is_dir():
             raise PipelineError(f"{run_dir} is no folder: name a trained run with --run-dir")
-        image = run_dir / "image"
-        places = trained_folds(image)
-        self.config: Experiment = load_experiment(image / "config.yaml")
-        _require_one_look(self.config, image)
-        self.spec: DatasetSpec = get_spec(self.config.dataset)
-        self.folds = tuple(places)
-        self.missing = missing_folds(run_dir, places)
-        self.fit = read_fit(run_dir, self.config, self.spec)
+        trained = TrainedImageModels.open(run_dir)
+        self.config, self.spec = trained.config, trained.spec
+        _require_one_look(self.config, trained.stage)
+        self.folds, self.missing = tuple(trained.folds), trained.missing
+        self.fit = trained.fit
         stored = run_dir / "blend" / "blend.json"
-        self.labelled = stored.parent if stored.exists() else image
+        self.labelled = stored.parent if stored.exists() else trained.stage
         alone = {"space": "mean", "weights": {"image": 1.0}, "knots": {}}
         blend = Blend(**(read_json(stored) if stored.exists() else alone))
         self.judged_as_used = blend.judged_as_used(len(self.folds) + len(self.missing))
         weights = {name: weight for name, weight in blend.weights.items() if weight > 0}
         self.blend = replace(blend, weights=weights)
-        self._image = {fold: self._load_image(place, device) for fold, place in places.items()}
+        self._image = {fold: _load_networks(trained, fold, device) for fold in self.folds}
         self._others = {
             name: _Tabular(run_dir / name, self.spec, self.folds)
             for name in self.blend.weights
@@ -157,23 +153,19 @@ class RunModels:
         rows = metadata.assign(group_id="patient")
         return {name: model.predict(rows) for name, model in self._others.items()}
 
-    def _load_image(self, place: Path, device: str) -> list:
-        from kaggle_pipeline.hardware.accelerator import choose_accelerator
 
-        chosen = choose_accelerator(device).alone()
-        from kaggle_pipeline.models.image.inference.gradcam import Explainer
-        from kaggle_pipeline.models.image.model import ImageModel
+def _load_networks(trained: TrainedImageModels, fold: int, device: str) -> list:
+    """A fold's network, or one a class, each with its Grad-CAM."""
+    from kaggle_pipeline.hardware.accelerator import choose_accelerator
 
-        config = self.config.image
+    chosen = choose_accelerator(device).alone()
+    from kaggle_pipeline.models.image.inference.gradcam import Explainer
 
-        def make(spec: DatasetSpec, folder: Path) -> ImageModel:
-            return ImageModel(config, spec, lambda ids: [], chosen, folder, seed=0)
-
-        if config.networks == "one":
-            models: Sequence[ImageModel] = [make(self.spec, place).load(place)]
-        else:
-            models = list(OneModelPerClass(make, self.spec, place).load(place).models_.values())
-        return [Explainer(model.network_, config, model.spec, chosen) for model in models]
+    # Photos come as squares, one by one: no records, and no features to keep.
+    model = trained.load(fold, chosen, lambda ids: [], trained.stage / "features")
+    several = isinstance(model, OneModelPerClass)
+    models = list(model.models_.values()) if several else [model]
+    return [Explainer(one.network_, trained.config.image, one.spec, chosen) for one in models]
 
 
 def _require_one_look(config: Experiment, stage: Path) -> None:

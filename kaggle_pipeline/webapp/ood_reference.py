@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kaggle_pipeline.core.files import SAVED
 from kaggle_pipeline.data.folds import Folds
 from kaggle_pipeline.webapp.models import RunModels
 from kaggle_pipeline.webapp.ood import OodReference, sharpness
@@ -40,7 +41,7 @@ def find_reference(
         Takes a line for the user.
     """
     path = Path(run_dir) / "webapp" / "reference.npz"
-    trained = [Path(run_dir) / "image" / f"fold{fold}" / "model.json" for fold in models.folds]
+    trained = [Path(run_dir) / "image" / f"fold{fold}" / SAVED for fold in models.folds]
     newest = max((one.stat().st_mtime for one in trained if one.exists()), default=0.0)
     if path.exists() and path.stat().st_mtime >= newest:
         kept = OodReference.read(path)

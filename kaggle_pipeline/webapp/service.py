@@ -254,9 +254,10 @@ class Service:
         if value is None or (isinstance(value, float) and np.isnan(value)):
             return np.nan
         if name in self.spec.numeric:
-            if isinstance(value, int | float) and 0 <= value <= 120:
+            number = self.spec.numeric[name]
+            if number.holds(value):
                 return float(value)
-            raise PipelineError(f"{name} is {value!r}, expected a number from 0 to 120")
+            raise PipelineError(f"{name} is {value!r}, expected {number.describe()}")
         if value not in self.spec.categorical[name]:
             words = ", ".join(self.spec.categorical[name])
             raise PipelineError(f"{name} is {value!r}, expected one of {words}")

@@ -93,7 +93,7 @@ def test_samples_are_drawn_where_photos_are(case, tmp_path):
 
 
 def test_samples_follow_the_seed(tmp_path):
-    spec = replace(SPECS["binary"], group=None, numeric=(), categorical={})  # fewer other pictures
+    spec = replace(SPECS["binary"], group=None, numeric={}, categorical={})  # fewer other pictures
     examples = with_photos(make_examples(SPECS["binary"], n=120), tmp_path)
     pictures = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -119,7 +119,7 @@ def test_features_of_which_nothing_is_known_have_no_picture(case, tmp_path):
 
 
 def test_a_data_set_without_features(tmp_path):
-    spec = replace(SPECS["binary"], numeric=(), categorical={})
+    spec = replace(SPECS["binary"], numeric={}, categorical={})
     examples = make_examples(SPECS["binary"], n=60).drop(columns=["age_years", "sex", "site"])
     names = {path.name for path in explore(examples, spec, tmp_path, tmp_path / "out")}
     assert names == {"summary.json", "classes.png", "groups.png", "missing.png"}

@@ -109,7 +109,7 @@ def test_value_that_is_no_probability_names_its_row(submission, spec, sample, ba
     submission = submission.astype({"target": object})
     submission.loc[1, "target"] = bad
     message = refusal(submission, spec, sample)
-    assert f"ISIC_1 target = {bad}" in message
+    assert f"target of ISIC_1 is {bad}, not in [0, 1]" in message
 
 
 def test_file_is_exact_and_has_no_index(spec, tmp_path):
@@ -162,7 +162,7 @@ def test_every_class_of_a_submission_is_scored(tmp_path):
     [
         ({"id": ["a"]}, {"id": ["a"]}, "nothing to score"),
         ({"id": ["a"], "y": [0.5]}, {"id": ["a"]}, "no column 'y'"),
-        ({"id": ["a"], "y": [1.5]}, {"id": ["a"], "y": [1]}, "y of a is not in"),
+        ({"id": ["a"], "y": [1.5]}, {"id": ["a"], "y": [1]}, "y of a is 1.5, not in"),
         ({"id": ["a"], "y": [0.5]}, {"id": ["a"], "y": [0.5]}, "must be 0 or 1"),
         ({"id": ["a"], "y": [0.5]}, {"id": ["b"], "y": [1]}, "only one of"),
         ({"id": ["a", "a"], "y": [0.5, 0.5]}, {"id": ["a"], "y": [1]}, "more than once"),

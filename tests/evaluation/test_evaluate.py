@@ -1,6 +1,7 @@
 """Tests of the evaluation: equal to scikit-learn's, joined by id, no number without rows."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from sklearn.metrics import (
 )
 
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.data.spec import Number
 from kaggle_pipeline.evaluation.evaluate import ROC_POINTS, evaluate
 from kaggle_pipeline.evaluation.plots import describe_score, write_evaluation
 from kaggle_pipeline.evaluation.subgroups import subgroup_labels, subgroup_table
@@ -336,6 +338,24 @@ def test_age_bands_and_missing():
         "under 30", "under 30", "30–44", "30–44", "45–59", "45–59", "60–74", "60–74",
         "75 and over", "75 and over", "missing",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (Number(), None),
+        (Number(bands=(5,)), ["under 5", "5 and over", "missing"]),
+        (Number(bands=(0.5, 5)), ["under 0.5", "5 and over", "missing"]),
+        (Number(bands=(0.5, 5.5, 7)), ["under 0.5", "5.5 to under 7", "missing"]),
+    ],
+)
+def test_the_spec_says_which_numbers_make_subgroups(number, words):
+    spec = replace(SPECS["binary"], numeric={"size_mm": number}, categorical={})
+    rows = pd.DataFrame({"size_mm": [0.1, 6, np.nan]})
+    labels = subgroup_labels(rows, spec, {})
+    assert {name: one.tolist() for name, one in labels.items()} == (
+        {"size_mm": words} if words else {}
+    )
 
 
 def test_marks_are_further_subgroups_joined_by_id(cases):

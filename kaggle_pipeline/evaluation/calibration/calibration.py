@@ -16,6 +16,7 @@ import pandas as pd
 from kaggle_pipeline.config.experiment import CalibrationConfig
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.core.tables import require_probabilities
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.evaluation.calibration import nested as study
 from kaggle_pipeline.evaluation.calibration.maps import SOFTMAX, Maps, apply_maps, fit_maps
@@ -162,11 +163,7 @@ class Calibration:
         absent = [name for name in self.classes if name not in probabilities.columns]
         if absent:
             raise PipelineError(f"calibration: the probabilities lack the column {absent[0]!r}")
-        frame = probabilities[list(self.classes)].astype(float)
-        usable = ((frame >= 0) & (frame <= 1)).all(axis=1).to_numpy()  # NaN fails both
-        if not usable.all():
-            row = frame.index[(~usable).argmax()]
-            raise PipelineError(f"calibration: the probability of {row} is not in [0, 1]")
+        frame = require_probabilities(probabilities[list(self.classes)], "calibration")
         return pd.DataFrame(apply_maps(self.maps, frame, self.task), frame.index, frame.columns)
 
     def judge(

@@ -9,11 +9,11 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import expit, log_softmax, logit
+from scipy.special import expit, log_softmax
 from sklearn.isotonic import IsotonicRegression
 
 from kaggle_pipeline.metrics.task import Task
-from kaggle_pipeline.metrics.weighted_scores import SUREST
+from kaggle_pipeline.metrics.weighted_scores import SUREST, clipped_logit
 
 Array = np.ndarray
 Maps = dict[str, dict]
@@ -82,7 +82,7 @@ def _apply(parameters: Mapping | None, values: Array) -> Array:
         return values
     if "knots" in parameters:
         return np.interp(values, *parameters["knots"])
-    return expit(parameters["slope"] * _logit(values) + parameters["intercept"])
+    return expit(parameters["slope"] * clipped_logit(values, SUREST) + parameters["intercept"])
 
 
 def fit_platt(probabilities: Array, truth: Array) -> dict[str, float]:
@@ -102,7 +102,7 @@ def fit_platt(probabilities: Array, truth: Array) -> dict[str, float]:
     dict
         ``slope, intercept``.
     """
-    x, target = _logit(probabilities), _smooth(truth)
+    x, target = clipped_logit(probabilities, SUREST), _smooth(truth)
     centre, spread = float(x.mean()), float(x.std()) or 1.0
     scaled = (x - centre) / spread
 
@@ -165,10 +165,6 @@ def fit_isotonic(probabilities: Array, truth: Array) -> dict[str, list[list[floa
     """
     found = IsotonicRegression(out_of_bounds="clip").fit(probabilities, _smooth(truth))
     return {"knots": [found.X_thresholds_.tolist(), found.y_thresholds_.tolist()]}
-
-
-def _logit(probabilities: Array) -> Array:
-    return logit(np.clip(probabilities, SUREST, 1 - SUREST))
 
 
 def _smooth(truth: Array) -> Array:

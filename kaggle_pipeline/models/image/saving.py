@@ -12,10 +12,10 @@ import keras
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.config.loading import to_mapping
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import atomic_path, read_json, write_json
+from kaggle_pipeline.core.files import SAVED, atomic_path, read_json, write_json
 from kaggle_pipeline.data.spec import DatasetSpec
 
-WEIGHTS, SETTINGS = "model.weights.h5", "model.json"
+WEIGHTS = "model.weights.h5"
 _ARCHITECTURE = (
     "backbone",
     "backbone_options",
@@ -62,7 +62,7 @@ def write_model(
         "pretrained": config.weights is not None,
         "encoder": encoder,
     }
-    write_json(Path(folder) / SETTINGS, settings)
+    write_json(Path(folder) / SAVED, settings)
 
 
 def read_settings(folder: Path, config: ImageConfig, spec: DatasetSpec) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def read_settings(folder: Path, config: ImageConfig, spec: DatasetSpec) -> dict[
     PipelineError
         If the file is missing or was written for other classes or another network.
     """
-    settings = read_json(Path(folder) / SETTINGS)
+    settings = read_json(Path(folder) / SAVED)
     if settings["classes"] != list(spec.classes):
         theirs, ours = (", ".join(one) for one in (settings["classes"], spec.classes))
         raise PipelineError(f"{folder} was trained for {theirs}, not {ours}")

@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 from kaggle_pipeline.config.experiment import TabularConfig
 from kaggle_pipeline.config.loading import to_mapping
-from kaggle_pipeline.core.files import atomic_path, read_json, write_json
+from kaggle_pipeline.core.files import SAVED, atomic_path, read_json, write_json
 from kaggle_pipeline.data.examples import require_choice
 from kaggle_pipeline.data.metadata_encoder import FeatureEncoder, choose_features
 from kaggle_pipeline.data.spec import DatasetSpec
@@ -23,7 +23,7 @@ from kaggle_pipeline.models.tabular.network import build_network
 from kaggle_pipeline.models.tabular.numpy_adam import NumpyAdam
 from kaggle_pipeline.models.tabular.smote import resample_rows
 
-_WEIGHTS, _SETTINGS, _HISTORY = "model.weights.h5", "model.json", "history.csv"
+_WEIGHTS, _HISTORY = "model.weights.h5", "history.csv"
 
 
 class TabularModel:
@@ -167,7 +167,7 @@ class TabularModel:
             with atomic_path(folder / _HISTORY) as temporary:
                 self.history_.to_csv(temporary, index=False)
         write_json(
-            folder / _SETTINGS,
+            folder / SAVED,
             {
                 "dataset": self.spec.id,
                 "seed": self.seed,
@@ -178,7 +178,7 @@ class TabularModel:
 
     def load(self, folder: Path) -> "TabularModel":
         """Read what :meth:`save` wrote; ``predict`` then gives the same numbers."""
-        settings = read_json(Path(folder) / _SETTINGS)
+        settings = read_json(Path(folder) / SAVED)
         self.encoder_ = FeatureEncoder.from_mapping(settings)
         self.network_ = self._build(self.encoder_.width)
         self.network_.load_weights(Path(folder) / _WEIGHTS)

@@ -17,13 +17,13 @@ from sklearn.linear_model import LogisticRegression
 from kaggle_pipeline.config.experiment import TabularConfig
 from kaggle_pipeline.config.loading import to_mapping
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import atomic_path, read_json, write_json
+from kaggle_pipeline.core.files import SAVED, atomic_path, read_json, write_json
 from kaggle_pipeline.data.metadata_encoder import FeatureEncoder, choose_features
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.models.tabular.tree_arrays import Trees, from_boosting, from_forest
 
 Arrays = dict[str, np.ndarray]
-_ARRAYS, _SETTINGS = "learner.npz", "model.json"
+_ARRAYS = "learner.npz"
 
 
 def _fit_boosting(x: np.ndarray, y: np.ndarray, seed: int) -> Arrays:
@@ -161,7 +161,7 @@ class LearnerModel:
             "parts": len(self.arrays_),
             "encoder": self.encoder_.to_mapping(),
         }
-        write_json(Path(folder) / _SETTINGS, settings)
+        write_json(Path(folder) / SAVED, settings)
 
     def load(self, folder: Path) -> "LearnerModel":
         """Read what :meth:`save` wrote; ``predict`` then gives the same numbers.
@@ -171,7 +171,7 @@ class LearnerModel:
         PipelineError
             If a file is missing or damaged.
         """
-        settings = read_json(Path(folder) / _SETTINGS)
+        settings = read_json(Path(folder) / SAVED)
         self.encoder_ = FeatureEncoder.from_mapping(settings["encoder"])
         path = Path(folder) / _ARRAYS
         try:

@@ -14,6 +14,7 @@ from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.config.experiment import FoldsConfig
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.data.spec import Number
 from kaggle_pipeline.datasets.external import TRANSLATIONS
 from kaggle_pipeline.datasets.isic_2017 import SPEC as ISIC_2017
 from kaggle_pipeline.datasets.synthetic import SPEC
@@ -432,7 +433,7 @@ class TestMetadata:
         many = make_examples(60)
         many["leak"] = many["target"] * 3.0
         (tmp_path / "records.csv").write_text("image_id\n")
-        spec = replace(SPEC, numeric=("age_years", "leak"))
+        spec = replace(SPEC, numeric={**SPEC.numeric, "leak": Number()})
         monkeypatch.setattr(stage, "prepare_data", lambda run: None)
         monkeypatch.setattr(stage, "check_image", lambda run: SimpleNamespace(reason=""))
         monkeypatch.setattr(stage, "replace", lambda run, **changes: run)
@@ -444,7 +445,7 @@ class TestMetadata:
             stage.train_image(run)
 
     def test_a_data_set_without_metadata_is_refused(self):
-        bare = replace(SPEC, numeric=(), categorical={})
+        bare = replace(SPEC, numeric={}, categorical={})
         with pytest.raises(PipelineError, match="synthetic declares no metadata"):
             check_question(tiny_config(metadata=True), bare)
 

@@ -1,0 +1,88 @@
+"""A run's trained image models, opened to predict: run folder → settings, then models by fold."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.config.loading import load_experiment
+from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.models.cross_validation import missing_folds, trained_folds
+from kaggle_pipeline.models.protocols import Model
+from kaggle_pipeline.records.geometry import RecordFit, read_fit
+from kaggle_pipeline.stages.train_image import image_model_maker
+
+if TYPE_CHECKING:
+    from kaggle_pipeline.hardware.accelerator import Accelerator
+
+
+@dataclass(frozen=True)
+class TrainedImageModels:
+    """What a run's image stage says of itself; no weights are read yet.
+
+    Attributes
+    ----------
+    stage : pathlib.Path
+        The folder ``image/``.
+    config : Experiment
+        Of that stage.
+    spec : DatasetSpec
+    folds : dict of int to pathlib.Path
+        Folders of the folds that are trained.
+    missing : list of int
+        Folds of the run that are not.
+    fit : RecordFit
+        How the run's photos were made square, as new ones are to be.
+    """
+
+    stage: Path
+    config: Experiment
+    spec: DatasetSpec
+    folds: dict[int, Path]
+    missing: list[int]
+    fit: RecordFit
+
+    @classmethod
+    def open(cls, run_dir: Path) -> "TrainedImageModels":
+        """Read the settings.
+
+        Raises
+        ------
+        PipelineError
+            If the run has no trained image model.
+        """
+        stage = Path(run_dir) / "image"
+        folds = trained_folds(stage)
+        config = load_experiment(stage / "config.yaml")
+        spec = get_spec(config.dataset)
+        fit = read_fit(Path(run_dir), config, spec)
+        return cls(stage, config, spec, folds, missing_folds(Path(run_dir), folds), fit)
+
+    def load(
+        self,
+        fold: int,
+        device: "Accelerator",
+        shards_of: Callable[[pd.Index], list[Path]],
+        features_dir: Path,
+    ) -> Model:
+        """Return one fold's model, its weights read.
+
+        Parameters
+        ----------
+        fold : int
+        device : Accelerator
+        shards_of : callable
+            Finds the TFRecords that hold image ids; their channels are red, green, blue.
+        features_dir : pathlib.Path
+            Where a frozen backbone's features may be kept.
+        """
+        make_model = image_model_maker(
+            self.config, self.spec, shards_of, device,
+            features_dir=features_dir, swap_red_blue=False, verbose=0,
+        )  # fmt: skip
+        folder = self.folds[fold]
+        return make_model(fold, folder).load(folder)
