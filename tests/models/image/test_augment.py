@@ -10,7 +10,8 @@ from kaggle_pipeline.config.image import AugmentConfig
 
 tf = pytest.importorskip("tensorflow")
 
-from kaggle_pipeline.image.changes import keras, ops  # noqa: E402
+import keras  # noqa: E402
+from keras import ops  # noqa: E402
 
 from kaggle_pipeline.models.image.input import augment  # noqa: E402
 from kaggle_pipeline.models.image.input.augment import (  # noqa: E402
