@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -26,10 +26,6 @@ from kaggle_pipeline.report.run_tables import compare_runs, describe_memory
 from kaggle_pipeline.stages.prepare import PREPARED_BY
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.run_folder import open_stage
-
-if TYPE_CHECKING:
-    pass
-
 
 Enrich = Callable[[pd.DataFrame], pd.DataFrame]
 """Adds columns to the examples before a model sees them."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -18,9 +17,6 @@ from kaggle_pipeline.models.tabular.parallel_folds import dense_models
 from kaggle_pipeline.models.tabular.sklearn_models import LearnerModel
 from kaggle_pipeline.stages.prepare import prepare_data
 from kaggle_pipeline.stages.run import Run
-
-if TYPE_CHECKING:
-    pass
 from kaggle_pipeline.stages.train_folds import Enrich, train_folds
 
 
