@@ -225,7 +225,7 @@ class ImageConfig:
     def _check_recipe(self) -> None:
         for name in ("dropout_samples", "tta_views"):
             positive(f"image.{name}", getattr(self, name))
-        # A fold adds its number to the seed, the networks of a fold hundreds (see manyseeds).
+        # A fold adds its number to the seed, the networks of a fold hundreds (see SeedEnsemble).
         require(1 <= self.seeds <= 9, "image.seeds", self.seeds, "from 1 to 9")
         for name in ("mixup", "cutmix", "focal_gamma", "cache_mb"):
             require(getattr(self, name) >= 0, f"image.{name}", getattr(self, name), "at least 0")

@@ -67,7 +67,7 @@ def cross_validate(
         when it is so for all of them, or some would wait for the others for ever.
     processes : int
         Folds trained side by side, each in a process of its own; ``make_model`` must be picklable
-        and ``least`` the default. The predictions are the same.
+        and ``all_min`` the default. The predictions are the same.
     start_process : callable, optional
         Called once in each of these processes: a function of a module.
     report : callable

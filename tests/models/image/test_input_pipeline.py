@@ -11,7 +11,7 @@ from PIL import Image
 from kaggle_pipeline.config.image import AugmentConfig
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.datasets.synthetic import SPEC
-from kaggle_pipeline.records.tfrecords import encode_record
+from kaggle_pipeline.records.tfrecords import encode_record, parse_id_and_image
 
 tf = pytest.importorskip("tensorflow")
 
@@ -328,6 +328,29 @@ class TestTraining:
         damaged.write_bytes(content)
         with pytest.raises(PipelineError, match="a record cannot be read"), reading_errors():
             stream_of(replace(source, shards=[*whole, damaged]), rows_of())
+
+    def test_many_shards_are_looked_through_by_one_graph(self, tmp_path, monkeypatch):
+        jpeg, traced = to_jpeg(RED), []
+
+        def parse_and_count(spec):
+            parse = parse_id_and_image(spec)
+            return lambda records: traced.append(1) or parse(records)
+
+        monkeypatch.setattr(record_reader, "parse_id_and_image", parse_and_count)
+        shards = []
+        for i, image_id in enumerate(IDS):
+            payload = encode_record(image_id, EXAMPLES.iloc[i], jpeg, SPEC)
+            shards.append(write_payloads(tmp_path / f"train{i:02d}-1.tfrec", [payload]))
+        rows = record_reader.read_by_row(shards, SPEC, IDS)(tf.data.Dataset.range(COUNT))
+        assert [int(row) for row, _ in rows] == list(range(COUNT))
+        assert len(traced) <= 4  # not once a shard, for 0.07 s each
+
+    def test_a_shard_given_twice_changes_nothing(self, source):
+        once, twice = (
+            np.concatenate(numbers_by_epoch(train(replace(source, shards=shards), rows_of()), 3))
+            for shards in (source.shards, [*source.shards, source.shards[0]])
+        )
+        np.testing.assert_array_equal(once, twice)
 
     def test_an_id_twice_is_refused(self, source):
         with pytest.raises(PipelineError, match="asked for twice"):

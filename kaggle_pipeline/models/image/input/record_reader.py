@@ -73,14 +73,16 @@ def _find_records(shards: Sequence[Path], spec: DatasetSpec, ids: np.ndarray) ->
     Goes over all records once, and checks their sums on the way.
     """
     parse, row_of = parse_id_and_image(spec), _row_finder(ids)
+    begins = [record_offsets(path) for path in shards]
+    # One stream of all files: each further one would be traced anew, for 0.07 s.
+    names = [str(path) for path in shards]
+    records = tf.data.TFRecordDataset(names, buffer_size=2**20).batch(_AT_ONCE)
+    found = records.map(lambda records: row_of(parse(records)[0])).as_numpy_iterator()
+    rows = np.concatenate([np.empty(0, np.int64), *found])
+    wanted = rows != PADDING
     paths, offsets = np.full(len(ids), "", object), np.full(len(ids), -1, np.int64)
-    for path in shards:
-        records = tf.data.TFRecordDataset(str(path), buffer_size=2**20).batch(_AT_ONCE)
-        found = records.map(lambda records: row_of(parse(records)[0])).as_numpy_iterator()
-        rows = np.concatenate([np.empty(0, np.int64), *found])
-        wanted = rows != PADDING
-        paths[rows[wanted]] = str(path)
-        offsets[rows[wanted]] = np.asarray(record_offsets(path))[wanted]
+    paths[rows[wanted]] = np.repeat(names, [len(one) for one in begins])[wanted]
+    offsets[rows[wanted]] = np.concatenate([np.empty(0, np.int64), *begins])[wanted]
     require_all(ids, offsets >= 0)
     return tf.constant(paths, tf.string), tf.constant(offsets)
 
