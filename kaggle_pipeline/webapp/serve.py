@@ -12,7 +12,7 @@ from kaggle_pipeline.config.names import DEMO_RUN
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.webapp import upload
 
-_PAGE = Path(__file__).resolve().parents[1] / "webapp" / "page.py"
+_PAGE = Path(__file__).with_name("app.py")
 
 
 def serve(run_dir: Path, *, host: str, port: int, say: Callable[[str], None] = print) -> None:
