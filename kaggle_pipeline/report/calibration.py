@@ -12,15 +12,15 @@ from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
 
 _SCORES = {
-    "ece": "Calibration error (ECE): mean distance of probabilities and observed shares",
-    "log_loss": "Log loss: surprise at the truth; lower is better",
+    "ece": "Calibration error (ECE): average gap between predicted probability and observed share",
+    "log_loss": "Log loss: penalty for confident wrong predictions; lower is better",
     "brier": "Brier score: mean squared error; lower is better",
-    "auc": "AUC: the order of the images, which a calibration should leave alone",
+    "auc": "AUC: the ranking of the images, which calibration should not change",
 }
 _METHODS = {
-    "none": "as the model says",
-    "temperature": "temperature and shift (Platt; of a softmax one temperature)",
-    "isotonic": "isotonic curve (a curve that never falls; it makes ties)",
+    "none": "none, the model’s own probabilities are kept",
+    "temperature": "temperature scaling with a shift (Platt scaling; of a softmax no shift)",
+    "isotonic": "isotonic regression (a curve that never falls; it makes ties)",
 }
 _REACHED = ("sensitivity", "specificity", "precision")
 
@@ -41,22 +41,24 @@ def calibration_section(folder: Path, title: str) -> Html | None:
     found = read_json(path)
     study = found["study"]
     intro = (
-        f"Method: {_METHODS[found['method']]}; {found['why']}. Learned from out-of-fold "
-        "probabilities. In the table every image is calibrated by a curve that its "
-        f"{study['group']} had no part in. It changes what a number means; the submission holds "
-        "the numbers as the model or blend gave them."
+        f"Method: {_METHODS[found['method']]}; {found['why']}. It is fitted on out-of-fold "
+        "probabilities. The scores below are cross-validated: no image is calibrated by a curve "
+        f"that was fitted on its own {study['group']}. The submission holds the probabilities "
+        "before calibration."
     )
     parts = [html.element("h3", "Calibration"), html.element("p", intro), _score_table(found)]
     alt = f"{title}: observed share against predicted probability, before and after calibration."
     parts.append(html.picture(Path(folder) / "calibration.png", alt))
     if found["thresholds"]:
         told = (
-            "Thresholds on the calibrated probability, an image is called from one on. What each "
-            f"reached: by thresholds chosen the same way on other {study['group']}s."
+            "Thresholds on the calibrated probability: an image at or above one is flagged. Each "
+            f"score is cross-validated, with thresholds chosen on other {study['group']}s."
         )
         parts += [html.element("p", told), _threshold_table(found["thresholds"], "nested")]
     for name, why in found["lacking"].items():
-        parts.append(html.element("p", f"{name}: no curve and no threshold of its own: {why}."))
+        parts.append(
+            html.element("p", f"{name} has no calibration curve or threshold of its own: {why}.")
+        )
     if "test" in found:
         parts += _test_part(found["test"])
     return html.join(parts)
@@ -65,7 +67,10 @@ def calibration_section(folder: Path, title: str) -> Html | None:
 def _score_table(found: Mapping) -> Html:
     scores = found["study"]["scores"]
     used = found["method"]
-    header = ["nested score", *(f"{name} (used)" if name == used else name for name in scores)]
+    header = [
+        "cross-validated score",
+        *(f"{name} (used)" if name == used else name for name in scores),
+    ]
     rows = [
         [meaning, *(describe_score(one[key], 4) for one in scores.values())]
         for key, meaning in _SCORES.items()

@@ -15,10 +15,10 @@ from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
 
 _EXPLORED = {
-    "classes": "How many training images each class has.",
-    "groups": "How many images come from one patient or lesion.",
+    "classes": "Number of training images in each class.",
+    "groups": "Number of images per patient or lesion.",
     "missing": "Share of missing values by column and split.",
-    "samples": "Training photos of each class, chosen at random; the middle square of each.",
+    "samples": "Random training photos of each class, cropped to the middle square.",
 }
 
 
@@ -76,20 +76,20 @@ def leak_section(prepared: Path) -> Html | None:
         rows.append([one["check"], one["status"], _withhold(one["detail"], ids)])
     parts = [html.table(["check", "result", "what was found"], rows, stack=True)]
     if any(one["status"] == "leak" for one in report["findings"]):
-        parts.insert(0, html.note("A leak was found: scores would be worthless.", warning=True))
+        parts.insert(0, html.note("A leak was found: the scores cannot be trusted.", warning=True))
     parts.append(
         html.picture(
             prepared / "overlap.png",
-            "Groups that each two parts of the data have in common; off the diagonal: a leak.",
+            "Groups that two parts of the data share. A number off the diagonal is a leak.",
         )
     )
     if report.get("single_features"):
         alone = [
             [one["feature"], f"{one['oof_auc']:.3f}",
-             "how the photo was taken, not the lesion" if one["acquisition"] else "–"]
+             "describes how the photo was taken, not the lesion" if one["acquisition"] else "–"]
             for one in report["single_features"]
         ]  # fmt: skip
-        what = "AUC that each column reaches alone, on folds it was not fitted on"
+        what = "AUC of each column alone, out of fold"
         parts.append(html.details(what, html.table(["column", "AUC", "mark"], alone)))
     return html.join(parts)
 

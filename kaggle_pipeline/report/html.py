@@ -22,6 +22,7 @@ h1 { font-size: 1.6rem; line-height: 1.25; } h2 { margin-top: 2.5rem; border-bot
 #20639b; } h3 { margin-top: 1.8rem; }
 figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
 figcaption, small { color: #56616f; font-size: .875rem; }
+.result img { max-height: 58vh; width: auto; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .925rem; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .7rem .3rem 0;

@@ -30,16 +30,16 @@ STAGE_TITLES = {
     "ensemble": "Ensemble of finished scores",
 }
 """What a stage is called, by its name."""
-ADVICE = "Who worries about a mole should see a dermatologist."
+ADVICE = "If a mole worries you, see a dermatologist."
 OPTIMISTIC = {
     "epoch_chosen_on_judged_rows": (
-        "epoch chosen on judged rows",
-        "each epoch was chosen on the very rows it is then judged by",
+        "epoch chosen on validation rows",
+        "the best epoch was chosen on the same images that the score is measured on",
     ),
     "groups_ignored": (
         "split by image",
-        "images of one {group} may be on both sides of a fold, so a model can know what it is "
-        "judged by",
+        "images of one {group} may be in both training and validation, so a model may recognise "
+        "the {group} instead of the lesion",
     ),
 }
 """Marks in ``metrics.json`` that make a score better than it would be on new patients, said in
@@ -134,11 +134,12 @@ def _results(
     stages: Mapping[str, Path], metrics: Mapping[str, Mapping], spec: DatasetSpec
 ) -> Html | None:
     rows = []
+    final = next((stage for stage in ("blend", "ensemble", *metrics) if stage in metrics), None)
     what = "mean AUC" if len(spec.classes) > 1 else "AUC"
     for stage, found in metrics.items():
         why = _optimistic(found, spec)
         score = headline(stages[stage], found)
-        rows.append([STAGE_TITLES[stage], *score, "optimistic, see there" if why else "–"])
+        rows.append([STAGE_TITLES[stage], *score, "too optimistic, see below" if why else "–"])
     if not rows:
         return None
     header = [f"{what}, out of fold", f"{what}, test part", "images", "mark"]
@@ -148,15 +149,40 @@ def _results(
     unit = spec.group or "image"
     return html.join(
         [
-            html.table(["model", *header], rows),
+            _in_short(final, stages[final], metrics[final], spec, what),
+            html.element("div", _result_picture(final, stages[final], spec), class_="result"),
             html.element(
                 "p",
                 "AUC: the chance that the model ranks a random positive image above a random "
-                "negative one; 0.5 is guessing, 1 is perfect. In brackets: 95 % interval, from "
-                f"samples drawn again and again out of whole {unit}s.",
+                "negative one; 0.5 is guessing, 1 is perfect. In brackets: 95 % confidence "
+                f"interval, from bootstrap samples of whole {unit}s.",
             ),
+            html.table(["model", *header], rows),
         ]
     )
+
+
+def _in_short(stage: str, folder: Path, metrics: Mapping, spec: DatasetSpec, what: str) -> Html:
+    """The run's result in a sentence, and what makes it too good."""
+    out_of_fold, test, count = headline(folder, metrics)
+    on_test = "" if test == "–" else f"; {test} on the held-out test part"
+    said = html.element(
+        "p",
+        html.element("strong", f"{STAGE_TITLES[stage]}: {what} {out_of_fold}"),
+        f" out of fold, on {count} images{on_test}.",
+    )
+    why = _optimistic(metrics, spec)
+    doubt = html.note("Too optimistic: ", "; ".join(why), ".", warning=True) if why else ""
+    return html.join([said, doubt])
+
+
+def _result_picture(stage: str, folder: Path, spec: DatasetSpec) -> Html:
+    """ROC curves of all models; of several classes, which would be too many lines, the stage's."""
+    if len(spec.classes) == 1 and (folder / "roc.png").is_file():
+        alt = "ROC curves of all models, out of fold: the nearer the top left corner, the better."
+        return html.picture(folder / "roc.png", alt)
+    alt = f"The result in short: ROC curves of the {STAGE_TITLES[stage][0].lower()}{STAGE_TITLES[stage][1:]}."
+    return html.picture(folder / "class_roc.png", alt)
 
 
 def _optimistic(metrics: Mapping, spec: DatasetSpec) -> list[str]:
@@ -171,7 +197,7 @@ def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec)
     why = _optimistic(metrics, spec)
     if why:
         parts.append(
-            html.note(html.element("strong", "Optimistic: "), "; ".join(why), ".", warning=True)
+            html.note(html.element("strong", "Too optimistic: "), "; ".join(why), ".", warning=True)
         )
     facts = []
     if metrics.get("seconds") is not None:
@@ -189,8 +215,8 @@ def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec)
         parts.append(
             html.element(
                 "p",
-                "These images were set aside before anything was trained or chosen; their labels "
-                "were used for these numbers alone.",
+                "These images were set aside before anything was trained or chosen. Their labels "
+                "were used only for the scores below.",
             )
         )
         parts.append(evaluation_section(folder, "test_", title, spec, None))
@@ -206,15 +232,18 @@ def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec)
 def _how_out_of_fold(spec: DatasetSpec, groups_ignored: bool) -> str:
     if groups_ignored:
         return (
-            "Every image judged here was not trained on by the model that judged it, though maybe "
-            f"others of the same {spec.group or 'group'} were."
+            "Every image is scored by a model that was trained without it, but perhaps with other "
+            f"images of the same {spec.group or 'group'}."
         )
     if spec.group is None:
         return (
-            "Every image judged here was kept from the model that judged it. The data names no "
-            "patients, so images of one person may be on both sides."
+            "Every image is scored by a model that was trained without it. The data names no "
+            "patients, so images of one person may be in both training and validation."
         )
-    return f"Every image was judged by a model that had seen no image of the same {spec.group}."
+    return (
+        "Every image is scored by a model that was trained without any image of the same "
+        f"{spec.group}."
+    )
 
 
 # ---------------------------------------------------------------------------- settings

@@ -19,7 +19,7 @@ from kaggle_pipeline.evaluation.calibration.calibration import FILE
 from kaggle_pipeline.evaluation.plots import describe_score
 from kaggle_pipeline.report.report import OPTIMISTIC
 
-_FIRST, _LAST = ("run", "model", "judged on", "images"), ("seconds", "peak MiB", "optimistic")
+_FIRST, _LAST = ("run", "model", "scored on", "images"), ("seconds", "peak MiB", "optimistic")
 _PARTS = {"evaluation.json": "out of fold", "test_evaluation.json": "test part"}
 
 
@@ -88,7 +88,7 @@ def marks_of(part: Part) -> list[str]:
 
 def _row(run: str, stage: str, part: Part) -> dict[str, str]:
     evaluation, metrics = part.evaluation, part.metrics
-    row = {"run": run, "model": stage, "judged on": part.name}
+    row = {"run": run, "model": stage, "scored on": part.name}
     row |= {"images": str(evaluation["n"]), f"{evaluation['group']}s": str(evaluation["groups"])}
     classes = evaluation["classes"]
     if evaluation["task"] == "multiclass":
@@ -111,7 +111,7 @@ def describe_memory(metrics: Mapping) -> str:
 BEGIN = "<!-- results_table: begin (written by scripts/results_table.py) -->"
 END = "<!-- results_table: end -->"
 _HEADER = (
-    "run", "data", "model", "judged on", "images (positive)", "AUC", "balanced accuracy",
+    "run", "data", "model", "scored on", "images (positive)", "AUC", "balanced accuracy",
     "ECE before → after", "s", "peak MiB",
 )  # fmt: skip
 

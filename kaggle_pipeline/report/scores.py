@@ -14,29 +14,35 @@ from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
 
 _SCORES = {
-    "auc": ("AUC", "Chance that a random positive image is ranked above a random negative one."),
+    "auc": (
+        "AUC",
+        "Chance that a random positive image gets a higher score than a random negative one.",
+    ),
     "balanced_accuracy": (
         "Balanced accuracy",
-        "Share of each class that is recognised, averaged over the classes, so that a rare one "
-        "counts as much as a common one.",
+        "Share of each class that is recognised, averaged over the classes: a rare class counts "
+        "as much as a common one.",
     ),
-    "accuracy": ("Accuracy", "Share of right decisions; with a rare class, saying no is enough."),
+    "accuracy": (
+        "Accuracy",
+        "Share of correct decisions. If a class is rare, always saying no scores high as well.",
+    ),
     "average_precision": (
         "Average precision",
-        "Area under the precision-recall curve; guessing reaches the share of positives.",
+        "Area under the precision-recall curve. Guessing scores the share of positives.",
     ),
     "sensitivity_at_80_specificity": (
         "Sensitivity at 80 % specificity",
-        "Share of positives found when 20 % of the negatives are called positive.",
+        "Share of positives found when 20 % of the negatives are wrongly flagged.",
     ),
     "sensitivity_at_90_specificity": (
         "Sensitivity at 90 % specificity",
-        "Share of positives found when 10 % of the negatives are called positive.",
+        "Share of positives found when 10 % of the negatives are wrongly flagged.",
     ),
     "brier": ("Brier score", "Mean squared error of the probabilities; lower is better."),
     "ece": (
         "Calibration error (ECE)",
-        "How far probabilities and observed shares lie apart on average, in 15 bins; lower is "
+        "Average gap between predicted probability and observed share, in 15 bins; lower is "
         "better.",
     ),
 }
@@ -44,9 +50,10 @@ _MEANS = ("auc", "average_precision", "sensitivity_at_80_specificity",
           "sensitivity_at_90_specificity")  # fmt: skip
 """Averaged over the classes, each against the rest, where there are several."""
 _PICTURES = {
-    "confusion": "truth in rows, decision in columns, with counts and shares of each row.",
-    "class_roc": "ROC curves, sensitivity against 1 − specificity.",
-    "reliability": "observed share against predicted probability, and how often each is predicted.",
+    "confusion": "confusion matrix; rows are true, columns predicted classes, with row shares.",
+    "class_roc": "ROC curves; the nearer the top left corner, the better.",
+    "reliability": "observed share against predicted probability (best on the diagonal), and how "
+    "often each probability is predicted.",
     "subgroups": "scores by subgroup with 95 % intervals.",
 }
 
@@ -90,8 +97,8 @@ def evaluation_section(
         html.element(
             "p",
             f"{found['n']:,} images ({counts}) of {found['groups']:,} {found['group']}s. In "
-            f"brackets: 95 % intervals from {found['n_replicates']:,} samples of whole "
-            f"{found['group']}s, drawn with replacement.",
+            f"brackets: 95 % confidence intervals from {found['n_replicates']:,} bootstrap "
+            f"samples of whole {found['group']}s.",
         ),
         _score_table(found),
     ]
@@ -118,7 +125,7 @@ def _score_table(found: Mapping) -> Html:
         if not several:
             threshold = found["per_class"][found["classes"][0]].get(key, {}).get("threshold")
             if threshold is not None:
-                meaning += f" Read off at a probability of {threshold:.3g}."
+                meaning += f" Measured at a threshold of {threshold:.3g}."
         rows.append([name, _value(score), meaning])
     return html.table(["score", "value", "what it means"], rows, stack=True)
 

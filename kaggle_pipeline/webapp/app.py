@@ -31,6 +31,12 @@ from kaggle_pipeline.webapp.upload import MAX_FILE_MIB, MAX_FILES, plain_name
 _TYPES = ["jpg", "jpeg", "png", "dcm"]
 _PAGE_STYLE = """
 .stMainBlockContainer { max-width: 76rem; padding-top: 4.2rem; padding-bottom: 4rem; }
+@media (max-width: 640px) { .stMainBlockContainer h1 { font-size: 1.6rem; padding: .2rem 0; } }
+@media (min-width: 800px) {
+  .st-key-sheet { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 2fr);
+                  grid-template-rows: auto 1fr; column-gap: 3rem; }
+  .st-key-sheet > :has(> .st-key-result) { grid-column: 2; grid-row: 1 / 3; }
+}
 """
 
 
@@ -60,14 +66,15 @@ def main(arguments: Sequence[str]) -> None:
 def _lesion(service: Service) -> None:
     st.title("One lesion")
     st.html(block(disclaimer()))
-    asked, shown = st.columns([1, 2], gap="large")
-    with asked:
+    photo, shown, about = _sheet()
+    with photo:
         file = _one_file()
+    with about:
         metadata = _metadata(service, "lesion")
         name, sensitivity = _wishes(service, "lesion")
     with shown:
         if file is None:
-            _hint("Choose a photo, or take one. The reading appears here.")
+            _hint("Choose or take a photo. The result appears here.")
             _keep([])
             return
         looks, refused = _look_at(service, [file])
@@ -88,12 +95,12 @@ def _one_file() -> Any:
 
 
 def _metadata(service: Service, key: str) -> dict[str, object]:
-    """Ask for the features that the run's models read; all may stay open."""
+    """Ask for the features that the run's models use; all are optional."""
     wanted = service.models.features
     if not wanted:
-        st.caption("This run reads the photo alone.")
+        st.caption("This run uses the photo alone.")
         return {}
-    st.caption("About the patient, all optional:")
+    st.caption("About the patient (optional):")
     found: dict[str, object] = {}
     for name in wanted:
         label = feature_label(name).capitalize()
@@ -126,7 +133,7 @@ def _wishes(service: Service, key: str) -> tuple[str, float]:
         )
     wanted = service.distribution.sensitivities(name)
     sensitivity = st.radio(
-        "Share of such lesions that the threshold must find (sensitivity)", wanted,
+        f"Sensitivity: share of {class_label(name)} photos the threshold should flag", wanted,
         len(wanted) // 2, format_func=lambda share: f"{100 * share:g} %", horizontal=True,
         key=f"{key}_sensitivity_{name}",
     )  # fmt: skip
@@ -139,23 +146,24 @@ def _wishes(service: Service, key: str) -> tuple[str, float]:
 def _patient(service: Service) -> None:
     st.title("A patient")
     st.html(block(disclaimer()))
-    asked, shown = st.columns([1, 2], gap="large")
-    with asked:
+    photos, shown, about = _sheet()
+    with photos:
         files = st.file_uploader(
             f"Photos of one patient’s lesions (at most {MAX_FILES})", type=_TYPES,
             accept_multiple_files=True, key="patient_files",
         )  # fmt: skip
+    with about:
         metadata = _metadata(service, "patient")
         name, sensitivity = _wishes(service, "patient")
     with shown:
         if not files:
-            _hint("Choose several photos of one patient. Each is set beside the others.")
+            _hint("Choose several photos of one patient. Each is compared with the others.")
             _keep([])
             return
         refused = []
         if len(files) > MAX_FILES:
             refused.append(
-                f"{len(files)} photos are more than {MAX_FILES}: the others are left out"
+                f"Only the first {MAX_FILES} of {len(files)} photos are used: that is the limit"
             )
         looks, failed = _look_at(service, files[:MAX_FILES])
         _tell(refused + failed)
@@ -181,7 +189,7 @@ def _by_lesion(
     for name in service.spec.lesion_features:
         if name not in service.models.features:
             continue
-        with st.expander(f"{feature_label(name).capitalize()} of each lesion, where they differ"):
+        with st.expander(f"{feature_label(name).capitalize()} of each lesion, if they differ"):
             columns = st.columns(3)
             words = service.spec.categorical[name]
             for number, look in enumerate(looks):
@@ -203,6 +211,16 @@ def _run(service: Service) -> None:
 
 
 # ---------------------------------------------------------------------------- common
+
+
+def _sheet() -> tuple[Any, Any, Any]:
+    """Places for the photo, the result and the form.
+
+    The result is second, so that a phone, which shows them below each other, has it right under
+    the photo; on a wide screen it takes a column of its own beside the two others.
+    """
+    with st.container(key="sheet"):
+        return st.container(key="photo"), st.container(key="result"), st.container(key="about")
 
 
 def _look_at(service: Service, files: Sequence[Any]) -> tuple[list[Look], list[str]]:

@@ -13,13 +13,24 @@ from kaggle_pipeline import DISCLAIMER
 from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
 from kaggle_pipeline.report.report import ADVICE
-from kaggle_pipeline.webapp.html_figures import STYLE, bars, block, heat_picture, picture, scale
+from kaggle_pipeline.webapp.html_figures import (
+    STYLE,
+    bars,
+    block,
+    heat_picture,
+    image,
+    picture,
+    scale,
+    thumbnail,
+)
 from kaggle_pipeline.webapp.labels import class_label, feature_label, part_label, percent
 from kaggle_pipeline.webapp.service import Reading, Service
 from kaggle_pipeline.webapp.training_distribution import TrainingDistribution
 
 UNUSUAL = 1.5
 """Outlier factor from which a lesion is called unlike the patient's others; 1 is like them."""
+_RARE = 0.005
+"""Below this share "about 0 of 100" would be said, which reads like none at all."""
 _FEW = 3
 """With fewer photos there is no pattern to stand out from."""
 
@@ -45,7 +56,7 @@ def reading_block(service: Service, reading: Reading, name: str, sensitivity: fl
     p, low, high = (float(one[name]) for one in (reading.probability, reading.low, reading.high))
     threshold = service.distribution.threshold(name, sensitivity)
     tick = threshold.value if threshold else None
-    label = f"Probability {percent(p)}, single folds {percent(low)} to {percent(high)}"
+    label = f"Probability {percent(p)}, fold models {percent(low)} to {percent(high)}"
     if tick is not None:
         label += f", threshold {percent(tick)}"
     parts = [
@@ -60,9 +71,9 @@ def reading_block(service: Service, reading: Reading, name: str, sensitivity: fl
     if len(service.classes) > 1:
         parts += [html.element("h3", "All classes"), _all_classes(reading)]
     parts += [
-        html.element("h3", "What the network saw, and where"),
+        html.element("h3", "Photo and heat map"),
         _photos(reading, name, service),
-        html.element("h3", "Image and metadata apart"),
+        html.element("h3", "Photo and metadata separately"),
         _parts(service, reading, name),
     ]
     return block(*parts, disclaimer())
@@ -88,22 +99,22 @@ def patient_block(
     for row in table.itertuples():
         rows.append(
             [
-                str(row.place), row.file, percent(row.probability),
+                str(row.place), _named_thumbnail(readings[row.Index]), percent(row.probability),
                 f"{percent(row.low)} – {percent(row.high)}",
                 _points(row.above_median), f"{row.outlier_factor:.2f}",
                 _stands(row, len(table), threshold.value if threshold else None),
             ]
         )  # fmt: skip
-    header = ["place", "file", class_label(name), "single folds", "over the patient’s median",
-              "unlike the others (1 = like)", "remarks"]  # fmt: skip
+    header = ["rank", "photo", class_label(name), "fold models", "against the patient’s median",
+              "outlier factor", "notes"]  # fmt: skip
     cards = [_card(service, readings[row.Index], row, name) for row in table.itertuples()]
     how = (
-        "Ranked by the probability of "
-        f"{class_label(name)}. “Unlike the others” compares each photo with the patient’s other "
-        "photos in the network’s features: a lesion that is like none of its neighbours, the ugly "
-        "duckling, deserves a look of its own even where its probability is low."
+        f"Ranked by the probability of {class_label(name)}, highest first. The outlier factor "
+        f"compares each photo with the patient’s other photos: 1 looks like them, {UNUSUAL:g} or "
+        "more looks different. Such an “ugly duckling” deserves a closer look even if its "
+        "probability is low."
     )
-    few = [html.note(f"With fewer than {_FEW} photos there are no others to compare with.")]
+    few = [html.note(f"At least {_FEW} photos are needed to compare a lesion with the others.")]
     return block(
         html.element("p", how),
         *(few if len(table) < _FEW else []),
@@ -126,65 +137,58 @@ def report_page(title: str, *pieces: Html) -> str:
 def _folds(service: Service, low: float, high: float) -> str:
     count = len(service.models.folds)
     if count == 1:
-        said = "One fold is here, so nothing tells how much another training would differ."
+        said = "Only one fold is trained, so it is not known how far another model would differ."
         return f"{said} {missing_line(service)}".strip()
-    said = f"The models of its {count} folds, each alone, say {percent(low)} to {percent(high)}."
+    said = f"The mean of {count} fold models; each alone gives {percent(low)} to {percent(high)}."
     return f"{said} {missing_line(service)}".strip()
 
 
 def missing_line(service: Service) -> str:
     """Return which folds have no model here, in a sentence; nothing where all have one."""
     lacking = service.models.missing
-    return f"Folds {lacking} of this run are not trained: the mean lacks them." if lacking else ""
+    return f"Folds {lacking} are not trained and are missing from the mean." if lacking else ""
 
 
 def _context_line(service: Service, reading: Reading) -> str:
     if not service.models.uses_context:
         return ""
-    return (
-        "The metadata model also counts the photos of this patient: it was told "
-        f"{reading.together}."
-    )
+    return f"The metadata model also uses the number of this patient’s photos: {reading.together}."
 
 
 def _doubts(reading: Reading) -> Html:
     if not reading.look.doubts:
         return Html("")
     lines = [html.element("p", one) for one in reading.look.doubts]
-    return html.note(html.element("strong", "Trust this less."), *lines, warning=True)
+    return html.note(html.element("strong", "This result is less reliable."), *lines, warning=True)
 
 
 def _facts(service: Service, reading: Reading, name: str, sensitivity: float) -> list[object]:
     distribution, word = service.distribution, class_label(name)
     facts = [
-        f"Higher than {percent(float(reading.rank[name]))} of the {distribution.size:,} training "
-        f"photos, {percent(distribution.prevalence(name))} of which are {word}."
+        f"{_compared(float(reading.rank[name]))} The training set has {distribution.size:,} "
+        f"photos; {percent(distribution.prevalence(name))} of them are {word}."
     ]
     threshold = distribution.threshold(name, sensitivity)
     if threshold:
         above = float(reading.probability[name]) >= threshold.value
+        side = "At or above" if above else "Below"
         facts.append(
-            html.join(
-                [
-                    f"It lies {'above' if above else 'below'} the threshold. ",
-                    _threshold_text(distribution, name, sensitivity),
-                ],
-                "",
-            )
+            f"{side} the threshold of {percent(threshold.value)}: this photo is "
+            f"{'' if above else 'not '}flagged. {_threshold_text(distribution, name, sensitivity)}"
         )
     if not service.is_calibrated(name):
         facts.append(
-            f"This run is not calibrated{' for this class' if service.calibration else ''}: the "
-            f"number orders lesions, it is not the share of such lesions that are {word}."
+            f"This run is not calibrated{' for this class' if service.calibration else ''}: use "
+            f"the number to compare lesions, not as the chance that this one is {word}."
         )
     if reading.unknown:
         names = ", ".join(feature_label(one) for one in reading.unknown)
-        facts.append(f"Not given: {names}. The metadata model reads that as missing.")
+        facts.append(f"Not given: {names}. The metadata model treats that as missing.")
     if service.models.uses_context:
         facts.append(_context_line(service, reading))
     if reading.look.unlikeness is None:
-        why = "they are not here" if service.reference is None else "too few were looked at"
-        facts.append(f"Whether the photo is like the training images was not checked: {why}.")
+        why = "there are none here" if service.reference is None else "there are too few"
+        facts.append(f"Whether the photo looks like the training photos was not checked: {why}.")
     return facts
 
 
@@ -193,16 +197,30 @@ def _threshold_text(distribution: TrainingDistribution, name: str, sensitivity: 
     if threshold is None:
         return ""
     spared, low, high = threshold.specificity
-    interval = "" if np.isnan(low) else f" [{percent(low)}, {percent(high)}]"
-    unit = (
-        "groups of training photos that had no part in it"
+    interval = "" if np.isnan(low) else f", 95 % interval {percent(low)} to {percent(high)}"
+    how = (
+        "measured by cross-validation"
         if threshold.nested
-        else ("the same training photos, which is too kind")
+        else "measured on the photos it was chosen on, so it may be lower on new ones"
     )
     return (
-        f"To find {100 * sensitivity:g} % of the {class_label(name)} photos, a lesion must count "
-        f"from {percent(threshold.value)} on; {percent(spared)}{interval} of the others are then "
-        f"rightly left out (judged on {unit})."
+        f"A threshold of {percent(threshold.value)} is chosen to flag {100 * sensitivity:g} % of "
+        f"the {class_label(name)} photos (sensitivity). It also flags, wrongly, "
+        f"{percent(1 - spared)} of the other photos (specificity {percent(spared)}{interval}; "
+        f"{how})."
+    )
+
+
+def _compared(rank: float) -> str:
+    """Where a probability stands among 100 training photos, in a sentence."""
+    if rank < _RARE:
+        return "Almost all training photos get a higher probability."
+    if rank > 1 - _RARE:
+        return "Almost all training photos get a lower probability."
+    lower = round(100 * rank)
+    return (
+        f"Of 100 training photos, about {lower} get a lower probability and {100 - lower} a "
+        "higher one."
     )
 
 
@@ -226,17 +244,17 @@ def _photos(reading: Reading, name: str, service: Service) -> Html:
     width, height = look.size_px
     word = class_label(name)
     found = (
-        f"Grad-CAM: the brighter, the more that place speaks for {word}. It shows where in this "
-        "photo, not how much, and not that the place is ill."
+        f"Heat map (Grad-CAM): bright areas raised the model’s score for {word} most. The colours "
+        "are scaled to this photo, so do not compare photos. A bright area is not a diseased area."
         if heat.max() > 0
-        else f"Grad-CAM: nothing in this photo speaks for {word}."
+        else f"Heat map (Grad-CAM): no area of this photo raised the score for {word}."
     )
     cropped = service.models.fit.fit == "crop"
-    seen = "middle square" if cropped else "all"
-    rest = "." if cropped or width == height else "; the network sees it stretched to a square."
+    seen = "the middle square of the photo" if cropped else "the whole photo"
+    rest = "." if cropped or width == height else ", stretched to a square."
     return html.element(
         "div",
-        picture(look.shown, f"The photo: {seen} of {width} × {height} pixels{rest}"),
+        picture(look.shown, f"What the network sees: {seen} ({width} × {height} pixels){rest}"),
         picture(heat_picture(look.shown, heat), f"Heat map over the photo for {word}.", found),
         class_="pair",
     )
@@ -247,23 +265,29 @@ def _parts(service: Service, reading: Reading, name: str) -> Html:
         [part_label(part), percent(float(found[name])), f"{reading.weights[part]:.2f}"]
         for part, found in reading.parts.items()
     ]
-    table = html.table(["model", "says", "weight in the blend"], rows)
+    table = html.table(["model", "probability", "weight in the blend"], rows)
     if list(reading.parts) == ["image"]:
-        text = "This run’s probability comes from the photo alone; sex, age and site are not read."
+        text = "This run uses the photo alone. Sex, age and site are not used."
         return html.join([table, html.element("p", text, class_="faint")])
     text = (
-        "Before blending and calibration; each model has a scale of its own, so compare a model "
-        "with itself, not with the other."
+        "Before blending and calibration. Each model has its own scale, so do not compare these "
+        "numbers with each other."
     )
     if "image" not in reading.parts:
         text = (
             "The image model has no weight in this run’s blend: the probability comes from the "
-            "metadata alone, and the heat map explains a model that has no part in it. " + text
+            "metadata alone. The heat map explains the image model, which is not used here. " + text
         )
     return html.join([table, html.element("p", text, class_="faint")])
 
 
 # ---------------------------------------------------------------------------- of a patient
+
+
+def _named_thumbnail(reading: Reading) -> Html:
+    look = reading.look
+    small = image(thumbnail(look.shown), f"Thumbnail of {look.name}", class_="thumb")
+    return html.element("span", small, html.element("span", look.name), class_="named")
 
 
 def _points(difference: float) -> str:
@@ -277,7 +301,7 @@ def _stands(row: tuple, count: int, threshold: float | None) -> str:
     if count >= _FEW and row.outlier_factor >= UNUSUAL:
         found.append("unlike the others")
     if row.doubts:
-        found.append("trust less, see below")
+        found.append("less reliable, see below")
     return "; ".join(found) or "–"
 
 

@@ -16,13 +16,29 @@ from kaggle_pipeline.webapp.labels import percent
 
 _COLOURS = "viridis"  # stands out from skin and is read alike by the colour-blind
 _STRENGTH = 0.75
+THUMBNAIL_PX = 128
+"""Twice what a row shows, for screens with fine pixels."""
 
 
 def picture(jpeg: bytes, alt: str, caption: str = "") -> Html:
     """Return a JPEG as part of the page."""
+    return html.element("figure", image(jpeg, alt), html.element("figcaption", caption or alt))
+
+
+def image(jpeg: bytes, alt: str, class_: str = "photo") -> Html:
+    """Return a JPEG as part of the page, without a caption."""
     data = base64.b64encode(jpeg).decode()
-    image = Html(f'<img alt="{html.text(alt)}" src="data:image/jpeg;base64,{data}">')
-    return html.element("figure", image, html.element("figcaption", caption or alt))
+    named = f'class="{html.text(class_)}" alt="{html.text(alt)}"'
+    return Html(f'<img {named} src="data:image/jpeg;base64,{data}">')
+
+
+def thumbnail(jpeg: bytes) -> bytes:
+    """Return a JPEG whose longer side has ``THUMBNAIL_PX`` at most, for a row of a table."""
+    photo = Image.open(io.BytesIO(jpeg)).convert("RGB")
+    photo.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    photo.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
 
 
 def heat_picture(jpeg: bytes, heat: np.ndarray) -> bytes:
@@ -81,7 +97,7 @@ def bars(rows: list[tuple[str, float, float, float]]) -> Html:
                 html.element("td", f"{percent(low)} – {percent(high)}", class_="number faint"),
             )
         )
-    titles = ("class", "", "probability", "single folds")
+    titles = ("class", "", "probability", "fold models")
     head = html.element("tr", *(html.element("th", name, scope="col") for name in titles))
     table = html.element(
         "table", html.element("thead", head), html.element("tbody", *lines), class_="bars"
@@ -103,6 +119,8 @@ STYLE = """
             gap: 1rem; margin: .6rem 0; max-width: 44rem; }
 .kp figure { margin: 0; } .kp img { width: 100%; max-width: 100%; height: auto; display: block;
             border-radius: .5rem; } .kp figcaption { font-size: .875rem; margin-top: .3rem; }
+.kp .named { display: block; width: 6.5rem; font-size: .825rem; line-height: 1.3; }
+.kp .named img.thumb { width: 4rem; border-radius: .3rem; margin-bottom: .2rem; }
 .kp .full img { border-radius: 0; background: #fff; padding: .25rem; width: auto; }
 .kp .scale { position: relative; height: .7rem; border-radius: .35rem; margin: .45rem 0 .35rem;
              background: var(--line); max-width: 44rem; }

@@ -1,4 +1,4 @@
-"""The run's model card: what it learned from, how well it was judged, where it ends.
+"""The run's model card: what it was trained on, how well it did, what it cannot do.
 
 In: a :class:`Service`. Out: titles and HTML; the numbers are those of the run's own report.
 """
@@ -39,16 +39,16 @@ def _summary(service: Service, name: str) -> Html:
         ["run", name],
         ["data set", spec.id],
         ["further collections", _further(service) or "none"],
-        ["training photos judged out of fold", f"{distribution.size:,} ({shares})"],
-        [f"{'mean ' if len(service.classes) > 1 else ''}AUC out of fold, 95 % interval",
+        ["training photos", f"{distribution.size:,} ({shares})"],
+        [f"{'mean ' if len(service.classes) > 1 else ''}AUC, out of fold [95 % interval]",
          headline(models.labelled, read_json(models.labelled / "metrics.json"))[0]],
         ["folds", _folds(service)],
         ["network", f"{image.backbone}, {image.image_size_px} × {image.image_size_px} pixels, "
-         f"views averaged: {image.tta}"],
-        ["new photos", f"{models.fit.word}, as the training photos"
+         f"test-time augmentation: {image.tta}"],
+        ["new photos", f"{models.fit.word}, like the training photos"
          if models.fit.known else models.fit.word],
-        ["models and weights", blend],
-        ["calibrated", service.calibration.method if service.calibration else "no"],
+        ["weights in the blend", blend],
+        ["calibration", service.calibration.method if service.calibration else "none"],
     ]  # fmt: skip
     return html.table(["", "this run"], rows)
 
@@ -68,51 +68,50 @@ def _further(service: Service) -> str:
 
 def _limits(service: Service) -> Html:
     group, further = service.spec.group, _further(service)
-    seen = f" and of {further}," if further else ""
+    seen = f" and of {further}" if further else ""
     other = (
-        "A lesion of any other kind gets a probability too, and it means nothing."
+        "Any other kind of lesion also gets probabilities, and they mean nothing."
         if service.spec.task == "multiclass"
-        else "Of kinds that are not among the training photos it knows nothing."
+        else "It has learned nothing about kinds of lesion that are not in the training photos."
     )
     lines = [
-        f"It has seen dermoscopic photos of the data set above{seen} and of nothing else. On "
-        "photos of another clinic, camera or kind it may be worse, and nothing here can tell by "
-        "how much.",
-        f"It answers for the classes above. {other}",
-        "The data sets do not record skin colour, so it is not known how well it does on dark "
-        "skin; they hold little of it.",
-        "The threshold and the place among training photos come from out-of-fold predictions of "
-        "single folds; a new photo gets the mean of all folds, which varies a little less.",
-        "A low probability is no all-clear.",
+        f"It was trained only on dermoscopic photos of the data set above{seen}. On photos from "
+        "another clinic or camera, or of another type, it may do worse; how much is not known.",
+        f"It knows only the classes above. {other}",
+        "The data sets do not record skin colour and contain little dark skin, so it is not known "
+        "how well it works on dark skin.",
+        "The threshold and the comparison with training photos use out-of-fold predictions, each "
+        "of one fold model; a new photo gets the mean of all fold models, which varies a little "
+        "less.",
+        "A low probability does not mean that a lesion is harmless.",
     ]
     if service.spec.id == "synthetic":
         lines.insert(0, "It was trained on made-up, drawn lesions: it shows how the page works and "
                      "says nothing about real skin.")  # fmt: skip
     if group != "patient":
-        lines.append("The data do not say which photos are one patient’s, so a person may be in "
-                     "two folds and the scores may be too good.")  # fmt: skip
+        lines.append("The data do not say which photos belong to the same patient, so one person "
+                     "may be in two folds and the scores may be too high.")  # fmt: skip
     if not service.models.judged_as_used:
         lines.append(
-            "The scores, calibration and thresholds of this run are those of a blend with equal "
-            "weights, not of the one used here: run make_submission again."
+            "The scores, calibration and thresholds of this run belong to a blend with equal "
+            "weights, not to the blend used here: run make_submission again."
         )
     if service.calibration is None:
-        lines.append("It is not calibrated: its numbers order lesions and are no frequencies.")
+        lines.append("It is not calibrated: use its numbers to compare lesions, not as chances.")
     elif lacking := [one for one in service.classes if not service.is_calibrated(one)]:
         names = ", ".join(class_label(one) for one in lacking)
         lines.append(f"It is not calibrated for {names}: too few photos.")
     if not service.models.fit.known:
         word = service.models.fit.word
-        lines.append(f"It is not known how the training photos were made square; new ones are "
+        lines.append(f"It is not known how the training photos were made square; new photos are "
                      f"{word}.")  # fmt: skip
     if service.reference is None:
-        lines.append("The training images are not at hand: photos unlike them are not pointed out.")
+        lines.append("There are no training photos here: photos unlike them are not pointed out.")
     elif not service.reference.can_tell:
-        lines.append("Too few training images were looked at: photos unlike them are not pointed "
-                     "out.")  # fmt: skip
+        lines.append("There are too few training photos: photos unlike them are not pointed out.")
     else:
         lines.append(
-            f"“Not like the training images” is measured against {service.reference.size:,} of "
-            "them; about one honest photo in twenty is pointed out too."
+            f"Photos are compared with {service.reference.size:,} training photos to find those "
+            "unlike them; about 1 in 20 ordinary photos is pointed out by mistake."
         )
     return html.element("ul", *(html.element("li", line) for line in lines))

@@ -184,19 +184,20 @@ def doubts(
     width, height = size_px
     if min(width, height) < side_px:
         found.append(
-            f"The photo is small: it has {width} × {height} pixels, and the network was trained on "
-            f"squares of {side_px} × {side_px}. Details are missing."
+            f"The photo is small: {width} × {height} pixels. The network was trained on "
+            f"{side_px} × {side_px} pixels, so details are missing."
         )
     if reference is None:
         return found
     if reference.blur(sharpness(square)) < _BLURRED:
         found.append(
-            "The photo looks blurred: hardly any training photo is less sharp. Take it again, in "
-            "focus."
+            f"The photo looks blurred: it is less sharp than {1 - _BLURRED:.0%} of the training "
+            "photos. Take it again, in focus."
         )
     if unlikeness is not None and unlikeness >= UNLIKE:
         found.append(
-            "This does not look like a dermoscopic image: to the network it is more unusual than "
-            f"{UNLIKE:.0%} of the training photos. The probability means little here."
+            "This does not look like a dermoscopic photo (one taken through a dermatoscope): it is "
+            f"more unusual than {UNLIKE:.0%} of the training photos. The probability means little "
+            "here."
         )
     return found

@@ -12,7 +12,7 @@ from kaggle_pipeline.config.names import DEMO_RUN
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.webapp import upload
 
-_PAGE = Path(__file__).resolve().parents[1] / "webapp" / "page.py"
+_PAGE = Path(__file__).with_name("app.py")
 
 
 def serve(run_dir: Path, *, host: str, port: int, say: Callable[[str], None] = print) -> None:
@@ -48,15 +48,15 @@ def serve(run_dir: Path, *, host: str, port: int, say: Callable[[str], None] = p
     service = shared_service(run_dir)
     say(f"{service.spec.id}: {len(service.models.folds)} folds loaded and warm. {DISCLAIMER}")
     if host not in ("127.0.0.1", "localhost", "::1"):
-        say(f"note: {host} can be reached from other machines; there is no login")
+        say(f"note: other machines can open the page at {host}; there is no login")
     if not service.models.judged_as_used:
         say(
-            "note: this run's scores, calibration and thresholds are those of a blend with equal "
-            "weights, not of the one used here: make_submission makes both anew"
+            "note: this run's scores, calibration and thresholds belong to a blend with equal "
+            "weights, not to the blend used here: run make_submission again"
         )
     if service.models.missing:
         lacking = service.models.missing
-        say(f"note: folds {lacking} of this run are not trained: the mean lacks their models")
+        say(f"note: folds {lacking} are not trained and are missing from the mean")
     if line := service.models.fit.describe():
         say(line)
     from streamlit.web import bootstrap
@@ -70,7 +70,7 @@ def serve(run_dir: Path, *, host: str, port: int, say: Callable[[str], None] = p
 
 
 def server_settings(host: str, port: int) -> dict[str, object]:
-    """Return Streamlit's settings: nothing leaves the machine, nothing is watched or told.
+    """Return Streamlit's settings: nothing leaves the machine, no file is watched.
 
     Keys are Streamlit's with an underscore for the dot, as its command line passes them.
     """
@@ -99,7 +99,7 @@ def _keep_uploads_in_memory() -> None:
     names = [one for one in ("spool_max_size", "max_file_size") if hasattr(MultiPartParser, one)]
     if not names:
         raise PipelineError(
-            "this Starlette puts uploads on disk and cannot be told otherwise: pip install "
+            "this Starlette puts uploads on disk and has no setting against it: pip install "
             "'starlette==1.10'"
         )
     setattr(MultiPartParser, names[0], (upload.MAX_FILE_MIB + 1) * 2**20)

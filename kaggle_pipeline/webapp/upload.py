@@ -101,13 +101,15 @@ def _kind(name: str, content: bytes) -> str:
         raise PipelineError(f"{name} is empty")
     if len(content) > MAX_FILE_MIB * 2**20:
         size = len(content) / 2**20
-        raise PipelineError(f"{name} has {size:.0f} MiB; at most {MAX_FILE_MIB} are taken")
+        raise PipelineError(f"{name} has {size:.0f} MiB; the limit is {MAX_FILE_MIB} MiB")
     other = next((kind for magic, kind in _OTHERS.items() if content.startswith(magic)), None)
     if content[128:132] == b"DICM":
         if other or content.startswith((_JPEG, _PNG)):
             raise PipelineError(f"{name} is two kinds of file at once, DICOM and another: refused")
         if _DEFLATED in content[:_DICOM_META_BYTES]:  # unpacked without a limit when it is opened
-            raise PipelineError(f"{name} is a deflated DICOM file: save it in another way")
+            raise PipelineError(
+                f"{name} is a deflated DICOM file: save it without deflate compression"
+            )
         return "DICOM"
     if content.startswith(_JPEG):
         _check_single(name, content, end=content.rfind(b"\xff\xd9") + 2)
@@ -119,7 +121,7 @@ def _kind(name: str, content: bytes) -> str:
         other = "HEIC, AVIF or film"
     elif content.startswith(b"RIFF"):
         other = "WebP or film"
-    what = f"a {other} file" if other else "no photo that is known here"
+    what = f"a {other} file" if other else "no photo that is known"
     raise PipelineError(f"{name} is {what}: {_WANTED}")
 
 
@@ -143,20 +145,22 @@ def _check_header(name: str, content: bytes) -> None:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as header:
             size, kind, frames = header.size, header.format, getattr(header, "n_frames", 1)
     except Image.DecompressionBombError:
-        text = f"{name} has far more than the {MAX_PIXELS:,} pixels that are taken"
+        text = f"{name} has far more than the {MAX_PIXELS:,} pixels allowed"
         raise PipelineError(text) from None
     # Anything else that Pillow cannot open is told apart, in words, when it is decoded.
     except Exception:
         return
     if size[0] * size[1] > MAX_PIXELS:
-        text = f"{name} has {size[0]} × {size[1]} pixels; at most {MAX_PIXELS:,} are taken"
+        text = f"{name} has {size[0]} × {size[1]} pixels; the limit is {MAX_PIXELS:,}"
         raise PipelineError(text)
     if min(size) < MIN_SIDE_PX:
         raise _too_small(name, *size)
     if kind == "PNG" and frames > 1:
         raise PipelineError(f"{name} is an animation of {frames} pictures; give a single photo")
     if kind != "PNG" and content.count(b"\xff\xda") > _MAX_SCANS:
-        raise PipelineError(f"{name} is packed in more than {_MAX_SCANS} passes: save it again")
+        raise PipelineError(
+            f"{name} is packed in more than {_MAX_SCANS} passes: save it again as a plain JPEG"
+        )
 
 
 def _too_small(name: str, width: int, height: int) -> PipelineError:

@@ -136,6 +136,7 @@ def whole(request, evaluations, tmp_path_factory):
     for stage in ("image", "tabular", "blend"):
         write_stage(tmp_path / stage, spec, examples, evaluation)
     place_evaluation(tmp_path / "blend", evaluation, prefix="test_")
+    Image.effect_noise((30, 30), 50).save(tmp_path / "blend" / "roc.png")
     return tmp_path, spec, evaluation
 
 
@@ -186,6 +187,29 @@ def test_a_column_for_the_test_part_only_where_there_is_one(whole, tmp_path):
     assert "test part</th>" not in page.html and "0.712 [0.600, 0.800] 555 –" in page.text
 
 
+def test_the_result_is_a_picture_before_any_table(whole):
+    run, spec, _ = whole
+    html = Page(write_report(run, spec)).html
+    body = html.split("<body>")[1]
+    assert body.index("0.712 [0.600, 0.800]") < body.index("<img") < body.index("<table")
+    assert body.index("Blend of the models: ") < body.index("<img")
+
+
+@pytest.mark.parametrize(
+    ("stages", "title"),
+    [(("image",), "Image model"), (("image", "tabular"), "Image model"),
+     (("image", "blend"), "Blend of the models"), (("ensemble",), "Ensemble of finished scores")],
+)  # fmt: skip
+def test_the_result_is_that_of_the_last_stage_there_is(evaluations, tmp_path, stages, title):
+    spec, examples, evaluation = evaluations["binary"]
+    for stage in stages:
+        write_stage(tmp_path / stage, spec, examples, evaluation, groups_ignored=True)
+    found = Page(write_report(tmp_path, spec))
+    result = found.html.split('id="results"')[1].split("<table")[0]
+    assert f"<strong>{title}: AUC 0.712 [0.600, 0.800]</strong>" in result
+    assert "Too optimistic: " in result and "<img" in result
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 30])
 def test_epochs_are_counted_in_whole_numbers(epochs, monkeypatch, tmp_path):
     drawn = []
@@ -203,15 +227,19 @@ def test_the_page_needs_nothing_but_itself(whole):
     found = Page(write_report(run, spec))
     sources, links = found.values("src"), found.values("href")
     pictures = [*run.glob("*/*.png")]
-    assert len(sources) == len(pictures) > 15
+    assert len(pictures) > 15
     for source in sources:
         head, data = source.split(",")
         assert head == "data:image/png;base64"
         content = base64.b64decode(data, validate=True)
         assert content.startswith(PNG)
         Image.open(BytesIO(content)).verify()
+    # Of several classes the blend's own curves are the result; of one, all models' in one picture.
+    first = base64.b64decode(sources[0].split(",")[1])
+    curves = run / "blend" / ("roc.png" if len(spec.classes) == 1 else "class_roc.png")
+    assert first == curves.read_bytes()
     assert {base64.b64decode(one.split(",")[1]) for one in sources} == {
-        path.read_bytes() for path in pictures
+        path.read_bytes() for path in pictures if path.name != "roc.png" or len(spec.classes) == 1
     }
     assert links and all(link.startswith("#") for link in links)
     assert {link[1:] for link in links} == set(found.values("id"))
@@ -286,12 +314,12 @@ def test_optimistic_scores_are_marked(evaluations, tmp_path):
     write_stage(tmp_path / "tabular", spec, examples, evaluation, groups_ignored=True)
     write_stage(tmp_path / "blend", spec, examples, evaluation)
     found = Page(write_report(tmp_path, spec))
-    assert found.text.count("optimistic, see there") == 2
+    assert found.text.count("too optimistic, see below") == 2
     assert found.values("class").count("note warning") == 2
-    assert "each epoch was chosen on the very rows it is then judged by" in found.text
-    assert "images of one patient may be on both sides of a fold" in found.text
-    assert "though maybe others of the same patient were" in found.text
-    assert found.text.count("had seen no image of the same patient") == 2
+    assert "epoch was chosen on the same images that the score is measured on" in found.text
+    assert "images of one patient may be in both training and validation" in found.text
+    assert "but perhaps with other images of the same patient" in found.text
+    assert found.text.count("without any image of the same patient") == 2
 
 
 def test_without_groups_the_page_says_what_is_unknown(evaluations, tmp_path):
@@ -299,7 +327,7 @@ def test_without_groups_the_page_says_what_is_unknown(evaluations, tmp_path):
     write_stage(tmp_path / "image", spec, examples, evaluation)
     text = Page(write_report(tmp_path, spec)).text
     assert "The data names no patients" in text
-    assert "had seen no image of the same" not in text
+    assert "without any image of the same" not in text
 
 
 def test_missing_parts_are_left_out(evaluations, tmp_path):
@@ -329,7 +357,7 @@ def test_the_test_parts_score_is_in_the_overview(evaluations, tmp_path):
     place_evaluation(tmp_path / "image", test, prefix="test_")
     after = Page(write_report(tmp_path, spec)).text
     assert "0.123 [0.100, 0.200]" not in before
-    assert after.count("0.123 [0.100, 0.200]") == 2
+    assert after.count("0.123 [0.100, 0.200]") == 3  # in short, in the overview, in the section
 
 
 def test_scores_that_do_not_exist_say_why(evaluations, tmp_path):

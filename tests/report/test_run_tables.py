@@ -58,14 +58,14 @@ def test_every_number_is_read_from_the_run(runs):
     found = read_json(runs / "binary" / "tabular" / "evaluation.json")
     scores = read_json(runs / "binary" / "tabular" / "calibration.json")["study"]["scores"]
     assert binary["run"] == "binary" and binary["data"] == "made_up"
-    assert binary["judged on"] == "out of fold, 5 folds by patient"
+    assert binary["scored on"] == "out of fold, 5 folds by patient"
     assert binary["images (positive)"] == f"{found['n']} ({found['counts']['target']['positive']})"
     assert binary["AUC"] == describe_score(found["scores"]["auc"])
     assert binary["balanced accuracy"] == "–"
     errors = [describe_score(scores[name]["ece"], 4) for name in ("none", "temperature")]
     assert binary["ECE before → after"] == " → ".join(errors)
     assert binary["s"] == "1,234" and binary["peak MiB"] == "988"
-    assert seven["judged on"] == "held-out 20% by image; optimistic: split by image"
+    assert seven["scored on"] == "held-out 20% by image; optimistic: split by image"
     assert seven["model"] == "image: InceptionResNetV2, 1024 px"
     assert "(mean)" in seven["AUC"] and seven["balanced accuracy"][0] == "0"
 

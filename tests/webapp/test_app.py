@@ -158,6 +158,9 @@ def test_a_patients_photos_are_ranked_and_taken_home(visit, lesions, tmp_path):
     upload(page, [*good, *bad, payload("spied.jpg", spied)])
     page.locator(".kp .gallery .card").nth(11).wait_for()
     assert page.locator(".kp .gallery .card").count() == 12
+    thumbs = page.locator(".kp table img.thumb")
+    widths = thumbs.evaluate_all("all => all.map(one => one.naturalWidth * (one.width < 90))")
+    assert len(widths) == 12 and min(widths) > 20
     told = page.get_by_role("alert").filter(has_text="half.jpg").inner_text()
     assert "half.jpg" in told and "words.png" in told and "cannot read image" in told
     with page.expect_download() as report:
@@ -189,7 +192,7 @@ def test_hostile_files_end_in_sentences_and_the_page_goes_on(visit, lesions):
 
 def test_the_run_shows_its_card(visit):
     page = visit("this-run")
-    page.get_by_text("A low probability is no all-clear.").wait_for()
+    page.get_by_text("low probability does not mean").wait_for()
     curve = page.get_by_alt_text("Blend of the models: ROC curves").first
     for _ in range(10):  # a page that is still being drawn folds its parts again
         page.get_by_text("Blend of the models", exact=True).last.click()
@@ -208,6 +211,25 @@ def test_narrow_light_and_dark_screens(visit, lesions, scheme):
     ground = page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
     level = sum(int(part) for part in ground.strip("rgba()").split(",")[:3])
     assert level > 600 if scheme == "light" else level < 150
+
+
+def top(locator):
+    return locator.bounding_box()["y"]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_result_is_right_under_the_photo_or_beside_the_form(visit, lesions, width):
+    page = visit(viewport={"width": width, "height": 844})
+    upload(page, [payload("a.jpg", lesions[1].read_bytes())])
+    result = page.locator(".kp .big")
+    result.wait_for()
+    form = page.get_by_label("Sex")
+    assert top(page.locator("input[type=file]").first) < top(result) < 844
+    if width == 390:
+        assert top(result) < top(form)
+    else:
+        assert form.bounding_box()["x"] < result.bounding_box()["x"] > width / 4
+        assert top(form) < 844
 
 
 def test_the_keyboard_reaches_every_field(visit):

@@ -26,6 +26,7 @@ from kaggle_pipeline.datasets.synthetic import SPEC as SYNTHETIC
 from kaggle_pipeline.models.tabular.sklearn_models import LearnerModel
 from kaggle_pipeline.stages.predict import predict_images
 from kaggle_pipeline.webapp.html_blocks import patient_block, reading_block, report_page
+from kaggle_pipeline.webapp.labels import percent
 from kaggle_pipeline.webapp.model_card import card_sections
 from kaggle_pipeline.webapp.models import RunModels
 from kaggle_pipeline.webapp.ood import UNLIKE, OodReference, doubts, sharpness
@@ -201,6 +202,38 @@ def test_every_piece_says_what_it_is_not_and_escapes_names(service, looks):
         assert "http:" not in page and "https:" not in page
     assert "&lt;img src=x" in pieces[1]
     assert pieces[1].count("<section") == len(looks)
+    assert pieces[1].count('class="thumb"') == len(looks)
+    table_alone = pieces[1].split('class="gallery"')[0]
+    assert len(table_alone) < 9000 * len(looks)  # no whole photo a row
+
+
+def test_the_threshold_is_said_in_numbers_that_can_be_checked(service, looks):
+    """Threshold, sensitivity, specificity and its complement are those of the run."""
+    reading = service.read(looks[:1], [KNOWN])[0]
+    found = service.distribution.threshold("target", 0.9)
+    spared, low, high = found.specificity
+    words = reading_block(service, reading, "target", 0.9)
+    flagged = reading.probability["target"] >= found.value
+    assert ("not flagged" in words) == (not flagged)
+    for one in (f"threshold of {percent(found.value)}", "flag 90 % of the melanoma photos",
+                f"wrongly, {percent(1 - spared)} of the other photos",
+                f"specificity {percent(spared)}"):  # fmt: skip
+        assert one in words, one
+    if found.nested:
+        assert f"{percent(low)} to {percent(high)}; measured by cross-validation" in words
+    lower = round(100 * reading.rank["target"])
+    if 0 < lower < 100:
+        assert f"about {lower} get a lower probability and {100 - lower} a higher" in words
+
+
+@pytest.mark.parametrize(
+    ("rank", "words"),
+    [(0.0, "all training photos get a higher"), (1.0, "all training photos get a lower"),
+     (0.006, "about 1 get a lower probability and 99"), (0.5, "about 50 get a lower")],
+)  # fmt: skip
+def test_the_place_among_training_photos_is_counted_in_a_hundred(service, looks, rank, words):
+    reading = replace(service.read(looks[:1], [KNOWN])[0], rank=pd.Series({"target": rank}))
+    assert words in reading_block(service, reading, "target", 0.9)
 
 
 def test_the_table_to_keep_runs_no_formula(service, looks):
@@ -276,7 +309,9 @@ def test_a_run_of_before_whose_one_fold_was_judged_with_other_weights_says_so(ru
         shutil.rmtree(run / stage / "fold1")
     service = Service(run, "cpu")
     assert service.models.judged_as_used is False
-    assert "equal weights, not of the one used here" in card_sections(service)["Summary and limits"]
+    assert (
+        "equal weights, not to the blend used here" in card_sections(service)["Summary and limits"]
+    )
 
 
 def test_where_the_image_model_has_no_weight_it_is_said(run_dir, looks, tmp_path):
@@ -402,10 +437,10 @@ def test_pieces_say_what_context_counts_and_which_class_is_not_calibrated(
     monkeypatch.setattr(RunModels, "uses_context", True)
     monkeypatch.setattr(service.models, "missing", [4])
     words = reading_block(service, readings[0], "target", 0.9)
-    assert "not calibrated for this class" in words and "it was told 3." in words
-    assert "Folds [4] of this run are not trained" in words
+    assert "not calibrated for this class" in words and "photos: 3." in words
+    assert "Folds [4] are not trained" in words
     piece = patient_block(service, readings, compare(service, readings, "target"), "target", 0.9)
-    assert "it was told 3." in piece
+    assert "photos: 3." in piece
 
 
 def test_a_reference_is_kept_and_read_again(run_dir, service, tmp_path):
