@@ -181,7 +181,8 @@ def _result_picture(stage: str, folder: Path, spec: DatasetSpec) -> Html:
     if len(spec.classes) == 1 and (folder / "roc.png").is_file():
         alt = "ROC curves of all models, out of fold: the nearer the top left corner, the better."
         return html.picture(folder / "roc.png", alt)
-    alt = f"The result in short: ROC curves of the {STAGE_TITLES[stage][0].lower()}{STAGE_TITLES[stage][1:]}."
+    title = STAGE_TITLES[stage]
+    alt = f"The result in short: ROC curves of the {title[0].lower()}{title[1:]}."
     return html.picture(folder / "class_roc.png", alt)
 
 

@@ -76,7 +76,8 @@ def predict_images(
     say(f"{len(examples)} photos, models of {len(trained.folds)} folds")
     if trained.missing:
         say(
-            f"note: folds {trained.missing} of this run are not trained: the mean lacks their models"
+            f"note: folds {trained.missing} of this run are not trained: "
+            "the mean lacks their models"
         )
     if line := fit.describe():
         say(line)
