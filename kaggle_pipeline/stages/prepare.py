@@ -88,7 +88,8 @@ def prepare_data(run: Run, *, with_records: bool = True) -> RecordFit | None:
         _prepare_tables(run, folder)
     if not with_records:
         return None
-    require_choices(run.config.image, run.examples(), run.folds(), run.spec, run.config.seed)
+    if "image" in run.config.blend.models:  # else no image model may be wanted at all
+        require_choices(run.config.image, run.examples(), run.folds(), run.spec, run.config.seed)
     return _prepare_records(run, folder)
 
 

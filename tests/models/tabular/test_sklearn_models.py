@@ -183,8 +183,28 @@ def test_a_patients_context_counts_incomplete_rows_in_train_as_in_test(
 def test_an_epoch_that_cannot_be_chosen_is_said_before_anything_is_converted(
     competition, tmp_path, capsys, command, change, words
 ):
-    """All melanomas but one patient's are made benign: that one is in one of two folds."""
-    data, run = tmp_path / "data", tmp_path / "run"
+    data, run = few_melanomas(competition, tmp_path), tmp_path / "run"
+    sets = [word for one in ("folds.k=2", change) for word in ("--set", one)]
+    places = ["--data-dir", str(data), "--run-dir", str(run)]
+    assert main([command, "--config", "configs/demo.yaml", *places, *sets]) == 2
+    said = capsys.readouterr().err
+    assert "no epoch can be chosen" in said and "no image that is target" in said and words in said
+    assert (run / "prepare" / "folds.csv").exists()
+    assert not (run / "records").exists() and not list(run.glob("*/fold?"))
+
+
+def test_where_no_image_model_is_wanted_none_has_to_choose_an_epoch(competition, tmp_path):
+    data, run = few_melanomas(competition, tmp_path), tmp_path / "run"
+    changes = ("folds.k=2", "image.checkpoint=best_inner", "blend.models=[tabular]")
+    sets = [word for one in changes for word in ("--set", one)]
+    places = ["--data-dir", str(data), "--run-dir", str(run)]
+    assert main(["prepare-data", "--config", "configs/demo.yaml", *places, *sets]) == 0
+    assert list((run / "records").glob("train*.tfrec"))
+
+
+def few_melanomas(competition, tmp_path):
+    """A copy with all melanomas but one patient's made benign: that one is in one of two folds."""
+    data = tmp_path / "data"
     shutil.copytree(competition / "competition", data)
     raw = pd.read_csv(data / "train.csv")
     first = raw.loc[raw["target"] == 1, "patient_id"].iloc[0]
@@ -193,10 +213,4 @@ def test_an_epoch_that_cannot_be_chosen_is_said_before_anything_is_converted(
     raw["benign_malignant"] = raw["benign_malignant"].mask(other, "benign")
     raw["diagnosis"] = raw["diagnosis"].mask(other, "unknown")
     raw.to_csv(data / "train.csv", index=False)
-    sets = [word for one in ("folds.k=2", change) for word in ("--set", one)]
-    places = ["--data-dir", str(data), "--run-dir", str(run)]
-    assert main([command, "--config", "configs/demo.yaml", *places, *sets]) == 2
-    said = capsys.readouterr().err
-    assert "no epoch can be chosen" in said and "no image that is target" in said and words in said
-    assert (run / "prepare" / "folds.csv").exists()
-    assert not (run / "records").exists() and not list(run.glob("*/fold?"))
+    return data
