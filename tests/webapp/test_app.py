@@ -200,6 +200,12 @@ def test_the_run_shows_its_card(visit):
             curve.wait_for(timeout=5000)
             break
     assert curve.evaluate("image => image.naturalWidth") > 100
+    for picture in page.locator(".kp.full img").all():  # as drawn: not stretched, not enlarged
+        shape = picture.evaluate("i => [i.width, i.height, i.naturalWidth, i.naturalHeight]")
+        if shape[0]:
+            width, height, full_width, full_height = shape
+            assert width <= full_width + 10
+            assert width / height == pytest.approx(full_width / full_height, rel=0.03)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
