@@ -19,7 +19,7 @@ _SCORES = {
 }
 _METHODS = {
     "none": "none, the model’s own probabilities are kept",
-    "temperature": "temperature scaling with a shift (Platt scaling; of a softmax no shift)",
+    "temperature": "temperature scaling with a shift (Platt scaling; softmax: no shift)",
     "isotonic": "isotonic regression (a curve that never falls; it makes ties)",
 }
 _REACHED = ("sensitivity", "specificity", "precision")

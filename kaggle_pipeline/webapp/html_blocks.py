@@ -100,13 +100,14 @@ def patient_block(
         rows.append(
             [
                 str(row.place), _named_thumbnail(readings[row.Index]), percent(row.probability),
-                f"{percent(row.low)} – {percent(row.high)}",
-                _points(row.above_median), f"{row.outlier_factor:.2f}",
                 _stands(row, len(table), threshold.value if threshold else None),
+                f"{percent(row.low)} – {percent(row.high)}", _points(row.above_median),
+                f"{row.outlier_factor:.2f}",
             ]
         )  # fmt: skip
-    header = ["rank", "photo", class_label(name), "fold models", "against the patient’s median",
-              "outlier factor", "notes"]  # fmt: skip
+    # Notes stand where a phone shows them without scrolling sideways.
+    header = ["rank", "photo", class_label(name), "notes", "fold models",
+              "against the patient’s median", "outlier factor"]  # fmt: skip
     cards = [_card(service, readings[row.Index], row, name) for row in table.itertuples()]
     how = (
         f"Ranked by the probability of {class_label(name)}, highest first. The outlier factor "

@@ -121,7 +121,8 @@ STYLE = """
             border-radius: .5rem; } .kp figcaption { font-size: .875rem; margin-top: .3rem; }
 .kp .named { display: block; width: 6.5rem; font-size: .825rem; line-height: 1.3; }
 .kp .named img.thumb { width: 4rem; border-radius: .3rem; margin-bottom: .2rem; }
-.kp .full img { border-radius: 0; background: #fff; padding: .25rem; width: auto; }
+.kp.full img { border-radius: 0; background: #fff; padding: .25rem; width: auto; }
+.kp .result img { max-height: 30rem; }
 .kp .scale { position: relative; height: .7rem; border-radius: .35rem; margin: .45rem 0 .35rem;
              background: var(--line); max-width: 44rem; }
 .kp .scale span { position: absolute; top: 0; height: 100%; display: block; }

@@ -200,6 +200,12 @@ def test_the_run_shows_its_card(visit):
             curve.wait_for(timeout=5000)
             break
     assert curve.evaluate("image => image.naturalWidth") > 100
+    for picture in page.locator(".kp.full img").all():  # as drawn: not stretched, not enlarged
+        shape = picture.evaluate("i => [i.width, i.height, i.naturalWidth, i.naturalHeight]")
+        if shape[0]:
+            width, height, full_width, full_height = shape
+            assert width <= full_width + 10
+            assert width / height == pytest.approx(full_width / full_height, rel=0.03)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -224,9 +230,9 @@ def test_the_result_is_right_under_the_photo_or_beside_the_form(visit, lesions, 
     result = page.locator(".kp .big")
     result.wait_for()
     form = page.get_by_label("Sex")
-    assert top(page.locator("input[type=file]").first) < top(result) < 844
+    assert top(result) < 844  # on the first screen
     if width == 390:
-        assert top(result) < top(form)
+        assert top(page.get_by_test_id("stFileUploader")) < top(result) < top(form)
     else:
         assert form.bounding_box()["x"] < result.bounding_box()["x"] > width / 4
         assert top(form) < 844
