@@ -160,6 +160,8 @@ class DatasetSpec:
     """Images of the published test set, for the same."""
     given_fit: Literal["crop", "stretch"] | None = None
     """How the TFRecords that come with the data set were made square, where that is known."""
+    given_size_px: int | None = None
+    """Side of the photos in them: records of another side were made by somebody else."""
     diagnoses: Diagnoses | None = None
     """Finer target than the classes, where the data set has one."""
     lesion_features: tuple[str, ...] = ()

@@ -176,6 +176,7 @@ SPEC = DatasetSpec(
     source=_SOURCE,
     kaggle="competitions/siim-isic-melanoma-classification",
     given_fit="stretch",  # whole photos of 3:2, 4:3 and 16:9 as 1024 x 1024
+    given_size_px=1024,
     diagnoses=DIAGNOSES,
     published_counts={("target",): 584, (): 32542},
     published_tests=10982,

@@ -120,9 +120,15 @@ def given_fit(place: Path | None, config: RecordsConfig, spec: DatasetSpec) -> R
         return RecordFit("given", seen, side, because)
     if said != "auto":
         return RecordFit("given", said, side, "records.given_fit says so")
-    if spec.given_fit is not None:
+    if spec.given_fit is not None and side == spec.given_size_px:
         because = "the competition's own are so; where these are not, say it by records.given_fit"
         return RecordFit("given", spec.given_fit, side, because)
+    if spec.given_fit is not None:
+        because = (
+            f"the TFRecords have {side} px and not the competition's own {spec.given_size_px}, so "
+            "this is a guess: where it is wrong, say it by records.given_fit"
+        )
+        return RecordFit("given", spec.given_fit, side, because, known=False)
     because = "nothing tells how the TFRecords' were made square: say it by records.given_fit"
     return RecordFit("given", config.fit, side, because, known=False)
 

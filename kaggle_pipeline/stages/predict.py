@@ -74,11 +74,8 @@ def predict_images(
     chosen = choose_accelerator(device)
     say(f"device: {chosen.reason}")
     say(f"{len(examples)} photos, models of {len(trained.folds)} folds")
-    if trained.missing:
-        say(
-            f"note: folds {trained.missing} of this run are not trained: "
-            "the mean lacks their models"
-        )
+    if lacking := trained.missing:
+        say(f"note: folds {lacking} of this run are not trained: the mean lacks their models")
     if line := fit.describe():
         say(line)
     if config.image.metadata:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kaggle_pipeline.config.names import WEIGHTS_OF
 from kaggle_pipeline.core.errors import PipelineError
 
 tf = pytest.importorskip("tensorflow")
@@ -177,3 +178,8 @@ class TestTable:
     def test_an_unknown_name_gives_the_nearest(self):
         with pytest.raises(PipelineError, match=r"'resnet51'.*mean 'resnet50'"):
             backbone_table(["resnet51"])
+
+
+def test_whose_weights_a_backbone_takes_is_said_of_backbones_that_there_are():
+    known = list_backbones()
+    assert set(WEIGHTS_OF) <= set(known) and set(WEIGHTS_OF.values()) <= set(known)
