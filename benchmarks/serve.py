@@ -158,7 +158,7 @@ def _make_run(work_dir: Path, load: ServeLoad) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     _draw_network(run, place)
     write_experiment(run_dir / "image" / "config.yaml", config)
-    ids = run.folds().labelled.index
+    ids = run.folds().validated.index
     values = np.random.default_rng(0).random((len(ids), len(run.spec.classes)))
     guessed = pd.DataFrame(values, ids, list(run.spec.classes))
     Predictions.build(guessed, 0, "oof").write(run_dir / "image" / "oof.csv")

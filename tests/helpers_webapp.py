@@ -89,7 +89,7 @@ def _fit_logistic(run):
 def _judge(run, stage):
     """Write what a judged stage leaves, for answers that know a little of the truth."""
     folder, spec, examples = run.run_dir / stage, run.spec, run.examples()
-    labelled = run.folds().labelled
+    labelled = run.folds().validated
     truth = examples.loc[labelled.index, list(spec.classes)]
     rng = np.random.default_rng(4)
     values = rng.random(truth.shape) + 0.5 * truth.to_numpy()

@@ -60,7 +60,7 @@ class Folds:
         return self.table.index[self.table["fold"] == fold]
 
     @property
-    def labelled(self) -> pd.DataFrame:
+    def validated(self) -> pd.DataFrame:
         """The rows that some fold judges: those that out-of-fold predictions cover."""
         return self.table[self.table["fold"] != TRAIN_ONLY]
 
@@ -207,10 +207,10 @@ def _folds_from_column(train: pd.DataFrame, config: FoldsConfig) -> Folds:
 def _folds_from_mark(train: pd.DataFrame, column: str) -> Folds:
     """One fold, of the rows where ``column`` is true."""
     _require_column(train, column, "judge")
-    labelled = train[column].isin([True, 1, "True", "true", "1"])
-    if labelled.all() or not labelled.any():
+    marked = train[column].isin([True, 1, "True", "true", "1"])
+    if marked.all() or not marked.any():
         raise PipelineError(f"folds.judge: {column!r} is the same for all training rows")
-    fold = labelled.map({True: 0, False: TRAIN_ONLY})
+    fold = marked.map({True: 0, False: TRAIN_ONLY})
     return Folds(pd.DataFrame({"group_id": train["group_id"], "fold": fold}))
 
 

@@ -173,7 +173,7 @@ def fit_nested(
     PipelineError
         If a model lacks an id or predicts one that is not judged.
     """
-    labelled = folds.labelled
+    labelled = folds.validated
     frames = join_by_id(models, labelled.index)
     rows = examples.loc[labelled.index, ["group_id", *spec.classes]]
     if len(models) == 1:

@@ -91,8 +91,8 @@ def cross_validate(
     job = partial(_train_fold, make_model, examples, spec, folds, folder, seed, deadline, all_min)
 
     def announce(fold: int) -> None:
-        learned, labelled = len(folds.train_ids(fold)), len(folds.valid_ids(fold))
-        report(f"fold {fold}: {learned} images{more} to learn from, {labelled} to judge by")
+        learned, scored = len(folds.train_ids(fold)), len(folds.valid_ids(fold))
+        report(f"fold {fold}: {learned} images{more} to learn from, {scored} to judge by")
 
     if processes == 1 or len(pending) < 2:
         for fold in pending:
@@ -147,22 +147,22 @@ def _train_fold(
     if deadline and not all_min(deadline.leaves()):
         raise OutOfTime(f"the time is up before fold {fold}")
     place = folder / f"fold{fold}"
-    train, labelled = (examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold)))
+    train, scored = (examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold)))
     place.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     model = make_model(fold, place)
     if all_min((place / SAVED).exists()):  # stopped between training and the last prediction
         model.load(place)
     else:
-        learned, validation = _fit_rows(model, train, labelled, spec, seed)
+        learned, validation = _fit_rows(model, train, scored, spec, seed)
         model.fit(pd.concat([learned, split_rows(examples, EXTERNAL)]), validation)
         model.save(place)
     test = split_rows(examples, "test")
     if len(test):
         Predictions.build(model.predict(test), fold, "test").write(place / "test.csv")
-    oof = Predictions.build(model.predict(labelled), fold, "oof")
+    oof = Predictions.build(model.predict(scored), fold, "oof")
     seconds = time.perf_counter() - started
-    write_json(place / "metrics.json", {"fold": fold, "n": len(labelled), "seconds": seconds})
+    write_json(place / "metrics.json", {"fold": fold, "n": len(scored), "seconds": seconds})
     oof.write(place / "oof.csv")  # last of all: its presence says that the fold is done
     return seconds
 
@@ -184,7 +184,7 @@ def collect_folds(
     for fold, place, part in zip(folds.numbers, places, parts, strict=True):
         part.require(folds.valid_ids(fold), str(place))
     oof = Predictions(pd.concat([part.table for part in parts]), spec.classes)
-    oof = Predictions(oof.table.loc[folds.labelled.index], spec.classes)
+    oof = Predictions(oof.table.loc[folds.validated.index], spec.classes)
     oof.write(folder / "oof.csv")
     ids = split_rows(examples, "test").index
     if not len(ids):
@@ -237,10 +237,10 @@ def require_choices(
     if config.selection == "none":
         return
     for fold in _chosen(folds, only):
-        train, labelled = (
+        train, scored = (
             examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold))
         )
-        _, held_out = _fit_rows(config, train, labelled, spec, seed)
+        _, held_out = _fit_rows(config, train, scored, spec, seed)
         where = f"the {len(held_out)} rows held out for fold {fold}"
         require_choice(held_out, spec, config.choice_advice, where)
 
@@ -248,7 +248,7 @@ def require_choices(
 def _fit_rows(
     model: Model | ImageConfig | TabularConfig,
     train: pd.DataFrame,
-    labelled: pd.DataFrame,
+    scored: pd.DataFrame,
     spec: DatasetSpec,
     seed: int,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -258,7 +258,7 @@ def _fit_rows(
     the rows that it will be judged by.
     """
     if model.selection != "inner":
-        return train, labelled
+        return train, scored
     inner = make_folds(train, spec, FoldsConfig(holdout=model.inner_share), seed)
     return train.loc[inner.train_ids(0)], train.loc[inner.valid_ids(0)]
 

@@ -140,7 +140,7 @@ def count_images(run: Run) -> Images:
         counted = np.mean(learned) + len(outside)
         targets = np.concatenate([targets, outside])
         return Images(
-            targets, float(counted) / len(targets), len(folds.labelled) / len(folds.numbers),
+            targets, float(counted) / len(targets), len(folds.validated) / len(folds.numbers),
             len(split_rows(examples, "test")), str(run.prepared),
         )  # fmt: skip
     if not run.data_dir.is_dir():

@@ -92,7 +92,7 @@ def blend_scores(run: Run) -> Path | None:
         examples = examples.join(patient_context(examples, spec))
     # Rows that the folds leave out stay out. Our own stages score what a fold judges.
     folds = run.folds()
-    scores = read_scores(run, "oof", (folds.labelled if config.models else folds.table).index)
+    scores = read_scores(run, "oof", (folds.validated if config.models else folds.table).index)
     models = list(scores.table.columns)
     candidates = make_candidates(
         models, spec, config.use, run.config.seed, ablation=config.ablation

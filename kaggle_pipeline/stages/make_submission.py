@@ -45,8 +45,8 @@ def make_submission(run: Run) -> Path | None:
     examples, folds = run.examples(), run.folds()
     oof = {name: _read_model(run, name, "oof") for name in config.blend.models}
     for name, predictions in oof.items():
-        predictions.require(folds.labelled.index, name)
-        if not predictions.table["fold"].loc[folds.labelled.index].equals(folds.labelled["fold"]):
+        predictions.require(folds.validated.index, name)
+        if not predictions.table["fold"].loc[folds.validated.index].equals(folds.validated["fold"]):
             raise PipelineError(f"the model {name!r} was judged on other folds than this run's")
     # Cheap and derived from files that are kept: it is simply made anew.
     folder = open_stage(run.run_dir, "blend", resume=False, overwrite=True)

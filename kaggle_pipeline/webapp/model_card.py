@@ -41,7 +41,7 @@ def _summary(service: Service, name: str) -> Html:
         ["further collections", _further(service) or "none"],
         ["training photos", f"{distribution.size:,} ({shares})"],
         [f"{'mean ' if len(service.classes) > 1 else ''}AUC, out of fold [95 % interval]",
-         headline(models.labelled, read_json(models.labelled / "metrics.json"))[0]],
+         headline(models.scored_stage, read_json(models.scored_stage / "metrics.json"))[0]],
         ["folds", _folds(service)],
         ["network", f"{image.backbone}, {image.image_size_px} × {image.image_size_px} pixels, "
          f"test-time augmentation: {image.tta}"],

@@ -66,7 +66,7 @@ class RunModels:
         Of the image model alone where the run has no ``blend/``; models of weight 0 are left out.
     judged_as_used : bool
         Whether scores, calibration and thresholds are those of this very blend.
-    labelled : pathlib.Path
+    scored_stage : pathlib.Path
         The stage whose ``oof.csv`` and scores are those of the final probability.
 
     Raises
@@ -86,7 +86,7 @@ class RunModels:
         self.folds, self.missing = tuple(trained.folds), trained.missing
         self.fit = trained.fit
         stored = run_dir / "blend" / "blend.json"
-        self.labelled = stored.parent if stored.exists() else trained.stage
+        self.scored_stage = stored.parent if stored.exists() else trained.stage
         alone = {"space": "mean", "weights": {"image": 1.0}, "knots": {}}
         blend = Blend(**(read_json(stored) if stored.exists() else alone))
         self.judged_as_used = blend.judged_as_used(len(self.folds) + len(self.missing))

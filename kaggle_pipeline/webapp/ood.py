@@ -48,25 +48,25 @@ class OodReference:
     ----------
     known : mapping of int to numpy.ndarray of shape (n, channels)
         Embeddings by fold, of images that its model did not learn from: what is near is near these.
-    labelled : mapping of int to numpy.ndarray of shape (m, channels)
+    held_out : mapping of int to numpy.ndarray of shape (m, channels)
         Of further such images, of other patients or lesions: what their distances are like.
     sharpness : numpy.ndarray of shape (images,)
         Sorted, of all of them.
     """
 
     known: Mapping[int, np.ndarray]
-    labelled: Mapping[int, np.ndarray]
+    held_out: Mapping[int, np.ndarray]
     sharpness: np.ndarray
 
     def __post_init__(self) -> None:
         measures = {
             fold: _measures(known)
             for fold, known in self.known.items()
-            if len(known) and len(self.labelled[fold]) >= LEAST_REFERENCE
-            and np.isfinite(known).all() and np.isfinite(self.labelled[fold]).all()
+            if len(known) and len(self.held_out[fold]) >= LEAST_REFERENCE
+            and np.isfinite(known).all() and np.isfinite(self.held_out[fold]).all()
         }  # fmt: skip
         usual = {
-            fold: [np.sort(measure(self.labelled[fold])) for measure in found]
+            fold: [np.sort(measure(self.held_out[fold])) for measure in found]
             for fold, found in measures.items()
         }
         object.__setattr__(self, "_measures", measures)
@@ -110,7 +110,7 @@ class OodReference:
     def write(self, path: Path) -> None:
         """Write as ``.npz``, atomically."""
         arrays = {f"known{fold}": known for fold, known in self.known.items()}
-        arrays |= {f"judged{fold}": labelled for fold, labelled in self.labelled.items()}
+        arrays |= {f"judged{fold}": held_out for fold, held_out in self.held_out.items()}
         with atomic_path(path) as temporary:
             np.savez_compressed(temporary, sharpness=self.sharpness, **arrays)
 
@@ -125,12 +125,12 @@ class OodReference:
         """
         try:
             with np.load(path, allow_pickle=False) as stored:
-                known, labelled = (
+                known, held_out = (
                     {int(name.removeprefix(part)): stored[name]
                      for name in stored.files if name.startswith(part)}
                     for part in ("known", "judged")
                 )  # fmt: skip
-                return cls(known, labelled, stored["sharpness"])
+                return cls(known, held_out, stored["sharpness"])
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise PipelineError(f"{path} is damaged ({error}): delete it") from None
 

@@ -46,7 +46,7 @@ def find_reference(
     if path.exists() and path.stat().st_mtime >= newest:
         kept = OodReference.read(path)
         # A date does not tell that a fold was added, taken away or copied from elsewhere.
-        if set(kept.known) == set(kept.labelled) == set(models.folds):
+        if set(kept.known) == set(kept.held_out) == set(models.folds):
             return kept
     index = _index(Path(run_dir))
     if index is None:
@@ -84,7 +84,7 @@ def _make(run_dir: Path, models: RunModels, index: pd.DataFrame) -> OodReference
 
     folds = Folds.read(Path(run_dir) / "prepare" / "folds.csv")
     rng = np.random.default_rng(_SEED)
-    known, labelled, sharp = {}, {}, []
+    known, held_out, sharp = {}, {}, []
     for fold in models.folds:
         ids = folds.valid_ids(fold)
         wanted = max(_FOLD_IMAGES, IMAGES // len(models.folds))
@@ -102,12 +102,12 @@ def _make(run_dir: Path, models: RunModels, index: pd.DataFrame) -> OodReference
             if time.monotonic() - started > _SECONDS / len(models.folds):
                 break
         embeddings = np.concatenate(parts).astype(np.float32)
-        group = folds.labelled.loc[ids[np.concatenate(rows)], "group_id"].to_numpy()
+        group = folds.validated.loc[ids[np.concatenate(rows)], "group_id"].to_numpy()
         # A patient is in one half: the other half's distances are those of strangers, as a new
         # photo's are.
         ordered = rng.permutation(np.unique(group))
         near = np.isin(group, ordered[: -(-len(ordered) // 2)])
-        known[fold], labelled[fold] = embeddings[near], embeddings[~near]
+        known[fold], held_out[fold] = embeddings[near], embeddings[~near]
         if len(ordered) < _GROUPS:  # one patient's photos do not tell what is usual
-            labelled[fold] = labelled[fold][:0]
-    return OodReference(known, labelled, np.sort(sharp))
+            held_out[fold] = held_out[fold][:0]
+    return OodReference(known, held_out, np.sort(sharp))

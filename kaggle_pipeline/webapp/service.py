@@ -128,7 +128,7 @@ class Service:
         self.run_dir = Path(run_dir)
         self.models = RunModels(self.run_dir, device)
         self.spec = self.models.spec
-        found = read_calibration(self.models.labelled)
+        found = read_calibration(self.models.scored_stage)
         self.calibration = None if found is None or found.method == "none" else found
         self.distribution = self._training_distribution()
         self.reference: OodReference | None = find_reference(self.run_dir, self.models, say)
@@ -264,7 +264,7 @@ class Service:
         return value
 
     def _training_distribution(self) -> TrainingDistribution:
-        oof = Predictions.read(self.models.labelled / "oof.csv", self.classes).probabilities
+        oof = Predictions.read(self.models.scored_stage / "oof.csv", self.classes).probabilities
         examples = read_examples(self.run_dir / "prepare" / "examples.csv", self.spec)
         labelled = self.calibration.thresholds if self.calibration else {}
         return TrainingDistribution(self._calibrate(oof), examples, labelled)

@@ -243,7 +243,7 @@ def test_holdout_judges_about_that_share_of_the_groups_once(train, spec, share):
     assert groups / train["group_id"].nunique() == pytest.approx(share, abs=0.06)
     assert not set(train.loc[labelled, "group_id"]) & set(train.loc[rest, "group_id"])
     assert set(folds.table.loc[rest, "fold"]) == {TRAIN_ONLY}
-    assert list(folds.labelled.index) == list(labelled)
+    assert list(folds.validated.index) == list(labelled)
 
 
 def test_given_column_is_taken_modulo_k_and_negatives_are_left_out(spec):
@@ -311,7 +311,7 @@ def test_train_only_rows_are_learnt_from_and_never_judged():
     folds = Folds(fold_table(["a", "b", "c"], [0, 1, TRAIN_ONLY]))
     assert folds.numbers == [0, 1]
     assert all("ISIC_2" in folds.train_ids(fold) for fold in folds.numbers)
-    assert list(folds.labelled.index) == ["ISIC_0", "ISIC_1"]
+    assert list(folds.validated.index) == ["ISIC_0", "ISIC_1"]
 
 
 def test_file_round_trip(train, spec, tmp_path):

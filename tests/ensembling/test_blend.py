@@ -196,7 +196,7 @@ def test_no_positive_leaves_equal_weights(frames):
 
 
 def blend_and_nested(frames, targets, folds, spec, config):
-    fold = folds.labelled["fold"]
+    fold = folds.validated["fold"]
     models = {
         name: Predictions.build(frame.loc[fold.index].sample(frac=1, random_state=1), fold, "oof")
         for name, frame in frames.items()
@@ -212,7 +212,7 @@ def nested(*arguments):
 @pytest.mark.parametrize("space", SPACES)
 def test_nested_blend_covers_every_judged_row_once_in_order(frames, targets, folds, spec, space):
     blended = nested(frames, targets, folds, spec, BlendConfig(space=space))
-    assert list(blended.table.index) == list(folds.labelled.index)
+    assert list(blended.table.index) == list(folds.validated.index)
     assert (blended.table["fold"] == folds.table["fold"]).all()
     assert set(blended.table["split"]) == {"oof"}
 

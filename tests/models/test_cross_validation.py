@@ -123,7 +123,7 @@ def test_rows_returned_in_another_order_are_joined_by_id(examples, folds, spec, 
     age = examples["age_years"].fillna(0) / 10000
     expected = folds.table["fold"] / 10 + age.loc[folds.table.index]
     np.testing.assert_allclose(oof.probabilities["target"], expected, atol=1e-15)
-    assert list(oof.table.index) == list(folds.labelled.index)
+    assert list(oof.table.index) == list(folds.validated.index)
     ids = split_rows(examples, "test").index
     assert list(test.table.index) == list(ids)
     np.testing.assert_allclose(test.probabilities["target"], 0.1 + age.loc[ids], atol=1e-15)

@@ -144,7 +144,7 @@ class TestPlan:
         assert raw.tests == tests and raw.labelled is raw.learned_share is None
         prepare_data(run, with_records=False)
         found = count_images(run)
-        assert found.tests == tests and found.labelled == len(run.folds().labelled) / 2
+        assert found.tests == tests and found.labelled == len(run.folds().validated) / 2
         assert found.learned_share == pytest.approx(0.5)
         absent = replace(run, data_dir=tmp_path / "none", run_dir=tmp_path / "no")
         assert count_images(absent).tests == SPEC.published_tests == 10982

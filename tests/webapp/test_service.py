@@ -422,7 +422,7 @@ def test_a_reference_of_other_folds_is_made_anew(run_dir, service, tmp_path):
     shutil.copytree(run_dir, found)
     kept = service.reference
     path = found / "webapp" / "reference.npz"
-    OodReference({0: kept.known[0]}, {0: kept.labelled[0]}, kept.sharpness).write(path)
+    OodReference({0: kept.known[0]}, {0: kept.held_out[0]}, kept.sharpness).write(path)
     assert set(find_reference(found, service.models).known) == {0, 1}
     assert set(OodReference.read(path).known) == {0, 1}
 
@@ -447,7 +447,7 @@ def test_a_reference_is_kept_and_read_again(run_dir, service, tmp_path):
     path = run_dir / "webapp" / "reference.npz"
     again = OodReference.read(path)
     assert again.size == service.reference.size > 20
-    assert set(again.known) == set(again.labelled) == {0, 1}
+    assert set(again.known) == set(again.held_out) == {0, 1}
     (tmp_path / "broken.npz").write_bytes(b"nothing")
     with pytest.raises(PipelineError, match="delete it"):
         OodReference.read(tmp_path / "broken.npz")
