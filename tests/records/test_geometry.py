@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,7 @@ from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.config.experiment import RecordsConfig
 from kaggle_pipeline.config.loading import load_experiment
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.datasets import get_spec
-from kaggle_pipeline.datasets.siim_isic_2020 import SPEC
+from kaggle_pipeline.datasets import get_spec, siim_isic_2020
 from kaggle_pipeline.records.convert import convert_image, write_shard
 from kaggle_pipeline.records.geometry import given_fit, read_fit
 
@@ -24,6 +24,22 @@ pytest.importorskip("tensorflow")
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDE = 48
+OWN_PX = siim_isic_2020.SPEC.given_size_px
+SPEC = replace(siim_isic_2020.SPEC, given_size_px=SIDE)
+"""As if the competition's own TFRecords were small."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_records_are_the_competitions_own():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(siim_isic_2020, "SPEC", SPEC)
+        yield
+
+
+def test_the_competitions_own_records_have_1024_px():
+    assert OWN_PX == 1024
+
+
 CHANGES = (
     "dataset=siim_isic_2020", f"records.image_size_px={SIDE}", "records.workers=1",
     "image.image_size_px=32", "image.backbone=LeNet", "image.backbone_options={filters: 4}",
@@ -54,21 +70,22 @@ def write_found(folder, jpegs, name="train00"):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "settings", "fit", "known"),
+    ("dataset", "side", "settings", "fit", "known"),
     [
-        ("siim_isic_2020", {}, "stretch", True),  # the competition's own
-        ("siim_isic_2020", {"given_fit": "crop"}, "crop", True),
-        ("ham10000", {"given_fit": "stretch"}, "stretch", True),
-        ("ham10000", {}, "crop", False),
-        ("synthetic", {"fit": "stretch"}, "stretch", False),
+        ("siim_isic_2020", SIDE, {}, "stretch", True),  # the competition's own
+        ("siim_isic_2020", 40, {}, "stretch", False),  # somebody else's
+        ("siim_isic_2020", 40, {"given_fit": "crop"}, "crop", True),
+        ("ham10000", 40, {"given_fit": "stretch"}, "stretch", True),
+        ("ham10000", 40, {}, "crop", False),
+        ("synthetic", 40, {"fit": "stretch"}, "stretch", False),
     ],
 )
 def test_what_is_not_seen_is_said_or_known_or_assumed_aloud(
-    tmp_path, dataset, settings, fit, known
+    tmp_path, dataset, side, settings, fit, known
 ):
-    place = write_found(tmp_path, [to_jpeg(np.full((40, 40, 3), 9, np.uint8))] * 3)
+    place = write_found(tmp_path, [to_jpeg(np.full((side, side, 3), 9, np.uint8))] * 3)
     found = given_fit(place, RecordsConfig(**settings), get_spec(dataset))
-    assert (found.fit, found.known, found.image_size_px) == (fit, known, 40)
+    assert (found.fit, found.known, found.image_size_px) == (fit, known, side)
     assert ("records.given_fit" in found.describe()) and found.describe().count("\n") == 0
     assert found.describe().startswith("note: ") == (not known)
 
@@ -226,7 +243,7 @@ def test_the_page_sees_the_pixels_of_the_record(trained, oblong, found, tmp_path
     assert across.min() > 0.55 * shown.width and down.max() < 0.45 * shown.height
     words = reading_block(service, service.read([look], [{}])[0], "target", 0.9)
     assert ("middle square of 144 × 96" in words) == (how == "crop")
-    assert ("all of 144 × 96 pixels; the network sees it stretched" in words) == (how != "crop")
+    assert ("stretched to a square" in words) == (how != "crop")
     card = card_sections(service)["Summary and limits"]
     assert "as the training photos" in card and "not known how the training" not in card
 
