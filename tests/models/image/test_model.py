@@ -21,7 +21,7 @@ import keras  # noqa: E402
 
 from kaggle_pipeline.hardware.accelerator import choose_accelerator  # noqa: E402
 from kaggle_pipeline.models.image.fit.checkpoint import EpochKeeper  # noqa: E402
-from kaggle_pipeline.models.image.fit.training import make_optimizer  # noqa: E402
+from kaggle_pipeline.models.image.fit.optimizer import make_optimizer  # noqa: E402
 from kaggle_pipeline.models.image.inference.feature_cache import FeatureStore, body_digest  # noqa: E402
 from kaggle_pipeline.models.image.inference.predictor import Predictor  # noqa: E402
 from kaggle_pipeline.models.image.inference.tta import VIEWS, with_views  # noqa: E402
