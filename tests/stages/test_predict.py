@@ -168,7 +168,7 @@ def test_columns_keep_their_order_whatever_is_compared(tmp_path):
     written(tmp_path / "c", "image", ["mel", "sk"], task="multilabel", groups_ignored=True)
     head = compare_runs([tmp_path / name for name in "abc"]).splitlines()[0]
     words = head.split()
-    assert words[:5] == ["run", "model", "judged", "on", "images"]
+    assert words[:5] == ["run", "model", "scored", "on", "images"]
     assert words[-4:] == ["seconds", "peak", "MiB", "optimistic"]
     assert {"patients", "auc", "accuracy", "mel", "sk"} <= set(words[5:-4])
 
