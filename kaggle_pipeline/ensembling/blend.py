@@ -173,13 +173,13 @@ def fit_nested(
     PipelineError
         If a model lacks an id or predicts one that is not judged.
     """
-    labelled = folds.validated
-    frames = join_by_id(models, labelled.index)
-    rows = examples.loc[labelled.index, ["group_id", *spec.classes]]
+    validated = folds.validated
+    frames = join_by_id(models, validated.index)
+    rows = examples.loc[validated.index, ["group_id", *spec.classes]]
     if len(models) == 1:
-        part, method, why = labelled["fold"], "single", "one model, nothing to weigh"
+        part, method, why = validated["fold"], "single", "one model, nothing to weigh"
     else:
-        part, method, why = _plan(rows, labelled["fold"], spec, config, seed)
+        part, method, why = _plan(rows, validated["fold"], spec, config, seed)
     if method == "equal":
         config = replace(config, weights="equal")
 
@@ -190,15 +190,15 @@ def fit_nested(
         )  # fmt: skip
         return replace(one, method=method, why=why)
 
-    blend = fit(labelled.index)
+    blend = fit(validated.index)
     found = []
     for number in sorted(part.unique()):
-        inside, outside = (labelled.index[mask] for mask in (part == number, part != number))
+        inside, outside = (validated.index[mask] for mask in (part == number, part != number))
         # A part that is all there is has no fitted weights: what is used blends it.
         fitted = fit(outside) if len(outside) else blend
         found.append(fitted.apply(_rows(frames, inside)))
-    probabilities = pd.concat(found).loc[labelled.index]
-    return blend, Predictions.build(probabilities, labelled["fold"], "oof")
+    probabilities = pd.concat(found).loc[validated.index]
+    return blend, Predictions.build(probabilities, validated["fold"], "oof")
 
 
 def _plan(

@@ -39,7 +39,7 @@ class CompositeModel(ABC):
     def __init__(
         self, models: Mapping[str, Model], folder: Path, all_min: Callable[[int], int] = int
     ) -> None:
-        self._least = all_min
+        self._all_min = all_min
         self._models = dict(models)
         self._folder = Path(folder)
 
@@ -57,7 +57,7 @@ class CompositeModel(ABC):
         """Fit one after the other; one that is saved already is read instead."""
         for name, model in self._models.items():
             place = self._folder / name
-            if self._least((place / SAVED).exists()):
+            if self._all_min((place / SAVED).exists()):
                 model.load(place)
                 continue
             place.mkdir(parents=True, exist_ok=True)

@@ -146,16 +146,16 @@ def count_images(run: Run) -> Images:
     if not run.data_dir.is_dir():
         where = f"the published data set{_uncounted(run)}"
         return Images(
-            published_targets(spec), labelled=0 if judge else None, tests=spec.published_tests,
+            published_targets(spec), validated=0 if judge else None, tests=spec.published_tests,
             counted_in=where + (f"; those that {judge} marks not counted" if judge else ""),
         )  # fmt: skip
     table = validate_examples(spec.read_raw(run.data_dir).examples, spec)
-    examples, labelled = split_rows(table, "train"), None
+    examples, validated = split_rows(table, "train"), None
     if judge:
         marked = examples[judge].isin([True, 1, "True", "true", "1"])
-        examples, labelled = examples[~marked], int(marked.sum())
+        examples, validated = examples[~marked], int(marked.sum())
     return Images(
-        examples[classes].to_numpy(np.float32), labelled=labelled,
+        examples[classes].to_numpy(np.float32), validated=validated,
         tests=len(split_rows(table, "test")), counted_in=f"{run.data_dir}{_uncounted(run)}",
     )  # fmt: skip
 

@@ -42,7 +42,7 @@ class Images:
         Of the labelled images that a fold may learn from, all folds together.
     learned_share : float or None
         Of these, what a fold of mean size learns from; None: what the config says.
-    labelled : float or None
+    validated : float or None
         Images that a fold of mean size is judged by; None: what the config says.
     tests : int
         Of the test part.
@@ -52,7 +52,7 @@ class Images:
 
     targets: np.ndarray
     learned_share: float | None = None
-    labelled: float | None = None
+    validated: float | None = None
     tests: int = 0
     counted_in: str = ""
 
@@ -80,7 +80,7 @@ class Plan:
     fits: int
     epochs: int
     shown: int
-    labelled: int = 0
+    validated: int = 0
     tests: int = 0
     validation: int = 0
     views: int = 1
@@ -91,10 +91,10 @@ class Plan:
 
     def prediction_steps(self, global_batch: int) -> int:
         """Return the prediction steps of one view of the whole experiment; a last batch is full."""
-        labelled, tests, validation = (
-            -(-images // global_batch) for images in (self.labelled, self.tests, self.validation)
+        validated, tests, validation = (
+            -(-images // global_batch) for images in (self.validated, self.tests, self.validation)
         )
-        return self.fits * (self.views * (labelled + tests) + self.epochs * validation)
+        return self.fits * (self.views * (validated + tests) + self.epochs * validation)
 
 
 def make_plan(config: Experiment, images: Images, views: int = 1) -> Plan:
@@ -113,17 +113,17 @@ def make_plan(config: Experiment, images: Images, views: int = 1) -> Plan:
     image, folds, targets = config.image, config.folds, images.targets
     count = len(targets)
     if image.frozen:
-        apart = images.labelled if folds.judge else 0
+        apart = images.validated if folds.judge else 0
         return Plan(1, 1, count + images.tests + round(apart or 0))
     kept = 1 - (folds.test_share or 0)
     held = 0.0 if folds.judge else kept * (folds.holdout or 1 / folds.k)
-    learned_share, labelled, tests = images.learned_share, images.labelled, images.tests
+    learned_share, validated, tests = images.learned_share, images.validated, images.tests
     if learned_share is None:
         learned_share = kept - held
         tests += round(count * (1 - kept))
-    if labelled is None:
-        labelled = count * held
-    validation = labelled
+    if validated is None:
+        validated = count * held
+    validation = validated
     if image.checkpoint == "best_inner":
         validation = count * learned_share * image.inner_share
         learned_share *= 1 - image.inner_share
@@ -135,7 +135,7 @@ def make_plan(config: Experiment, images: Images, views: int = 1) -> Plan:
     fits = 1 if folds.holdout or folds.judge else folds.k
     fits *= targets.shape[1] if image.networks == "one_per_class" else 1
     fits *= image.seeds
-    return Plan(fits, image.epochs, shown, round(labelled), tests, round(validation), views)
+    return Plan(fits, image.epochs, shown, round(validated), tests, round(validation), views)
 
 
 CAVEAT = (

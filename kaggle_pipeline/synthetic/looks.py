@@ -68,7 +68,7 @@ def draw_person(diagnosis: str, rng: Generator) -> tuple[int, str]:
     return int(5 * round(float(np.clip(age, 5, 85)) / 5)), sex
 
 
-def counts(shares: dict[str, float], total: int, all_min: int) -> dict[str, int]:
+def counts(shares: dict[str, float], total: int, least: int) -> dict[str, int]:
     """Share out ``total`` lesions, the rarest diagnosis still with ``least`` of them.
 
     Parameters
@@ -77,11 +77,11 @@ def counts(shares: dict[str, float], total: int, all_min: int) -> dict[str, int]
         Diagnosis to its share; the first one takes what the others leave.
     total : int
         At least ``least`` for every diagnosis.
-    all_min : int
+    least : int
         The least number of lesions of a diagnosis.
     """
     common, *others = shares
-    found = {name: max(all_min, round(shares[name] * total)) for name in others}
+    found = {name: max(least, round(shares[name] * total)) for name in others}
     return {common: total - sum(found.values()), **found}
 
 

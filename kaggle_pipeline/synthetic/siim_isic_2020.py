@@ -76,8 +76,8 @@ def generate(
     """
     competition = Path(out_dir) / "competition"
     refuse_existing(competition / "train.csv")
-    all_min = {"patients": (patients, 4), "image-size-px": (image_size_px, MIN_SIZE_PX)}
-    check_least(all_min | {"mean-images": (mean_images, 2), "seed": (seed, 0)})
+    least = {"patients": (patients, 4), "image-size-px": (image_size_px, MIN_SIZE_PX)}
+    check_least(least | {"mean-images": (mean_images, 2), "seed": (seed, 0)})
     table, morphologies, skins = describe(patients, seed, test_share, mean_images)
     drawings = [
         Drawing(

@@ -89,12 +89,12 @@ def refuse_existing(last_table: Path) -> None:
         )
 
 
-def check_least(all_min: Mapping[str, tuple[float, float]]) -> None:
+def check_least(least: Mapping[str, tuple[float, float]]) -> None:
     """Check options of the command line against the least value that each may have.
 
     Parameters
     ----------
-    all_min : mapping
+    least : mapping
         Option, without its dashes, to its value and the least one.
 
     Raises
@@ -102,7 +102,7 @@ def check_least(all_min: Mapping[str, tuple[float, float]]) -> None:
     PipelineError
         Names the first option whose value is too small.
     """
-    for name, (value, lowest) in all_min.items():
+    for name, (value, lowest) in least.items():
         if value < lowest:
             raise PipelineError(f"--{name} {value}: at least {lowest} is needed")
 

@@ -266,8 +266,8 @@ class Service:
     def _training_distribution(self) -> TrainingDistribution:
         oof = Predictions.read(self.models.scored_stage / "oof.csv", self.classes).probabilities
         examples = read_examples(self.run_dir / "prepare" / "examples.csv", self.spec)
-        labelled = self.calibration.thresholds if self.calibration else {}
-        return TrainingDistribution(self._calibrate(oof), examples, labelled)
+        thresholds = self.calibration.thresholds if self.calibration else {}
+        return TrainingDistribution(self._calibrate(oof), examples, thresholds)
 
     def _calibrate(self, probabilities: pd.DataFrame) -> pd.DataFrame:
         return self.calibration.apply(probabilities) if self.calibration else probabilities

@@ -43,7 +43,7 @@ class TrainingDistribution:
         Final ones, indexed by image id, a column a class.
     truth : pandas.DataFrame
         0 or 1, the same classes; rows of other ids are left out.
-    labelled : mapping of str to list of dict
+    thresholds : mapping of str to list of dict
         Thresholds of the run's calibration, which judged them nested; others are found here.
 
     Raises
@@ -56,13 +56,13 @@ class TrainingDistribution:
         self,
         probabilities: pd.DataFrame,
         truth: pd.DataFrame,
-        labelled: Mapping[str, Sequence[Mapping]] = MappingProxyType({}),
+        thresholds: Mapping[str, Sequence[Mapping]] = MappingProxyType({}),
     ) -> None:
         truth = truth.reindex(probabilities.index)[list(probabilities.columns)]
         if truth.isna().any(axis=None):
             raise PipelineError("the run's out-of-fold predictions hold an image without truth")
         self.size = len(probabilities)
-        self._judged = labelled
+        self._thresholds = thresholds
         self._sorted = {name: np.sort(column) for name, column in probabilities.items()}
         self._positive = {
             name: np.sort(column[truth[name] == 1]) for name, column in probabilities.items()
@@ -98,7 +98,7 @@ class TrainingDistribution:
 
         None where the class has no positive or no negative image.
         """
-        for one in self._judged.get(name, ()):
+        for one in self._thresholds.get(name, ()):
             if one["sensitivity"] == sensitivity and one["threshold"] is not None:
                 reached = one["nested"]["specificity"]
                 return Threshold(one["threshold"], _numbers(reached), nested=True)
@@ -113,7 +113,7 @@ class TrainingDistribution:
 
     def sensitivities(self, name: str) -> tuple[float, ...]:
         """Return the sensitivities to choose a threshold by: the calibration's, if it has any."""
-        return tuple(sorted(one["sensitivity"] for one in self._judged.get(name, ()))) or (
+        return tuple(sorted(one["sensitivity"] for one in self._thresholds.get(name, ()))) or (
             _SENSITIVITIES
         )
 

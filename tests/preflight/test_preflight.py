@@ -109,17 +109,17 @@ class TestPlan:
         targets = np.eye(2)[[0] * 600 + [1] * 400]
         config = experiment({"k": 5}, epochs=2, seeds=3)
         plan = make_plan(config, Images(targets, tests=310), views=8)
-        assert (plan.labelled, plan.validation, plan.tests) == (200, 200, 310)
+        assert (plan.validated, plan.validation, plan.tests) == (200, 200, 310)
         # 15 fits, each of 2 + 4 steps with 8 views and, twice, 2 steps with one.
         assert plan.prediction_steps(100) == 15 * (8 * (2 + 4) + 2 * 2)
         inner = replace(config, image=replace(config.image, checkpoint="best_inner"))
         plan = make_plan(inner, Images(targets, tests=310))
-        assert (plan.labelled, plan.validation) == (200, round(800 * inner.image.inner_share))
+        assert (plan.validated, plan.validation) == (200, round(800 * inner.image.inner_share))
         aside = experiment({"holdout": 0.25, "test_share": 0.2}, epochs=2)
         plan = make_plan(aside, Images(targets))
-        assert (plan.shown, plan.labelled, plan.tests) == (600, 200, 200)
-        counted = make_plan(aside, Images(targets, learned_share=0.7, labelled=300, tests=5))
-        assert (counted.shown, counted.labelled, counted.tests) == (700, 300, 5)
+        assert (plan.shown, plan.validated, plan.tests) == (600, 200, 200)
+        counted = make_plan(aside, Images(targets, learned_share=0.7, validated=300, tests=5))
+        assert (counted.shown, counted.validated, counted.tests) == (700, 300, 5)
         assert Plan(1, 1, 10).prediction_steps(4) == 0
 
     def test_frozen_features_are_extracted_once_of_all_images(self):
@@ -127,7 +127,7 @@ class TestPlan:
         frozen = make_plan(experiment({"k": 5}, frozen=True, epochs=9), Images(targets, tests=200))
         assert frozen.steps(100, None) == 12 and frozen.prediction_steps(100) == 0
         marked = experiment({"judge": "official_validation"}, frozen=True)
-        assert make_plan(marked, Images(targets, labelled=150, tests=50)).shown == 1200
+        assert make_plan(marked, Images(targets, validated=150, tests=50)).shown == 1200
 
     @pytest.mark.parametrize("tta", ["none", "flips", "dihedral", "random"])
     def test_the_views_are_those_that_are_averaged(self, tta):
@@ -141,10 +141,10 @@ class TestPlan:
         run = Run(config, competition / "competition", tmp_path, say=lambda line: None)
         tests = len(pd.read_csv(competition / "competition" / "test.csv"))
         raw = count_images(run)
-        assert raw.tests == tests and raw.labelled is raw.learned_share is None
+        assert raw.tests == tests and raw.validated is raw.learned_share is None
         prepare_data(run, with_records=False)
         found = count_images(run)
-        assert found.tests == tests and found.labelled == len(run.folds().validated) / 2
+        assert found.tests == tests and found.validated == len(run.folds().validated) / 2
         assert found.learned_share == pytest.approx(0.5)
         absent = replace(run, data_dir=tmp_path / "none", run_dir=tmp_path / "no")
         assert count_images(absent).tests == SPEC.published_tests == 10982

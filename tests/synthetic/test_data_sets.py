@@ -110,7 +110,7 @@ def test_patients_give_about_the_images_asked_for(tmp_path):
 
 def test_counts_leave_the_rest_to_the_first():
     shares = {"nv": 0.9, "mel": 0.09, "df": 0.01}
-    assert counts(shares, 100, all_min=5) == {"nv": 86, "mel": 9, "df": 5}
+    assert counts(shares, 100, least=5) == {"nv": 86, "mel": 9, "df": 5}
 
 
 def test_a_drawing_is_turned_cropped_and_compressed(tmp_path):

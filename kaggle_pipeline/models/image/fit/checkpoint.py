@@ -58,7 +58,7 @@ class EpochKeeper(keras.callbacks.Callback):
         self._deadline = deadline or Deadline.after(None)
         self._begun_with = dict(begun_with or {})
         self._together = all_min is not None
-        self._least = all_min or int
+        self._all_min = all_min or int
         self._begun = time.monotonic()
         self._folder = folder
         self._keep_best = keep_best
@@ -86,7 +86,7 @@ class EpochKeeper(keras.callbacks.Callback):
         variables = [*network.weights, *network.optimizer.variables]
         fresh = [keras.ops.convert_to_numpy(variable) for variable in variables]
         readable = self._load_before(network, None)
-        agreed = self._least(readable)
+        agreed = self._all_min(readable)
         if agreed < readable and self._load_before(network, agreed) < agreed:
             raise PipelineError(
                 f"{self._folder} has no state of epoch {agreed}, from which the other workers go "
@@ -162,7 +162,7 @@ class EpochKeeper(keras.callbacks.Callback):
             path.unlink()
         if epoch + 1 < self.params["epochs"]:
             needed = time.monotonic() - self._begun
-            if not self._least(int(self._deadline.leaves(needed))):
+            if not self._all_min(int(self._deadline.leaves(needed))):
                 raise OutOfTime(f"{epoch + 1} of {self.params['epochs']} epochs are done and saved")
 
     def restore_best(self, network: keras.Model) -> None:
