@@ -17,6 +17,7 @@ from typing import Any, Literal
 import yaml
 
 from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.config.names import CHECKOUT
 from kaggle_pipeline.core.errors import PipelineError, nearest
 from kaggle_pipeline.core.files import atomic_path
 
@@ -62,7 +63,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
 def _nearest_config(path: Path) -> str:
     """A hint: the nearest of the experiments beside ``path``, else of those that come with this."""
-    folders = (path.parent, Path(__file__).resolve().parents[2] / "configs")
+    folders = (path.parent, CHECKOUT / "configs")
     beside = [[one.name for one in folder.glob("*.yaml")] for folder in folders]
     for folder, names in zip(folders, beside, strict=True):
         if names:

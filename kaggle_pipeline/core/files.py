@@ -1,7 +1,4 @@
-"""A run's folder: atomic writes, refused overwrites, package versions beside the results.
-
-In: a run folder and a stage's name. Out: files that are whole or not there at all.
-"""
+"""Files that are whole or not there at all."""
 
 import json
 import os
@@ -14,8 +11,6 @@ from kaggle_pipeline.core.errors import PipelineError
 
 SAVED = "model.json"
 """File whose presence says that a model is trained and saved: settings, written last of all."""
-OURS = ("config.yaml", "leakage.json", "manifest.json", "history.csv", SAVED)
-"""A stage's folder holds one of these; nothing else is ever deleted."""
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from kaggle_pipeline import DISCLAIMER
 from kaggle_pipeline.config.loading import load_experiment, to_mapping
+from kaggle_pipeline.config.names import CHECKOUT
 from kaggle_pipeline.core.deadline import Deadline, OutOfTime
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json, write_json
@@ -60,7 +61,7 @@ def run_session(
         Where the script was unpacked; by default where this package lies.
     """
     deadline = Deadline.after(hours)
-    packed = packed or Path(__file__).resolve().parents[2]
+    packed = packed or CHECKOUT
     try:
         session = _open(stage, [*overrides, *_changes()], deadline, packed)
         unfinished_because = _work(session)

@@ -88,8 +88,9 @@ def prepare_data(run: Run, *, with_records: bool = True) -> RecordFit | None:
         _prepare_tables(run, folder)
     if not with_records:
         return None
-    if "image" in run.config.blend.models:  # else no image model may be wanted at all
-        require_choices(run.config.image, run.examples(), run.folds(), run.spec, run.config.seed)
+    image = run.config.image
+    if "image" in run.config.blend.models and image.selection != "none":
+        require_choices(image, run.examples(), run.folds(), run.spec, run.config.seed)
     return _prepare_records(run, folder)
 
 

@@ -4,7 +4,10 @@ import shutil
 from pathlib import Path
 
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import OURS
+from kaggle_pipeline.core.files import SAVED
+
+_OURS = ("config.yaml", "leakage.json", "manifest.json", "history.csv", SAVED)
+"""A stage's folder holds one of these; nothing else is ever deleted."""
 
 
 def open_stage(run_dir: Path, stage: str, *, resume: bool, overwrite: bool) -> Path:
@@ -29,9 +32,9 @@ def open_stage(run_dir: Path, stage: str, *, resume: bool, overwrite: bool) -> P
     folder = Path(run_dir) / stage
     if folder.exists() and any(folder.iterdir()):
         if overwrite:
-            if not any((folder / name).exists() for name in OURS):
+            if not any((folder / name).exists() for name in _OURS):
                 raise PipelineError(
-                    f"{folder} holds files but no {OURS[0]}: it may not be a run's, so it is not "
+                    f"{folder} holds files but no {_OURS[0]}: it may not be a run's, so it is not "
                     "deleted; remove it by hand or choose another --run-dir"
                 )
             shutil.rmtree(folder)

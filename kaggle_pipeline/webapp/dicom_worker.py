@@ -9,10 +9,10 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 from PIL import Image
 
+from kaggle_pipeline.config.names import CHECKOUT
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.webapp.dicom_child import LENGTH_BYTES
 
@@ -69,7 +69,7 @@ class DicomWorker:
     def _running(self) -> subprocess.Popen:
         if self._process is None or self._process.poll() is not None or not self._left:
             self.close()
-            root = str(Path(__file__).resolve().parents[2])
+            root = str(CHECKOUT)
             paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "kaggle_pipeline.webapp.dicom_child", str(self._max_pixels)],

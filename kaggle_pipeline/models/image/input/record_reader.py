@@ -29,7 +29,15 @@ def read_in_order(shards: Sequence[Path], spec: DatasetSpec, ids: np.ndarray) ->
         lambda path: tf.data.TFRecordDataset(path, buffer_size=2**20),
         cycle_length=min(8, len(shards)),
     )
-    return records.batch(_AT_ONCE).map(_chooser(spec, ids)).unbatch()
+    parse, row_of = parse_id_and_image(spec), _row_finder(ids)
+
+    def choose(records: Any) -> tuple[Any, Any]:
+        image_ids, images = parse(records)
+        row = row_of(image_ids)
+        wanted = row != PADDING
+        return tf.boolean_mask(row, wanted), tf.boolean_mask(images, wanted)
+
+    return records.batch(_AT_ONCE).map(choose).unbatch()
 
 
 def read_by_row(
@@ -46,14 +54,17 @@ def read_by_row(
         If the records lack an id, or a file ends within a record.
     """
     paths, offsets = _find_records(shards, spec, ids)
-    choose = _chooser(spec, ids)
+    parse = parse_id_and_image(spec)
 
-    def read(row: Any) -> Any:
-        return _record_at(tf.gather(paths, row), tf.gather(offsets, row))
+    def read(row: Any) -> tuple[Any, Any]:
+        return row, _record_at(tf.gather(paths, row), tf.gather(offsets, row))
+
+    def parse_images(row: Any, records: Any) -> tuple[Any, Any]:
+        return row, parse(records)[1]  # whose they are is known: no id is looked up again
 
     def read_all(rows: tf.data.Dataset) -> tf.data.Dataset:
         records = rows.map(read, num_parallel_calls=tf.data.AUTOTUNE)
-        return records.batch(_AT_ONCE).map(choose).unbatch()
+        return records.batch(_AT_ONCE).map(parse_images).unbatch()
 
     return read_all
 
@@ -97,19 +108,6 @@ def _record_at(path: Any, offset: Any) -> Any:
     )
     records = tf.data.experimental.from_variant(records, tf.TensorSpec((), tf.string))
     return records.take(1).get_single_element()
-
-
-def _chooser(spec: DatasetSpec, ids: np.ndarray) -> Any:
-    """Return a function: records (n,) -> rows and JPEGs of those whose id is wanted."""
-    parse, row_of = parse_id_and_image(spec), _row_finder(ids)
-
-    def choose(records: Any) -> tuple[Any, Any]:
-        image_ids, images = parse(records)
-        row = row_of(image_ids)
-        wanted = row != PADDING
-        return tf.boolean_mask(row, wanted), tf.boolean_mask(images, wanted)
-
-    return choose
 
 
 def _row_finder(ids: np.ndarray) -> Any:
