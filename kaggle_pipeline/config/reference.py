@@ -19,7 +19,7 @@ import yaml
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.names import CHECKOUT
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import atomic_path
+from kaggle_pipeline.core.files import replace_between
 
 BEGIN = "<!-- settings: begin (written by make docs) -->"
 END = "<!-- settings: end -->"
@@ -87,17 +87,7 @@ def update_reference(path: Path) -> None:
     PipelineError
         If the file or a mark is missing.
     """
-    try:
-        content = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise PipelineError(f"{path} is missing") from None
-    before, begin, rest = content.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise PipelineError(f"{path} lacks the lines {BEGIN!r} and {END!r}")
-    with atomic_path(path) as temporary:
-        text = f"{before}{BEGIN}\n\n{describe_settings()}\n\n{END}{after}"
-        temporary.write_text(text, encoding="utf-8")
+    replace_between(path, BEGIN, END, f"\n\n{describe_settings()}\n\n")
 
 
 def _settings_of(cls: type, prefix: str) -> Iterator[Setting]:

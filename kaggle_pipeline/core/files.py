@@ -60,3 +60,32 @@ def read_json(path: Path) -> Any:
         raise PipelineError(
             f"{path} is not valid JSON ({error}); delete it and run again"
         ) from None
+
+
+def replace_between(path: Path, begin: str, end: str, content: str) -> None:
+    """Put ``content`` between two marks of a text file, atomically; all else stays to the byte.
+
+    Raises
+    ------
+    PipelineError
+        If the file cannot be read, or a mark is not there once, or they stand the wrong way round.
+    """
+    try:
+        text = Path(path).read_bytes().decode()  # as bytes: line ends elsewhere stay as they are
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{path} cannot be read: {error}") from None
+    if begin not in text or end not in text:
+        raise PipelineError(f"{path} lacks the lines {begin!r} and {end!r}")
+    for mark in (begin, end):
+        if text.count(mark) > 1:
+            raise PipelineError(
+                f"{path} holds the line {mark!r} {text.count(mark)} times, not once"
+            )
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise PipelineError(f"{path}: {end!r} stands before {begin!r}")
+    with atomic_path(Path(path)) as temporary:
+        temporary.write_bytes(f"{before}{begin}{content}{end}{after}".encode())

@@ -14,7 +14,7 @@ from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.loading import load_experiment
 from kaggle_pipeline.config.names import SCORED_STAGES
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import atomic_path, read_json
+from kaggle_pipeline.core.files import read_json, replace_between
 from kaggle_pipeline.evaluation.calibration.calibration import FILE
 from kaggle_pipeline.evaluation.plots import describe_score
 from kaggle_pipeline.report.report import OPTIMISTIC
@@ -156,21 +156,7 @@ def update_table(
     if path is None:
         say(table)
         return
-    try:
-        text = Path(path).read_bytes().decode()  # as bytes: line ends elsewhere stay as they are
-    except (OSError, UnicodeDecodeError) as error:
-        raise PipelineError(f"--update {path} cannot be read: {error}") from None
-    for mark in (BEGIN, END):
-        if text.count(mark) != 1:
-            raise PipelineError(
-                f"{path} holds the line '{mark}' {text.count(mark)} times, not once"
-            )
-    before, _, rest = text.partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise PipelineError(f"{path}: '{END}' stands before '{BEGIN}'")
-    with atomic_path(Path(path)) as temporary:
-        temporary.write_bytes(f"{before}{BEGIN}\n{table}\n{END}{after}".encode())
+    replace_between(path, BEGIN, END, f"\n{table}\n")
     say(f"{path}: results of {', '.join(Path(one).name for one in run_dirs)}")
 
 
