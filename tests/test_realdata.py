@@ -7,13 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kaggle_pipeline.config.experiment import CalibrationConfig, FoldsConfig, RecordsConfig
+from kaggle_pipeline.config.experiment import (
+    CalibrationConfig,
+    DecisionConfig,
+    FoldsConfig,
+    RecordsConfig,
+)
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.photos import read_image
 from kaggle_pipeline.data.examples import drop_incomplete, split_rows, validate_examples
 from kaggle_pipeline.data.folds import make_folds
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.evaluation.calibration.calibration import Calibration
+from kaggle_pipeline.evaluation.decision.decision import Decision
+from kaggle_pipeline.evaluation.labelled import join_truth
 from kaggle_pipeline.leakage.audit import drop_duplicates
 from kaggle_pipeline.leakage.fingerprints import fingerprint_images, fingerprint_table, known_pairs
 from kaggle_pipeline.leakage.target_leakage import single_feature_table
@@ -189,6 +196,8 @@ def test_public_scores_are_calibrated_for_patients_nothing_was_learned_from(whol
     assert found.study["change"]["log_loss"]["high"] < 0
     assert found.study["change"]["auc"]["low"] > -0.003
     assert told["isotonic"]["auc"]["value"] < told["temperature"]["auc"]["value"]  # ties
-    for one in found.thresholds["target"]:
+    labelled = join_truth(whole[1], frame, SPEC, 2020, 100, None)
+    decision = Decision.fit(labelled, found, DecisionConfig(), seed=2020)
+    for one in decision.thresholds["target"]:
         reached = one["nested"]["sensitivity"]
         assert reached["low"] < one["sensitivity"] < reached["high"]

@@ -4,6 +4,7 @@ In: values. Out: an :class:`Experiment`, or an error that names the key and what
 ``loading.py`` reads and writes it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -68,14 +69,46 @@ class CalibrationConfig:
     """``temperature``: slope and intercept on the logit (Platt), for a softmax one temperature; the
     order of the images stays. ``isotonic``: any curve that never falls, which makes ties.
     ``auto``: ``temperature``, unless another is clearly better on groups it was not fitted on."""
+
+
+@dataclass(frozen=True)
+class DecisionConfig:
+    """How calibrated probabilities become a decision, learned on out-of-fold predictions."""
+
+    metric: Literal["accuracy", "balanced_accuracy", "cost"] = "balanced_accuracy"
+    """What the decisions are to be best at. ``balanced_accuracy``: the mean recall of the classes,
+    by which ISIC 2018 and 2019 are scored; of a yes-or-no question the mean of sensitivity and
+    specificity. ``cost``: the mean of ``costs``."""
+    parameters: Literal["exponent", "offsets"] = "exponent"
+    """What is learned. ``exponent``: one number; each class's probability is divided by the class's
+    share of the photos to this power (0: the most probable class; 1: as if all classes were
+    equally common). ``offsets``: a weight a class, which needs many photos of each."""
+    costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Of a wrong decision, by the true class: ``mel: {missed: 10, nv: 20}`` is 20 for a melanoma
+    that is called a nevus and 10 for one called anything else; ``nv: {false_alarm: 2}`` is 2 for
+    anything else that is called a nevus. What is not named costs 1, a right decision nothing."""
+    sensitivity: Mapping[str, float] = field(default_factory=dict)
+    """Share of a class's photos that the decision has to find at least, say ``mel: 0.9``; the
+    metric comes second."""
     sensitivities: tuple[float, ...] = (0.8, 0.9, 0.95)
-    """Shares of a class's images that a threshold is to find."""
+    """Shares of a class's photos that a table of thresholds is made for, each class alone."""
 
     def __post_init__(self) -> None:
         wanted = self.sensitivities
         fine = all(0 < one < 1 for one in wanted) and len(set(wanted)) == len(wanted)
         wish = "different shares in (0, 1)"
-        require(fine, "calibration.sensitivities", list(wanted), wish)
+        require(fine, "decision.sensitivities", list(wanted), wish)
+        for name, value in self.sensitivity.items():
+            fine = isinstance(value, int | float) and 0 < value < 1
+            require(fine, f"decision.sensitivity.{name}", value, "a share in (0, 1)")
+        for truth, row in self.costs.items():
+            fine = isinstance(row, Mapping) and bool(row)
+            require(fine, f"decision.costs.{truth}", row, "costs by what is decided instead")
+            for decided, value in row.items():
+                fine = isinstance(value, int | float) and 0 <= value < float("inf")
+                require(fine, f"decision.costs.{truth}.{decided}", value, "a number from 0 on")
+        fine = self.metric != "cost" or bool(self.costs)
+        require(fine, "decision.costs", dict(self.costs), "given with decision.metric = cost")
 
 
 @dataclass(frozen=True)
@@ -270,6 +303,7 @@ class Experiment:
     blend: BlendConfig = field(default_factory=BlendConfig)
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    decision: DecisionConfig = field(default_factory=DecisionConfig)
 
     def __post_init__(self) -> None:
         # Folds add their number to it, and NumPy and scikit-learn take 32 bits.

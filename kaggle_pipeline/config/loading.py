@@ -23,6 +23,8 @@ from kaggle_pipeline.core.files import atomic_path
 
 _FORMER = {"image": {"shuffle_buffer_mb"}}
 """Keys of runs made before, by section, that mean nothing any more and are not looked at."""
+_MOVED = {("calibration", "sensitivities"): "decision"}
+"""Keys of runs made before that stand in another section now."""
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -89,6 +91,12 @@ def parse_experiment(content: Mapping[str, Any]) -> Experiment:
 
 def without_former_keys(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return a resolved config of any time without the keys that it has no more."""
+    content = dict(content)
+    for (section, key), now in _MOVED.items():
+        if isinstance(content.get(section), Mapping) and key in content[section]:
+            content[section] = dict(content[section])
+            moved = {key: content[section].pop(key)}
+            content[now] = moved | dict(content.get(now) or {})
     return {
         section: {key: value for key, value in inner.items() if key not in _FORMER[section]}
         if section in _FORMER and isinstance(inner, Mapping)

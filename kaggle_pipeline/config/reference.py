@@ -9,7 +9,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,8 @@ def _allowed(cls: type, name: str, key: str) -> str:
         if one.default is MISSING and one.default_factory is MISSING
     }
     hint = typing.get_type_hints(cls)[name]
-    numeric = {int, float} & {hint, *typing.get_args(hint)}
+    inside = () if typing.get_origin(hint) is Mapping else typing.get_args(hint)
+    numeric = {int, float} & {hint, *inside}
     wishes: list[str] = []
     for probe in _PROBES if numeric else ():
         if float not in numeric and probe != int(probe):

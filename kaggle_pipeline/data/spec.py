@@ -70,6 +70,9 @@ class SubmissionFormat:
     id_column: str
     columns: Mapping[str, str]
     """Submission column -> class name."""
+    by_highest: bool = False
+    """Whether the class with the highest number of a row is what is scored, as by balanced accuracy
+    in ISIC 2018 and 2019; the numbers are then made so that it is the decision."""
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ SPEC = DatasetSpec(
         RecordField("localization", "site", "bytes"),
         *(RecordField(name, name, "int") for name in CLASSES),
     ),
-    submission=SubmissionFormat("image", {name.upper(): name for name in CLASSES}),
+    submission=SubmissionFormat("image", {name.upper(): name for name in CLASSES}, by_highest=True),
     read_raw=read_raw,
     source=_SOURCE,
     kaggle="datasets/kmader/skin-cancer-mnist-ham10000",

@@ -107,7 +107,7 @@ SPEC = DatasetSpec(
         RecordField("anatom_site_general", "site", "bytes"),
         *(RecordField(name, name, "int") for name in CLASSES),
     ),
-    submission=SubmissionFormat("image", {name: name for name in CLASSES}),
+    submission=SubmissionFormat("image", {name: name for name in CLASSES}, by_highest=True),
     read_raw=read_raw,
     source=_SOURCE,
     kaggle="datasets/andrewmvd/isic-2019",

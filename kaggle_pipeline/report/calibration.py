@@ -22,7 +22,6 @@ _METHODS = {
     "temperature": "temperature scaling with a shift (Platt scaling; softmax: no shift)",
     "isotonic": "isotonic regression (a curve that never falls; it makes ties)",
 }
-_REACHED = ("sensitivity", "specificity", "precision")
 
 
 def calibration_section(folder: Path, title: str) -> Html | None:
@@ -43,22 +42,13 @@ def calibration_section(folder: Path, title: str) -> Html | None:
     intro = (
         f"Method: {_METHODS[found['method']]}; {found['why']}. It is fitted on out-of-fold "
         "probabilities. The scores below are cross-validated: no image is calibrated by a curve "
-        f"that was fitted on its own {study['group']}. The submission holds the probabilities "
-        "before calibration."
+        f"that was fitted on its own {study['group']}."
     )
     parts = [html.element("h3", "Calibration"), html.element("p", intro), _score_table(found)]
     alt = f"{title}: observed share against predicted probability, before and after calibration."
     parts.append(html.picture(Path(folder) / "calibration.png", alt))
-    if found["thresholds"]:
-        told = (
-            "Thresholds on the calibrated probability: an image at or above one is flagged. Each "
-            f"score is cross-validated, with thresholds chosen on other {study['group']}s."
-        )
-        parts += [html.element("p", told), _threshold_table(found["thresholds"], "nested")]
     for name, why in found["lacking"].items():
-        parts.append(
-            html.element("p", f"{name} has no calibration curve or threshold of its own: {why}.")
-        )
+        parts.append(html.element("p", f"{name} has no calibration curve of its own: {why}."))
     if "test" in found:
         parts += _test_part(found["test"])
     return html.join(parts)
@@ -78,23 +68,10 @@ def _score_table(found: Mapping) -> Html:
     return html.table(header, rows, stack=True)
 
 
-def _threshold_table(thresholds: Mapping, key: str) -> Html:
-    rows = [
-        [name, f"{one['sensitivity']:.0%}", f"{one['threshold']:.3g}",
-         *(describe_score(one[key][score]) for score in _REACHED)]
-        for name, entries in thresholds.items()
-        for one in entries
-    ]  # fmt: skip
-    return html.table(["class", "sensitivity wanted", "threshold", *_REACHED], rows)
-
-
 def _test_part(test: Mapping) -> list[Html]:
     rows = [
         [meaning, *(describe_score(test["scores"][when][key], 4) for when in ("before", "after"))]
         for key, meaning in _SCORES.items()
     ]
     told = f"On the held-out test part, {test['n']:,} images:"
-    parts = [html.element("p", told), html.table(["score", "before", "after"], rows, stack=True)]
-    if any(test["thresholds"].values()):
-        parts.append(_threshold_table(test["thresholds"], "reached"))
-    return parts
+    return [html.element("p", told), html.table(["score", "before", "after"], rows, stack=True)]

@@ -17,6 +17,7 @@ from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.report import html
 from kaggle_pipeline.report.calibration import calibration_section
 from kaggle_pipeline.report.data import data_section, leak_section
+from kaggle_pipeline.report.decision import decision_section
 from kaggle_pipeline.report.html import Html
 from kaggle_pipeline.report.scores import evaluation_section, headline
 
@@ -222,6 +223,7 @@ def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec)
         )
         parts.append(evaluation_section(folder, "test_", title, spec, None))
     parts.append(calibration_section(folder, title) or "")
+    parts.append(decision_section(folder, title) or "")
     curves = html.picture(
         folder / "learning_curves.png", f"{title}: loss and scores by epoch, a line a fold."
     )
@@ -258,7 +260,7 @@ def _settings(configs: Mapping[str, dict], run_dir: Path) -> Html | None:
         parts.append(html.table(["setting", "value"], plain.items()))
     for stage, config in configs.items():
         section = {"prepare": ("examples", "folds", "leakage", "records")}.get(
-            stage, (stage, "calibration")
+            stage, (stage, "calibration", "decision")
         )
         shown = _flatten({key: config[key] for key in section if key in config})
         if shown:

@@ -6,11 +6,11 @@ In: an experiment, a data folder, a run folder. Out, in the run folder:
 ``prepare/``   ``examples.csv folds.csv leakage.json overlap.png fingerprints.csv records.csv``
 ``records/``   the TFRecords, where they were made here
 ``image/``     ``fold<k>/``, ``oof.csv test.csv metrics.json learning_curves.png``, and
-               ``evaluation.json``, ``calibration.json`` with their pictures; ``records.json``:
-               how the photos that it learned from were made square
+               ``evaluation.json``, ``calibration.json``, ``decision.json`` with their pictures;
+               ``records.json``: how the photos that it learned from were made square
 ``tabular/``   the same without ``records.json``
 ``blend/``     ``blend.json oof.csv test.csv metrics.json roc.png``, ``evaluation.json``,
-               ``calibration.json``
+               ``calibration.json``, ``decision.json``
 =============  ==================================================================================
 
 and ``submission.csv``, ``report.html``. Every stage folder also holds the resolved

@@ -144,7 +144,7 @@ def blend_scores(run: Run) -> Path | None:
         ),
     )  # fmt: skip
     run.say(f"report: {write_report(run.run_dir, spec)}")
-    return write_checked_submission(run, blended) if blended is not None else None
+    return write_checked_submission(run, blended, folder) if blended is not None else None
 
 
 def read_scores(run: Run, split: str, wanted: pd.Index) -> Scores:

@@ -1,7 +1,7 @@
-"""Calibration of a judged stage.
+"""Calibration and decision of a judged stage.
 
-In: a stage's out-of-fold predictions. Out: its ``calibration.json`` and ``calibration.png``, which
-nothing else in the run reads: predictions and submission stay as the models gave them.
+In: a stage's out-of-fold predictions. Out: its ``calibration.json`` and ``decision.json`` with
+their pictures. A stage's predictions stay as the models gave them.
 """
 
 from pathlib import Path
@@ -14,6 +14,13 @@ from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.evaluation.calibration.calibration import FILE, Calibration
 from kaggle_pipeline.evaluation.calibration.plots import plot_calibration
+from kaggle_pipeline.evaluation.decision.decision import FILE as DECISION_FILE
+from kaggle_pipeline.evaluation.decision.decision import Decision
+from kaggle_pipeline.evaluation.decision.plots import plot_decision
+from kaggle_pipeline.evaluation.labelled import join_truth
+
+REPLICATES = 1000
+"""Of the bootstrap."""
 
 
 def calibrate_stage(
@@ -24,8 +31,8 @@ def calibrate_stage(
     test_truth: pd.DataFrame | None,
     spec: DatasetSpec,
     config: Experiment,
-) -> Calibration:
-    """Learn a calibration from out-of-fold predictions and write it with its scores.
+) -> tuple[Calibration, Decision]:
+    """Learn calibration and decision from out-of-fold predictions; write them with their scores.
 
     Parameters
     ----------
@@ -35,25 +42,24 @@ def calibrate_stage(
     examples : pandas.DataFrame
         Groups, and truth of the training rows.
     test_truth : pandas.DataFrame or None
-        Of a labelled test part, which then judges it once more (``test`` in the file).
+        Of a labelled test part, which then judges both once more (``test`` in the files).
     spec : DatasetSpec
     config : Experiment
-        ``calibration`` and ``seed``.
-
-    Returns
-    -------
-    Calibration
+        ``calibration``, ``decision`` and ``seed``.
     """
-    classes, groups = list(spec.classes), examples["group_id"]
+    classes, groups, seed = list(spec.classes), examples["group_id"], config.seed
     truth = examples.loc[oof.table.index, classes]
-    found = Calibration.fit(
-        oof.probabilities, truth, groups, spec, config.calibration, seed=config.seed
-    )
-    content = found.to_mapping()
+    found = Calibration.fit(oof.probabilities, truth, groups, spec, config.calibration, seed=seed)
+    labelled = join_truth(examples, oof.probabilities, spec, seed, REPLICATES, None)
+    decision = Decision.fit(labelled, found, config.decision, seed=seed)
+    calibrating, deciding = found.to_mapping(), decision.to_mapping()
     if test is not None and test_truth is not None:
-        content["test"] = found.judge(
-            test.probabilities, test_truth, groups, spec, seed=config.seed
-        )
-    write_json(folder / FILE, content)
-    plot_calibration(content, folder / "calibration.png")
-    return found
+        calibrating["test"] = found.judge(test.probabilities, test_truth, groups, spec, seed=seed)
+        labelled = join_truth(examples, test.probabilities, spec, seed, REPLICATES, test_truth)
+        calibrated = found.apply(test.probabilities).to_numpy()
+        deciding["test"] = decision.judge(labelled, calibrated)
+    write_json(folder / FILE, calibrating)
+    plot_calibration(calibrating, folder / "calibration.png")
+    write_json(folder / DECISION_FILE, deciding)
+    plot_decision(deciding, folder / "decision.png")
+    return found, decision

@@ -17,6 +17,8 @@ from kaggle_pipeline.data.submission import (
     write_submission,
 )
 from kaggle_pipeline.ensembling.blend import Blend, blend_test, check_blend, fit_nested
+from kaggle_pipeline.evaluation.calibration.calibration import read_calibration
+from kaggle_pipeline.evaluation.decision.decision import FILE, read_decision
 from kaggle_pipeline.models.cross_validation import unfinished
 from kaggle_pipeline.report.report import write_report
 from kaggle_pipeline.report.run_tables import compare_runs
@@ -75,7 +77,7 @@ def make_submission(run: Run) -> Path | None:
         run.say(f"{spec.id} has no test rows here, so there is nothing to submit")
         return None
     blended.write(folder / "test.csv")
-    return write_checked_submission(run, blended)
+    return write_checked_submission(run, blended, folder)
 
 
 def _blend_test(run: Run, blend: Blend, ids: pd.Index) -> Predictions | None:
@@ -86,9 +88,15 @@ def _blend_test(run: Run, blend: Blend, ids: pd.Index) -> Predictions | None:
     return blend_test(blend, test, ids)
 
 
-def write_checked_submission(run: Run, blended: Predictions) -> Path:
-    """Write ``submission.csv`` of test predictions, compared with the sample where there is one."""
+def write_checked_submission(run: Run, blended: Predictions, folder: Path) -> Path:
+    """Write ``submission.csv`` of test predictions, compared with the sample where there is one.
+
+    Where the challenge scores the class with the highest number, the calibrated probabilities are
+    rescaled by the decision of the stage, so that this class is the decision.
+    """
     spec = run.spec
+    if spec.submission.by_highest:
+        blended = _rescale(run, blended, folder)
     sample_path = run.prepared / "sample_submission.csv"
     sample = read_submission(sample_path, spec) if sample_path.exists() else None
     submission = build_submission(blended, spec, sample)
@@ -99,6 +107,20 @@ def write_checked_submission(run: Run, blended: Predictions) -> Path:
     checked = "no sample to check against" if sample is None else "checked against the sample"
     run.say(f"{path}: {len(submission)} rows, {checked}")
     return path
+
+
+def _rescale(run: Run, blended: Predictions, folder: Path) -> Predictions:
+    """Scores of a softmax whose highest in a row is the decision of the stage in ``folder``."""
+    calibration, decision = read_calibration(folder), read_decision(folder)
+    calibrated = calibration.apply(blended.probabilities)
+    found = decision.rule.scores(calibrated.to_numpy())
+    run.say(
+        f"{run.spec.id} is scored by the class with the highest number, so the submission's "
+        f"numbers are calibrated probabilities rescaled by {folder / FILE} ({decision.why}); "
+        f"{folder / 'test.csv'} keeps the probabilities"
+    )
+    scores = pd.DataFrame(found, calibrated.index, calibrated.columns)
+    return Predictions.build(scores, blended.table["fold"], "test")
 
 
 def _read_model(run: Run, name: str, split: str) -> Predictions:

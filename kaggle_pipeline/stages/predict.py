@@ -20,6 +20,8 @@ from kaggle_pipeline.data.predictions import Predictions, average
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets.raw_files import PHOTOS_OR_DICOM
 from kaggle_pipeline.evaluation.calibration.calibration import FILE, read_calibration
+from kaggle_pipeline.evaluation.decision.decision import FILE as DECISION_FILE
+from kaggle_pipeline.evaluation.decision.decision import read_decision
 from kaggle_pipeline.records.convert import convert
 from kaggle_pipeline.records.tfrecords import index_records, list_shards, shards_holding
 from kaggle_pipeline.stages.trained import TrainedImageModels
@@ -49,7 +51,8 @@ def predict_images(
         Folder with JPEG, PNG or DICOM files (not in sub-folders); the file's stem is the image id.
     out : pathlib.Path
         CSV to write: ``image_id``, then a probability a class, as the model says it; where the
-        stage has a calibration then ``<class>_calibrated``.
+        stage has a calibration then ``<class>_calibrated``; where it has a decision, that in words:
+        a class (of several yes-or-no questions all that apply, joined by " + ", or ``none``).
     device : {"auto", "cpu", "gpu", "tpu"}
     overwrite : bool
         Whether ``out`` may be there already.
@@ -93,28 +96,35 @@ def predict_images(
             parts.append(Predictions.build(found, fold, "test"))
             say(f"fold {fold}: done")
     mean = average(parts).probabilities.sort_index()
-    table = _with_calibrated(mean, trained.stage, say)
+    table = _with_decision(mean, trained.stage, say)
     with atomic_path(Path(out)) as temporary:
         table.to_csv(temporary)
     say(f"{out}: {len(table)} rows, {', '.join(table.columns)}")
     return Path(out)
 
 
-def _with_calibrated(mean: pd.DataFrame, stage: Path, say: Callable[[str], None]) -> pd.DataFrame:
-    """The probabilities with ``<class>_calibrated`` beside them, where the stage can calibrate."""
+def _with_decision(mean: pd.DataFrame, stage: Path, say: Callable[[str], None]) -> pd.DataFrame:
+    """The probabilities, ``<class>_calibrated`` and ``decision``, as far as the stage has them."""
+    table, calibrated = mean, mean
     found = read_calibration(stage)
     if found is None or found.method == "none":
         why = f"no {FILE} in {stage}" if found is None else found.why
         say(f"image model only, uncalibrated: {why}")
-        return mean
-    names = ", ".join(mean.columns)
-    say(f"image model only; {names}: uncalibrated, as the model says")
-    say(
-        f"…_calibrated: by {stage / FILE} ({found.method}), learned from out-of-fold answers of "
-        f"one fold's model each; with photos like the {found.study['n']:,} of that run they mean "
-        "what they say, with others they need not"
-    )
-    return mean.join(found.apply(mean).add_suffix("_calibrated"))
+    else:
+        names = ", ".join(mean.columns)
+        say(f"image model only; {names}: uncalibrated, as the model says")
+        say(
+            f"…_calibrated: by {stage / FILE} ({found.method}), learned from out-of-fold answers "
+            f"of one fold's model each; with photos like the {found.study['n']:,} of that run they "
+            "mean what they say, with others they need not"
+        )
+        calibrated = found.apply(mean)
+        table = mean.join(calibrated.add_suffix("_calibrated"))
+    decision = read_decision(stage)
+    if decision is None:
+        return table
+    say(f"decision: by {stage / DECISION_FILE} ({decision.why}), of the calibrated probabilities")
+    return table.join(decision.decide(calibrated))
 
 
 def list_photos(folder: Path, spec: DatasetSpec) -> pd.DataFrame:

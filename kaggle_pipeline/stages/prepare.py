@@ -26,6 +26,7 @@ from kaggle_pipeline.data.folds import Folds, make_folds, set_test_aside
 from kaggle_pipeline.data.metadata_encoder import choose_features
 from kaggle_pipeline.data.spec import RawData
 from kaggle_pipeline.datasets.external import read_external
+from kaggle_pipeline.evaluation.decision.rules import check_decision
 from kaggle_pipeline.leakage.audit import (
     LeakageReport,
     audit_groups,
@@ -102,6 +103,7 @@ def require_data(run: Run) -> None:
 
 def _prepare_tables(run: Run, folder: Path) -> None:
     spec, config = run.spec, run.config
+    check_decision(config.decision, spec.task, spec.classes)  # said before hours of training
     raw = spec.read_raw(run.data_dir)
     examples = validate_examples(raw.examples, spec)
     _stop_on_shared_groups(run, examples, folder)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline import DISCLAIMER
+from kaggle_pipeline.evaluation.decision.rules import NONE_OF_THEM
 from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
 from kaggle_pipeline.report.report import ADVICE
@@ -165,7 +166,8 @@ def _doubts(reading: Reading) -> Html:
 
 def _facts(service: Service, reading: Reading, name: str, sensitivity: float) -> list[object]:
     distribution, word = service.distribution, class_label(name)
-    facts = [
+    facts = [_decision(service, reading)] if reading.decision else []
+    facts += [
         f"{_compared(float(reading.rank[name]))} The training set has {distribution.size:,} "
         f"photos; {percent(distribution.prevalence(name))} of them are {word}."
     ]
@@ -191,6 +193,25 @@ def _facts(service: Service, reading: Reading, name: str, sensitivity: float) ->
         why = "there are none here" if service.reference is None else "there are too few"
         facts.append(f"Whether the photo looks like the training photos was not checked: {why}.")
     return facts
+
+
+def _decision(service: Service, reading: Reading) -> str:
+    """What the lesion is called, and what that decision is best at."""
+    named = " and ".join(class_label(one) for one in reading.decision.split(" + "))
+    if reading.decision == NONE_OF_THEM:
+        named = f"not {' or '.join(class_label(one) for one in service.classes)}"
+    found = service.decision
+    if not found.learned:
+        return f"Decision: {named} (the plain one: {found.why})."
+    scores = found.study["scores"]["learned"]
+    accuracy, balanced = (
+        percent(scores[key]["value"]) for key in ("accuracy", "balanced_accuracy")
+    )
+    return (
+        f"Decision: {named}. This run’s decision is {found.why}; by cross-validation {accuracy} of "
+        f"its decisions were right, and {balanced} on average over the classes. "
+        "What it trades for what is drawn under “This run”."
+    )
 
 
 def _threshold_text(distribution: TrainingDistribution, name: str, sensitivity: float) -> str:

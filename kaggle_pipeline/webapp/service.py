@@ -20,6 +20,7 @@ from kaggle_pipeline.data.patient_context import embedding_outliers, score_conte
 from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.evaluation.calibration.calibration import read_calibration
 from kaggle_pipeline.evaluation.calibration.maps import SOFTMAX
+from kaggle_pipeline.evaluation.decision.decision import read_decision, read_thresholds
 from kaggle_pipeline.records.convert import square_jpeg
 from kaggle_pipeline.webapp.dicom_worker import DicomWorker
 from kaggle_pipeline.webapp.models import ImagePrediction, RunModels
@@ -81,6 +82,8 @@ class Reading:
         Of each part.
     rank : pandas.Series
         Share of training images with a lower probability.
+    decision : str or None
+        What the lesion is called by the run's decision, if it has one.
     unknown : tuple of str
         Features that a model asks for and that were not given.
     together : int
@@ -94,6 +97,7 @@ class Reading:
     parts: Mapping[str, pd.Series]
     weights: Mapping[str, float]
     rank: pd.Series
+    decision: str | None
     unknown: tuple[str, ...]
     together: int
 
@@ -115,6 +119,8 @@ class Service:
     reference : OodReference or None
     calibration : Calibration or None
         None where the run has none, or too few images for one.
+    decision : Decision or None
+        None where the run was made before there were any.
 
     Raises
     ------
@@ -130,6 +136,7 @@ class Service:
         self.spec = self.models.spec
         found = read_calibration(self.models.scored_stage)
         self.calibration = None if found is None or found.method == "none" else found
+        self.decision = read_decision(self.models.scored_stage)
         self.distribution = self._training_distribution()
         self.reference: OodReference | None = find_reference(self.run_dir, self.models, say)
         self._lock = threading.Lock()
@@ -199,6 +206,7 @@ class Service:
                              range(len(self.models.folds))])  # fmt: skip
         low, high = (self._frame(edge(of_folds, axis=0)) for edge in (np.min, np.max))
         unknown = [name for name in self.models.features]
+        decided = self.decision.decide(final).tolist() if self.decision else [None] * len(looks)
         readings = []
         for number, look in enumerate(looks):
             probability = final.iloc[number]
@@ -207,7 +215,7 @@ class Service:
                 Reading(
                     look, probability, low.iloc[number], high.iloc[number],
                     {name: mean.iloc[number] for name, mean in means.items()}, dict(weights),
-                    pd.Series(rank),
+                    pd.Series(rank), decided[number],
                     tuple(name for name in unknown if pd.isna(rows.iloc[number][name])),
                     len(looks),
                 )
@@ -266,7 +274,7 @@ class Service:
     def _training_distribution(self) -> TrainingDistribution:
         oof = Predictions.read(self.models.scored_stage / "oof.csv", self.classes).probabilities
         examples = read_examples(self.run_dir / "prepare" / "examples.csv", self.spec)
-        thresholds = self.calibration.thresholds if self.calibration else {}
+        thresholds = read_thresholds(self.models.scored_stage) if self.calibration else {}
         return TrainingDistribution(self._calibrate(oof), examples, thresholds)
 
     def _calibrate(self, probabilities: pd.DataFrame) -> pd.DataFrame:

@@ -11,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit, softmax
 
-from kaggle_pipeline.config.experiment import BlendConfig, CalibrationConfig
+from kaggle_pipeline.config.experiment import BlendConfig, CalibrationConfig, DecisionConfig
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.folds import Folds
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions
 from kaggle_pipeline.datasets.synthetic import SPEC
 from kaggle_pipeline.ensembling.blend import Blend, blend_test, check_blend, fit_blend, fit_nested
 from kaggle_pipeline.evaluation.calibration.calibration import Calibration
+from kaggle_pipeline.evaluation.decision.decision import Decision
+from kaggle_pipeline.evaluation.labelled import join_truth
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
 
 N, K = 240, 3
@@ -297,7 +299,9 @@ def test_score_calibration_and_thresholds_are_those_of_the_blend_that_is_used(sp
     in_bins = np.minimum((calibrated * 15).astype(int), 14)
     ece = np.abs(np.bincount(in_bins, calibrated - hit)).sum() / len(hit)
     assert ece < 0.02  # 0.048 and more before
-    limit = calibration.thresholds["target"][0]
+    rows = join_truth(targets.assign(group_id=groups), labelled.probabilities, spec, 0, 20, None)
+    decision = Decision.fit(rows, calibration, DecisionConfig(), seed=0)
+    limit = decision.thresholds["target"][0]
     reached = limit["nested"]
     assert np.mean(calibrated[hit] >= limit["threshold"]) == pytest.approx(
         reached["sensitivity"]["value"], abs=0.08

@@ -22,6 +22,8 @@ from kaggle_pipeline.evaluation.calibration.maps import (
     fit_temperature,
 )
 from kaggle_pipeline.evaluation.calibration.plots import plot_calibration
+from kaggle_pipeline.evaluation.decision.fitting import threshold_for
+from kaggle_pipeline.evaluation.decision.rules import ThresholdRule
 from kaggle_pipeline.evaluation.labelled import join_truth
 from kaggle_pipeline.metrics import weighted_scores
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
@@ -140,7 +142,7 @@ def test_a_calibrator_that_saw_the_judged_rows_is_found_out(hopeless):
     truth = pd.DataFrame(hopeless.truth, hopeless.rows.index, ["target"])
     frame = pd.DataFrame(hopeless.probabilities, hopeless.rows.index, ["target"])
     seen = apply_maps(fit_maps("isotonic", frame, truth, "binary"), frame, "binary")
-    nested = study.nest("isotonic", hopeless, study.divide(hopeless, 0), ())
+    nested = study.nest("isotonic", hopeless, study.divide(hopeless, 0))
     constant = log_loss(hopeless, np.full(seen.shape, hopeless.truth.mean()))
     assert log_loss(hopeless, seen) < constant - 0.01  # the leak flatters
     assert log_loss(hopeless, nested.probabilities) > constant - 0.002
@@ -154,20 +156,24 @@ def test_splitting_patients_would_flatter_and_does_not_happen(hopeless):
     by_image = hopeless.rows.assign(group_id=hopeless.rows.index)
     leaking = study.divide(replace(hopeless, rows=by_image), 0)
     apart, split = (
-        log_loss(hopeless, study.nest("isotonic", hopeless, one, ()).probabilities)
+        log_loss(hopeless, study.nest("isotonic", hopeless, one).probabilities)
         for one in (honest, leaking)
     )
     assert split < apart - 0.005
 
 
-def test_no_row_has_a_part_in_its_own_curve(hopeless):
-    folds = study.divide(hopeless, 0)
-    first = study.nest("isotonic", hopeless, folds, (0.9,))
+def test_no_row_has_a_part_in_its_own_curve_or_rule(hopeless):
+    def fit_rule(truth, probabilities):
+        limit = threshold_for(truth[:, 0], probabilities[:, 0], 0.9)
+        return ThresholdRule((limit,)).decide
+
+    folds, rules = study.divide(hopeless, 0), {"one": fit_rule}
+    first = study.nest("isotonic", hopeless, folds, rules=rules)
     inside = (folds.table["fold"].loc[hopeless.rows.index] == 2).to_numpy()
     turned = np.where(inside[:, None], 1 - hopeless.truth, hopeless.truth)
-    again = study.nest("isotonic", replace(hopeless, truth=turned), folds, (0.9,))
+    again = study.nest("isotonic", replace(hopeless, truth=turned), folds, rules=rules)
     assert (first.probabilities[inside] == again.probabilities[inside]).all()
-    assert (first.called["target", 0.9][inside] == again.called["target", 0.9][inside]).all()
+    assert (first.decided["one"][inside] == again.decided["one"][inside]).all()
     assert (first.probabilities[~inside] != again.probabilities[~inside]).any()
 
 
@@ -197,34 +203,6 @@ def test_rows_of_a_softmax_sum_to_one(method):
     np.testing.assert_allclose(calibrated.sum(axis=1), 1, atol=1e-12)
     assert list(calibrated.columns) == list(frame.columns)
     assert (set(found.maps) == {SOFTMAX}) == (method == "temperature")
-
-
-# ---------------------------------------------------------------------------- thresholds
-
-
-def test_thresholds_reach_what_was_wanted_and_fall_with_it():
-    frame, truth, groups = made_up(4000, slope=1.5)
-    wanted = (0.5, 0.8, 0.9, 0.95)
-    found = fit(frame, truth, groups, sensitivities=wanted)
-    entries = found.thresholds["target"]
-    assert [one["sensitivity"] for one in entries] == list(wanted)
-    limits = [one["threshold"] for one in entries]
-    assert limits == sorted(limits, reverse=True)
-    positives = found.apply(frame)["target"][truth["target"] == 1]
-    for one in entries:
-        reached = (positives >= one["threshold"]).mean()
-        assert one["sensitivity"] <= reached < one["sensitivity"] + 0.01
-        told = one["nested"]["sensitivity"]
-        assert told["low"] <= told["value"] <= told["high"]
-        assert told["value"] == pytest.approx(one["sensitivity"], abs=0.04)
-    specificity = [one["nested"]["specificity"]["value"] for one in entries]
-    assert specificity == sorted(specificity, reverse=True)
-
-
-@pytest.mark.parametrize(("wanted", "threshold"), [(0.9, 0.2), (0.91, 0.1), (0.05, 1.0)])
-def test_a_threshold_counts_positives_exactly(wanted, threshold):
-    scores = np.arange(1, 11) / 10
-    assert study.threshold_for(np.ones(10), scores, wanted) == threshold
 
 
 # ---------------------------------------------------------------------------- as a file
@@ -281,19 +259,19 @@ def test_too_few_images_are_left_as_they_are_and_it_says_why(positives, groups):
     truth["target"] = (np.arange(40) < positives).astype(float)
     of = pd.Series([f"p{i % groups}" for i in range(40)], frame.index)
     found = fit(frame, truth, of, replicates=10)
-    assert found.method == "none" and "needed" in found.why and not found.thresholds
+    assert found.method == "none" and "needed" in found.why
     assert found.apply(frame).equals(frame)
     mapping = json.loads(json.dumps(found.to_mapping(), allow_nan=False))
     assert Calibration.from_mapping(mapping) == found
 
 
-def test_a_class_without_images_has_no_threshold_but_the_others_do():
+def test_a_class_without_images_has_no_curve_but_the_others_do():
     spec = SPECS["multilabel"]
     examples = make_examples(spec)
     frame = make_probabilities(examples, spec)
     truth = examples.loc[frame.index, list(spec.classes)].assign(keratosis=0.0)
     found = fit(frame, truth, examples["group_id"], spec, replicates=10)
-    assert set(found.thresholds) == set(found.maps) == {"melanoma"}
+    assert set(found.maps) == {"melanoma"}
     assert "positive" in found.lacking["keratosis"]
     assert found.apply(frame)["keratosis"].equals(frame["keratosis"])
 
@@ -315,9 +293,6 @@ def test_a_test_part_is_judged_with_the_final_curve():
     assert told["n"] == 1000
     assert told["scores"]["after"]["ece"]["value"] < told["scores"]["before"]["ece"]["value"]
     assert told["change"]["auc"]["value"] == pytest.approx(0, abs=1e-12)
-    one = told["thresholds"]["target"][1]
-    positives = found.apply(frame.loc[rest])["target"][truth.loc[rest, "target"] == 1]
-    assert one["reached"]["sensitivity"]["value"] == (positives >= one["threshold"]).mean()
 
 
 def test_log_loss_equals_scikit_learns():
@@ -327,12 +302,6 @@ def test_log_loss_equals_scikit_learns():
     ones = np.ones((1, 200))
     found = weighted_scores.log_loss(ones, truth.to_numpy(), frame.to_numpy(), "binary")[0]
     assert found == pytest.approx(reference(truth["target"], frame["target"]))
-
-
-@pytest.mark.parametrize("wrong", [(0.8, 0.8), (0.0,), (1.0,), (-0.1, 0.5)])
-def test_sensitivities_are_shares_each_once(wrong):
-    with pytest.raises(PipelineError, match=r"calibration\.sensitivities"):
-        CalibrationConfig(sensitivities=wrong)
 
 
 def test_the_picture_is_drawn_also_where_nothing_was_learned(tmp_path):

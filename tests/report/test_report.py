@@ -18,10 +18,12 @@ from helpers_evaluation import PNG, SPECS, make_examples, make_probabilities
 from PIL import Image
 
 from kaggle_pipeline import DISCLAIMER
-from kaggle_pipeline.config.experiment import CalibrationConfig
+from kaggle_pipeline.config.experiment import CalibrationConfig, Experiment
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.data.examples import write_examples
 from kaggle_pipeline.data.explore import explore
+from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.evaluation.calibration.calibration import Calibration
 from kaggle_pipeline.evaluation.evaluate import evaluate
 from kaggle_pipeline.evaluation.plots import describe_score, write_evaluation
@@ -29,6 +31,7 @@ from kaggle_pipeline.leakage.overlap_figure import plot_overlap
 from kaggle_pipeline.models import learning_curves
 from kaggle_pipeline.report import html as html_module
 from kaggle_pipeline.report.report import write_report
+from kaggle_pipeline.stages import calibrate
 
 EVIL = "<script>alert('x')</script>"
 VOID = {"meta", "img", "br", "link", "input"}
@@ -379,23 +382,49 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("task", SPECS)
-def test_a_calibration_is_told_with_its_thresholds_and_test_part(task, evaluations, tmp_path):
+def test_calibration_and_decision_are_told_with_their_test_part(
+    task, evaluations, tmp_path, monkeypatch
+):
     spec, examples, evaluation = evaluations[task]
-    write_stage(tmp_path / "image", spec, examples, evaluation)
+    monkeypatch.setattr(calibrate, "REPLICATES", 10)
+    stage = tmp_path / "image"
+    write_stage(stage, spec, examples, evaluation)
     assert "Threshold" not in Page(write_report(tmp_path, spec)).text
+    chances = make_probabilities(examples, spec)
+    oof, test = (Predictions.build(chances, 0, split) for split in ("oof", "test"))
+    truth = examples.loc[chances.index, list(spec.classes)]
+    config = Experiment(name="x", dataset="made_up")
+    found, decision = calibrate.calibrate_stage(stage, oof, test, examples, truth, spec, config)
+    told = Page(write_report(tmp_path, spec)).text
+    assert f"{found.method} (used)" in told and found.why in told
+    after = read_json(stage / "calibration.json")["test"]["scores"]["after"]
+    scores = [*found.study["scores"].values(), after]
+    for score in (one[key] for one in scores for key in ("ece", "log_loss", "brier", "auc")):
+        assert describe_score(score, 4) in told
+    for one in decision.thresholds[spec.classes[0]]:
+        assert f"{one['threshold']:.3g}" in told
+        assert describe_score(one["nested"]["specificity"]) in told
+        assert describe_score(one["nested"]["photos_per_find"]) in told
+    judged = read_json(stage / "decision.json")["test"]
+    for study in (decision.study, judged):
+        for key in ("accuracy", "balanced_accuracy"):
+            assert describe_score(study["scores"]["learned"][key]) in told
+            assert describe_score(study["change"][key]) in told
+
+
+def test_thresholds_of_a_run_made_before_are_still_told(evaluations, tmp_path):
+    spec, examples, evaluation = evaluations["binary"]
+    write_stage(tmp_path / "image", spec, examples, evaluation)
+    score = {"value": 0.5, "low": 0.4, "high": 0.6}
+    nested = dict.fromkeys(("sensitivity", "specificity", "precision"), score)
+    entry = {"sensitivity": 0.9, "threshold": 0.123, "nested": nested}
     chances = make_probabilities(examples, spec)
     data = (examples.loc[chances.index, list(spec.classes)], examples["group_id"], spec)
     found = Calibration.fit(chances, *data, CalibrationConfig(), seed=0, n_replicates=10)
-    content = found.to_mapping() | {"test": found.judge(chances, *data, seed=0, n_replicates=10)}
+    content = found.to_mapping() | {"thresholds": {spec.classes[0]: [entry]}}
     (tmp_path / "image" / "calibration.json").write_text(json.dumps(content))
     told = Page(write_report(tmp_path, spec)).text
-    assert f"{found.method} (used)" in told and found.why in told
-    scores = [*found.study["scores"].values(), content["test"]["scores"]["after"]]
-    for score in (one[key] for one in scores for key in ("ece", "log_loss", "brier", "auc")):
-        assert describe_score(score, 4) in told
-    for one in found.thresholds[spec.classes[0]]:
-        assert f"{one['threshold']:.3g}" in told
-        assert describe_score(one["nested"]["specificity"]) in told
+    assert "0.123" in told and "0.500 [0.400, 0.600]" in told
 
 
 @pytest.mark.parametrize("content", ["a: [", "just text", "\x00"])

@@ -13,9 +13,10 @@ from PIL import Image
 
 from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.core.files import read_json
-from kaggle_pipeline.evaluation.calibration.calibration import Calibration
+from kaggle_pipeline.evaluation.calibration.calibration import Calibration, read_calibration
+from kaggle_pipeline.evaluation.decision.decision import read_decision
 from kaggle_pipeline.report.run_tables import compare_runs
-from kaggle_pipeline.stages.predict import _with_calibrated
+from kaggle_pipeline.stages.predict import _with_decision
 from kaggle_pipeline.synthetic import generate_like
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +82,8 @@ def test_a_saved_model_predicts_the_same_in_another_process(ham, photos, tmp_pat
     known = pd.read_csv(run_dir / "image" / "test.csv").set_index("image_id")
     classes = ["mel", "nv", "bcc", "akiec", "bkl", "df", "vasc"]
     added = [f"{name}_calibrated" for name in classes]
-    assert list(found.columns) == classes + added and "uncalibrated, as the model" in done.stdout
+    assert list(found.columns) == [*classes, *added, "decision"]
+    assert "uncalibrated, as the model" in done.stdout
     assert set(found.index) == set(known.index) and len(found) > 20
     np.testing.assert_allclose(found[classes], known.loc[found.index, classes], atol=1e-6)
     for columns in (classes, added):
@@ -89,11 +91,31 @@ def test_a_saved_model_predicts_the_same_in_another_process(ham, photos, tmp_pat
     calibration = Calibration.from_mapping(read_json(run_dir / "image" / "calibration.json"))
     expected = calibration.apply(known.loc[found.index, classes])
     np.testing.assert_allclose(found[added], expected, atol=1e-5)
+    decision = read_decision(run_dir / "image")
+    assert (found["decision"] == decision.decide(expected)).mean() > 0.95  # ties at 1e-5
+
+
+def test_the_highest_number_of_a_submission_is_the_decision(ham, tmp_path, capsys):
+    """The challenge takes the class with the highest number; AUCs are of the blend's own ones."""
+    data_dir, trained = ham
+    run_dir = Path(shutil.copytree(trained, tmp_path / "run"))
+    config = ROOT / "configs" / "ham10000_mobilenet.yaml"
+    places = ["--data-dir", str(data_dir), "--run-dir", str(run_dir)]
+    assert main(["make-submission", "--config", str(config), *places, *TINY]) == 0
+    assert "rescaled by" in capsys.readouterr().out
+    blended = pd.read_csv(run_dir / "blend" / "test.csv").set_index("image_id")
+    submitted = pd.read_csv(run_dir / "submission.csv").set_index("image")
+    classes = [name.lower() for name in submitted.columns]
+    calibrated = read_calibration(run_dir / "blend").apply(blended[classes])
+    decision = read_decision(run_dir / "blend")
+    expected = decision.decide(calibrated).str.upper().loc[submitted.index]
+    assert (submitted.idxmax(axis=1) == expected).all()
+    np.testing.assert_allclose(submitted.sum(axis=1), 1)
 
 
 def test_a_run_without_a_calibration_says_that_its_numbers_have_none(tmp_path):
     said, mean = [], pd.DataFrame({"mel": [0.5]}, ["a"])
-    assert _with_calibrated(mean, tmp_path, said.append) is mean
+    assert _with_decision(mean, tmp_path, said.append) is mean
     assert "uncalibrated" in said[0] and "calibration.json" in said[0]
 
 

@@ -107,6 +107,10 @@ def test_a_reading_blends_calibrates_and_tells_the_folds_apart(service, looks):
         (min(single), max(single))
     )
     assert reading.unknown == ()
+    final = reading.probability.to_frame().T
+    assert reading.decision == service.decision.decide(final).iloc[0]
+    words = reading_block(service, reading, "target", 0.9)
+    assert f"Decision: {'not ' if reading.decision == 'none' else ''}melanoma" in words
 
 
 def test_metadata_counts_and_what_is_missing_is_told(service, looks):

@@ -1,4 +1,4 @@
-"""Calibration: probabilities that mean what they say, and thresholds, learned out of fold.
+"""Calibration: probabilities that mean what they say, learned out of fold.
 
 In: out-of-fold probabilities, truth and groups. Out: a :class:`Calibration` (``calibration.json``)
 that calibrates new probabilities of the same model, with its own honest scores. It changes what a
@@ -42,11 +42,7 @@ class Calibration:
     maps : dict of str to dict
         Curves, as :func:`~kaggle_pipeline.evaluation.calibration.maps.fit_maps` returns them.
     lacking : dict of str to str
-        Why a class has no curve of its own and no thresholds, for those that have none.
-    thresholds : dict of str to list of dict
-        A class's ``sensitivity`` (wanted), ``threshold`` (on the calibrated probability, a row is
-        called from it on) and ``nested``: sensitivity, specificity and precision that thresholds
-        found this way reached on groups that had no part in them.
+        Why a class has no curve of its own, for those that have none.
     population : dict of str to list of float
         Percentiles 0 to 100 of the calibrated out-of-fold probability of a class.
     study : dict
@@ -60,7 +56,6 @@ class Calibration:
     classes: tuple[str, ...]
     maps: Maps
     lacking: dict[str, str]
-    thresholds: dict[str, list[dict]]
     population: dict[str, list[float]]
     study: dict[str, Any]
 
@@ -76,7 +71,7 @@ class Calibration:
         seed: int,
         n_replicates: int = 1000,
     ) -> "Calibration":
-        """Learn curves and thresholds on all rows, and judge such ones nested.
+        """Learn curves on all rows, and judge such ones nested.
 
         Parameters
         ----------
@@ -129,9 +124,8 @@ class Calibration:
                 "after": study.curves(labelled, nested.probabilities),
             },
         }
-        thresholds = _thresholds(labelled, calibrated, nested, config.sensitivities)
         return cls(
-            method, why, spec.task, spec.classes, maps, why_not, thresholds,
+            method, why, spec.task, spec.classes, maps, why_not,
             _training_distribution(classes, calibrated), facts,
         )  # fmt: skip
 
@@ -150,7 +144,7 @@ class Calibration:
         too_few = f"{facts['groups']} {facts['group']}s, {study.FOLDS} are needed"
         why = "too few images: " + ("; ".join(why_not.values()) or too_few)
         population = _training_distribution(spec.classes, labelled.probabilities)
-        return cls("none", why, spec.task, spec.classes, {}, why_not, {}, population, facts)
+        return cls("none", why, spec.task, spec.classes, {}, why_not, population, facts)
 
     def apply(self, probabilities: pd.DataFrame) -> pd.DataFrame:
         """Return calibrated probabilities, index as given, a column a class.
@@ -176,34 +170,24 @@ class Calibration:
         seed: int,
         n_replicates: int = 1000,
     ) -> dict[str, Any]:
-        """Return what curves and thresholds are worth on rows that nothing was learned from.
+        """Return what the curves are worth on rows that nothing was learned from.
 
         Parameters as for :meth:`fit`; a labelled test part, say.
 
         Returns
         -------
         dict
-            ``n, groups``; ``scores`` ``before`` and ``after``; ``change``; ``thresholds``: by
-            class what each reached.
+            ``n, groups``; ``scores`` ``before`` and ``after``; ``change``.
         """
         rows = truth.assign(group_id=groups.reindex(truth.index)).dropna(subset="group_id")
         labelled = join_truth(rows, probabilities, spec, seed, n_replicates, None)
         after = self.apply(probabilities).to_numpy()
         values = [study.values_of(labelled, one) for one in (labelled.probabilities, after)]
-        reached = {
-            name: [
-                {key: one[key] for key in ("sensitivity", "threshold")}
-                | {"reached": study.reached(labelled, name, column >= one["threshold"])}
-                for one in self.thresholds.get(name, [])
-            ]
-            for name, column in zip(self.classes, after.T, strict=True)
-        }
         return {
             "n": len(probabilities),
             "groups": int(labelled.rows["group_id"].nunique()),
             "scores": dict(zip(("before", "after"), map(study.describe, values), strict=True)),
             "change": study.change(*values),
-            "thresholds": reached,
         }
 
     def to_mapping(self) -> dict[str, Any]:
@@ -266,31 +250,9 @@ def _compare(
     """Nested rows and scores by method; those that the config cannot choose are not tried."""
     folds = study.divide(labelled, seed)
     tried = METHODS if config.method == "auto" else tuple(dict.fromkeys(("none", config.method)))
-    nested = {
-        name: study.nest(name, labelled, folds, config.sensitivities, leave=why_not)
-        for name in tried
-    }
+    nested = {name: study.nest(name, labelled, folds, leave=why_not) for name in tried}
     values = {name: study.values_of(labelled, one.probabilities) for name, one in nested.items()}
     return {"nested": nested, "values": values}
-
-
-def _thresholds(
-    labelled: LabelledPredictions,
-    calibrated: np.ndarray,
-    nested: study.Nested,
-    wanted: tuple[float, ...],
-) -> dict[str, list[dict]]:
-    """Thresholds by class on the final curves (n, classes), with what nested ones reached."""
-    found = {}
-    for column, name in enumerate(labelled.spec.classes):
-        for one in wanted:
-            if (name, one) not in nested.called:  # too few images
-                continue
-            limit = study.threshold_for(labelled.truth[:, column], calibrated[:, column], one)
-            told = study.reached(labelled, name, nested.called[name, one])
-            entry = {"sensitivity": one, "threshold": limit, "nested": told}
-            found.setdefault(name, []).append(entry)
-    return found
 
 
 def _training_distribution(

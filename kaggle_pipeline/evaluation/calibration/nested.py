@@ -1,11 +1,12 @@
 """What a calibration is worth on groups that it was not fitted on.
 
-In: out-of-fold predictions beside the truth. Out: nested calibrated probabilities and decisions,
-their scores before and after with intervals, as plain JSON types.
+In: out-of-fold predictions beside the truth. Out: nested calibrated probabilities, also decisions
+for ``evaluation/decision``; their scores before and after with intervals, as plain JSON types.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -16,27 +17,28 @@ from kaggle_pipeline.evaluation.calibration.maps import apply_maps, fit_maps
 from kaggle_pipeline.evaluation.evaluate import reliabilities, reliability_curve
 from kaggle_pipeline.evaluation.labelled import LabelledPredictions
 from kaggle_pipeline.metrics import weighted_scores
-from kaggle_pipeline.metrics.roc_bootstrap import MeanAuc, ratio, score_mapping, score_of
+from kaggle_pipeline.metrics.roc_bootstrap import MeanAuc, score_mapping, score_of
 
 Array = np.ndarray
 FOLDS = 5
 """Parts of the groups; a part is judged by what the others gave."""
-Called = dict[tuple[str, float], Array]
-"""By class and wanted sensitivity: whether each row reaches the threshold."""
+Fit = Callable[[Array, Array], Callable[[Array], Array]]
+"""From truth and calibrated probabilities (n, classes) to a function: such ones -> decisions."""
 
 
 @dataclass(frozen=True)
 class Nested:
-    """Calibrated rows, each by curves and thresholds of other groups.
+    """Calibrated rows, each by curves and rules of other groups.
 
     Attributes
     ----------
     probabilities : numpy.ndarray of shape (n, classes)
-    called : dict of (str, float) to numpy.ndarray of shape (n,), bool
+    decided : dict of str to numpy.ndarray of shape (n, classes), int
+        By the name of a rule: 0 or 1.
     """
 
     probabilities: Array
-    called: Called
+    decided: dict[str, Array]
 
 
 def lacking(labelled: LabelledPredictions) -> dict[str, str]:
@@ -73,10 +75,11 @@ def nest(
     method: str,
     labelled: LabelledPredictions,
     folds: Folds,
-    sensitivities: Sequence[float],
+    *,
+    rules: Mapping[str, Fit] = MappingProxyType({}),
     leave: Collection[str] = (),
 ) -> Nested:
-    """Calibrate every row by curves, and call it by thresholds, that its group had no part in.
+    """Calibrate every row by curves, and decide it by rules, that its group had no part in.
 
     Parameters
     ----------
@@ -84,42 +87,26 @@ def nest(
     labelled : LabelledPredictions
     folds : Folds
         Of all its rows, from :func:`divide`.
-    sensitivities : sequence of float
+    rules : mapping of str to callable
+        How each rule is learned.
     leave : collection of str
-        Classes that are neither calibrated (unless by one temperature for all) nor called.
+        Classes that are not calibrated, unless by one temperature for all.
     """
     spec, index = labelled.spec, labelled.rows.index
     raw, truth = (pd.DataFrame(values, index, list(spec.classes))
                   for values in (labelled.probabilities, labelled.truth))  # fmt: skip
     fold = folds.table["fold"].loc[index].to_numpy()
     found = np.full(labelled.probabilities.shape, np.nan)
-    wanted = [(name, one) for name in spec.classes if name not in leave for one in sensitivities]
-    called = {key: np.zeros(len(index), bool) for key in wanted}
+    decided = {name: np.zeros(found.shape, int) for name in rules}
     for number in folds.numbers:
         inside, outside = fold == number, fold != number
         maps = fit_maps(method, raw[outside], truth[outside], spec.task, leave=leave)
         found[inside] = apply_maps(maps, raw[inside], spec.task)
         fitted_on = apply_maps(maps, raw[outside], spec.task)
-        for name, one in wanted:
-            column = spec.classes.index(name)
-            limit = threshold_for(labelled.truth[outside, column], fitted_on[:, column], one)
-            called[name, one][inside] = found[inside, column] >= limit
-    return Nested(found, called)
-
-
-def threshold_for(truth: Array, probabilities: Array, sensitivity: float) -> float:
-    """Return the highest threshold that finds the wanted share of the positives.
-
-    Parameters
-    ----------
-    truth, probabilities : array of shape (n,)
-        With at least one positive; a row is called from the threshold on.
-    sensitivity : float
-        In (0, 1).
-    """
-    positives = np.sort(probabilities[truth == 1])[::-1]
-    # 1e-9 forgives the last bit of 0.9 * 10.
-    return float(positives[int(np.ceil(sensitivity * len(positives) - 1e-9)) - 1])
+        for name, fit in rules.items():
+            decide = fit(labelled.truth[outside], fitted_on)
+            decided[name][inside] = decide(found[inside])
+    return Nested(found, decided)
 
 
 # ---------------------------------------------------------------------------- scores
@@ -181,28 +168,6 @@ def curves(labelled: LabelledPredictions, probabilities: Array) -> list[dict]:
         labelled.spec, labelled.rows, labelled.truth, probabilities, labelled.weights
     )
     return [reliability_curve(of, found) for of, found in reliabilities(again).items()]
-
-
-def reached(labelled: LabelledPredictions, name: str, called: Array) -> dict[str, dict]:
-    """Return sensitivity, specificity and precision of decisions for one class, with intervals.
-
-    Parameters
-    ----------
-    labelled : LabelledPredictions
-    name : str
-        The class; with several each is set against the rest.
-    called : array of shape (n,), bool
-    """
-    truth, called = labelled.truth[:, labelled.spec.classes.index(name)], called.astype(int)
-    columns = np.stack([truth * called, truth, (1 - truth) * (1 - called), 1 - truth, called], 1)
-    hit, positive, spared, negative, flagged = weighted_scores.weighted_sums(
-        labelled.weights, columns
-    ).T
-    return {
-        "sensitivity": score_mapping(ratio(hit, positive), "no positive image"),
-        "specificity": score_mapping(ratio(spared, negative), "no negative image"),
-        "precision": score_mapping(ratio(hit, flagged), "no image reaches it"),
-    }
 
 
 def left_alone(method: str, task: str, why: Mapping[str, str]) -> set[str]:

@@ -1,0 +1,1 @@
+"""Decision: what is called what, learned for the metric that counts."""

@@ -1,0 +1,130 @@
+"""A stage's decision in words, for ``report.py``.
+
+In: ``decision.json`` and its picture. Out: tables that say what the decision reaches and costs.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.evaluation.decision.decision import FILE, read_thresholds
+from kaggle_pipeline.evaluation.decision.rules import NONE_OF_THEM
+from kaggle_pipeline.evaluation.plots import describe_score
+from kaggle_pipeline.report import html
+from kaggle_pipeline.report.html import Html
+
+_SCORES = {
+    "accuracy": "Accuracy: share of right decisions",
+    "balanced_accuracy": "Balanced accuracy: mean of the classes’ recalls (yes or no: mean of "
+    "sensitivity and specificity)",
+    "cost": "Cost: mean of the experiment’s costs an image; lower is better",
+}
+_REACHED = {
+    "sensitivity": "sensitivity", "specificity": "specificity", "precision": "precision",
+    "photos_per_find": "photos looked at for each found",
+}  # fmt: skip
+
+
+def decision_section(folder: Path, title: str) -> Html | None:
+    """Return what a stage's images are called and what that is worth; None without.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of the stage.
+    title : str
+        Of the stage, for the picture's text.
+    """
+    path = Path(folder) / FILE
+    heading = html.element("h3", "Decision")
+    if not path.exists():  # a run made before: its thresholds stand beside its calibration
+        thresholds = read_thresholds(folder)
+        return html.join([heading, *_thresholds(thresholds, "nested")]) if thresholds else None
+    found = read_json(path)
+    if not found["learned"]:
+        return html.join([heading, html.element("p", f"{_plain(found)}: {found['why']}.")])
+    study = found["study"]
+    intro = (
+        f"The decision is learned on calibrated out-of-fold probabilities ({found['why']}). The "
+        f"scores below are cross-validated: no image is decided by a rule that was learned on its "
+        f"own {study['group']}. For comparison the plain decision: {_plain(found)}."
+    )
+    parts = [
+        heading,
+        html.element("p", intro),
+        html.element("p", describe_rule(found)),
+        *_comparison(study, found),
+        html.picture(Path(folder) / "decision.png", f"{title}: what a decision trades for what."),
+        *_thresholds(found["thresholds"], "nested"),
+    ]
+    if "test" in found:
+        test = found["test"]
+        told = f"On the held-out test part, {test['n']:,} images:"
+        parts += [html.element("p", told), *_comparison(test, found)]
+        parts += _thresholds(test["thresholds"], "reached")
+    return html.join(parts)
+
+
+def describe_rule(found: Mapping) -> str:
+    """Return the rule of ``decision.json`` in a sentence."""
+    rule, classes = found["rule"], found["classes"]
+    if "thresholds" in rule:
+        limits = zip(classes, rule["thresholds"], strict=True)
+        told = ", ".join(f"{name} from {limit:.3g} on" for name, limit in limits)
+        return f"Decided by the calibrated probability: {told}; else “{NONE_OF_THEM}”."
+    weights = zip(classes, rule["weights"], strict=True)
+    told = ", ".join(f"{name} {weight:.3g}" for name, weight in weights)
+    power = rule["exponent"]
+    how = "" if power is None else f" (the class shares to the power −{power:g})"
+    equal = {cost for row in rule["costs"] for cost in row} <= {0, 1}
+    which = "The highest is the decision." if equal else "The decision of the least cost is taken."
+    return f"Each calibrated probability is multiplied by a weight{how}: {told}. {which}"
+
+
+def _plain(found: Mapping) -> str:
+    softmax = found["task"] == "multiclass"
+    return "the most probable class" if softmax else "yes from a probability of 0.5"
+
+
+def _comparison(study: Mapping, found: Mapping) -> list[Html]:
+    header = ["score", "plain decision", "learned decision", "difference, paired"]
+    rows = [
+        [_SCORES[key], describe_score(study["scores"]["plain"][key]), describe_score(score),
+         describe_score(study["change"][key])]
+        for key, score in study["scores"]["learned"].items()
+    ]  # fmt: skip
+    parts = [html.table(header, rows, stack=True)]
+    rows = [
+        [name, *(describe_score(study["per_class"][when][name][key])
+                 for when in ("plain", "learned") for key in ("sensitivity", "precision"))]
+        for name in found["classes"]
+    ]  # fmt: skip
+    header = ["class", *(f"{key}, {when}" for when in ("plain", "learned")
+                         for key in ("sensitivity", "precision"))]  # fmt: skip
+    parts.append(html.table(header, rows))
+    tables = [
+        html.table(
+            [f"truth \\ decision ({one['of']})", *one["labels"]],
+            [[name, *row] for name, row in zip(one["labels"], one["matrix"], strict=True)],
+        )
+        for one in study["confusion"]
+    ]
+    parts.append(html.details("Truth and learned decision, counts", *tables))
+    return parts
+
+
+def _thresholds(thresholds: Mapping, key: str) -> list[Html]:
+    rows = [
+        [name, f"{one['sensitivity']:.0%}", f"{one['threshold']:.3g}",
+         *(describe_score(one[key][score]) if score in one[key] else "–" for score in _REACHED)]
+        for name, entries in thresholds.items()
+        for one in entries
+    ]  # fmt: skip
+    if not rows:
+        return []
+    header = ["class", "sensitivity wanted", "threshold", *_REACHED.values()]
+    told = (
+        "Thresholds on the calibrated probability of one class alone, each chosen to find a share "
+        "of its images: an image at or above one is flagged."
+    )
+    return [html.element("p", told), html.table(header, rows)]
