@@ -5,25 +5,41 @@ In: files of a run. Out: PNG files beside them. Nothing here computes a result t
 
 from pathlib import Path
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from kaggle_pipeline.core.files import atomic_path
 
+DPI = 200
+"""Of a PNG file: a page shows it at 96, so it stays sharp on screens with fine pixels."""
 BLUE, GREY, RED = "#20639b", "#8a8f98", "#c0392b"
+_PAD = 0.08
+"""Inches around what is drawn."""
 
 
 def new_figure(width: float, height: float, **options: object) -> Figure:
     """Return a figure of its own, ``width`` by ``height`` inches, without pyplot's global state."""
     figure = Figure(figsize=(width, height), layout="constrained", **options)
+    figure.get_layout_engine().set(w_pad=_PAD, h_pad=_PAD)
     FigureCanvasAgg(figure)
     return figure
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG at 130 dots an inch, atomically."""
+def save_figure(figure: Figure, path: Path, *, photos: bool = False) -> None:
+    """Write the figure as PNG at :data:`DPI`, atomically.
+
+    Without ``photos`` it has 256 colours, which a drawing does not exceed visibly: a third of the
+    bytes.
+    """
+    figure.set_dpi(DPI)
+    figure.canvas.draw()
+    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    if not photos:
+        picture = picture.quantize(256, dither=Image.Dither.NONE)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130)
+        picture.save(temporary, dpi=(DPI, DPI), optimize=True)
 
 
 def shorten(name: str, length: int = 16) -> str:

@@ -4,7 +4,7 @@ In: the validated examples table, and the photos where they are at hand. Out: PN
 counts behind them in ``summary.json``. Rows of the test split are counted, never looked into.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def explore(
     if train.empty:
         raise PipelineError(f"{spec.id}: no training row to explore")
     out_dir = Path(out_dir)
-    groups = class_groups(train, spec)
+    groups = in_words(class_groups(train, spec), spec)
     drawn: dict[str, Callable[[], Figure]] = {"classes": partial(plots.draw_classes, groups)}
     for feature in spec.features:
         if train[feature].notna().any():
@@ -65,14 +65,14 @@ def explore(
             )
     if spec.group is not None:
         drawn["groups"] = partial(plots.draw_groups, examples, spec.group)
-    drawn["missing"] = partial(plots.draw_missing, missing_shares(examples, spec))
+    drawn["missing"] = partial(plots.draw_missing, missing_shares(examples, spec), spec)
     if train["image_path"].notna().any():
         drawn["samples"] = partial(plots.draw_samples, train, groups, Path(data_dir), seed)
     files = [out_dir / "summary.json"]
     write_json(files[0], summarise(examples, spec))
     for name, draw in drawn.items():
         files.append(out_dir / f"{name}.png")
-        save_figure(draw(), files[-1])
+        save_figure(draw(), files[-1], photos=name == "samples")
     return files
 
 
@@ -88,6 +88,16 @@ def class_groups(train: pd.DataFrame, spec: DatasetSpec) -> dict[str, pd.Index]:
         name = f"not {spec.classes[0]}" if len(spec.classes) == 1 else "none of these"
         groups = {name: none, **groups}
     return groups
+
+
+def in_words(groups: Mapping[str, pd.Index], spec: DatasetSpec) -> dict[str, pd.Index]:
+    """Return :func:`class_groups` with the classes called as people call them."""
+    return {
+        f"not {spec.class_label(name[4:])}"
+        if name[4:] in spec.classes
+        else spec.class_label(name): ids
+        for name, ids in groups.items()
+    }
 
 
 def missing_shares(examples: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:

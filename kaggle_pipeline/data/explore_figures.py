@@ -46,11 +46,6 @@ def draw_classes(groups: Mapping[str, pd.Index]) -> Figure:
     return figure
 
 
-def _title(feature: str) -> str:
-    words = feature.removesuffix("_years").replace("_", " ").capitalize()
-    return f"{words} in years" if feature.endswith("_years") else words
-
-
 def draw_numeric(
     train: pd.DataFrame, groups: Mapping[str, pd.Index], feature: str, spec: DatasetSpec
 ) -> Figure:
@@ -76,8 +71,8 @@ def draw_numeric(
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.yaxis.set_major_locator(MaxNLocator(2))
         _tidy(axes)
-    all_axes[-1].set_xlabel(_title(feature).lower())
-    figure.suptitle(f"{_title(feature)} by class", fontsize=11)
+    all_axes[-1].set_xlabel(spec.feature_label(feature))
+    figure.suptitle(f"{spec.feature_label(feature).capitalize()} by class", fontsize=11)
     return figure
 
 
@@ -96,23 +91,24 @@ def draw_categorical(
     shares = counts.div(counts.sum(axis=1), axis=0)
     colours = dict(zip(groups, _colours(groups), strict=True))
     single = len(spec.classes) == 1
+    shown = list(groups)[-1:] if single else list(groups)
     figure = new_figure(8.2, 1.5 + 0.36 * len(order) + (0 if single else 0.1 * len(groups)))
     axes, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1.3])
     left = np.zeros(len(order))
-    for name in spec.classes if single else groups:
+    for name in shown:
         axes.barh(range(len(order)), shares[name], left=left, color=colours[name], label=name)
         left = left + shares[name].to_numpy()
     axes.set_yticks(range(len(order)), [shorten(word, 22) for word in order])
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel(f"share that is {shorten(spec.classes[0])}" if single else "share of labels")
+    axes.set_xlabel(f"share that is {shorten(shown[0], 30)}" if single else "share of labels")
     if single:
         for y, share in enumerate(left):
             axes.text(share, y, f" {share:.1%}", va="center", fontsize=9)
     axes.set_xlim(0, 1.2 * max(left.max(), 0.01) if single else 1)
     _label_bars(right, words.value_counts()[order])
     right.set(xticks=[], xlabel="training images")
-    figure.suptitle(f"{_title(feature)}: classes within", fontsize=11)
+    figure.suptitle(f"{spec.feature_label(feature).capitalize()}: classes within", fontsize=11)
     if not single:
         names = [shorten(name, 22) for name in groups]
         figure.legend(axes.containers, names, loc="outside lower center", fontsize=8,
@@ -156,7 +152,7 @@ def draw_groups(examples: pd.DataFrame, group: str) -> Figure:
     return figure
 
 
-def draw_missing(shares: pd.DataFrame) -> Figure:
+def draw_missing(shares: pd.DataFrame, spec: DatasetSpec) -> Figure:
     """Draw the share of missing values, a pair of bars a column of the table."""
     figure = new_figure(6.4, 1.3 + 0.3 * len(shares) * len(shares.columns))
     axes = figure.subplots()
@@ -166,7 +162,7 @@ def draw_missing(shares: pd.DataFrame) -> Figure:
         axes.barh(y, shares[split], height, color=colour, label=split)
         for one, share in zip(y, shares[split], strict=True):
             axes.text(share, one, f" {share:.1%}", va="center", fontsize=8)
-    names = [_title(name) for name in shares.index]
+    names = [spec.feature_label(name).capitalize() for name in shares.index]
     axes.set_yticks(np.arange(len(shares)) + (len(shares.columns) - 1) * height / 2, names)
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(PercentFormatter(1))

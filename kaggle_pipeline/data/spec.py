@@ -152,6 +152,12 @@ class DatasetSpec:
     submission: SubmissionFormat
     read_raw: Callable[[Path], RawData]
     source: str
+    title: str = ""
+    """What people call the data set; empty for its id."""
+    class_titles: Mapping[str, str] = field(default_factory=dict)
+    """What a class is called in words, where its column does not say it."""
+    made_up: bool = False
+    """Whether the photos are drawn: what a model learns from them says nothing about skin."""
     record_id: str = "image_name"
     """TFRecord feature that holds the image id."""
     kaggle: str = ""
@@ -176,3 +182,24 @@ class DatasetSpec:
     def features(self) -> tuple[str, ...]:
         """Names of all tabular features, numeric first."""
         return (*self.numeric, *self.categorical)
+
+    @property
+    def heading(self) -> str:
+        """What people call the data set."""
+        return self.title or self.id.replace("_", " ")
+
+    @property
+    def main_class(self) -> str:
+        """The class to begin with: melanoma, where there is one."""
+        labels = {self.class_label(name): name for name in reversed(self.classes)}
+        return labels.get("melanoma", self.classes[0])
+
+    def class_label(self, name: str) -> str:
+        """Return what a class is called in words."""
+        return self.class_titles.get(name, name.replace("_", " "))
+
+    def feature_label(self, name: str) -> str:
+        """Return what a feature is called in words: ``age_years`` is ``age in years``."""
+        plain = name.removesuffix("_years")
+        words = plain.replace("_", " ")
+        return words if plain == name else f"{words} in years"

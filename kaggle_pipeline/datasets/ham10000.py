@@ -79,6 +79,16 @@ def read_raw(data_dir: Path) -> RawData:
 
 SPEC = DatasetSpec(
     id="ham10000",
+    title="HAM10000",
+    class_titles={
+        "akiec": "actinic keratosis or Bowen’s disease",
+        "bcc": "basal cell carcinoma",
+        "bkl": "benign keratosis",
+        "df": "dermatofibroma",
+        "mel": "melanoma",
+        "nv": "melanocytic nevus",
+        "vasc": "vascular lesion",
+    },
     group="lesion",
     task="multiclass",
     classes=CLASSES,

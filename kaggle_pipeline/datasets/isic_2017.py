@@ -95,6 +95,7 @@ def _read_part(data_dir: Path, part: str, split: str) -> pd.DataFrame | None:
 
 SPEC = DatasetSpec(
     id="isic_2017",
+    title="ISIC 2017",
     group=None,
     task="multilabel",
     classes=CLASSES,

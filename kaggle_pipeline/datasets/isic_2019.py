@@ -94,6 +94,17 @@ def _read_facts(data_dir: Path, part: str, *, needed: bool) -> pd.DataFrame:
 
 SPEC = DatasetSpec(
     id="isic_2019",
+    title="ISIC 2019",
+    class_titles={
+        "MEL": "melanoma",
+        "NV": "melanocytic nevus",
+        "BCC": "basal cell carcinoma",
+        "AK": "actinic keratosis",
+        "BKL": "benign keratosis",
+        "DF": "dermatofibroma",
+        "VASC": "vascular lesion",
+        "SCC": "squamous cell carcinoma",
+    },
     group="lesion",
     task="multiclass",
     classes=CLASSES,

@@ -155,6 +155,8 @@ def _add_sizes(train: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 SPEC = DatasetSpec(
     id="siim_isic_2020",
+    title="SIIM-ISIC 2020",
+    class_titles={"target": "melanoma"},
     group="patient",
     task="binary",
     classes=("target",),

@@ -12,6 +12,8 @@ _SOURCE = (
 SPEC = replace(
     siim_isic_2020.SPEC,
     id="synthetic",
+    title="Made-up melanoma competition",
+    made_up=True,
     source=_SOURCE,
     kaggle="",
     given_fit=None,

@@ -54,9 +54,9 @@ def evaluate(
     Returns
     -------
     dict
-        ``task, classes, group, n, groups, counts, seed, n_replicates, scores, per_class, report,
-        confusion, calibration, roc, subgroups``. A score is ``{"value", "low", "high"}`` with its
-        95 % interval; without a value it has a ``reason``.
+        ``task, classes, class_labels, group, n, groups, counts, seed, n_replicates, scores,
+        per_class, report, confusion, calibration, roc, subgroups``. A score is
+        ``{"value", "low", "high"}`` with its 95 % interval; without a value it has a ``reason``.
 
     Raises
     ------
@@ -72,6 +72,7 @@ def evaluate(
     return {
         "task": spec.task,
         "classes": list(spec.classes),
+        "class_labels": {name: spec.class_label(name) for name in spec.classes},
         "group": spec.group or "image",
         "n": len(labelled.rows),
         "groups": int(labelled.rows["group_id"].nunique()),
@@ -83,7 +84,10 @@ def evaluate(
         "report": _report(labelled),
         "confusion": _confusion(labelled),
         "calibration": [reliability_curve(of, found) for of, found in calibration.items()],
-        "roc": {name: _roc(target, score) for name, target, score in _by_class(labelled)},
+        "roc": {
+            name: _roc(target, score, labelled.weights)
+            for name, target, score in _by_class(labelled)
+        },
         "subgroups": subgroup_table(
             labelled.rows,
             labelled.truth,
@@ -234,13 +238,21 @@ def reliability_curve(of: str, found: weighted_scores.Reliability) -> dict[str, 
     return {"of": of, "ece": score_mapping(found.ece, "", centred=True), "bins": bins}
 
 
-def _roc(target: Array, probability: Array) -> dict[str, list[float]] | None:
-    """At most :data:`ROC_POINTS` points of the curve, its ends among them; None without one."""
+def _roc(target: Array, probability: Array, weights: Array) -> dict[str, object] | None:
+    """At most :data:`ROC_POINTS` points of the curve, its ends among them, and its 95 % band.
+
+    None without a curve; no band where no replicate has one.
+    """
     if np.ptp(target) == 0:
         return None
     false_rate, true_rate, _ = roc_curve(target, probability)
+    at, low, high = weighted_scores.roc_band(target, probability, weights[1:])
     chosen = np.unique(np.linspace(0, len(false_rate) - 1, ROC_POINTS).round().astype(int))
     return {
         "false_positive_rate": false_rate[chosen].tolist(),
         "true_positive_rate": true_rate[chosen].tolist(),
-    }
+        "band": None if np.isnan(low).any() else dict(
+            zip(("false_positive_rate", "lower", "upper"),
+                (part.round(5).tolist() for part in (at, low, high)), strict=True)
+        ),
+    }  # fmt: skip

@@ -35,7 +35,7 @@ def write_evaluation(folder: Path, evaluation: Mapping, *, prefix: str = "") -> 
     -------
     list of pathlib.Path
         ``evaluation.json``, ``confusion.png``, ``reliability.png``, ``class_roc.png`` (unless no
-        class has a curve) and ``subgroups.png`` (unless there is no subgroup).
+        class has a curve) and ``subgroups.png`` (unless no subgroup has a score).
     """
     folder = Path(folder)
     files = [folder / f"{prefix}evaluation.json"]
@@ -43,12 +43,17 @@ def write_evaluation(folder: Path, evaluation: Mapping, *, prefix: str = "") -> 
     drawn = {"confusion": plot_confusion, "reliability": plot_reliability}
     if any(evaluation["roc"].values()):
         drawn["class_roc"] = plot_class_roc
-    if evaluation["subgroups"]:
+    if subgroup_scores(evaluation):
         drawn["subgroups"] = plot_subgroups
     for name, plot in drawn.items():
         files.append(folder / f"{prefix}{name}.png")
         plot(evaluation, files[-1])
     return files
+
+
+def class_word(evaluation: Mapping, name: str) -> str:
+    """Return what a class is called in words; evaluations of before have its name alone."""
+    return evaluation.get("class_labels", {}).get(name, name)
 
 
 def describe_score(score: Mapping, digits: int = 3) -> str:
@@ -101,7 +106,7 @@ def _draw_confusion(axes: Axes, table: Mapping, *, titled: bool) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="decision", ylabel="truth")
     if titled and len(names) == 2:
-        axes.set_title(shorten(table["of"], 30), fontsize=10)
+        axes.set_title(shorten(table["of"].replace("_", " "), 30), fontsize=10)
 
 
 # ---------------------------------------------------------------------------- calibration
@@ -126,19 +131,19 @@ def plot_reliability(evaluation: Mapping, path: Path) -> None:
         line, column = divmod(place, columns)
         upper, lower = grid[2 * line, column], grid[2 * line + 1, column]
         if place < len(curves):
-            _draw_reliability(upper, lower, curves[place], evaluation["task"])
+            name = describe_curve(curves[place], evaluation)
+            _draw_reliability(upper, lower, curves[place], evaluation["task"], name)
         else:
             upper.set_axis_off()
             lower.set_axis_off()
     save_figure(figure, path)
 
 
-def _draw_reliability(upper: Axes, lower: Axes, curve: Mapping, task: str) -> None:
+def _draw_reliability(upper: Axes, lower: Axes, curve: Mapping, task: str, name: str) -> None:
     few = f"under {FEW} images"
     draw_reliability(upper, curve["bins"], task, color=BLUE, style="o-", few=few)
     if few in upper.get_legend_handles_labels()[1]:
         upper.legend(fontsize=8, loc="upper left")
-    name = describe_curve(curve, task)
     upper.set_title(f"Calibration: {name}\nECE {describe_score(curve['ece'])}", fontsize=10)
     left = [one["from"] for one in curve["bins"]]
     width = curve["bins"][0]["to"] - left[0]
@@ -197,16 +202,26 @@ def draw_reliability(
     axes.grid(alpha=0.25)
 
 
-def describe_curve(curve: Mapping, task: str) -> str:
-    """Return what a reliability curve is of, short enough for a title."""
-    return "most probable class" if task == "multiclass" else shorten(curve["of"], 30)
+def describe_curve(curve: Mapping, evaluation: Mapping) -> str:
+    """Return what a reliability curve is of, short enough for a title.
+
+    ``evaluation`` says ``task`` and ``class_labels``, as a calibration does too.
+    """
+    if evaluation["task"] == "multiclass":
+        return "most probable class"
+    return shorten(class_word(evaluation, curve["of"]), 30)
 
 
 # ---------------------------------------------------------------------------- ROC
 
 
 def plot_roc(
-    curves: Mapping[str, tuple[np.ndarray, np.ndarray]], labels: Mapping[str, str], path: Path
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    labels: Mapping[str, str],
+    path: Path,
+    *,
+    what: str = "the class",
+    band: Mapping | None = None,
 ) -> None:
     """Draw ROC curves of out-of-fold predictions.
 
@@ -217,50 +232,83 @@ def plot_roc(
     labels : mapping of str to str
         What the legend says of each, such as its AUC with interval.
     path : pathlib.Path
+    what : str
+        What is looked for, in words.
+    band : mapping, optional
+        Of the last curve, as ``evaluation.json`` has it.
     """
     rates = {name: roc_curve(*curve)[:2] for name, curve in curves.items()}
-    _draw_roc(rates, labels, "Out-of-fold ROC", path)
+    legend = {name: f"{shorten(name, 34)}: {labels[name]}" for name in rates}
+    _draw_roc(rates, legend, "ROC curves, out of fold", path, what=what, band=band)
 
 
 def plot_class_roc(evaluation: Mapping, path: Path) -> None:
     """Draw one ROC curve a class; the legend gives each AUC with its interval.
+
+    Of a single class the 95 % interval of the sensitivity is drawn as well.
 
     Parameters
     ----------
     evaluation : mapping
     path : pathlib.Path
     """
+    known = {name: curve for name, curve in evaluation["roc"].items() if curve}
     rates = {
         name: (curve["false_positive_rate"], curve["true_positive_rate"])
-        for name, curve in evaluation["roc"].items()
-        if curve
+        for name, curve in known.items()
     }
-    scores = {name: f"AUC {describe_score(evaluation['per_class'][name]['auc'])}" for name in rates}
-    title = "ROC" if len(evaluation["classes"]) == 1 else "ROC, each class against the rest"
-    _draw_roc(rates, scores, f"{title} (95 % intervals)", path)
+    words = {name: class_word(evaluation, name) for name in known}
+    legend = {
+        name: f"{shorten(words[name], 32)}: "
+        f"AUC {describe_score(evaluation['per_class'][name]['auc'])}"
+        for name in known
+    }
+    if len(evaluation["classes"]) == 1:
+        (name,) = known
+        title, what = f"ROC curve: {shorten(words[name], 30)}", words[name]
+        band = known[name].get("band")
+    else:
+        title, what, band = "ROC curves, each class against the rest", "the class", None
+    _draw_roc(rates, legend, title, path, what=what, band=band)
 
 
 def _draw_roc(
     rates: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    labels: Mapping[str, str],
+    legend: Mapping[str, str],
     title: str,
     path: Path,
+    *,
+    what: str,
+    band: Mapping | None,
 ) -> None:
-    """One curve a name, of false and true positive rates; the legend is below the axes."""
-    figure = new_figure(5.6, 5.8 + 0.24 * len(rates))
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
+    """One curve a name, of false and true positive rates; ``band`` is that of the last one."""
+    lines = len(rates) + 1 + bool(band)
+    below = 0.12 + 0.19 * lines
+    figure = new_figure(5.6, 5.7 + below)
+    # The legend has a place of its own: beside the axes' label it would lie on it.
+    axes, rest = figure.subplots(2, height_ratios=[5.7, below])
+    rest.set_axis_off()
     for number, (name, (false_rate, true_rate)) in enumerate(rates.items()):
+        colour = BLUE if len(rates) == 1 else f"C{number % 10}"
         axes.plot(
-            false_rate, true_rate, lw=1.8, ls="-" if number < 10 else "--",
-            color=BLUE if len(rates) == 1 else f"C{number % 10}",
-            label=f"{shorten(name, 24)}: {labels[name]}",
+            false_rate, true_rate, lw=1.8, ls="-" if number < 10 else "--", color=colour,
+            label=legend[name],
         )  # fmt: skip
-    axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01))
-    axes.set_title(title, fontsize=11)
-    axes.set_aspect("equal")
+    if band:
+        edges = (band[part] for part in ("false_positive_rate", "lower", "upper"))
+        axes.fill_between(
+            *edges, color=colour, lw=0, alpha=0.18,
+            label="its 95 % interval" if len(rates) > 1 else "95 % interval of the sensitivity",
+        )  # fmt: skip
+    axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="guessing: AUC 0.5")
+    ticks = np.linspace(0, 1, 6)
+    axes.set(xlim=(0, 1), ylim=(0, 1.01), xticks=ticks, yticks=ticks)
+    axes.set_xlabel("share of the other photos flagged wrongly (1 − specificity)")
+    axes.set_ylabel(f"share of {shorten(what, 30)} found (sensitivity)")
+    axes.set_box_aspect(1)
     axes.grid(alpha=0.25)
-    figure.legend(loc="outside lower center", fontsize=9, ncols=1)
+    figure.suptitle(title, fontsize=11)
+    rest.legend(*axes.get_legend_handles_labels(), loc="upper center", fontsize=9, frameon=False)
     save_figure(figure, path)
 
 
@@ -270,28 +318,47 @@ def _draw_roc(
 def plot_subgroups(evaluation: Mapping, path: Path) -> None:
     """Draw a forest plot: each subgroup's AUC (for ``multiclass`` also accuracy) and interval.
 
+    A score that no subgroup has is left out; :func:`subgroup_scores` names the others.
+
     Parameters
     ----------
     evaluation : mapping
     path : pathlib.Path
     """
-    lines = _forest_lines(evaluation)
+    lines, panels = _forest_lines(evaluation), subgroup_scores(evaluation)
+    figure = new_figure(3.0 + 4.0 * len(panels), 1.55 + 0.27 * len(lines))
+    # Beside each panel a place for its numbers, so that the axis and its label are centred.
+    grid = figure.subplots(1, 2 * len(panels), sharey=True, width_ratios=[2.6, 1.4] * len(panels))
+    for (axes, numbers), (key, label) in zip(
+        zip(grid[::2], grid[1::2], strict=True), panels.items(), strict=True
+    ):
+        _draw_forest(axes, numbers, lines, key, evaluation["scores"][key])
+        axes.set_xlabel(f"{label} with its 95 % interval")
+    names = [name for name, _ in lines]
+    grid[0].set_yticks(range(len(lines)), names, fontsize=9)
+    for tick, (_, entry) in zip(grid[0].get_yticklabels(), lines, strict=True):
+        if entry is None:
+            tick.set_fontweight("bold")
+    grid[0].set_ylim(len(lines) - 0.4, -0.6)
+    figure.suptitle("Scores by subgroup", fontsize=11)
+    found = {}
+    for axes in grid[::2]:
+        found |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(found.values(), found, loc="outside lower center", fontsize=9, frameon=False,
+                  ncols=len(found))  # fmt: skip
+    save_figure(figure, path)
+
+
+def subgroup_scores(evaluation: Mapping) -> dict[str, str]:
+    """Return the scores that at least one subgroup has: key → what it is called."""
     panels = {"auc": "mean AUC" if len(evaluation["classes"]) > 1 else "AUC"}
     if evaluation["task"] == "multiclass":
         panels["accuracy"] = "accuracy"
-    figure = new_figure(4.2 + 3.6 * len(panels), 1.3 + 0.27 * len(lines))
-    all_axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
-    for axes, (key, label) in zip(all_axes, panels.items(), strict=True):
-        _draw_forest(axes, lines, key, evaluation["scores"][key])
-        axes.set_xlabel(f"{label}, 95 % interval (dashed: all images)")
-    names = [name for name, _ in lines]
-    all_axes[0].set_yticks(range(len(lines)), names, fontsize=9)
-    for tick, (_, entry) in zip(all_axes[0].get_yticklabels(), lines, strict=True):
-        if entry is None:
-            tick.set_fontweight("bold")
-    all_axes[0].set_ylim(len(lines) - 0.4, -0.6)
-    figure.suptitle("Scores by subgroup", fontsize=11)
-    save_figure(figure, path)
+    return {
+        key: label
+        for key, label in panels.items()
+        if any(entry[key]["value"] is not None for entry in evaluation["subgroups"])
+    }
 
 
 def _forest_lines(evaluation: Mapping) -> list[tuple[str, Mapping | None]]:
@@ -310,33 +377,35 @@ def _forest_lines(evaluation: Mapping) -> list[tuple[str, Mapping | None]]:
 
 
 def _draw_forest(
-    axes: Axes, lines: Sequence[tuple[str, Mapping | None]], key: str, overall: Mapping
+    axes: Axes,
+    numbers: Axes,
+    lines: Sequence[tuple[str, Mapping | None]],
+    key: str,
+    overall: Mapping,
 ) -> None:
+    """Intervals in ``axes``, the numbers they stand for in ``numbers``."""
     drawn = {y: entry[key] for y, (_, entry) in enumerate(lines) if entry}
     known = {y: score for y, score in drawn.items() if score["value"] is not None}
     bounds = [score[end] for score in known.values() for end in ("low", "high", "value")]
     if overall["value"] is not None:
         bounds += [overall["low"], overall["high"]]
-        axes.axvspan(overall["low"], overall["high"], color=BLUE, alpha=0.12, lw=0)
-        axes.axvline(overall["value"], color=BLUE, lw=1, ls="--")
+        axes.axvline(overall["value"], color=BLUE, lw=1, ls="--", label="all photos")
+        axes.axvspan(overall["low"], overall["high"], color=BLUE, alpha=0.12, lw=0,
+                     label="95 % interval of all photos")  # fmt: skip
     low, high = (min(bounds), max(bounds)) if bounds else (0, 1)
     margin = max(0.02, 0.06 * (high - low))
-    # Room on the right for the numbers.
-    end = high + margin + 0.6 * (high - low + margin)
-    axes.set_xlim(low - margin, end)
-    axes.set_xticks([tick for tick in axes.get_xticks() if low - margin <= tick <= high + margin])
+    if key == "auc" and low - margin < 0.5:
+        axes.axvline(0.5, color=RED, lw=0.8, label="guessing: 0.5")
+    axes.set_xlim(low - margin, high + margin)
     for y, score in drawn.items():
         if score["value"] is None:
-            axes.text(high + margin, y, score["reason"].split(":")[0], va="center", fontsize=8,
-                      color=GREY)  # fmt: skip
+            numbers.text(0, y, score["reason"].split(":")[0], va="center", fontsize=8, color=GREY)
             continue
         axes.plot([score["low"], score["high"]], [y, y], color=BLUE, lw=1.6)
         axes.plot(score["value"], y, "s", ms=5, color=BLUE)
-        axes.text(high + margin, y, describe_score(score), va="center", fontsize=8)
-    if key == "auc" and low - margin < 0.5:
-        axes.axvline(0.5, color=RED, lw=0.8)
+        numbers.text(0, y, describe_score(score), va="center", fontsize=8)
     axes.grid(axis="x", alpha=0.25)
-    axes.spines["bottom"].set_bounds(low - margin, high + margin)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.tick_params(axis="y", length=0)
+    numbers.set_axis_off()

@@ -25,6 +25,8 @@ SUREST = 1e-7
 """A float32 sigmoid tells no more near 1."""
 CLIP = 1e-6
 """How near to 0 and 1 a probability counts, where its logit is averaged with others'."""
+BAND_POINTS = 101
+"""Of a ROC curve's interval."""
 N_BINS = 15
 """Equal-width bins of the calibration error, as in Guo et al. 2017 (arXiv:1706.04599)."""
 
@@ -90,6 +92,40 @@ def rank_scores(targets: Array, scores: Array, weights: Array) -> dict[str, Arra
         return np.stack([score(*counts) for score in RANK_SCORES.values()], axis=1)
 
     return dict(zip(RANK_SCORES, in_chunks(scores_of, weights).T, strict=True))
+
+
+def roc_band(targets: Array, scores: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """Return shares of false positives, and the 95 % interval of the sensitivity at each of them.
+
+    Pointwise ("vertical averaging", Fawcett 2006, doi:10.1016/j.patrec.2005.10.010): of a hundred
+    such bands about five miss the true sensitivity at any one share.
+
+    Parameters
+    ----------
+    targets, scores : array of shape (n,)
+        Truth (0 or 1) and probabilities of one class.
+    weights : array of shape (replicates, n)
+        Of a bootstrap; replicates without a positive or a negative row are left out.
+
+    Returns
+    -------
+    (numpy.ndarray, numpy.ndarray, numpy.ndarray) of shape (points,)
+        False positive rate, and lower and upper end of the true positive rate; the latter NaN where
+        no replicate has both kinds of row.
+    """
+    roc, at = WeightedRoc(targets, scores), np.linspace(0, 1, BAND_POINTS)
+
+    def found(part: Array) -> Array:
+        true, false = roc.counts(part)
+        both = ratio(false, false[:, -1:]), ratio(true, true[:, -1:])
+        return np.stack([np.interp(at, *rates) for rates in zip(*both, strict=True)])
+
+    rates = in_chunks(found, weights)
+    rates = rates[~np.isnan(rates).any(axis=1)]
+    if not len(rates):
+        return at, np.full(len(at), np.nan), np.full(len(at), np.nan)
+    low, high = np.percentile(rates, [2.5, 97.5], axis=0)
+    return at, low, high
 
 
 def threshold_at(targets: Array, scores: Array, specificity: float) -> float | None:

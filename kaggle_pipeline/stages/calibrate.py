@@ -59,7 +59,8 @@ def calibrate_stage(
         calibrated = found.apply(test.probabilities).to_numpy()
         deciding["test"] = decision.judge(labelled, calibrated)
     write_json(folder / FILE, calibrating)
-    plot_calibration(calibrating, folder / "calibration.png")
+    words = {name: spec.class_label(name) for name in classes}
+    plot_calibration({**calibrating, "class_labels": words}, folder / "calibration.png")
     write_json(folder / DECISION_FILE, deciding)
     plot_decision(deciding, folder / "decision.png")
     return found, decision

@@ -16,7 +16,7 @@ from kaggle_pipeline.config.names import BLEND_STAGES, TEST_TRUTH
 from kaggle_pipeline.core.deadline import Deadline
 from kaggle_pipeline.core.environment import peak_memory_mb, versions
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import write_json
+from kaggle_pipeline.core.files import read_json, write_json
 from kaggle_pipeline.core.progress import Progress
 from kaggle_pipeline.data.examples import read_examples, split_rows
 from kaggle_pipeline.data.folds import Folds
@@ -24,8 +24,9 @@ from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.evaluation.evaluate import evaluate
-from kaggle_pipeline.evaluation.plots import plot_roc, write_evaluation
+from kaggle_pipeline.evaluation.plots import describe_score, plot_roc, write_evaluation
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
+from kaggle_pipeline.report.report import STAGE_TITLES
 from kaggle_pipeline.stages.calibrate import calibrate_stage
 from kaggle_pipeline.stages.run_folder import open_stage
 
@@ -175,15 +176,26 @@ class Run:
     def draw_roc(
         self, folder: Path, models: Mapping[str, Predictions], examples: pd.DataFrame
     ) -> None:
-        """Draw ``roc.png`` of out-of-fold predictions, a curve a model and class."""
+        """Draw ``roc.png`` of out-of-fold predictions, a curve a model and class.
+
+        The evaluations beside the predictions give the intervals; the last model, whose evaluation
+        is in ``folder``, has its 95 % band.
+        """
         curves, labels = {}, {}
+        single = len(self.spec.classes) == 1
         for model, oof in models.items():
+            path = self.run_dir / model / "evaluation.json"
+            scores = read_json(path)["per_class"] if path.exists() else {}
             for name in self.spec.classes:
-                key = model if len(self.spec.classes) == 1 else f"{model} {name}"
+                key = STAGE_TITLES[model] if single else f"{model} {name}"
                 truth = examples.loc[oof.table.index, name].to_numpy(int)
                 curves[key] = (truth, oof.table[name].to_numpy())
-                labels[key] = f"AUC {roc_auc(*curves[key]):.3f}"
-        plot_roc(curves, labels, folder / "roc.png")
+                plain = f"{roc_auc(*curves[key]):.3f}"
+                labels[key] = f"AUC {describe_score(scores[name]['auc']) if scores else plain}"
+        what = self.spec.class_label(self.spec.main_class) if single else "the class"
+        roc = read_json(folder / "evaluation.json")["roc"][self.spec.main_class]
+        band = roc.get("band") if single and roc else None
+        plot_roc(curves, labels, folder / "roc.png", what=what, band=band)
 
 
 def _summarise(evaluation: dict) -> dict:

@@ -21,7 +21,6 @@ from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
 from kaggle_pipeline.webapp.html_blocks import disclaimer, patient_block, reading_block, report_page
 from kaggle_pipeline.webapp.html_figures import STYLE, block
-from kaggle_pipeline.webapp.labels import class_label, feature_label, first_class
 from kaggle_pipeline.webapp.model_card import card_sections
 from kaggle_pipeline.webapp.patient_table import patient_csv
 from kaggle_pipeline.webapp.service import Look, Service, compare
@@ -103,7 +102,7 @@ def _metadata(service: Service, key: str) -> dict[str, object]:
     st.caption("About the patient (optional):")
     found: dict[str, object] = {}
     for name in wanted:
-        label = feature_label(name).capitalize()
+        label = service.spec.feature_label(name).capitalize()
         if name in service.spec.numeric:
             found[name] = _number(label, service.spec.numeric[name], f"{key}_{name}")
         else:
@@ -125,16 +124,20 @@ def _choose(label: str, words: Sequence[str], key: str) -> str | None:
 
 def _wishes(service: Service, key: str) -> tuple[str, float]:
     """Which class to explain, and how sensitive the threshold is to be."""
-    name = first_class(service.classes)
+    name = service.spec.main_class
     if len(service.classes) > 1:
         start = service.classes.index(name)
         name = st.selectbox(
-            "Class to explain", service.classes, start, format_func=class_label, key=f"{key}_class"
+            "Class to explain",
+            service.classes,
+            start,
+            format_func=service.spec.class_label,
+            key=f"{key}_class",
         )
     wanted = service.distribution.sensitivities(name)
     sensitivity = st.radio(
-        f"Sensitivity: share of {class_label(name)} photos the threshold should flag", wanted,
-        len(wanted) // 2, format_func=lambda share: f"{100 * share:g} %", horizontal=True,
+        f"Sensitivity: share of {service.spec.class_label(name)} photos the threshold should flag",
+        wanted, len(wanted) // 2, format_func=lambda share: f"{100 * share:g} %", horizontal=True,
         key=f"{key}_sensitivity_{name}",
     )  # fmt: skip
     return name, sensitivity
@@ -189,7 +192,9 @@ def _by_lesion(
     for name in service.spec.lesion_features:
         if name not in service.models.features:
             continue
-        with st.expander(f"{feature_label(name).capitalize()} of each lesion, if they differ"):
+        with st.expander(
+            f"{service.spec.feature_label(name).capitalize()} of each lesion, if they differ"
+        ):
             columns = st.columns(3)
             words = service.spec.categorical[name]
             for number, look in enumerate(looks):

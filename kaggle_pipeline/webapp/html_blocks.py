@@ -24,9 +24,8 @@ from kaggle_pipeline.webapp.html_figures import (
     scale,
     thumbnail,
 )
-from kaggle_pipeline.webapp.labels import class_label, feature_label, part_label, percent
+from kaggle_pipeline.webapp.labels import part_label, percent
 from kaggle_pipeline.webapp.service import Reading, Service
-from kaggle_pipeline.webapp.training_distribution import TrainingDistribution
 
 UNUSUAL = 1.5
 """Outlier factor from which a lesion is called unlike the patient's others; 1 is like them."""
@@ -53,7 +52,7 @@ def reading_block(service: Service, reading: Reading, name: str, sensitivity: fl
     sensitivity : float
         Wanted of the threshold.
     """
-    word = class_label(name)
+    word = service.spec.class_label(name)
     p, low, high = (float(one[name]) for one in (reading.probability, reading.low, reading.high))
     threshold = service.distribution.threshold(name, sensitivity)
     tick = threshold.value if threshold else None
@@ -70,7 +69,7 @@ def reading_block(service: Service, reading: Reading, name: str, sensitivity: fl
                              _facts(service, reading, name, sensitivity))),
     ]  # fmt: skip
     if len(service.classes) > 1:
-        parts += [html.element("h3", "All classes"), _all_classes(reading)]
+        parts += [html.element("h3", "All classes"), _all_classes(service, reading)]
     parts += [
         html.element("h3", "Photo and heat map"),
         _photos(reading, name, service),
@@ -96,6 +95,7 @@ def patient_block(
     sensitivity : float
     """
     threshold = service.distribution.threshold(name, sensitivity)
+    word = service.spec.class_label(name)
     rows = []
     for row in table.itertuples():
         rows.append(
@@ -107,14 +107,13 @@ def patient_block(
             ]
         )  # fmt: skip
     # Notes stand where a phone shows them without scrolling sideways.
-    header = ["rank", "photo", class_label(name), "notes", "fold models",
+    header = ["rank", "photo", word, "notes", "fold models",
               "against the patient’s median", "outlier factor"]  # fmt: skip
     cards = [_card(service, readings[row.Index], row, name) for row in table.itertuples()]
     how = (
-        f"Ranked by the probability of {class_label(name)}, highest first. The outlier factor "
-        f"compares each photo with the patient’s other photos: 1 looks like them, {UNUSUAL:g} or "
-        "more looks different. Such an “ugly duckling” deserves a closer look even if its "
-        "probability is low."
+        f"Ranked by the probability of {word}, highest first. The outlier factor compares each "
+        f"photo with the patient’s other photos: 1 looks like them, {UNUSUAL:g} or more looks "
+        "different. Such an “ugly duckling” deserves a closer look even if its probability is low."
     )
     few = [html.note(f"At least {_FEW} photos are needed to compare a lesion with the others.")]
     return block(
@@ -122,7 +121,7 @@ def patient_block(
         *(few if len(table) < _FEW else []),
         html.table(header, rows),
         html.element("div", *cards, class_="gallery"),
-        _threshold_line(service.distribution, name, sensitivity),
+        _threshold_line(service, name, sensitivity),
         html.element("p", _context_line(service, readings[0]), class_="faint"),
         disclaimer(),
     )
@@ -165,7 +164,7 @@ def _doubts(reading: Reading) -> Html:
 
 
 def _facts(service: Service, reading: Reading, name: str, sensitivity: float) -> list[object]:
-    distribution, word = service.distribution, class_label(name)
+    distribution, word = service.distribution, service.spec.class_label(name)
     facts = [_decision(service, reading)] if reading.decision else []
     facts += [
         f"{_compared(float(reading.rank[name]))} The training set has {distribution.size:,} "
@@ -177,7 +176,7 @@ def _facts(service: Service, reading: Reading, name: str, sensitivity: float) ->
         side = "At or above" if above else "Below"
         facts.append(
             f"{side} the threshold of {percent(threshold.value)}: this photo is "
-            f"{'' if above else 'not '}flagged. {_threshold_text(distribution, name, sensitivity)}"
+            f"{'' if above else 'not '}flagged. {_threshold_text(service, name, sensitivity)}"
         )
     if not service.is_calibrated(name):
         facts.append(
@@ -185,7 +184,7 @@ def _facts(service: Service, reading: Reading, name: str, sensitivity: float) ->
             f"the number to compare lesions, not as the chance that this one is {word}."
         )
     if reading.unknown:
-        names = ", ".join(feature_label(one) for one in reading.unknown)
+        names = ", ".join(service.spec.feature_label(one) for one in reading.unknown)
         facts.append(f"Not given: {names}. The metadata model treats that as missing.")
     if service.models.uses_context:
         facts.append(_context_line(service, reading))
@@ -197,9 +196,9 @@ def _facts(service: Service, reading: Reading, name: str, sensitivity: float) ->
 
 def _decision(service: Service, reading: Reading) -> str:
     """What the lesion is called, and what that decision is best at."""
-    named = " and ".join(class_label(one) for one in reading.decision.split(" + "))
+    named = " and ".join(service.spec.class_label(one) for one in reading.decision.split(" + "))
     if reading.decision == NONE_OF_THEM:
-        named = f"not {' or '.join(class_label(one) for one in service.classes)}"
+        named = f"not {' or '.join(service.spec.class_label(one) for one in service.classes)}"
     found = service.decision
     if not found.learned:
         return f"Decision: {named} (the plain one: {found.why})."
@@ -214,8 +213,8 @@ def _decision(service: Service, reading: Reading) -> str:
     )
 
 
-def _threshold_text(distribution: TrainingDistribution, name: str, sensitivity: float) -> str:
-    threshold = distribution.threshold(name, sensitivity)
+def _threshold_text(service: Service, name: str, sensitivity: float) -> str:
+    threshold = service.distribution.threshold(name, sensitivity)
     if threshold is None:
         return ""
     spared, low, high = threshold.specificity
@@ -227,7 +226,7 @@ def _threshold_text(distribution: TrainingDistribution, name: str, sensitivity: 
     )
     return (
         f"A threshold of {percent(threshold.value)} is chosen to flag {100 * sensitivity:g} % of "
-        f"the {class_label(name)} photos (sensitivity). It also flags, wrongly, "
+        f"the {service.spec.class_label(name)} photos (sensitivity). It also flags, wrongly, "
         f"{percent(1 - spared)} of the other photos (specificity {percent(spared)}{interval}; "
         f"{how})."
     )
@@ -246,15 +245,20 @@ def _compared(rank: float) -> str:
     )
 
 
-def _threshold_line(distribution: TrainingDistribution, name: str, sensitivity: float) -> Html:
-    return html.element("p", _threshold_text(distribution, name, sensitivity), class_="faint")
+def _threshold_line(service: Service, name: str, sensitivity: float) -> Html:
+    return html.element("p", _threshold_text(service, name, sensitivity), class_="faint")
 
 
-def _all_classes(reading: Reading) -> Html:
+def _all_classes(service: Service, reading: Reading) -> Html:
     ordered = reading.probability.sort_values(ascending=False)
     return bars(
         [
-            (class_label(one), float(p), float(reading.low[one]), float(reading.high[one]))
+            (
+                service.spec.class_label(one),
+                float(p),
+                float(reading.low[one]),
+                float(reading.high[one]),
+            )
             for one, p in ordered.items()
         ]
     )
@@ -264,7 +268,7 @@ def _photos(reading: Reading, name: str, service: Service) -> Html:
     look = reading.look
     heat = look.answer.heat[service.classes.index(name)]
     width, height = look.size_px
-    word = class_label(name)
+    word = service.spec.class_label(name)
     found = (
         f"Heat map (Grad-CAM): bright areas raised the model’s score for {word} most. The colours "
         "are scaled to this photo, so do not compare photos. A bright area is not a diseased area."

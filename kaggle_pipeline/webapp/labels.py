@@ -1,46 +1,14 @@
 """Words and numbers as the page writes them.
 
-In: names of classes, features and models, shares. Out: text for a person.
+In: names of models, shares. Out: text for a person.
 """
 
-from collections.abc import Sequence
-
 from kaggle_pipeline.report.report import STAGE_TITLES
-
-_CLASSES = {
-    "target": "melanoma",
-    "mel": "melanoma",
-    "nv": "melanocytic nevus",
-    "bcc": "basal cell carcinoma",
-    "akiec": "actinic keratosis or Bowen’s disease",
-    "ak": "actinic keratosis",
-    "scc": "squamous cell carcinoma",
-    "bkl": "benign keratosis",
-    "df": "dermatofibroma",
-    "vasc": "vascular lesion",
-}
-_FEATURES = {"age_years": "age in years"}
-_MELANOMA = ("target", "mel", "melanoma")
-
-
-def class_label(name: str) -> str:
-    """Return what a class column is called in words."""
-    return _CLASSES.get(name.lower(), name.replace("_", " "))
-
-
-def feature_label(name: str) -> str:
-    """Return what a feature is called in words."""
-    return _FEATURES.get(name, name.replace("_", " "))
 
 
 def part_label(name: str) -> str:
     """Return what a model of the blend is called in words."""
     return STAGE_TITLES.get(name, name)
-
-
-def first_class(classes: Sequence[str]) -> str:
-    """Return the class to begin with: melanoma, where there is one."""
-    return next((name for name in classes if name.lower() in _MELANOMA), classes[0])
 
 
 def percent(share: float) -> str:

@@ -9,7 +9,7 @@ from kaggle_pipeline.report.html import Html
 from kaggle_pipeline.report.report import collect_sections
 from kaggle_pipeline.report.scores import headline
 from kaggle_pipeline.webapp.html_blocks import missing_line
-from kaggle_pipeline.webapp.labels import class_label, part_label, percent
+from kaggle_pipeline.webapp.labels import part_label, percent
 from kaggle_pipeline.webapp.service import Service
 
 
@@ -29,7 +29,8 @@ def card_sections(service: Service) -> dict[str, Html]:
 def _summary(service: Service, name: str) -> Html:
     distribution, models, spec = service.distribution, service.models, service.spec
     shares = ", ".join(
-        f"{class_label(one)} {percent(distribution.prevalence(one))}" for one in service.classes
+        f"{service.spec.class_label(one)} {percent(distribution.prevalence(one))}"
+        for one in service.classes
     )
     blend = ", ".join(
         f"{part_label(one)} {weight:.2f}" for one, weight in models.blend.weights.items()
@@ -99,7 +100,7 @@ def _limits(service: Service) -> Html:
     if service.calibration is None:
         lines.append("It is not calibrated: use its numbers to compare lesions, not as chances.")
     elif lacking := [one for one in service.classes if not service.is_calibrated(one)]:
-        names = ", ".join(class_label(one) for one in lacking)
+        names = ", ".join(service.spec.class_label(one) for one in lacking)
         lines.append(f"It is not calibrated for {names}: too few photos.")
     if not service.models.fit.known:
         word = service.models.fit.word

@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
 from helpers_evaluation import SPECS, is_picture, make_examples, make_probabilities
+from matplotlib.text import Text
 from sklearn.metrics import (
     auc as area,
 )
@@ -17,14 +19,17 @@ from sklearn.metrics import (
     confusion_matrix,
     recall_score,
     roc_auc_score,
+    roc_curve,
 )
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.spec import Number
+from kaggle_pipeline.evaluation import plots
 from kaggle_pipeline.evaluation.evaluate import ROC_POINTS, evaluate
 from kaggle_pipeline.evaluation.plots import describe_score, write_evaluation
 from kaggle_pipeline.evaluation.subgroups import subgroup_labels, subgroup_table
 from kaggle_pipeline.metrics.roc_bootstrap import bootstrap_weights
+from kaggle_pipeline.metrics.weighted_scores import roc_band
 
 FEW = {"seed": 0, "n_replicates": 60}
 
@@ -164,6 +169,80 @@ def test_calibration_error_of_a_calibrated_model_is_inside_its_interval(task):
     found = evaluate(examples, chances, spec, truth=truth, **FEW)
     for score in (found["scores"]["ece"], *(one["ece"] for one in found["calibration"])):
         assert score["low"] < score["value"] < score["high"] < 2 * score["value"]
+
+
+def test_the_band_of_a_roc_curve_holds_it_and_is_that_of_redrawn_groups():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(60), 5)
+    target = (rng.random(60) < 0.4).astype(int)[groups]
+    score = rng.random(300) + 0.6 * target
+    weights = bootstrap_weights(groups, 200, seed=1)
+    at, low, high = roc_band(target, score, weights[1:])
+    drawn = []
+    for one in weights[1:]:
+        false, true, _ = roc_curve(target, score, sample_weight=one, drop_intermediate=False)
+        drawn.append(np.interp(at, false, true))
+    inner = slice(1, -1)  # where the curve goes straight up, the two read another point of it
+    assert np.abs(np.percentile(drawn, 2.5, axis=0) - low)[inner].max() < 0.02
+    assert np.abs(np.percentile(drawn, 97.5, axis=0) - high)[inner].max() < 0.02
+    false, true, _ = roc_curve(target, score)
+    curve = np.interp(at, false, true)[inner]
+    assert (low[inner] <= curve + 0.02).all() and (curve <= high[inner] + 0.02).all()
+    assert (high - low)[inner].max() > 0.1
+    one_kind = roc_band(np.ones(5), np.arange(5.0), np.ones((3, 5)))
+    assert np.isnan(one_kind[1]).all()
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_a_single_curve_has_its_band_and_every_class_its_words(task, cases, monkeypatch, tmp_path):
+    spec, *_, found = cases[task]
+    drawn = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
+    found = {**found, "class_labels": {name: f"{name} in words" for name in spec.classes}}
+    plots.plot_class_roc(found, tmp_path / "roc.png")
+    axes, legend = drawn[0].axes
+    assert len(axes.collections) == (len(spec.classes) == 1)
+    words = [text.get_text() for text in legend.get_legend().get_texts()]
+    assert all(any(f"{name} in words: AUC" in one for one in words) for name in spec.classes)
+
+
+def fits(figure):
+    """Whether every text of a figure lies within it, and none on another."""
+    figure.canvas.draw()
+    renderer, inside = figure.canvas.get_renderer(), figure.bbox.padded(1)
+    boxes = [one.get_window_extent(renderer) for one in figure.findobj(Text)
+             if one.get_visible() and one.get_text().strip()]  # fmt: skip
+    boxes = [one for one in boxes if one.width > 1]
+    whole = all(inside.contains(*one.min) and inside.contains(*one.max) for one in boxes)
+    apart = not any(a.padded(-2).overlaps(b.padded(-2)) for a, b in combinations(boxes, 2))
+    return whole and apart
+
+
+@pytest.mark.parametrize("task", list(SPECS))
+def test_no_text_of_a_curve_or_a_subgroup_is_cut_or_lies_on_another(
+    task, cases, monkeypatch, tmp_path
+):
+    spec, *_, found = cases[task]
+    long = "actinic keratosis or Bowen’s disease"
+    found = {**found, "class_labels": dict.fromkeys(spec.classes, long)}
+    drawn = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
+    plots.plot_class_roc(found, tmp_path / "roc.png")
+    plots.plot_subgroups(found, tmp_path / "subgroups.png")
+    assert all(fits(figure) for figure in drawn)
+    for axes in drawn[1].axes[::2]:  # no panel without an interval
+        assert len(axes.lines) > 2
+
+
+def test_a_panel_of_subgroups_that_has_no_score_is_left_out(cases):
+    *_, found = cases["multiclass"]
+    assert list(plots.subgroup_scores(found)) == ["auc", "accuracy"]
+    bare = [{**one, "auc": {"value": None, "reason": "not enough rows"}}
+            for one in found["subgroups"]]  # fmt: skip
+    assert list(plots.subgroup_scores({**found, "subgroups": bare})) == ["accuracy"]
+    for one in bare:
+        one["accuracy"] = one["auc"]
+    assert not plots.subgroup_scores({**found, "subgroups": bare})
 
 
 def test_roc_is_thinned_between_its_ends():

@@ -37,17 +37,21 @@ def plot_calibration(calibration: Mapping, path: Path) -> None:
             axes.set_axis_off()
             continue
         drawn = {when: found[place] for when, found in curves.items() if found}
-        _draw(axes, drawn, calibration["task"])
-    title = f"Calibration by the method {calibration['method']!r}, nested"
-    figure.suptitle(f"{title}\n(hollow: under {FEW} images)", fontsize=11)
+        _draw(axes, drawn, calibration)
+    figure.suptitle(
+        f"Before and after calibration ({calibration['method']})\nhollow: under {FEW} photos",
+        fontsize=11,
+    )
     save_figure(figure, path)
 
 
-def _draw(axes: Axes, curves: Mapping[str, Mapping], task: str) -> None:
+def _draw(axes: Axes, curves: Mapping[str, Mapping], calibration: Mapping) -> None:
     for when, curve in curves.items():
         colour, style = _STYLES[when]
         label = f"{when}: ECE {describe_score(curve['ece'])}"
-        draw_reliability(axes, curve["bins"], task, color=colour, style=style, label=label)
+        draw_reliability(
+            axes, curve["bins"], calibration["task"], color=colour, style=style, label=label
+        )
     axes.set_xlabel("predicted probability")
-    axes.set_title(describe_curve(next(iter(curves.values())), task), fontsize=10)
+    axes.set_title(describe_curve(next(iter(curves.values())), calibration), fontsize=10)
     axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14))
