@@ -1,11 +1,48 @@
-"""One answer from a process of its own, which may load what this one must not, or end badly.
+"""Work in other processes: many items shared out among workers, or one call apart from this one.
 
-In: a function and its arguments. Out: what it sent.
+Processes are spawned, not forked: a fork would inherit the locks of a parent that has loaded
+TensorFlow or JAX, and hang.
 """
 
-import multiprocessing
-from collections.abc import Callable
-from typing import Any
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+_IN_FLIGHT = 8
+"""Results a worker may be ahead of the reader: bounds memory whatever the number of items."""
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int | None
+) -> Generator[Result, None, None]:
+    """Yield ``work(item)`` of each item, in the items' order.
+
+    Parameters
+    ----------
+    work : callable
+        A module's own function, or a ``functools.partial`` of one: a process imports it by name.
+    items : iterable
+    workers : int or None
+        Processes; None: one a core. One worker is this process itself: another one would take
+        longer to start than most folders of photos take.
+    """
+    count = workers or os.cpu_count() or 1
+    if count == 1:
+        yield from map(work, items)
+        return
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= _IN_FLIGHT * count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 class EndedSilently(Exception):
@@ -37,7 +74,7 @@ def run_in_child(work: Callable[..., None], *arguments: Any, patience: float | N
     EndedSilently
         If the process ended first.
     """
-    context = multiprocessing.get_context("spawn")  # a forked TensorFlow or JAX hangs
+    context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=work, args=(*arguments, theirs))
     child.start()

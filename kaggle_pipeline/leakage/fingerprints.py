@@ -5,8 +5,6 @@ In: image files. Out: a table of hashes (``fingerprints.csv``), and pairs of ima
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from kaggle_pipeline.core.child_process import map_in_order
 from kaggle_pipeline.core.photos import image_size_px, read_image
 
 _HASH_SIDE_PX = 128
@@ -46,11 +45,8 @@ def fingerprint_images(
         If a file cannot be read as an image.
     """
     jobs = [str(Path(data_dir) / path) for path in paths]
-    # Spawned, not forked: a fork would inherit the locks of a parent that has loaded TensorFlow.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        results = pool.map(_fingerprint, jobs, chunksize=16)
-        for image_id, found in zip(paths.index, results, strict=True):
-            yield (image_id, *found)
+    for image_id, found in zip(paths.index, map_in_order(_fingerprint, jobs, workers), strict=True):
+        yield (image_id, *found)
 
 
 def _fingerprint(path: str) -> tuple[str, str, int, int]:

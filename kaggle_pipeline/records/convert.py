@@ -6,12 +6,11 @@ what each shard was made from; a conversion that was stopped goes on where it wa
 
 import hashlib
 import io
-import os
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import asdict
-from multiprocessing import get_context
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ import pandas as pd
 from PIL import Image
 
 from kaggle_pipeline.config.experiment import RecordsConfig
+from kaggle_pipeline.core.child_process import map_in_order
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json, write_json
 from kaggle_pipeline.core.photos import read_image
@@ -27,8 +27,6 @@ from kaggle_pipeline.data.examples import SPLITS, require_images, split_rows
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.records.tfrecords import check_shard, encode_record, list_shards, shard_name
 
-_IN_FLIGHT = 8
-"""Images a worker may be ahead of the writer: bounds memory whatever the number of images."""
 _DETAIL = 1.5
 """Least ratio of a decoded side to the side that is wanted."""
 _SHUFFLE_SEED = 20200817  # fixed: shards of one data set are the same whatever the experiment
@@ -64,16 +62,18 @@ def convert(
         settings.
     """
     plan, manifest = open_conversion(examples, spec, out_dir, config)
-    # Workers never see TensorFlow: spawning keeps them free of whatever the parent has loaded.
-    with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
-        for name, rows in plan:
-            digest = digest_rows(rows, Path(data_dir))
-            if is_done(manifest, name, digest, out_dir):
-                progress(len(rows))
-                continue
-            paths = [Path(data_dir) / relative for relative in rows["image_path"]]
-            images = _map_bounded(pool, paths, config)
-            write_shard(out_dir / name, rows, images, spec, progress)
+    pending = []
+    for name, rows in plan:
+        digest = digest_rows(rows, Path(data_dir))
+        if is_done(manifest, name, digest, out_dir):
+            progress(len(rows))
+        else:
+            pending.append((name, rows, digest))
+    paths = [Path(data_dir) / path for _, rows, _ in pending for path in rows["image_path"]]
+    to_jpeg = partial(convert_image, config=config)
+    with closing(map_in_order(to_jpeg, paths, config.workers)) as images:
+        for name, rows, digest in pending:
+            write_shard(out_dir / name, rows, islice(images, len(rows)), spec, progress)
             manifest["shards"][name] = digest
             write_json(out_dir / MANIFEST, manifest)
     close_conversion(out_dir, plan)
@@ -197,20 +197,6 @@ def write_shard(
         for (image_id, row), jpeg in zip(rows.iterrows(), images, strict=True):
             writer.write(encode_record(str(image_id), row, jpeg, spec))
             progress(1)
-
-
-def _map_bounded(
-    pool: ProcessPoolExecutor, paths: list[Path], config: RecordsConfig
-) -> Iterator[bytes]:
-    """Yield converted images in order, never more than a few a worker ahead of the consumer."""
-    ahead = _IN_FLIGHT * (config.workers or os.cpu_count() or 1)
-    waiting: deque[Future[bytes]] = deque()
-    for path in paths:
-        waiting.append(pool.submit(convert_image, path, config))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def digest_rows(rows: pd.DataFrame, data_dir: Path) -> str:

@@ -6,13 +6,12 @@ In: a run's folder and photos that nobody has labelled. Out: a CSV by image id.
 import re
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
 
+from kaggle_pipeline.core.child_process import map_in_order
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
 from kaggle_pipeline.core.photos import fault_of
@@ -160,8 +159,7 @@ def _readable(
 ) -> pd.DataFrame:
     """The photos that can be read; a line for each other one."""
     paths = [folder / name for name in examples["image_path"]]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        faults = list(pool.map(fault_of, paths, chunksize=4))
+    faults = list(map_in_order(fault_of, paths, workers))
     for fault in filter(None, faults):
         say(f"left out: {fault}")
     fine = examples[[fault is None for fault in faults]]

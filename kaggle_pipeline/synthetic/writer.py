@@ -6,15 +6,14 @@ module.
 """
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from kaggle_pipeline.core.child_process import map_in_order
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
 from kaggle_pipeline.core.progress import Advance
@@ -54,9 +53,8 @@ def draw_all(drawings: Iterable[Drawing], workers: int | None, progress: Advance
     progress : callable
         Told the number of images drawn since the last call.
     """
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for _ in pool.map(_draw, drawings, chunksize=8):
-            progress(1)
+    for _ in map_in_order(_draw, drawings, workers):
+        progress(1)
 
 
 def _draw(drawing: Drawing) -> None:
