@@ -16,6 +16,8 @@ WEIGHTS_OF = {"InceptionResNetV2Merged": "InceptionResNetV2"}
 """Backbones whose published weights are another one's."""
 TEST_TRUTH = "test_truth.csv"
 """Labels of a test part that ``folds.test_share`` set aside, in ``prepare/``."""
+TEST_SCORE = "test_score.json"
+"""What ``score_submission.py`` found of a run's ``submission.csv``, beside it."""
 CHECKOUT = Path(__file__).resolve().parents[2]
 """The folder that holds the package, ``configs/`` and ``kernels/``."""
 DEFAULT_CONFIG = CHECKOUT / "configs" / "siim_isic_2020.yaml"

@@ -69,6 +69,20 @@ class Blend:
         first = frames[names[0]]
         return pd.DataFrame(np.clip(total, 0.0, 1.0), first.index, first.columns)
 
+    def effective_shares(self, frames: Frames) -> dict[str, float]:
+        """Return how much each model moves the blend, as shares that sum to 1.
+
+        A model's weight times the standard deviation of its scores in the blend's space over the
+        rows (mean over the classes): a weight alone says little where one model's scores lie far
+        apart and another's close together.
+        """
+        moved = {
+            name: weight * float(self._transform(name, frames[name]).std(axis=0).mean())
+            for name, weight in self.weights.items()
+        }
+        total = sum(moved.values())
+        return {name: part / total if total else self.weights[name] for name, part in moved.items()}
+
     def judged_as_used(self, folds: int) -> bool:
         """Whether the scores beside the blend are its own; ``folds`` is how many the run has.
 

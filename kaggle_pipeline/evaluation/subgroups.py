@@ -59,9 +59,7 @@ def subgroup_table(
                 continue
             part = weights[:, chosen]
             groups = codes[chosen]
-            aucs, reasons = _class_aucs(
-                truth[chosen], probabilities[chosen], part, groups, spec.classes, spec.group
-            )
+            aucs, reasons = _class_aucs(truth[chosen], probabilities[chosen], part, groups, spec)
             mean = np.mean(list(aucs.values()), axis=0)
             entry = {
                 "feature": feature,
@@ -123,14 +121,13 @@ def _class_aucs(
     probabilities: Array,
     weights: Array,
     groups: Array,
-    classes: Sequence[str],
-    group: str | None,
+    spec: DatasetSpec,
 ) -> tuple[dict[str, Array], dict[str, str]]:
     """By class: AUC under every row of weights (NaN where it is not judged), and why not."""
     aucs, reasons = {}, {}
-    for column, name in enumerate(classes):
+    for column, name in enumerate(spec.classes):
         target = truth[:, column]
-        reasons[name] = _too_few(target, groups, name, group)
+        reasons[name] = _too_few(target, groups, spec.class_label(name), spec.group)
         if reasons[name]:
             aucs[name] = np.full(len(weights), np.nan)
         else:

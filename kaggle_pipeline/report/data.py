@@ -28,15 +28,23 @@ def data_section(run_dir: Path, spec: DatasetSpec) -> Html | None:
     None where neither ``prepare/examples.csv`` nor ``explore/`` is there.
     """
     path = run_dir / "prepare" / "examples.csv"
-    explored = sorted((run_dir / "explore").glob("*.png"))
+    explored = sorted((run_dir / "explore").glob("*.png"), key=_order)
     parts = []
     if path.exists():
         examples = read_examples(path, spec)
         parts.append(_counts(examples, spec))
     for one in explored:
         name = one.stem.replace("_", " ")
-        parts.append(html.picture(one, _EXPLORED.get(name, f"Training images: {name} by class.")))
+        label = f"Training images: {spec.feature_label(one.stem)} by class."
+        alt = _EXPLORED.get(name, label)
+        parts.append(html.picture(one, alt, photos=name == "samples"))
     return html.join(parts) if parts else None
+
+
+def _order(path: Path) -> tuple[int, str]:
+    """The photos first, then the classes, then the features."""
+    first = ["samples", "classes"]
+    return (first.index(path.stem) if path.stem in first else len(first), path.stem)
 
 
 def _counts(examples: pd.DataFrame, spec: DatasetSpec) -> Html:
@@ -48,7 +56,7 @@ def _counts(examples: pd.DataFrame, spec: DatasetSpec) -> Html:
         rows.append([f"{spec.group}s", *groups])
     rows += [
         [
-            f"images of {name}",
+            f"images of {spec.class_label(name)}",
             f"{int(parts['train'][name].sum()):,}",
             "not counted here",
             *(f"{int(parts[split][name].sum()):,}" for split in further),
@@ -58,7 +66,7 @@ def _counts(examples: pd.DataFrame, spec: DatasetSpec) -> Html:
     for feature in spec.features:
         shares = (f"{part[feature].isna().mean():.1%}" if len(part) else "–"
                   for part in parts.values())  # fmt: skip
-        rows.append([f"{feature} missing", *shares])
+        rows.append([f"{spec.feature_label(feature)} missing", *shares])
     return html.table(["", "training", "test", *further], rows)
 
 
@@ -86,11 +94,11 @@ def leak_section(prepared: Path) -> Html | None:
     if report.get("single_features"):
         alone = [
             [one["feature"], f"{one['oof_auc']:.3f}",
-             "describes how the photo was taken, not the lesion" if one["acquisition"] else "–"]
+             "how the photo was taken" if one["acquisition"] else "what is known of the patient"]
             for one in report["single_features"]
         ]  # fmt: skip
         what = "AUC of each column alone, out of fold"
-        parts.append(html.details(what, html.table(["column", "AUC", "mark"], alone)))
+        parts.append(html.details(what, html.table(["column", "AUC", "says"], alone)))
     return html.join(parts)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.evaluation.decision.decision import FILE, read_thresholds
 from kaggle_pipeline.evaluation.decision.rules import NONE_OF_THEM
 from kaggle_pipeline.evaluation.plots import describe_score
@@ -25,7 +26,7 @@ _REACHED = {
 }  # fmt: skip
 
 
-def decision_section(folder: Path, title: str) -> Html | None:
+def decision_section(folder: Path, title: str, spec: DatasetSpec) -> Html | None:
     """Return what a stage's images are called and what that is worth; None without.
 
     Parameters
@@ -34,12 +35,16 @@ def decision_section(folder: Path, title: str) -> Html | None:
         Of the stage.
     title : str
         Of the stage, for the picture's text.
+    spec : DatasetSpec
+        What the classes are called.
     """
     path = Path(folder) / FILE
     heading = html.element("h3", "Decision")
     if not path.exists():  # a run made before: its thresholds stand beside its calibration
         thresholds = read_thresholds(folder)
-        return html.join([heading, *_thresholds(thresholds, "nested")]) if thresholds else None
+        return (
+            html.join([heading, *_thresholds(thresholds, "nested", spec)]) if thresholds else None
+        )
     found = read_json(path)
     if not found["learned"]:
         return html.join([heading, html.element("p", f"{_plain(found)}: {found['why']}.")])
@@ -53,15 +58,15 @@ def decision_section(folder: Path, title: str) -> Html | None:
         heading,
         html.element("p", intro),
         html.element("p", describe_rule(found)),
-        *_comparison(study, found),
+        *_comparison(study, found, spec),
         html.picture(Path(folder) / "decision.png", f"{title}: what a decision trades for what."),
-        *_thresholds(found["thresholds"], "nested"),
+        *_thresholds(found["thresholds"], "nested", spec),
     ]
     if "test" in found:
         test = found["test"]
         told = f"On the held-out test part, {test['n']:,} images:"
-        parts += [html.element("p", told), *_comparison(test, found)]
-        parts += _thresholds(test["thresholds"], "reached")
+        parts += [html.element("p", told), *_comparison(test, found, spec)]
+        parts += _thresholds(test["thresholds"], "reached", spec)
     return html.join(parts)
 
 
@@ -86,7 +91,7 @@ def _plain(found: Mapping) -> str:
     return "the most probable class" if softmax else "yes from a probability of 0.5"
 
 
-def _comparison(study: Mapping, found: Mapping) -> list[Html]:
+def _comparison(study: Mapping, found: Mapping, spec: DatasetSpec) -> list[Html]:
     header = ["score", "plain decision", "learned decision", "difference, paired"]
     rows = [
         [_SCORES[key], describe_score(study["scores"]["plain"][key]), describe_score(score),
@@ -95,13 +100,13 @@ def _comparison(study: Mapping, found: Mapping) -> list[Html]:
     ]  # fmt: skip
     parts = [html.table(header, rows, stack=True)]
     rows = [
-        [name, *(describe_score(study["per_class"][when][name][key])
+        [spec.class_label(name), *(describe_score(study["per_class"][when][name][key])
                  for when in ("plain", "learned") for key in ("sensitivity", "precision"))]
         for name in found["classes"]
     ]  # fmt: skip
     header = ["class", *(f"{key}, {when}" for when in ("plain", "learned")
                          for key in ("sensitivity", "precision"))]  # fmt: skip
-    parts.append(html.table(header, rows))
+    parts.append(html.table(header, rows, stack=True))
     tables = [
         html.table(
             [f"truth \\ decision ({one['of']})", *one["labels"]],
@@ -113,18 +118,42 @@ def _comparison(study: Mapping, found: Mapping) -> list[Html]:
     return parts
 
 
-def _thresholds(thresholds: Mapping, key: str) -> list[Html]:
+def _thresholds(thresholds: Mapping, key: str, spec: DatasetSpec) -> list[Html]:
     rows = [
-        [name, f"{one['sensitivity']:.0%}", f"{one['threshold']:.3g}",
+        [spec.class_label(name), f"{one['sensitivity']:.0%}", f"{one['threshold']:.3g}",
          *(describe_score(one[key][score]) if score in one[key] else "–" for score in _REACHED)]
         for name, entries in thresholds.items()
         for one in entries
     ]  # fmt: skip
     if not rows:
         return []
-    header = ["class", "sensitivity wanted", "threshold", *_REACHED.values()]
-    told = (
-        "Thresholds on the calibrated probability of one class alone, each chosen to find a share "
-        "of its images: an image at or above one is flagged."
+    columns = ["class", "wanted: share found", "flag from", *_REACHED.values()]
+    known = [place for place in range(len(columns)) if {row[place] for row in rows} != {"–"}]
+    header = [columns[place] for place in known]
+    rows = [[row[place] for place in known] for row in rows]
+    return [
+        html.element("p", _read_a_row(thresholds, key, spec)),
+        html.table(header, rows, stack=True),
+    ]
+
+
+def _read_a_row(thresholds: Mapping, key: str, spec: DatasetSpec) -> str:
+    """What the table of thresholds says, by the example of the main class's middle row."""
+    name = spec.main_class if thresholds.get(spec.main_class) else next(
+        name for name, entries in thresholds.items() if entries
+    )  # fmt: skip
+    entries = thresholds[name]
+    one, word = entries[len(entries) // 2], spec.class_label(name)
+    said = (
+        f"Thresholds, each class alone. How to read a row: to find {one['sensitivity']:.0%} of the "
+        f"{word} photos, flag every photo whose calibrated probability is {one['threshold']:.3g} "
+        "or more."
     )
-    return [html.element("p", told), html.table(header, rows)]
+    found, spared = one[key]["sensitivity"]["value"], one[key]["specificity"]["value"]
+    if found is None or spared is None:
+        return said
+    return (
+        f"{said} On photos that had no part in choosing it, this found {found:.0%} of {word} "
+        f"(sensitivity) and flagged {1 - spared:.0%} of the other photos wrongly (specificity "
+        f"{spared:.0%})."
+    )

@@ -5,6 +5,7 @@ leaves out what is not there, and names no patient.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 import yaml
@@ -19,32 +20,15 @@ from kaggle_pipeline.report.calibration import calibration_section
 from kaggle_pipeline.report.data import data_section, leak_section
 from kaggle_pipeline.report.decision import decision_section
 from kaggle_pipeline.report.html import Html
-from kaggle_pipeline.report.scores import evaluation_section, headline
+from kaggle_pipeline.report.results import STAGE_TITLES, describe_optimism, results_section
+from kaggle_pipeline.report.scores import evaluation_section
 
-STAGE_TITLES = {
-    "image": "Image model",
-    "tabular": "Dense network on the patient data",
-    "boosting": "Boosted trees on the patient data",
-    "forest": "Forest on the patient data",
-    "logistic": "Logistic regression on the patient data",
-    "blend": "Blend of the models",
-    "ensemble": "Ensemble of finished scores",
-}
-"""What a stage is called, by its name."""
+MADE_UP = (
+    "This model learned from drawings, not from photos of skin. It shows how everything works; its "
+    "numbers say nothing about a real lesion."
+)
+"""What a page on made-up data says."""
 ADVICE = "If a mole worries you, see a dermatologist."
-OPTIMISTIC = {
-    "epoch_chosen_on_judged_rows": (
-        "epoch chosen on validation rows",
-        "the best epoch was chosen on the same images that the score is measured on",
-    ),
-    "groups_ignored": (
-        "split by image",
-        "images of one {group} may be in both training and validation, so a model may recognise "
-        "the {group} instead of the lesion",
-    ),
-}
-"""Marks in ``metrics.json`` that make a score better than it would be on new patients, said in
-short and at length."""
 
 
 def write_report(run_dir: Path, spec: DatasetSpec) -> Path:
@@ -74,14 +58,34 @@ def write_report(run_dir: Path, spec: DatasetSpec) -> Path:
     with atomic_path(path) as temporary:
         temporary.write_text(
             html.page(
-                f"Run {name} on {spec.id}",
-                html.note(html.element("strong", f"{DISCLAIMER} {ADVICE}")),
+                f"{spec.heading}: results of the run “{name}”",
+                html.element("p", describe_run(run_dir), class_="faint"),
+                html.note(html.element("strong", f"{DISCLAIMER} {ADVICE}"), *_made_up(spec)),
                 html.element("nav", *links),
                 *body,
             ),
             encoding="utf-8",
         )
     return path
+
+
+def _made_up(spec: DatasetSpec) -> list[Html]:
+    return [html.element("p", MADE_UP)] if spec.made_up else []
+
+
+def describe_run(run_dir: Path) -> str:
+    """Return when a run was finished, and of how many photos, in a line; what is known of it."""
+    told = []
+    for stage in SCORED_STAGES[::-1]:
+        path = Path(run_dir) / stage / "metrics.json"
+        if path.exists():
+            found = read_json(path)
+            if found.get("finished"):
+                when = datetime.fromisoformat(found["finished"])
+                told.append(f"Finished on {when.day} {when:%B %Y} at {when:%H:%M} UTC")
+            told.append(f"{found['n']:,} photos scored out of fold")
+            break
+    return "".join(f"{one}. " for one in told)
 
 
 def collect_sections(run_dir: Path, spec: DatasetSpec) -> tuple[str, dict[str, tuple[str, Html]]]:
@@ -102,7 +106,7 @@ def collect_sections(run_dir: Path, spec: DatasetSpec) -> tuple[str, dict[str, t
         if (folder / "metrics.json").exists()
     }
     sections = {
-        "results": _results(stages, metrics, spec),
+        "results": results_section(run_dir, stages, metrics, spec),
         "data": data_section(run_dir, spec),
         "leaks": leak_section(prepared),
         **{stage: _stage(stage, folder, metrics.get(stage), spec)
@@ -128,75 +132,14 @@ def _read_config(folder: Path) -> dict:
     return content
 
 
-# ---------------------------------------------------------------------------- what was found
-
-
-def _results(
-    stages: Mapping[str, Path], metrics: Mapping[str, Mapping], spec: DatasetSpec
-) -> Html | None:
-    rows = []
-    final = next((stage for stage in ("blend", "ensemble", *metrics) if stage in metrics), None)
-    what = "mean AUC" if len(spec.classes) > 1 else "AUC"
-    for stage, found in metrics.items():
-        why = _optimistic(found, spec)
-        score = headline(stages[stage], found)
-        rows.append([STAGE_TITLES[stage], *score, "too optimistic, see below" if why else "–"])
-    if not rows:
-        return None
-    header = [f"{what}, out of fold", f"{what}, test part", "images", "mark"]
-    if not any((stages[stage] / "test_evaluation.json").exists() for stage in metrics):
-        del header[1]
-        rows = [[name, out_of_fold, *rest] for name, out_of_fold, _, *rest in rows]
-    unit = spec.group or "image"
-    return html.join(
-        [
-            _in_short(final, stages[final], metrics[final], spec, what),
-            html.element("div", _result_picture(final, stages[final], spec), class_="result"),
-            html.element(
-                "p",
-                "AUC: the chance that the model ranks a random positive image above a random "
-                "negative one; 0.5 is guessing, 1 is perfect. In brackets: 95 % confidence "
-                f"interval, from bootstrap samples of whole {unit}s.",
-            ),
-            html.table(["model", *header], rows),
-        ]
-    )
-
-
-def _in_short(stage: str, folder: Path, metrics: Mapping, spec: DatasetSpec, what: str) -> Html:
-    """The run's result in a sentence, and what makes it too good."""
-    out_of_fold, test, count = headline(folder, metrics)
-    on_test = "" if test == "–" else f"; {test} on the held-out test part"
-    said = html.element(
-        "p",
-        html.element("strong", f"{STAGE_TITLES[stage]}: {what} {out_of_fold}"),
-        f" out of fold, on {count} images{on_test}.",
-    )
-    why = _optimistic(metrics, spec)
-    doubt = html.note("Too optimistic: ", "; ".join(why), ".", warning=True) if why else ""
-    return html.join([said, doubt])
-
-
-def _result_picture(stage: str, folder: Path, spec: DatasetSpec) -> Html:
-    """ROC curves of all models; of several classes, which would be too many lines, the stage's."""
-    if len(spec.classes) == 1 and (folder / "roc.png").is_file():
-        alt = "ROC curves of all models, out of fold: the nearer the top left corner, the better."
-        return html.picture(folder / "roc.png", alt)
-    title = STAGE_TITLES[stage]
-    alt = f"The result in short: ROC curves of the {title[0].lower()}{title[1:]}."
-    return html.picture(folder / "class_roc.png", alt)
-
-
-def _optimistic(metrics: Mapping, spec: DatasetSpec) -> list[str]:
-    group = spec.group or "group"
-    return [why.format(group=group) for key, (_, why) in OPTIMISTIC.items() if metrics.get(key)]
+# ---------------------------------------------------------------------------- a stage
 
 
 def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec) -> Html:
     if metrics is None:
         return html.element("p", "Not finished: there are no scores yet.")
     title, parts = STAGE_TITLES[stage], []
-    why = _optimistic(metrics, spec)
+    why = describe_optimism(metrics, spec)
     if why:
         parts.append(
             html.note(html.element("strong", "Too optimistic: "), "; ".join(why), ".", warning=True)
@@ -207,6 +150,13 @@ def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec)
     if metrics.get("weights"):
         why = f" ({metrics['weights_why']})" if metrics.get("weights_why") else ""
         facts.append(f"Weights: {_flat_text(metrics['weights'])}{why}.")
+    if metrics.get("effective_shares"):
+        shares = ", ".join(f"{name} {x:.0%}" for name, x in metrics["effective_shares"].items())
+        facts.append(
+            f"Effective shares: {shares}. A share is a weight times the spread (standard "
+            "deviation) of that model’s scores in the blend’s space: a model whose scores lie far "
+            "apart moves the blend more than its weight says."
+        )
     parts += [html.element("p", " ".join(facts))] if facts else []
     parts.append(html.element("h3", "Out of fold"))
     ignored = bool(metrics.get("groups_ignored"))
@@ -223,7 +173,7 @@ def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec)
         )
         parts.append(evaluation_section(folder, "test_", title, spec, None))
     parts.append(calibration_section(folder, title) or "")
-    parts.append(decision_section(folder, title) or "")
+    parts.append(decision_section(folder, title, spec) or "")
     curves = html.picture(
         folder / "learning_curves.png", f"{title}: loss and scores by epoch, a line a fold."
     )

@@ -17,7 +17,7 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json, replace_between
 from kaggle_pipeline.evaluation.calibration.calibration import FILE
 from kaggle_pipeline.evaluation.plots import describe_score
-from kaggle_pipeline.report.report import OPTIMISTIC
+from kaggle_pipeline.report.results import OPTIMISTIC
 
 _FIRST, _LAST = ("run", "model", "scored on", "images"), ("seconds", "peak MiB", "optimistic")
 _PARTS = {"evaluation.json": "out of fold", "test_evaluation.json": "test part"}

@@ -4,12 +4,13 @@ In: ``evaluation.json`` (or, before there was one, ``metrics.json``) and the pic
 Out: tables that say what each number means.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.data.spec import DatasetSpec
-from kaggle_pipeline.evaluation.plots import describe_score
+from kaggle_pipeline.evaluation.plots import describe_score, subgroup_scores
+from kaggle_pipeline.evaluation.subgroups import MIN_GROUPS, MIN_ROWS
 from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
 
@@ -54,7 +55,9 @@ _PICTURES = {
     "class_roc": "ROC curves; the nearer the top left corner, the better.",
     "reliability": "observed share against predicted probability (best on the diagonal), and how "
     "often each probability is predicted.",
-    "subgroups": "scores by subgroup with 95 % intervals.",
+    "subgroups": "scores by subgroup. Squares with lines: a subgroup’s score and its 95 % "
+    "interval; dashed line with a band: the same of all photos. A subgroup beside the band differs "
+    "from the whole; many small ones do so by chance.",
 }
 
 
@@ -92,7 +95,11 @@ def evaluation_section(
         auc = html.element("p", f"AUC {headline(folder, metrics)[0]} on {metrics['n']:,} images.")
         return html.join([auc, html.picture(folder / f"{prefix}roc.png", f"{title}: ROC curve.")])
     found = read_json(path)
-    counts = ", ".join(f"{one['positive']:,} {name}" for name, one in found["counts"].items())
+    counts = ", ".join(
+        f"{one['positive']:,} {spec.class_label(name)}" for name, one in found["counts"].items()
+    )
+    lacking = [spec.class_label(name) for name, one in found["counts"].items()
+               if not (one["positive"] and one["negative"])]  # fmt: skip
     parts = [
         html.element(
             "p",
@@ -100,15 +107,30 @@ def evaluation_section(
             f"brackets: 95 % confidence intervals from {found['n_replicates']:,} bootstrap "
             f"samples of whole {found['group']}s.",
         ),
+        _nothing_to_score(lacking) if lacking else "",
         _score_table(found),
     ]
     if len(found["classes"]) > 1:
-        parts.append(_class_table(found))
+        parts.append(_class_table(found, spec))
     for name, alt in _PICTURES.items():
         parts.append(html.picture(folder / f"{prefix}{name}.png", f"{title}: {alt}"))
-    parts.append(html.details("Scores by subgroup", _subgroup_table(found)))
-    parts.append(html.details("Precision, recall and F1 of the decisions", _report_table(found)))
+    if found["subgroups"] and not subgroup_scores(found):
+        few = f"{MIN_ROWS} images with and without the class, of {MIN_GROUPS} {found['group']}s"
+        parts.append(html.element("p", f"No subgroup has enough images for a score ({few})."))
+    parts.append(html.details("Scores by subgroup", _subgroup_table(found, spec)))
+    parts.append(
+        html.details("Precision, recall and F1 of the decisions", _report_table(found, spec))
+    )
     return html.join(parts)
+
+
+def _nothing_to_score(lacking: Sequence[str]) -> Html:
+    names = ", ".join(lacking)
+    return html.note(
+        f"No image, or every image, scored here is of {names}. So what needs all classes, such as "
+        "the mean AUC, has no value; the other classes’ scores stand in the table by class.",
+        warning=True,
+    )
 
 
 def _score_table(found: Mapping) -> Html:
@@ -136,38 +158,47 @@ def _value(score: Mapping) -> str:
     return describe_score(score)
 
 
-def _class_table(found: Mapping) -> Html:
+def _class_table(found: Mapping, spec: DatasetSpec) -> Html:
     keys = [key for key in _SCORES if key in next(iter(found["per_class"].values()))]
     rows = [
-        [name, f"{found['counts'][name]['positive']:,}", *(_value(scores[key]) for key in keys)]
+        [spec.class_label(name), f"{found['counts'][name]['positive']:,}",
+         *(_narrow(scores[key]) for key in keys)]
         for name, scores in found["per_class"].items()
-    ]
-    return html.table(["class", "images", *(_SCORES[key][0] for key in keys)], rows)
+    ]  # fmt: skip
+    return html.table(["class", "images", *(_SCORES[key][0] for key in keys)], rows, stack=True)
 
 
-def _subgroup_table(found: Mapping) -> Html:
+def _narrow(score: Mapping) -> Html | str:
+    """A score with its interval below it, for a table of many columns."""
+    value, _, interval = _value(score).partition(" ")
+    return html.join([value, html.element("small", interval)]) if interval else value
+
+
+def _subgroup_table(found: Mapping, spec: DatasetSpec) -> Html:
     several = len(found["classes"]) > 1
     header = ["subgroup", "images", "positive", "mean AUC" if several else "AUC"]
     softmax = found["task"] == "multiclass"
     header += ["accuracy"] if softmax else []
-    header += [f"AUC {name}" for name in found["classes"]] if several else []
+    header += [f"AUC {spec.class_label(name)}" for name in found["classes"]] if several else []
     rows = []
     for one in found["subgroups"]:
-        positive = (f"{count:,} {name}" if several else f"{count:,}"
+        positive = (f"{count:,} {spec.class_label(name)}" if several else f"{count:,}"
                     for name, count in one["positives"].items())  # fmt: skip
         row = [f"{one['feature']}: {one['value']}", f"{one['n']:,}", ", ".join(positive)]
-        row.append(_value(one["auc"]))
-        row += [_value(one["accuracy"])] if softmax else []
-        row += [describe_score(score) for score in one.get("class_auc", {}).values()]
+        row.append(_narrow(one["auc"]))
+        row += [_narrow(one["accuracy"])] if softmax else []
+        row += [_narrow({"reason": "", **score}) for score in one.get("class_auc", {}).values()]
         rows.append(row)
-    return html.table(header, rows)
+    return html.table(header, rows, stack=True)
 
 
-def _report_table(found: Mapping) -> Html:
+def _report_table(found: Mapping, spec: DatasetSpec) -> Html:
     rows = []
     for name, scores in found["report"].items():
         if isinstance(scores, Mapping):
             rates = [scores[key] for key in ("precision", "recall", "f1-score")]
             shown = ("–" if rate is None else f"{rate:.3f}" for rate in rates)
-            rows.append([name, *shown, f"{scores['support']:,.0f}"])
+            negative = name.startswith("not ") and name[4:] in spec.classes
+            word = f"not {spec.class_label(name[4:])}" if negative else spec.class_label(name)
+            rows.append([word, *shown, f"{scores['support']:,.0f}"])
     return html.table(["class", "precision", "recall", "F1", "images"], rows)

@@ -19,6 +19,7 @@ from kaggle_pipeline.data.examples import split_rows
 from kaggle_pipeline.data.patient_context import patient_context, require_patients
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions
 from kaggle_pipeline.ensembling.comparison import Study, compare, make_candidates
+from kaggle_pipeline.evaluation.gallery import write_gallery
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
 from kaggle_pipeline.report.report import write_report
 from kaggle_pipeline.stages.make_submission import write_checked_submission
@@ -143,6 +144,7 @@ def blend_scores(run: Run) -> Path | None:
             for name in config.models
         ),
     )  # fmt: skip
+    write_gallery(folder, examples, nested, spec, run.data_dir)
     run.say(f"report: {write_report(run.run_dir, spec)}")
     return write_checked_submission(run, blended, folder) if blended is not None else None
 

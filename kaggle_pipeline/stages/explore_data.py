@@ -7,6 +7,7 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.examples import validate_examples
 from kaggle_pipeline.data.explore import explore
 from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.stages.run import Run
 
 
 def explore_data(
@@ -27,3 +28,17 @@ def explore_data(
     for path in paths:
         say(str(path))
     return paths
+
+
+def draw_data(run: Run) -> None:
+    """Draw a prepared run's data into its ``explore/``, for the report; once, and never at a loss.
+
+    A picture that cannot be drawn, say of a photo that cannot be read, is said and ends nothing.
+    """
+    folder = run.run_dir / "explore"
+    if (folder / "summary.json").exists() and not run.overwrite:
+        return
+    try:
+        explore(run.examples(), run.spec, run.data_dir, folder, seed=run.config.seed)
+    except PipelineError as error:
+        run.say(f"note: not all pictures of the data are drawn: {error}")

@@ -19,6 +19,7 @@ from kaggle_pipeline.data.submission import (
 from kaggle_pipeline.ensembling.blend import Blend, blend_test, check_blend, fit_nested
 from kaggle_pipeline.evaluation.calibration.calibration import read_calibration
 from kaggle_pipeline.evaluation.decision.decision import FILE, read_decision
+from kaggle_pipeline.evaluation.gallery import write_gallery
 from kaggle_pipeline.models.cross_validation import unfinished
 from kaggle_pipeline.report.report import write_report
 from kaggle_pipeline.report.run_tables import compare_runs
@@ -63,15 +64,21 @@ def make_submission(run: Run) -> Path | None:
     )
     test_ids = split_rows(examples, "test").index
     blended = _blend_test(run, blend, test_ids)
+    shares = blend.effective_shares({name: one.probabilities for name, one in oof.items()})
     run.judge(
         folder, nested, blended, examples, folds, seconds=seconds, weights=blend.weights,
+        effective_shares=shares,
         weights_method=blend.method, weights_why=blend.why,
         epoch_chosen_on_judged_rows=optimistic,
     )  # fmt: skip
     run.draw_roc(folder, {**oof, "blend": nested}, examples)
+    write_gallery(folder, examples, nested, spec, run.data_dir)
     run.say(compare_runs([run.run_dir]))
-    shares = ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items())
-    run.say(f"blend weights: {shares} (space: {blend.space}; {blend.why})")
+    weights = ", ".join(
+        f"{name} {weight:.2f} (effective {shares[name]:.0%})"
+        for name, weight in blend.weights.items()
+    )
+    run.say(f"blend weights: {weights} (space: {blend.space}; {blend.why})")
     run.say(f"report: {write_report(run.run_dir, spec)}")
     if blended is None:
         run.say(f"{spec.id} has no test rows here, so there is nothing to submit")

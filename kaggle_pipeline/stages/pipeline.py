@@ -4,6 +4,7 @@ from pathlib import Path
 
 from kaggle_pipeline.config.names import METADATA_STAGES
 from kaggle_pipeline.ensembling.blend import check_blend
+from kaggle_pipeline.stages.explore_data import draw_data
 from kaggle_pipeline.stages.make_submission import make_submission
 from kaggle_pipeline.stages.prepare import prepare_data, require_data
 from kaggle_pipeline.stages.run import Run
@@ -20,6 +21,7 @@ def run_pipeline(run: Run) -> Path | None:
         require_data(run)
     device = check_image(run) if "image" in wanted else None
     prepare_data(run, with_records="image" in wanted)
+    draw_data(run)
     if "image" in wanted:
         train_image(run, device=device)
     if set(METADATA_STAGES) & set(wanted):

@@ -5,6 +5,7 @@ In: a config and folders. Out: a :class:`Run`.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +27,7 @@ from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.evaluation.evaluate import evaluate
 from kaggle_pipeline.evaluation.plots import describe_score, plot_roc, write_evaluation
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
-from kaggle_pipeline.report.report import STAGE_TITLES
+from kaggle_pipeline.report.results import STAGE_TITLES
 from kaggle_pipeline.stages.calibrate import calibrate_stage
 from kaggle_pipeline.stages.run_folder import open_stage
 
@@ -170,6 +171,7 @@ class Run:
         calibrate_stage(folder, oof, test, examples, truth, spec, self.config)
         metrics = _summarise(evaluation)
         metrics |= {**further, "groups_ignored": groups_split, "peak_memory_mb": peak_memory_mb()}
+        metrics["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
         write_json(folder / "metrics.json", metrics)
         return metrics
 

@@ -1,14 +1,25 @@
-"""Score a submission against truth that was kept apart."""
+"""Score a submission against truth that was kept apart.
 
+In: two CSV files. Out: a line a class; beside a run's ``submission.csv`` also ``test_score.json``,
+which the run's report shows.
+"""
+
+import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from kaggle_pipeline.config.loading import load_experiment
+from kaggle_pipeline.config.names import TEST_SCORE
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import write_json
 from kaggle_pipeline.core.tables import index_by, read_table, require_probabilities
 from kaggle_pipeline.metrics.roc_bootstrap import auc_with_interval
+from kaggle_pipeline.report.report import write_report
+from kaggle_pipeline.stages.run import Run
 
 
 def _read_scored(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -25,6 +36,8 @@ def _read_scored(path: Path, columns: Sequence[str] | None = None) -> pd.DataFra
 def score_submission(submission_path: Path, truth_path: Path, seed: int) -> str:
     """Return one line a class with the AUC of a submission against kept-apart truth.
 
+    Where the submission is a run's, the scores are kept in the run and its report is made anew.
+
     Parameters
     ----------
     submission_path : pathlib.Path
@@ -39,6 +52,7 @@ def score_submission(submission_path: Path, truth_path: Path, seed: int) -> str:
     PipelineError
         If a file is missing or an id is in one of them only.
     """
+    submission_path = Path(submission_path)
     submission = _read_scored(submission_path)
     columns = list(submission.columns)
     if len(columns) < 2:
@@ -49,15 +63,29 @@ def score_submission(submission_path: Path, truth_path: Path, seed: int) -> str:
         raise PipelineError(f"{odd[0]} is in only one of {submission_path} and {truth_path}")
     truth = truth.loc[submission.index]
     groups = truth["patient_id"] if "patient_id" in truth else pd.Series(truth.index)
-    lines = []
+    lines, scores = [], {}
     for name in columns[1:]:
         if not truth[name].isin([0, 1]).all():
             raise PipelineError(f"{truth_path}: {name} must be 0 or 1")
         target = truth[name].to_numpy(int)
         if np.ptp(target) == 0:
             lines.append(f"test AUC {name}: none, all {len(target)} images are {target[0]}")
+            scores[name] = {"value": None, "positive": int(target.sum())}
             continue
         score = auc_with_interval(target, submission[name].to_numpy(), groups.to_numpy(), seed=seed)
+        scores[name] = {**asdict(score), "positive": int(target.sum())}
         of_class = f" {name}" if len(columns) > 2 else ""
         lines.append(f"test AUC{of_class} {score} on {len(truth)} images, {target.sum()} positive")
+    if (submission_path.parent / "prepare" / "config.yaml").exists():
+        _keep(submission_path, {"truth": Path(truth_path).name, "n": len(truth), "scores": scores})
     return "\n".join(lines)
+
+
+def _keep(submission_path: Path, found: dict) -> None:
+    """Write scores beside a run's submission, and the run's report with them."""
+    run_dir = submission_path.parent
+    digest = hashlib.sha256(submission_path.read_bytes()).hexdigest()
+    # The digest tells whether the submission is still the one that was scored.
+    write_json(run_dir / TEST_SCORE, {"submission_sha256": digest, **found})
+    config = load_experiment(run_dir / "prepare" / "config.yaml")
+    write_report(run_dir, Run(config, run_dir, run_dir).spec)

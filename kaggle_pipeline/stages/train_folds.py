@@ -21,7 +21,8 @@ from kaggle_pipeline.models.cross_validation import (
 from kaggle_pipeline.models.learning_curves import plot_histories
 from kaggle_pipeline.models.protocols import Model
 from kaggle_pipeline.records.geometry import RecordFit
-from kaggle_pipeline.report.report import OPTIMISTIC, write_report
+from kaggle_pipeline.report.report import write_report
+from kaggle_pipeline.report.results import OPTIMISTIC
 from kaggle_pipeline.report.run_tables import compare_runs, describe_memory
 from kaggle_pipeline.stages.prepare import PREPARED_BY
 from kaggle_pipeline.stages.run import Run

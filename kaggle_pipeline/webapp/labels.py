@@ -3,7 +3,7 @@
 In: names of models, shares. Out: text for a person.
 """
 
-from kaggle_pipeline.report.report import STAGE_TITLES
+from kaggle_pipeline.report.results import STAGE_TITLES
 
 
 def part_label(name: str) -> str:

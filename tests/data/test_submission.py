@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.config.loading import write_experiment
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions
 from kaggle_pipeline.data.spec import SubmissionFormat
 from kaggle_pipeline.data.submission import build_submission, check_submission, write_submission
@@ -155,6 +158,18 @@ def test_every_class_of_a_submission_is_scored(tmp_path):
     lines = scored(tmp_path, submission, truth).splitlines()
     assert lines[0].startswith("test AUC melanoma 1.0000") and "4 images, 2 positive" in lines[0]
     assert lines[1] == "test AUC keratosis: none, all 4 images are 0"
+
+
+def test_the_score_of_a_runs_submission_is_kept_and_reported(tmp_path):
+    config = Experiment(name="demo", dataset="synthetic")
+    write_experiment(tmp_path / "prepare" / "config.yaml", config)
+    ids = ["a", "b", "c", "d"]
+    scored(tmp_path, {"image_name": ids, "target": [0.1, 0.2, 0.8, 0.9]},
+           {"image_name": ids, "target": [0, 0, 1, 1]})  # fmt: skip
+    kept = read_json(tmp_path / "test_score.json")
+    assert kept["scores"]["target"] == {"value": 1.0, "low": 1.0, "high": 1.0, "positive": 2}
+    assert kept["n"] == 4 and kept["truth"] == "truth.csv"
+    assert (tmp_path / "report.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -444,3 +444,14 @@ def test_ranks_of_classes_that_exclude_each_other_are_refused():
         check_blend(BlendConfig(space="rank"), spec)
     check_blend(BlendConfig(space="rank", models=("image",)), spec)
     check_blend(BlendConfig(space="logit"), spec)
+
+
+def test_effective_shares_are_weights_times_spreads():
+    wide, close = pd.DataFrame({"y": [0.1, 0.9, 0.2, 0.8]}), pd.DataFrame({"y": [0.5, 0.51] * 2})
+    blend = Blend("mean", {"wide": 0.4, "close": 0.6}, {})
+    shares = blend.effective_shares({"wide": wide, "close": close})
+    moved = 0.4 * wide["y"].std(ddof=0), 0.6 * close["y"].std(ddof=0)
+    assert shares["wide"] == pytest.approx(moved[0] / sum(moved))
+    assert sum(shares.values()) == pytest.approx(1)
+    flat = pd.DataFrame({"y": [0.5] * 4})
+    assert blend.effective_shares({"wide": flat, "close": flat}) == blend.weights

@@ -1,6 +1,7 @@
 """Tests of the report: what is on disk is on the page, escaped; nothing else is, no patient is."""
 
 import base64
+import hashlib
 import json
 import re
 import shutil
@@ -26,6 +27,7 @@ from kaggle_pipeline.data.explore import explore
 from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.evaluation.calibration.calibration import Calibration
 from kaggle_pipeline.evaluation.evaluate import evaluate
+from kaggle_pipeline.evaluation.gallery import SHOWN, write_gallery
 from kaggle_pipeline.evaluation.plots import describe_score, write_evaluation
 from kaggle_pipeline.leakage.overlap_figure import plot_overlap
 from kaggle_pipeline.models import learning_curves
@@ -154,7 +156,7 @@ def test_every_part_of_a_run_is_on_the_page(whole):
     for heading in headings:
         assert f"<h2>{heading}</h2>" in found.html
     assert "Held-out test part" in found.text
-    assert "Run my run on made_up" in found.text
+    assert "made up: results of the run “my run”" in found.text
     assert "0.712 [0.600, 0.800]" in found.text
     for name in ("auc", "balanced_accuracy", "brier", "ece", "sensitivity_at_90_specificity"):
         assert describe_score(evaluation["scores"][name]) in found.text
@@ -187,7 +189,115 @@ def test_a_column_for_the_test_part_only_where_there_is_one(whole, tmp_path):
     plain = Path(shutil.copytree(run, tmp_path / "run"))
     (plain / "blend" / "test_evaluation.json").unlink()
     page = Page(write_report(plain, spec))
-    assert "test part</th>" not in page.html and "0.712 [0.600, 0.800] 555 –" in page.text
+    assert "test part</th>" not in page.html and "0.712 [0.600, 0.800] 555" in page.text
+
+
+def test_no_column_says_nothing(evaluations, tmp_path):
+    spec, examples, evaluation = evaluations["binary"]
+    for stage in ("image", "tabular", "blend"):
+        write_stage(tmp_path / stage, spec, examples, evaluation)
+    table = re.search(r"<table>.*?</table>", Page(write_report(tmp_path, spec)).html, re.DOTALL)[0]
+    assert "mark</th>" not in table and "share of the blend" not in table
+    shares = {"image": 0.789, "tabular": 0.211}
+    write_stage(tmp_path / "blend", spec, examples, evaluation, effective_shares=shares)
+    page = Page(write_report(tmp_path, spec))
+    assert "share of the blend</th>" in page.html and "79%" in page.text
+    assert "Effective shares: image 79%, tabular 21%" in page.text
+
+
+def test_a_run_says_when_it_was_finished_and_what_its_classes_are_called(evaluations, tmp_path):
+    spec, examples, evaluation = evaluations["binary"]
+    spec = replace(spec, title="A made-up set", class_titles={"target": "melanoma"}, made_up=True)
+    chances = make_probabilities(examples, spec)
+    evaluation = evaluate(examples, chances, spec, seed=0, n_replicates=9)
+    write_stage(tmp_path / "image", spec, examples, evaluation)
+    assert "Finished" not in Page(write_report(tmp_path, spec)).text
+    date = "2026-03-05T17:08:09+00:00"
+    write_stage(tmp_path / "image", spec, examples, evaluation, finished=date)
+    page = Page(write_report(tmp_path, spec))
+    assert "A made-up set: results of the run “my run”" in page.text
+    assert "Finished on 5 March 2026 at 17:08 UTC" in page.text
+    assert "learned from drawings" in page.text
+    assert " melanoma) of " in page.text and "target" not in page.text
+
+
+def scored_run(run, spec, examples, evaluation):
+    write_stage(run / "image", spec, examples, evaluation)
+    (run / "submission.csv").write_text("image,target\na,0.5\n")
+    digest = hashlib.sha256((run / "submission.csv").read_bytes()).hexdigest()
+    score = {"value": 0.7973, "low": 0.7206, "high": 0.8624, "positive": 53}
+    content = {"submission_sha256": digest, "truth": "truth.csv", "n": 402,
+               "scores": {"target": score}}  # fmt: skip
+    (run / "test_score.json").write_text(json.dumps(content))
+
+
+def test_a_submission_that_was_scored_is_told_until_it_is_another(evaluations, tmp_path):
+    spec, examples, evaluation = evaluations["binary"]
+    scored_run(tmp_path, spec, examples, evaluation)
+    text = Page(write_report(tmp_path, spec)).text
+    assert "On 402 test photos: AUC 0.797 [0.721, 0.862] (53 photos of target)." in text
+    (tmp_path / "submission.csv").write_text("image,target\na,0.6\n")
+    assert "402 test photos" not in Page(write_report(tmp_path, spec)).text
+
+
+def test_photos_stand_by_what_the_model_made_of_them(evaluations, tmp_path):
+    spec, examples, evaluation = evaluations["binary"]
+    data = tmp_path / "data"
+    data.mkdir()
+    chances = make_probabilities(examples, spec)
+    chosen = chances.index[:300]
+    for number, one in enumerate(chosen):
+        Image.new("RGB", (60, 40), (number % 256, 90, 90)).save(data / f"{one}.jpg")
+    examples = examples.assign(image_path=[f"{one}.jpg" for one in examples.index])
+    best = chances.loc[examples.loc[chances.index, "target"] == 1, "target"].idxmax()
+    (data / f"{best}.jpg").write_bytes(b"no photo")
+    write_stage(tmp_path / "image", spec, examples, evaluation)
+    oof = Predictions.build(chances, 0, "oof")
+    found = read_json(write_gallery(tmp_path / "image", examples, oof, spec, data))
+    kinds = pd.DataFrame(found["photos"]).set_index("image_id")
+    assert best not in kinds.index and found["passed_over"] >= 1
+    truth = examples.loc[kinds.index, "target"].astype(int)
+    assert (truth == (kinds["kind"] != "false_alarm")).all()
+    for _, row in kinds.groupby("kind"):
+        groups = examples.loc[row.index, "group_id"]
+        assert groups.is_unique and len(row) == SHOWN
+        assert row["score"].is_monotonic_decreasing or row["score"].is_monotonic_increasing
+    assert (kinds["score"] == chances.loc[kinds.index, "target"]).all()
+    page = Page(write_report(tmp_path, spec))
+    assert page.values("class").count("photo") == 3 * SHOWN
+    assert "False alarms: other photos with the highest scores" in page.text
+    assert not [one for one in examples["group_id"].unique() if one in page.text]
+    assert not [one for one in kinds.index if one in page.text]
+
+
+def test_without_photos_the_page_says_so(evaluations, tmp_path):
+    spec, examples, evaluation = evaluations["binary"]
+    write_stage(tmp_path / "image", spec, examples, evaluation)
+    oof = Predictions.build(make_probabilities(examples, spec), 0, "oof")
+    write_gallery(tmp_path / "image", examples, oof, spec, tmp_path / "nowhere")
+    assert "There are no photo files beside the data" in Page(write_report(tmp_path, spec)).text
+
+
+def test_a_dark_screen_turns_drawings_and_no_photos(whole):
+    run, spec, _ = whole
+    page = Page(write_report(run, spec))
+    dark = page.html.split("screen and (prefers-color-scheme: dark)")
+    assert len(dark) == 3 and "img.plot { filter: invert" in dark[2]
+    sizes = [int(value) for tag, name, value in page.attributes if (tag, name) == ("img", "width")]
+    assert sizes and max(sizes) < 1100  # in their own size, which their dots an inch say
+    assert page.values("class").count("plot") == page.tags.count("img")
+
+
+def test_a_class_of_which_nothing_was_scored_is_named(evaluations, tmp_path):
+    spec, examples, _ = evaluations["multiclass"]
+    spec = replace(spec, class_titles={"g": "vascular lesion"})
+    chances = make_probabilities(examples, spec)
+    some = chances[examples.loc[chances.index, "g"] == 0]
+    evaluation = evaluate(examples, some, spec, seed=0, n_replicates=9)
+    write_stage(tmp_path / "image", spec, examples, evaluation)
+    text = Page(write_report(tmp_path, spec)).text
+    assert "No image, or every image, scored here is of vascular lesion." in text
+    assert "0 vascular lesion" in text
 
 
 def test_the_result_is_a_picture_before_any_table(whole):
@@ -450,5 +560,5 @@ def test_pieces_escape_text_but_not_html():
     assert html_module.element("p", "<b>", html_module.Html("<i></i>"), title='"') == (
         '<p title="&quot;">&lt;b&gt;\n<i></i></p>'
     )
-    assert "&lt;b&gt;" in html_module.table(["<b>"], [["<b>", np.float64(0.5)]])
+    assert "&lt;b&gt;" in html_module.table(["<b>", ""], [["<b>", np.float64(0.5)]])
     assert html_module.picture("nowhere.png", "x") == ""

@@ -1,0 +1,203 @@
+"""The result of a run on one screen: its picture, its scores, and the photos behind them.
+
+In: scores, pictures and thumbnails of the stages. Out: the first section of the report.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from kaggle_pipeline.config.names import TEST_SCORE
+from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.evaluation.gallery import FILE as GALLERY
+from kaggle_pipeline.evaluation.plots import describe_score
+from kaggle_pipeline.report import html
+from kaggle_pipeline.report.html import Html
+from kaggle_pipeline.report.scores import headline
+
+STAGE_TITLES = {
+    "image": "Image model",
+    "tabular": "Dense network on the patient data",
+    "boosting": "Boosted trees on the patient data",
+    "forest": "Forest on the patient data",
+    "logistic": "Logistic regression on the patient data",
+    "blend": "Blend of the models",
+    "ensemble": "Ensemble of finished scores",
+}
+"""What a stage is called, by its name."""
+OPTIMISTIC = {
+    "epoch_chosen_on_judged_rows": (
+        "epoch chosen on validation rows",
+        "the best epoch was chosen on the same images that the score is measured on",
+    ),
+    "groups_ignored": (
+        "split by image",
+        "images of one {group} may be in both training and validation, so a model may recognise "
+        "the {group} instead of the lesion",
+    ),
+}
+"""Marks in ``metrics.json`` that make a score better than it would be on new patients, said in
+short and at length."""
+_ROWS = {
+    "found": "Found: {word} photos with the highest scores",
+    "false_alarm": "False alarms: other photos with the highest scores",
+    "missed": "Missed: {word} photos with the lowest scores",
+}
+
+
+def describe_optimism(metrics: Mapping, spec: DatasetSpec) -> list[str]:
+    """Return what makes a stage's scores better than they would be on new patients."""
+    group = spec.group or "group"
+    return [why.format(group=group) for key, (_, why) in OPTIMISTIC.items() if metrics.get(key)]
+
+
+def results_section(
+    run_dir: Path, stages: Mapping[str, Path], metrics: Mapping[str, Mapping], spec: DatasetSpec
+) -> Html | None:
+    """Return the result in a sentence, as a picture, as a table, and the photos behind it.
+
+    Parameters
+    ----------
+    run_dir : pathlib.Path
+    stages : mapping of str to pathlib.Path
+        Folders of the scored stages.
+    metrics : mapping of str to mapping
+        ``metrics.json`` of those that are finished; None is returned where there are none.
+    spec : DatasetSpec
+    """
+    final = next((stage for stage in ("blend", "ensemble", *metrics) if stage in metrics), None)
+    if final is None:
+        return None
+    what = "mean AUC" if len(spec.classes) > 1 else "AUC"
+    explained = html.element(
+        "p",
+        "AUC: the chance that the model ranks a random positive image above a random negative one; "
+        "0.5 is guessing, 1 is perfect. In brackets: 95 % confidence interval, from bootstrap "
+        f"samples of whole {spec.group or 'image'}s. Out of fold: each image is scored by a model "
+        "that did not train on it.",
+    )
+    share = html.element(
+        "p",
+        "Share of the blend: how much a model moves it, its weight times the spread of its scores.",
+    )
+    blended = len(metrics.get("blend", {}).get("effective_shares", {})) > 1
+    table = _table(stages, metrics, spec, what)
+    beside = html.element("div", table, explained, share if blended else "")
+    picture = _picture(final, stages[final], spec)
+    parts = [
+        _in_short(final, stages[final], metrics[final], spec, what),
+        _on_test(run_dir, spec),
+        html.element("div", picture, beside, class_="result") if picture else beside,
+        _photos(stages[final], spec),
+    ]
+    return html.join(part for part in parts if part)
+
+
+def _in_short(stage: str, folder: Path, metrics: Mapping, spec: DatasetSpec, what: str) -> Html:
+    """The run's result in a sentence, and what makes it too good."""
+    out_of_fold, test, count = headline(folder, metrics)
+    on_test = "" if test == "–" else f"; {test} on the held-out test part"
+    said = html.element(
+        "p",
+        html.element("strong", f"{STAGE_TITLES[stage]}: {what} {out_of_fold}"),
+        f" out of fold, on {count} images{on_test}.",
+    )
+    why = describe_optimism(metrics, spec)
+    doubt = html.note("Too optimistic: ", "; ".join(why), ".", warning=True) if why else ""
+    return html.join([said, doubt])
+
+
+def _on_test(run_dir: Path, spec: DatasetSpec) -> Html:
+    """What ``score_submission.py`` found, as long as the submission is the one it scored."""
+    path, submission = run_dir / TEST_SCORE, run_dir / "submission.csv"
+    if not path.exists() or not submission.exists():
+        return Html("")
+    found = read_json(path)
+    if hashlib.sha256(submission.read_bytes()).hexdigest() != found["submission_sha256"]:
+        return Html("")
+    labels = {name: spec.class_label(spec.submission.columns.get(name, name))
+              for name in found["scores"]}  # fmt: skip
+    several = len(labels) > 1
+    said = "; ".join(
+        f"{f'{labels[name]} ' if several else ''}{describe_score(score)} "
+        f"({score['positive']:,} photos of {labels[name]})"
+        for name, score in found["scores"].items()
+    )
+    return html.element(
+        "p",
+        html.element("strong", f"On {found['n']:,} test photos: AUC {said}."),
+        f"The labels are those of {found['truth']}; the run never saw them.",
+    )
+
+
+def _table(
+    stages: Mapping[str, Path], metrics: Mapping[str, Mapping], spec: DatasetSpec, what: str
+) -> Html:
+    """A row a model; columns that would say nothing are left out."""
+    columns = {f"{what}, out of fold": [], f"{what}, test part": [], "images": [], "mark": []}
+    for stage, found in metrics.items():
+        mark = "too optimistic, see below" if describe_optimism(found, spec) else "–"
+        for column, cell in zip(
+            columns.values(), (*headline(stages[stage], found), mark), strict=True
+        ):
+            column.append(cell)
+    shares = metrics.get("blend", {}).get("effective_shares", {})
+    if len(shares) > 1:
+        columns["share of the blend"] = [
+            f"{shares[s]:.0%}" if s in shares else "–" for s in metrics
+        ]
+    known = {name: cells for name, cells in columns.items() if set(cells) != {"–"}}
+    rows = zip((STAGE_TITLES[stage] for stage in metrics), *known.values(), strict=True)
+    return html.table(["model", *known], rows, stack=True)
+
+
+def _picture(stage: str, folder: Path, spec: DatasetSpec) -> Html:
+    """ROC curves of all models; of several classes, which would be too many lines, the stage's."""
+    if len(spec.classes) == 1 and (folder / "roc.png").is_file():
+        alt = "ROC curves of all models, out of fold: the nearer the top left corner, the better."
+        return html.picture(folder / "roc.png", alt)
+    title = STAGE_TITLES[stage]
+    alt = f"The result in short: ROC curves of the {title[0].lower()}{title[1:]}."
+    return html.picture(folder / "class_roc.png", alt)
+
+
+def _photos(folder: Path, spec: DatasetSpec) -> Html:
+    """Thumbnails of photos that were found, flagged wrongly and missed, out of fold."""
+    path = folder / GALLERY
+    if not path.exists():
+        return Html("")
+    found = read_json(path)
+    word = spec.class_label(found["class"])
+    parts = [html.element("h3", "The photos behind the result")]
+    if not found["photos"]:
+        why = "There are no photo files beside the data, so none are shown."
+        return html.join([*parts, html.element("p", why)])
+    parts.append(
+        html.element(
+            "p",
+            f"Scores for {word}, out of fold. Place 1 of {found['n']:,} is the most suspicious "
+            f"photo. Of one {spec.group or 'image'} there is one photo a row.",
+        )
+    )
+    for kind, title in _ROWS.items():
+        figures = [_figure(folder, one, found, spec) for one in found["photos"]
+                   if one["kind"] == kind]  # fmt: skip
+        if figures:
+            parts.append(html.element("h4", title.format(word=word)))
+            parts.append(html.element("div", *figures, class_="photos"))
+    if found["passed_over"]:
+        count = found["passed_over"]
+        parts.append(html.element("p", f"Files missing or unreadable, passed over: {count}."))
+    return html.join(parts)
+
+
+def _figure(folder: Path, one: Mapping, found: Mapping, spec: DatasetSpec) -> Html:
+    named = " and ".join(spec.class_label(name) for name in one["classes"])
+    truth = named or f"not {spec.class_label(found['class'])}"
+    said = f"score {one['score']:.2f}, place {one['place']:,}"
+    alt = f"Photo of a lesion: {truth}, {said}"
+    photo = html.picture_alone(folder / one["file"], alt, photos=True)
+    # What is in every caption of a row is in the row's title.
+    caption = f"{truth}, {said}" if one["kind"] == "false_alarm" and named else said
+    return html.element("figure", photo, html.element("figcaption", caption))
