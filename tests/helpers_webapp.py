@@ -9,9 +9,9 @@ from kaggle_pipeline.config.loading import load_experiment, write_experiment
 from kaggle_pipeline.core.environment import versions
 from kaggle_pipeline.core.files import write_json
 from kaggle_pipeline.data.predictions import Predictions
-from kaggle_pipeline.evaluation.calibration.calibration import Calibration
 from kaggle_pipeline.evaluation.evaluate import evaluate
 from kaggle_pipeline.evaluation.plots import write_evaluation
+from kaggle_pipeline.stages.calibrate import calibrate_stage
 from kaggle_pipeline.stages.prepare import prepare_data
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.synthetic import generate_like
@@ -48,12 +48,8 @@ def make_run(dataset, root, data_dir=None, *, records=True):
         write_json(run.run_dir / "blend" / "blend.json",
                    {"space": "logit", "weights": weights, "knots": {}})  # fmt: skip
         oof = _judge(run, "blend")
-        examples = run.examples()
-        found = Calibration.fit(
-            oof.probabilities, examples[list(run.spec.classes)], examples["group_id"], run.spec,
-            config.calibration, seed=0, n_replicates=50,
-        )  # fmt: skip
-        write_json(run.run_dir / "blend" / "calibration.json", found.to_mapping())
+        place, examples = run.run_dir / "blend", run.examples()
+        calibrate_stage(place, oof, None, examples, None, run.spec, config)
     return run.run_dir
 
 
