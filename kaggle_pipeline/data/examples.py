@@ -5,7 +5,7 @@ In: a raw folder. Out: ``examples.csv``, indexed by ``image_id``, with
 ========================  =======================================================================
 ``group_id``              patient or lesion; the image id itself where the data set has no groups
 ``split``                 ``train`` or ``test``; ``external``: from elsewhere, to learn from alone
-target columns            0 or 1, NaN in the test split
+target columns            0 or 1, NaN in the test split; NaN in ``external`` where it is not told
 numeric features          float, NaN where missing
 categorical features      text from the spec's vocabulary, NaN where missing
 ``image_path``            relative to the data folder, NaN where no image file is at hand
@@ -55,7 +55,8 @@ def validate_examples(table: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
     train = table["split"] != "test"
     for column in spec.classes:
         values = pd.to_numeric(table[column], errors="coerce").astype(float)
-        _reject(table, train & ~values.isin([0, 1]), column, "0 or 1", spec)
+        untold = (table["split"] == EXTERNAL) & table[column].isna()
+        _reject(table, train & ~untold & ~values.isin([0, 1]), column, "0 or 1", spec)
         table[column] = values.where(train)  # a test row's target is nobody's business
     if spec.task == "multiclass":
         _reject(table, train & (table[list(spec.classes)].sum(axis=1) != 1), spec.classes[0],

@@ -1,14 +1,14 @@
 """Photos of other collections as extra training rows: told in this data set's words.
 
 In: a collection's folder and the spec of the experiment's own data set. Out: examples of the split
-``external``, with a column ``source`` and a ``row_weight``; and which of them show a photo that the
-experiment has already.
+``external``, with a column ``source`` and a ``row_weight``. A target that a collection cannot tell
+is missing (NaN), not 0: HAM10000's "benign keratosis" may be a seborrheic one or not.
 
 The winners of SIIM-ISIC 2020 trained on ISIC 2019 and 2020 together (Ha, Liu & Liu 2020,
 arXiv:2010.05351, section 2: without the former's 4,522 melanomas, 584 are left).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,16 +22,64 @@ from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets import get_spec
 
 _TRUNK, _HEAD = ("abdomen", "back", "chest", "trunk"), ("ear", "face", "neck", "scalp")
+_KERATOSES = ("seborrheic keratosis", "solar lentigo", "lichen planus-like keratosis")
+_DISEASES = {
+    "melanoma", "nevus", "basal cell carcinoma", "actinic keratosis", "Bowen's disease",
+    "squamous cell carcinoma", "dermatofibroma", "vascular lesion", *_KERATOSES,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the classes of a data set stand for: each a set of diseases.
+
+    Attributes
+    ----------
+    classes : mapping of str to collection of str
+        Class -> the diseases that belong to it.
+    rest : collection of str
+        What an image of none of the classes may show.
+    """
+
+    classes: Mapping[str, Collection[str]]
+    rest: Collection[str] = ()
+
+
+_MELANOMA_ALONE = Meaning({"target": {"melanoma"}}, rest=_DISEASES - {"melanoma"})
+MEANINGS = {
+    # Tschandl et al. 2018 (doi:10.1038/sdata.2018.161), "Diagnostic categories".
+    "ham10000": Meaning(
+        {
+            "mel": {"melanoma"}, "nv": {"nevus"}, "bcc": {"basal cell carcinoma"},
+            "akiec": {"actinic keratosis", "Bowen's disease"}, "bkl": set(_KERATOSES),
+            "df": {"dermatofibroma"}, "vasc": {"vascular lesion"},
+        }
+    ),
+    # challenge.isic-archive.com/landing/2019: Bowen's disease went over to the last.
+    "isic_2019": Meaning(
+        {
+            "MEL": {"melanoma"}, "NV": {"nevus"}, "BCC": {"basal cell carcinoma"},
+            "AK": {"actinic keratosis"}, "BKL": set(_KERATOSES), "DF": {"dermatofibroma"},
+            "VASC": {"vascular lesion"}, "SCC": {"squamous cell carcinoma", "Bowen's disease"},
+        }
+    ),
+    # Codella et al. 2018 (arXiv:1710.05006): melanoma, seborrheic keratosis, benign nevi.
+    "isic_2017": Meaning(
+        {"melanoma": {"melanoma"}, "seborrheic_keratosis": {"seborrheic keratosis"}},
+        rest={"nevus"},
+    ),
+    "siim_isic_2020": _MELANOMA_ALONE,
+    "synthetic": _MELANOMA_ALONE,
+}  # fmt: skip
+"""Data set -> what its classes stand for; any two of them can be compared."""
 
 
 @dataclass(frozen=True)
 class Translation:
-    """What a collection's words mean where melanoma against the rest is asked.
+    """What a collection's other words mean in those of the competition.
 
     Attributes
     ----------
-    melanoma : tuple of str
-        Its classes that are melanoma.
     diagnoses : mapping of str to str
         Class -> the competition's word for the diagnosis; a row of no class is ``rest``.
     rest : str
@@ -40,7 +88,6 @@ class Translation:
         where the competition does not know it.
     """
 
-    melanoma: tuple[str, ...]
     diagnoses: Mapping[str, str]
     rest: str = "unknown"
     sites: Mapping[str, str] = field(default_factory=dict)
@@ -48,7 +95,6 @@ class Translation:
 
 TRANSLATIONS = {
     "ham10000": Translation(
-        melanoma=("mel",),
         # The words for what both have; the others are kept apart, as the winners did.
         diagnoses={
             "mel": "melanoma", "nv": "nevus", "bcc": "basal cell carcinoma",
@@ -62,7 +108,6 @@ TRANSLATIONS = {
         },
     ),
     "isic_2019": Translation(
-        melanoma=("MEL",),
         diagnoses={
             "MEL": "melanoma", "NV": "nevus", "BCC": "basal cell carcinoma",
             "AK": "actinic keratosis", "BKL": "benign keratosis", "DF": "dermatofibroma",
@@ -71,7 +116,6 @@ TRANSLATIONS = {
         sites=dict.fromkeys(("anterior torso", "lateral torso", "posterior torso"), "torso"),
     ),
     "isic_2017": Translation(
-        melanoma=("melanoma",),
         diagnoses={"melanoma": "melanoma", "seborrheic_keratosis": "seborrheic keratosis"},
         rest="nevus",
     ),
@@ -79,9 +123,27 @@ TRANSLATIONS = {
 """Data set -> its translation; a further collection is one entry."""
 
 
+@dataclass(frozen=True)
+class ExternalRows:
+    """Rows of other collections.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        Indexed by ``image_id``, of the split ``external``. Groups carry their collection's name,
+        so none is one of the experiment's own; ``image_path`` leads from the data folder to the
+        photo. Targets are 0, 1 or NaN.
+    notes : list of str
+        What a collection could not tell: missing labels, and rows that were left out for them.
+    """
+
+    table: pd.DataFrame
+    notes: list[str]
+
+
 def read_external(
     wanted: Sequence[ExternalConfig], data_dir: Path, spec: DatasetSpec
-) -> pd.DataFrame:
+) -> ExternalRows:
     """Return the labelled rows of other collections as examples of this data set.
 
     Parameters
@@ -93,27 +155,34 @@ def read_external(
 
     Returns
     -------
-    pandas.DataFrame
-        Indexed by ``image_id``, of the split ``external``. Groups carry their collection's name,
-        so none is one of the experiment's own; ``image_path`` leads from ``data_dir`` to the photo.
+    ExternalRows
         An image that several collections have is taken from the first.
 
     Raises
     ------
     PipelineError
-        If a collection is unknown, missing or has no photos, or ``spec`` asks something else than
-        melanoma against the rest.
+        If a collection is unknown, missing or has no photos, or nothing tells what the classes of
+        ``spec`` stand for.
     """
-    parts = [_read_one(one, data_dir, spec) for one in wanted]
+    parts, notes = [], []
+    for one in wanted:
+        part, said = _read_one(one, data_dir, spec)
+        parts.append(part)
+        notes += said
     rows = pd.concat(parts, ignore_index=True).drop_duplicates("image_id")
-    return validate_examples(rows, spec)
+    return ExternalRows(validate_examples(rows, spec), notes)
 
 
-def _read_one(one: ExternalConfig, data_dir: Path, spec: DatasetSpec) -> pd.DataFrame:
-    if len(spec.classes) != 1 or spec.task != "binary":
-        raise PipelineError(f"external: {spec.id} asks more than melanoma against the rest")
-    if one.dataset not in TRANSLATIONS:
-        known = ", ".join(TRANSLATIONS)
+def _read_one(
+    one: ExternalConfig, data_dir: Path, spec: DatasetSpec
+) -> tuple[pd.DataFrame, list[str]]:
+    if spec.id not in MEANINGS:
+        raise PipelineError(
+            f"external: nothing says which diseases the classes of {spec.id} stand for; known are "
+            f"those of {', '.join(MEANINGS)}"
+        )
+    if one.dataset not in TRANSLATIONS or one.dataset == spec.id:
+        known = ", ".join(name for name in TRANSLATIONS if name != spec.id)
         raise PipelineError(f"external.dataset: {one.dataset!r} cannot be translated; know {known}")
     words, source = TRANSLATIONS[one.dataset], get_spec(one.dataset)
     folder = Path(data_dir) / one.data_dir
@@ -123,7 +192,6 @@ def _read_one(one: ExternalConfig, data_dir: Path, spec: DatasetSpec) -> pd.Data
     rows = rows[rows["split"] == "train"]
     require_images(rows, source)
     labels = rows[list(source.classes)]
-    diagnosis = labels.idxmax(axis=1).map(words.diagnoses).where(labels.any(axis=1), words.rest)
     told = {
         # ISIC 2019 marks photos that it holds at a smaller size than the archive.
         "image_id": rows.index.str.removesuffix("_downsampled"),
@@ -131,14 +199,76 @@ def _read_one(one: ExternalConfig, data_dir: Path, spec: DatasetSpec) -> pd.Data
         "split": EXTERNAL,
         "source": one.dataset,
         "row_weight": one.weight,
-        spec.classes[0]: labels[list(words.melanoma)].max(axis=1),
-        "diagnosis": diagnosis,
+        **translate_labels(labels, source.id, spec),
         "image_path": [(Path(one.data_dir) / path).as_posix() for path in rows["image_path"]],
     }
+    if spec.diagnoses is not None:
+        known = labels.idxmax(axis=1).map(words.diagnoses)
+        told[spec.diagnoses.column] = known.where(labels.any(axis=1), words.rest)
     for name in spec.numeric:
         told[name] = rows.get(name, np.nan)
     for name, vocabulary in spec.categorical.items():
         values = rows[name] if name in rows else pd.Series(np.nan, rows.index, object)
-        values = values.replace(dict(words.sites)) if name == "site" else values
+        if name == "site" and not set(values.dropna()) <= set(vocabulary):
+            values = values.replace(dict(words.sites))
         told[name] = values.where(values.isin(vocabulary))
-    return pd.DataFrame(told).reset_index(drop=True)
+    return _keep_told(pd.DataFrame(told).reset_index(drop=True), one.dataset, spec)
+
+
+def translate_labels(labels: pd.DataFrame, source: str, spec: DatasetSpec) -> dict[str, pd.Series]:
+    """Return each target of ``spec`` for rows of another collection: 1, 0, or NaN where untold.
+
+    A target is 1 where everything that a row may show belongs to it, and 0 where nothing does.
+
+    Parameters
+    ----------
+    labels : pandas.DataFrame
+        The collection's own classes, 0 or 1.
+    source : str
+        Id of the collection.
+    spec : DatasetSpec
+        Of the experiment.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame(0, ["a", "b"], list(MEANINGS["ham10000"].classes))
+    >>> rows.loc["a", "mel"] = rows.loc["b", "bkl"] = 1
+    >>> found = translate_labels(rows, "ham10000", get_spec("isic_2017"))
+    >>> {name: column.tolist() for name, column in found.items()}
+    {'melanoma': [1.0, 0.0], 'seborrheic_keratosis': [0.0, nan]}
+    """
+    meaning, wanted = MEANINGS[source], MEANINGS[spec.id].classes
+    shown = labels.idxmax(axis=1).where(labels.any(axis=1), "")
+    possible = {**meaning.classes, "": meaning.rest}
+    return {
+        name: shown.map(
+            {one: _answer(set(diseases), set(wanted[name])) for one, diseases in possible.items()}
+        )
+        for name in spec.classes
+    }
+
+
+def _answer(possible: set[str], wanted: set[str]) -> float:
+    if possible <= wanted:
+        return 1.0 if possible else np.nan
+    return np.nan if possible & wanted else 0.0
+
+
+def _keep_told(
+    rows: pd.DataFrame, source: str, spec: DatasetSpec
+) -> tuple[pd.DataFrame, list[str]]:
+    """Leave out rows that teach nothing here, and say so; a softmax needs the one class."""
+    labels = rows[list(spec.classes)]
+    useful = labels.notna().any(axis=1)
+    if spec.task == "multiclass":
+        useful = labels.notna().all(axis=1) & (labels.sum(axis=1) == 1)
+    notes = []
+    if not useful.all():
+        notes.append(f"{source}: {(~useful).sum()} photos are of no class of {spec.id}: left out")
+    for name, missing in labels[useful].isna().sum().items():
+        if missing:
+            notes.append(
+                f"{source} does not tell {name} for {missing} of {useful.sum()} photos: missing "
+                "there, not 0"
+            )
+    return rows[useful], notes

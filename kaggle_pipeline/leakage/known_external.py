@@ -18,6 +18,7 @@ def drop_known(
     official: pd.DataFrame | None,
     fingerprints: pd.DataFrame | None,
     near_bits: int,
+    part: str | None = None,
 ) -> tuple[pd.DataFrame, Finding]:
     """Leave out external rows whose photo the data set has, in train or in test.
 
@@ -36,6 +37,8 @@ def drop_known(
         None where images were not read; without those of ``outside`` where the data set's own
         photos are in TFRecords.
     near_bits : int
+    part : str, optional
+        Column of ``own`` that marks a part of its training rows, to be counted apart.
 
     Returns
     -------
@@ -49,15 +52,30 @@ def drop_known(
     hashed = photos is not None and len(photos) == len(ids) and photos["phash"].all()
     if hashed:
         ways[f"a look within {near_bits} bits"] = near_pairs(photos, near_bits)
+    twins = [dropped["id"]]
     origin = rest["source"].reindex(ids).fillna("")
     for way, pairs in ways.items():
         first, second = (origin.loc[pairs[end]].to_numpy() for end in ("first", "second"))
         dropped[way] = rest.index[rest.index.isin(pairs["second"][first != second])]
+        known = pairs["first"][(first == "") & (second != "")]
+        twins.append(pd.Index(known))
         rest = rest.drop(dropped[way])
     told = ", ".join(f"{len(gone)} by {way}" for way, gone in dropped.items())
     sources = ", ".join(f"{name} {n}" for name, n in rest["source"].value_counts().items())
     detail = f"{len(outside) - len(rest)} dropped ({told}); {len(rest)} stay: {sources}"
+    detail += f"; of the data set's own photos they show {_by_part(own, twins, part)}"
     if not hashed:
         detail += "; not all photos could be hashed, so copies of another size may be left"
     gone = [str(one) for ids in dropped.values() for one in ids[:5]]
     return rest, Finding(_CHECK, "ok" if hashed else "note", detail, gone[:10])
+
+
+def _by_part(own: pd.DataFrame, twins: list[pd.Index], part: str | None) -> str:
+    """How many different own photos of each part are shown again: ``"3 train, 2 test"``."""
+    ids = pd.Index([]).append(twins).unique()
+    rows = own.loc[own.index.intersection(ids)]
+    names = rows["split"].astype(str)
+    if part in rows:
+        marked = rows[part].isin([True, 1, "True", "true", "1"]) & (names == "train")
+        names = names.where(~marked, str(part))
+    return ", ".join(f"{count} {name}" for name, count in names.value_counts().items()) or "none"

@@ -1,7 +1,8 @@
 """Class weights and oversampling, computed from training rows only.
 
 In: targets of shape (n, classes). Out: a weight a row, a repeat count a row. Rows are sorted into
-classes by their labels, so one sigmoid, several sigmoids and a softmax are all balanced alike.
+classes by their labels, so one sigmoid, several sigmoids and a softmax are all balanced alike. A
+row with a missing label (NaN) is of the class that its known labels say, but counts in none.
 """
 
 import numpy as np
@@ -18,7 +19,7 @@ def label_sets(targets: Array) -> tuple[Array, Array]:
     Parameters
     ----------
     targets : array of shape (n, classes)
-        0 or 1.
+        0 or 1; NaN, a missing label, is no label.
 
     Returns
     -------
@@ -33,7 +34,7 @@ def label_sets(targets: Array) -> tuple[Array, Array]:
     >>> sets.tolist(), codes.tolist()
     ([[0, 0], [1, 0]], [1, 0, 1])
     """
-    targets = np.asarray(targets)
+    targets = np.nan_to_num(np.asarray(targets))
     rarity = np.where(targets > 0, targets.sum(axis=0), np.inf)
     single = np.where(
         np.arange(targets.shape[1]) == rarity.argmin(axis=1)[:, None], targets, 0
@@ -79,15 +80,23 @@ def oversampling_repeats(targets: Array, factor: float, seed: int) -> Array:
     numpy.ndarray of shape (n,), int64
     """
     _, codes = label_sets(targets)
-    counts = np.bincount(codes)
+    complete = _complete(targets)
+    counts = np.bincount(codes, complete).astype(int)
     rng = np.random.default_rng(seed)
     repeats = np.ones(len(codes), np.int64)
     for code, count in enumerate(counts):
+        if not count:
+            continue
         shown = min(round(count * factor), max(counts.max() // count, 1) * count)
-        rows = rng.permutation(np.flatnonzero(codes == code))
+        rows = rng.permutation(np.flatnonzero((codes == code) & complete))
         repeats[rows] = shown // count
         repeats[rows[: shown % count]] += 1
     return np.where(counts[codes] == counts.max(), 1, repeats)
+
+
+def _complete(targets: Array) -> Array:
+    """Whether every label of a row is known (n,)."""
+    return ~np.isnan(np.asarray(targets, float)).any(axis=1)
 
 
 def resampling_repeats(targets: Array, per_class: int, seed: int) -> Array:
@@ -123,7 +132,7 @@ def row_weights(targets: Array, repeats: Array, power: float = 1.0) -> Array:
         Scaled so that the weights shown in an epoch have a mean of 1.
     """
     _, codes = label_sets(targets)
-    shown = np.bincount(codes, repeats)
+    shown = np.bincount(codes, repeats * _complete(targets))
     weights = class_weights(shown) ** power
     weights *= shown.sum() / (weights * shown).sum()
     return weights[codes].astype(np.float32)

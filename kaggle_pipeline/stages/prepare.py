@@ -109,7 +109,7 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     _stop_on_shared_groups(run, examples, folder)
     if examples["image_path"].notna().any():
         require_images(examples, spec)
-    outside = read_external(config.external, run.data_dir, spec) if config.external else None
+    outside = _read_outside(run)
     # A row of the same id goes for that alone.
     fresh = None if outside is None else outside[~outside.index.isin(examples.index)]
     fingerprints = _fingerprint(run, examples, fresh, folder)
@@ -117,8 +117,9 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     earlier = []
     if outside is not None:
         outside, finding = drop_known(
-            outside, examples, raw.duplicate_pairs, fingerprints, config.leakage.near_bits
-        )
+            outside, examples, raw.duplicate_pairs, fingerprints, config.leakage.near_bits,
+            part=config.folds.judge,
+        )  # fmt: skip
         earlier += [finding, SHARED_PATIENTS]
     examples = _add_sizes(examples, fingerprints)
     examples, finding = drop_duplicates(examples, pairs, config.leakage.duplicates)
@@ -148,6 +149,16 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     write_json(folder / "tables.json", _digest_all(run))
     folds.write(folder / "folds.csv")  # last: it says that the tables are done
     _tell_examples(run, examples, folds)
+
+
+def _read_outside(run: Run) -> pd.DataFrame | None:
+    """Rows of further collections, and what they cannot tell is said; None without any."""
+    if not run.config.external:
+        return None
+    found = read_external(run.config.external, run.data_dir, run.spec)
+    for note in found.notes:
+        run.say(f"external: {note}")
+    return found.table
 
 
 def _stop_on_shared_groups(run: Run, examples: pd.DataFrame, folder: Path) -> None:

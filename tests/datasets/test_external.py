@@ -21,7 +21,12 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.examples import EXTERNAL, split_rows
 from kaggle_pipeline.data.folds import Folds, make_folds
 from kaggle_pipeline.datasets import get_spec
-from kaggle_pipeline.datasets.external import TRANSLATIONS, read_external
+from kaggle_pipeline.datasets.external import (
+    MEANINGS,
+    TRANSLATIONS,
+    read_external,
+    translate_labels,
+)
 from kaggle_pipeline.leakage.known_external import drop_known
 from kaggle_pipeline.models.cross_validation import cross_validate
 from kaggle_pipeline.models.image.fit.training import training_rows
@@ -52,15 +57,18 @@ def wanted(*names, **changes):
 def test_every_class_and_site_of_a_collection_has_a_word_here(name):
     source, words = get_spec(name), TRANSLATIONS[name]
     assert set(words.diagnoses.values()) | {words.rest} <= set(SIIM.diagnoses.words)
-    assert set(words.melanoma) <= set(source.classes) == set(words.diagnoses)
-    assert all(words.diagnoses[one] == "melanoma" for one in words.melanoma)
+    assert set(source.classes) == set(words.diagnoses) == set(MEANINGS[name].classes)
+    for one, diseases in MEANINGS[name].classes.items():
+        assert (words.diagnoses[one] == "melanoma") == ("melanoma" in diseases)
     sites = source.categorical.get("site", ())
     assert set(words.sites) <= set(sites)
     assert {words.sites.get(site, site) for site in sites} <= set(SIIM.categorical["site"])
 
 
 def test_rows_are_told_in_this_data_sets_words(places, spec):
-    rows = read_external(wanted("ham10000", "isic_2017", weight=0.5), places, spec)
+    found = read_external(wanted("ham10000", "isic_2017", weight=0.5), places, spec)
+    rows = found.table
+    assert not found.notes  # melanoma or not is told by all of them
     ham = get_spec("ham10000").read_raw(places.parent / "ham10000/competition").examples
     ham = ham.set_index("image_id").loc[rows.index[rows["source"] == "ham10000"]]
     mine = rows.loc[ham.index]
@@ -80,7 +88,7 @@ def test_a_photo_that_two_collections_have_is_taken_once(places, spec):
     """ISIC 2019 holds HAM10000, under the same ids, some at a smaller size and marked so."""
     table = places.parent / "isic_2019/competition/ISIC_2019_Training_GroundTruth.csv"
     ids = pd.read_csv(table)["image"]
-    both = read_external(wanted("isic_2019", "ham10000"), places, spec)
+    both = read_external(wanted("isic_2019", "ham10000"), places, spec).table
     assert set(both["source"]) == {"isic_2019"} and set(both.index) == set(ids)
     assert both["site"].notna().any() and {"squamous cell carcinoma"} <= set(both["diagnosis"])
 
@@ -89,12 +97,66 @@ def test_what_cannot_be_an_external_collection_is_said(places, spec):
     for one, config, message in (
         (spec, ExternalConfig("siim_isic_2020", "../x"), "cannot be translated; know ham10000"),
         (spec, ExternalConfig("ham10000", "../none"), "no folder .*none: get it from"),
-        (get_spec("isic_2017"), wanted("ham10000")[0], "isic_2017 asks more than melanoma"),
+        (get_spec("ham10000"), wanted("ham10000")[0], "'ham10000' cannot be translated; know is"),
+        (replace(spec, id="moles"), wanted("ham10000")[0], "the classes of moles stand for; known"),
     ):
         with pytest.raises(PipelineError, match=message):
             read_external([config], places, one)
     with pytest.raises(PipelineError, match=r"external\.weight is 0, must be in \(0, 10\]"):
         ExternalConfig("ham10000", "x", weight=0)
+
+
+def labels_of(name, *classes):
+    """A row for each class of a collection, ``""`` for none of them."""
+    every = get_spec(name).classes
+    rows = [[float(one == column) for column in every] for one in classes]
+    return pd.DataFrame(rows, list(classes), list(every))
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "expected"),
+    [
+        ("ham10000", "isic_2017", {"mel": (1, 0), "nv": (0, 0), "bkl": (0, NAN), "df": (0, 0)}),
+        ("isic_2019", "isic_2017", {"MEL": (1, 0), "BKL": (0, NAN), "SCC": (0, 0)}),
+        ("isic_2017", "siim_isic_2020", {"melanoma": (1,), "seborrheic_keratosis": (0,), "": (0,)}),
+        ("isic_2017", "ham10000", {
+            "melanoma": (1, 0, 0, 0, 0, 0, 0), "seborrheic_keratosis": (0, 0, 0, 0, 1, 0, 0),
+            "": (0, 1, 0, 0, 0, 0, 0),
+        }),
+        ("isic_2019", "ham10000", {
+            "AK": (0, 0, 0, 1, 0, 0, 0), "BKL": (0, 0, 0, 0, 1, 0, 0),
+            "SCC": (0, 0, 0, NAN, 0, 0, 0),  # Bowen's disease is akiec there, the others nothing
+        }),
+    ],
+)  # fmt: skip
+def test_what_a_collection_cannot_tell_is_missing_and_not_no(source, target, expected):
+    spec = get_spec(target)
+    found = pd.DataFrame(translate_labels(labels_of(source, *expected), source, spec))
+    np.testing.assert_array_equal(found.to_numpy(), np.array(list(expected.values()), float))
+    assert list(found.columns) == list(spec.classes)
+
+
+def test_every_class_stands_for_diseases_of_its_own():
+    for name, meaning in MEANINGS.items():
+        assert set(meaning.classes) == set(get_spec(name).classes)
+        every = [disease for one in (*meaning.classes.values(), meaning.rest) for disease in one]
+        assert len(every) == len(set(every)), name
+
+
+def test_rows_that_teach_a_task_nothing_are_left_out_and_counted(places):
+    told = pd.read_csv(places.parent / "isic_2019/competition/ISIC_2019_Training_GroundTruth.csv")
+    found = read_external(wanted("isic_2019"), places, get_spec("ham10000"))
+    lost = int(told["SCC"].sum())
+    assert lost and len(found.table) == len(told) - lost
+    assert found.notes == [f"isic_2019: {lost} photos are of no class of ham10000: left out"]
+    found = read_external(wanted("ham10000"), places, get_spec("isic_2017"))
+    missing = found.table["seborrheic_keratosis"].isna()
+    ham = get_spec("ham10000").read_raw(places.parent / "ham10000/competition").examples
+    assert missing.sum() == ham["bkl"].sum() > 0 and found.table["melanoma"].notna().all()
+    assert f"does not tell seborrheic_keratosis for {missing.sum()} of 90" in found.notes[0]
 
 
 def hashes(rows):
@@ -120,6 +182,7 @@ def test_planted_copies_are_dropped_by_id_list_bytes_and_look(small_examples):
     rest, finding = drop_known(rows, own, official, photos, 2)
     assert list(rest.index) == ["twin", "alone", "free"] and finding.status == "ok"
     assert "5 dropped (1 by id, 3 by the official list or bytes, 1 by a look" in finding.detail
+    assert "of the data set's own photos they show 3 train, 1 test" in finding.detail
     assert "look" in drop_known(rows, own, official, photos, 1)[0].index
     for seen in (None, photos.loc[rows.index[1:]]):  # own photos in TFRecords: never hashed
         rest, finding = drop_known(rows, own, official, seen, 2)

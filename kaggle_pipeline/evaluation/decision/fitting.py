@@ -10,7 +10,7 @@ much of the correction suits a model whose classes were balanced in training, an
 is not perfect, is learned.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +32,9 @@ EXPONENTS = tuple(np.linspace(0, 1.5, 31).round(2).tolist())
 _STEPS = (-1.0, -0.5, -0.2, 0.2, 0.5, 1.0)
 """Changes of a class's log weight that are tried for ``offsets``."""
 _ROUNDS = 5
+_NEIGHBOURS = 3
+"""Exponents to either side whose losses are averaged: of a class with eight photos each one moves
+the mean recall of seven classes by 0.018, and the best single exponent is the luckiest one."""
 _MOST = 20.0
 """Largest log weight that a wanted sensitivity may ask for."""
 
@@ -69,7 +72,8 @@ def fit_rule(
     def loss(rule: Rule) -> float:
         return _loss(truth, rule.decide(probabilities), np.asarray(costs), config.metric)
 
-    rule = min((exponent_rule(truth, one, costs) for one in EXPONENTS), key=loss)
+    rules = [exponent_rule(truth, one, costs) for one in EXPONENTS]
+    rule = rules[_least([loss(one) for one in rules])]
     if config.parameters == "offsets":
         rule = _offsets(rule, loss)
     for name, wanted in config.sensitivity.items():
@@ -119,6 +123,14 @@ def threshold_for(truth: Array, probabilities: Array, sensitivity: float) -> flo
     return float(positives[int(np.ceil(sensitivity * len(positives) - 1e-9)) - 1])
 
 
+def _least(losses: Sequence[float]) -> int:
+    """Place of the least loss, each averaged with its neighbours'."""
+    around = [
+        np.mean(losses[max(0, i - _NEIGHBOURS) : i + _NEIGHBOURS + 1]) for i in range(len(losses))
+    ]
+    return int(np.argmin(around))
+
+
 def _loss(truth: Array, decided: Array, costs: Array, metric: str) -> float:
     """What is to be small: mean cost, or 1 less the metric; of a softmax's decisions."""
     if metric == "balanced_accuracy":
@@ -143,7 +155,8 @@ def _fit_threshold(name: str, truth: Array, probabilities: Array, config: Decisi
         losses = (positive - hits) / positive + alarms / negative
     else:
         losses = missed * (positive - hits) + false_alarm * alarms
-    found = float(tried[int(losses.argmin())])
+    best = _least(losses) if config.parameters == "exponent" else int(losses.argmin())
+    found = float(tried[best])
     wanted = config.sensitivity.get(name)
     return found if wanted is None else min(found, threshold_for(truth, probabilities, wanted))
 

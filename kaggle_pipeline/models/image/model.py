@@ -132,6 +132,8 @@ class ImageModel:
         PipelineError
             If they are to choose and hold no image of a class, or of a class alone.
         """
+        # A network of one class has nothing to learn from a row whose label it lacks.
+        train = train.dropna(subset=list(self.spec.classes), how="all")
         if self.selection != "none":
             require_choice(valid, self.spec, self.config.choice_advice)
         keras.utils.set_random_seed(self.seed)
@@ -147,10 +149,11 @@ class ImageModel:
         rows = training_rows(train, config, self.spec, self.seed, self._metadata(train))
         steps = config.steps_per_epoch or max(1, rows.shown // self._batch_size)
         with running(self.device, config):
-            network = compiled_network(config, self.spec, steps, self.device)
+            masked = {"labels_missing": rows.labels_missing}
+            network = compiled_network(config, self.spec, steps, self.device, **masked)
             if rows.metadata is not None:
                 silence_unlearned(network, rows.metadata)
-            model = trained_model(network, config, self.spec, steps, self.device)
+            model = trained_model(network, config, self.spec, steps, self.device, **masked)
             keeper = self._keeper(steps)
             first_epoch = keeper.resume(network)
         validation_callbacks = self._validation_callbacks(network, valid)
@@ -247,7 +250,10 @@ class ImageModel:
                     return head.predict(validation, verbose=0)
 
                 validation_callbacks = [ValidationScores(answer, valid, config, self.spec)]
-            self._compile(head, steps)
+            compile_network(
+                head, config, self.spec, steps, self.device.jit_compile,
+                labels_missing=rows.labels_missing,
+            )  # fmt: skip
             head.fit(
                 features[order].reshape(-1, features.shape[-1]),
                 np.repeat(rows.targets[order], views, axis=0),
@@ -305,9 +311,6 @@ class ImageModel:
         self.encoder_ = FeatureEncoder.from_mapping(encoder) if encoder else None
         self.network_ = network
         return self
-
-    def _compile(self, network: keras.Model, steps: int) -> keras.Model:
-        return compile_network(network, self.config, self.spec, steps, self.device.jit_compile)
 
     def _tensorboard(self) -> list[keras.callbacks.Callback]:
         # Absent on a minimal machine; the CSV holds the same numbers.

@@ -22,6 +22,7 @@ import keras  # noqa: E402
 from kaggle_pipeline.hardware.accelerator import choose_accelerator  # noqa: E402
 from kaggle_pipeline.models.image.fit.checkpoint import EpochKeeper  # noqa: E402
 from kaggle_pipeline.models.image.fit.optimizer import make_optimizer  # noqa: E402
+from kaggle_pipeline.models.image.fit.training import compile_network  # noqa: E402
 from kaggle_pipeline.models.image.inference.feature_cache import FeatureStore, body_digest  # noqa: E402
 from kaggle_pipeline.models.image.inference.predictor import Predictor  # noqa: E402
 from kaggle_pipeline.models.image.inference.tta import VIEWS, with_views  # noqa: E402
@@ -335,7 +336,7 @@ class TestResume:
     ):
         model = make_model(**RESUMED)
         network = build_network(model.config, SPEC)
-        model._compile(network, 2)
+        compile_network(network, model.config, SPEC, 2, False)
         keeper = EpochKeeper(stopped, keep_best=False, seed=0, all_min=lambda epoch: min(epoch, 2))
         assert keeper.resume(network) == 2 and keeper.history["epoch"].tolist() == [0, 1]
         keeper = EpochKeeper(stopped, keep_best=False, seed=0, all_min=lambda epoch: min(epoch, 1))
@@ -345,7 +346,7 @@ class TestResume:
         keeper = EpochKeeper(stopped, keep_best=False, seed=0, all_min=lambda epoch: 0)
         fresh = build_network(model.config, SPEC)
         fresh.set_weights([weight + 1 for weight in before])
-        model._compile(fresh, 2)
+        compile_network(fresh, model.config, SPEC, 2, False)
         assert keeper.resume(fresh) == 0 and keeper.history.empty
         assert are_equal(fresh.get_weights(), [weight + 1 for weight in before])
         assert files(stopped) == {"history.csv", "begun.json"}  # what was given up is gone

@@ -14,7 +14,7 @@ from kaggle_pipeline.models.class_balance import (
     resampling_repeats,
     row_weights,
 )
-from kaggle_pipeline.models.image.fit.losses import make_loss, make_metrics
+from kaggle_pipeline.models.image.fit.losses import make_loss, make_metrics, with_mask
 from kaggle_pipeline.models.image.fit.optimizer import make_optimizer
 from kaggle_pipeline.models.image.input.augment import augmentation_shapes
 from kaggle_pipeline.models.image.input.augment_ops import with_augmentation
@@ -33,7 +33,8 @@ def training_rows(
 ) -> TrainingRows:
     """Return targets, weights and repeats of training examples, as the config balances them.
 
-    ``spec`` is that of the data set: its classes are balanced, whatever the network learns.
+    ``spec`` is that of the data set: its classes are balanced, whatever the network learns. Where
+    a label is missing the targets have a mask beside them (``losses.with_mask``).
     """
     targets = examples[list(spec.classes)].to_numpy(np.float32)
     if config.images_per_class is not None:
@@ -46,7 +47,10 @@ def training_rows(
     if config.class_weights:  # counted as much as they weigh
         weights = weights * row_weights(targets, repeats * weights, config.class_weight_power)
     learned = learned_targets(examples, config, spec)
-    return TrainingRows(examples.index.to_numpy(), learned, weights, repeats, metadata)
+    return TrainingRows(
+        examples.index.to_numpy(), with_mask(learned), weights, repeats, metadata,
+        labels_missing=bool(np.isnan(learned).any()),
+    )  # fmt: skip
 
 
 def compile_network(
@@ -55,15 +59,17 @@ def compile_network(
     spec: DatasetSpec,
     steps_per_epoch: int,
     jit_compile: bool | str,
+    *,
+    labels_missing: bool = False,
 ) -> keras.Model:
     """Compile with the loss and metrics of what is learned and the config's optimizer.
 
-    ``spec`` is that of the data set.
+    ``spec`` is that of the data set; ``labels_missing`` says that targets come with a mask.
     """
     network.compile(
         optimizer=make_optimizer(config, steps_per_epoch, network.trainable_variables),
-        loss=make_loss(config, learned_spec(config, spec).task),
-        metrics=make_metrics(config, spec),
+        loss=make_loss(config, learned_spec(config, spec).task, labels_missing=labels_missing),
+        metrics=make_metrics(config, spec, labels_missing=labels_missing),
         jit_compile=jit_compile,
     )
     return network
@@ -76,12 +82,15 @@ def compiled_network(
     device: Device,
     *,
     load_published: bool = True,
+    labels_missing: bool = False,
 ) -> keras.Model:
     """Return a new network, ready to fit on ``device``, whose scope has to be entered."""
     network = build_network(config, spec, load_published=load_published)
     if device.backend == "tensorflow" and device.replicas > 1:
         synchronise_batch_norm(network)
-    return compile_network(network, config, spec, steps_per_epoch, device.jit_compile)
+    return compile_network(
+        network, config, spec, steps_per_epoch, device.jit_compile, labels_missing=labels_missing
+    )
 
 
 def augments_on_device(config: ImageConfig, device: Device) -> bool:
@@ -93,7 +102,13 @@ def augments_on_device(config: ImageConfig, device: Device) -> bool:
 
 
 def trained_model(
-    network: keras.Model, config: ImageConfig, spec: DatasetSpec, steps: int, device: Device
+    network: keras.Model,
+    config: ImageConfig,
+    spec: DatasetSpec,
+    steps: int,
+    device: Device,
+    *,
+    labels_missing: bool = False,
 ) -> keras.Model:
     """Return what to fit: the compiled network itself, or one that changes its images first.
 
@@ -104,7 +119,7 @@ def trained_model(
     model = with_augmentation(
         network, config.augment.dropout_size, augmentation_shapes(config.augment)
     )
-    compile_network(model, config, spec, steps, device.jit_compile)
+    compile_network(model, config, spec, steps, device.jit_compile, labels_missing=labels_missing)
     network.compile(optimizer=model.optimizer, loss=model.loss)
     return model
 

@@ -12,7 +12,14 @@ from kaggle_pipeline.config.image import ImageConfig
 
 
 def mix_batch(
-    images: Any, metadata: Any, targets: Any, weights: Any, seed: Any, config: ImageConfig
+    images: Any,
+    metadata: Any,
+    targets: Any,
+    weights: Any,
+    seed: Any,
+    config: ImageConfig,
+    *,
+    labels_missing: bool = False,
 ) -> tuple[Any, Any, Any, Any]:
     """Return the batch after mixup or CutMix; as it is where both are off.
 
@@ -28,6 +35,8 @@ def mix_batch(
         Such as ``[run seed, step]``.
     config : ImageConfig
         ``mixup`` and ``cutmix``.
+    labels_missing : bool
+        Whether the targets have a mask beside them (``losses.with_mask``).
 
     Returns
     -------
@@ -52,6 +61,8 @@ def mix_batch(
     if metadata is not None:
         metadata = _blend(metadata, share[:, None])
     targets, weights = mix_targets(targets, weights, share)
+    if labels_missing:
+        targets = _among_known(targets)
     return tf.ensure_shape(mixed, images.shape), metadata, targets, weights
 
 
@@ -100,6 +111,21 @@ def mix_targets(targets: Any, weights: Any, share: Any) -> tuple[Any, Any]:
     total = own + other
     mixed = own[:, None] * targets + other[:, None] * _partners(targets)
     return tf.math.divide_no_nan(mixed, total[:, None]), total
+
+
+def _among_known(mixed: Any) -> Any:
+    """Return mixed targets as shares of the known labels, and beside them how much is known.
+
+    A missing label is 0 in both halves, so it adds nothing to its class's target.
+
+    Examples
+    --------
+    >>> halves = tf.constant([[0.3, 0.0, 0.6, 0.0]])  # 0.6 of the first class's labels are known
+    >>> _among_known(halves).numpy().round(3).tolist()
+    [[0.5, 0.0, 0.6000000238418579, 0.0]]
+    """
+    truth, known = tf.split(mixed, 2, axis=-1)
+    return tf.concat([tf.math.divide_no_nan(truth, known), known], axis=-1)
 
 
 def _partners(values: Any) -> Any:

@@ -46,10 +46,13 @@ class TrainingRows:
     ----------
     ids : numpy.ndarray of shape (n,), str
     targets : numpy.ndarray of shape (n, classes), float32
+        With ``labels_missing`` (n, 2 classes), as ``losses.with_mask`` makes them.
     weights : numpy.ndarray of shape (n,), float32
     repeats : numpy.ndarray of shape (n,), int64
         How often an epoch shows it.
     metadata : numpy.ndarray of shape (n, features), float32, or None
+    labels_missing : bool
+        Whether some label is missing, and the targets have a mask beside them.
     """
 
     ids: np.ndarray
@@ -57,6 +60,7 @@ class TrainingRows:
     weights: np.ndarray
     repeats: np.ndarray
     metadata: np.ndarray | None = None
+    labels_missing: bool = False
 
     @property
     def shown(self) -> int:
@@ -90,7 +94,7 @@ def training_batches(
         Where the rows have metadata ``{"image": images, "metadata": float32 (batch_size, width)}``.
         With ``on_device`` a dict: ``image``, unchanged, and what
         ``draw_augmentation`` gives, to be done by the device.
-    targets : float32 (batch_size, classes)
+    targets : float32 (batch_size, classes), or with a mask twice as many
     weights : float32 (batch_size,)
 
     Raises
@@ -124,7 +128,9 @@ def training_batches(
             return {"image": images, **changes}, truth, weight
         images = augment_batch(images, drawn, config.augment)
         known = None if metadata is None else tf.gather(metadata, row)
-        images, known, truth, weight = mix_batch(images, known, truth, weight, drawn, config)
+        images, known, truth, weight = mix_batch(
+            images, known, truth, weight, drawn, config, labels_missing=rows.labels_missing
+        )
         inputs = images if known is None else {"image": images, "metadata": known}
         return inputs, truth, weight
 
