@@ -1,4 +1,4 @@
-"""Read a photo from a JPEG, PNG or DICOM file that nobody vouches for.
+"""Read a photo from a file that anybody may have written, of whatever kind its content is.
 
 In: a path, or a file's bytes. Out: an upright RGB ``PIL.Image`` or one sentence that says why not.
 """
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.photo_kinds import HEAD_BYTES, PHOTO_KINDS, kind_of
 
 MAX_PIXELS = 100_000_000
 """Larger than any dermoscope's photo (SIIM-ISIC's largest has 36 million); stops bombs."""
@@ -26,6 +27,14 @@ _BROKEN = (
 
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "MONOCHROME2")
 """DICOM's names of what pydicom turns into RGB or grey; palettes and inverted grey are not."""
+_PILLOW = {
+    "JPEG": "JPEG", "PNG": "PNG", "WebP": "WEBP", "BMP": "BMP", "TIFF": "TIFF", "HEIC": "HEIF",
+    "AVIF": "AVIF",
+}  # fmt: skip
+"""Kind of a photo -> Pillow's name of the only decoder that is tried on it."""
+_SINGLE = ("WebP", "TIFF", "AVIF")
+"""Kinds that may hold films or pages; what a JPEG or HEIC holds beside its photo are small copies
+and depth maps."""
 
 
 def read_image(path: Path, *, smallest_side_px: int | None = None) -> Image.Image:
@@ -34,7 +43,7 @@ def read_image(path: Path, *, smallest_side_px: int | None = None) -> Image.Imag
     Parameters
     ----------
     path : pathlib.Path
-        A ``.jpg``, ``.jpeg``, ``.png`` or ``.dcm`` file.
+        A file of one of :data:`~kaggle_pipeline.core.photo_kinds.PHOTO_KINDS`, whatever its name.
     smallest_side_px : int, optional
         A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as no side gets smaller than
         this: enough for a hash or a thumbnail, and several times faster.
@@ -45,16 +54,21 @@ def read_image(path: Path, *, smallest_side_px: int | None = None) -> Image.Imag
         If the file is missing, truncated, too large, of another type or cannot be decoded.
     """
     path = Path(path)
-    if path.suffix.lower() == ".dcm":
-        return _guarded(str(path), lambda: _read_dicom(path, str(path), MAX_PIXELS))
-    return _guarded(str(path), lambda: _read_photo(path, smallest_side_px, MAX_PIXELS))
+
+    def read() -> Image.Image:
+        with path.open("rb") as file:
+            kind = kind_of(file.read(HEAD_BYTES))
+        if kind is None and path.suffix.lower() in (".dcm", ".dicom"):
+            kind = "DICOM"  # pydicom says what it lacks
+        return _read(path, kind, str(path), smallest_side_px, MAX_PIXELS)
+
+    return _guarded(str(path), read)
 
 
 def decode_image(
     content: bytes,
     name: str,
     *,
-    dicom: bool,
     smallest_side_px: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
@@ -63,10 +77,9 @@ def decode_image(
     Parameters
     ----------
     content : bytes
-        Of a JPEG, PNG or DICOM file.
+        Of a photo of any kind that is read.
     name : str
         What messages call it.
-    dicom : bool
     smallest_side_px : int, optional
         As in :func:`read_image`.
     max_pixels : int
@@ -77,9 +90,8 @@ def decode_image(
     PipelineError
         If it is truncated, too large, of another type or cannot be decoded.
     """
-    if dicom:
-        return _guarded(name, lambda: _read_dicom(io.BytesIO(content), name, max_pixels))
-    return _guarded(name, lambda: _read_photo(io.BytesIO(content), smallest_side_px, max_pixels))
+    source, kind = io.BytesIO(content), kind_of(content)
+    return _guarded(name, lambda: _read(source, kind, name, smallest_side_px, max_pixels))
 
 
 def _guarded(name: str, read: Callable[[], Image.Image]) -> Image.Image:
@@ -102,34 +114,71 @@ def fault_of(path: Path) -> str | None:
 
 
 def image_size_px(path: Path) -> tuple[int, int]:
-    """Return ``(width, height)`` in px of a JPEG or PNG, reading its header only.
+    """Return ``(width, height)`` in px of a photo as it is stored, reading its header only.
+
+    DICOM files are left to :func:`read_image`.
 
     Raises
     ------
     PipelineError
         As :func:`read_image`.
     """
-    try:
-        with Image.open(path, formats=("JPEG", "PNG")) as image:
+    path = Path(path)
+
+    def read() -> tuple[int, int]:
+        with path.open("rb") as file:
+            kind = kind_of(file.read(HEAD_BYTES))
+        with _open(path, kind) as image:
             return image.size
-    except _BROKEN as error:
-        raise PipelineError(f"cannot read image {path}: {_one_line(error)}") from None
+
+    return _guarded(str(path), read)
 
 
-def _read_photo(
-    source: Path | BinaryIO, smallest_side_px: int | None, max_pixels: int
+def _read(
+    source: Path | BinaryIO,
+    kind: str | None,
+    name: str,
+    smallest_side_px: int | None,
+    max_pixels: int,
 ) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
-        image = Image.open(source, formats=("JPEG", "PNG"))
-    with image:
+    if kind == "DICOM":
+        return _read_dicom(source, name, max_pixels)
+    with _open(source, kind) as image:
         _check_size(*image.size, max_pixels)
-        if image.mode.startswith("I"):  # Pillow would clip 16-bit grey to white
+        if kind in _SINGLE and (frames := getattr(image, "n_frames", 1)) > 1:
+            raise ValueError(f"it holds {frames} pictures, expected one photo")
+        if image.mode[0] in "IF":  # Pillow would clip 16-bit grey to white
             raise ValueError(f"{image.mode} pixels, expected 8-bit colour")
         if smallest_side_px is not None:
             image.draft("RGB", (smallest_side_px, smallest_side_px))
         image.load()
         return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def _open(source: Path | BinaryIO, kind: str | None) -> Image.Image:
+    """Open a photo by the decoder of its kind; nothing is decoded yet."""
+    if kind not in _PILLOW:
+        what = f"it is a {kind} file" if kind else "it is no photo, or its beginning is damaged"
+        raise ValueError(f"{what}; {', '.join(PHOTO_KINDS)} are read")
+    if kind == "HEIC":
+        _register_heic()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd headers; our own limit of pixels follows
+        try:
+            return Image.open(source, formats=(_PILLOW[kind],))
+        except KeyError:  # AVIF came with Pillow 11.3
+            raise ValueError(f"this Pillow reads no {kind}: pip install --upgrade pillow") from None
+
+
+def _register_heic() -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise ValueError(
+            "it is a HEIC photo, as iPhones take them: install the 'heic' extra to read it "
+            "(pip install pillow-heif), or save it as JPEG"
+        ) from None
+    register_heif_opener(thumbnails=False)
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

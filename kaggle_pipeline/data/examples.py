@@ -74,20 +74,33 @@ def validate_examples(table: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
     _reject(table, table["group_id"].isna(), "group_id", f"a {spec.group}", spec)
     if "image_path" not in table.columns:
         table["image_path"] = np.nan
+    else:
+        table["image_path"] = table["image_path"].tolist()  # of the type that reading it gives
     return table
 
 
 def _check_ids(table: pd.DataFrame, spec: DatasetSpec) -> None:
-    """Ids are unique over both splits, plain file-name stems, and every row has a known split."""
+    """Ids are unique over both splits, of one line each, and every row has a known split."""
     if table.index.has_duplicates:
         twice = table.index[table.index.duplicated()][0]
         where = " and ".join(sorted(set(table.loc[twice, "split"])))
         raise PipelineError(f"{spec.id}: image {twice} is listed more than once ({where})")
-    # Ids become parts of file names further on; a separator in one would leave its folder.
-    odd = table.index[~table.index.str.fullmatch(r"[\w.\-]+") | table.index.str.startswith(".")]
-    if len(odd):
-        raise PipelineError(f"{spec.id}: image id {odd[0]!r} is not a plain name")
+    odd = [one for one in table.index if not _is_plain(one)]
+    if odd:
+        raise PipelineError(
+            f"{spec.id}: image id {odd[0]!r} is not a plain name, but empty, hidden, with a blank "
+            "at its edge or with characters that no line can show"
+        )
     _reject(table, ~table["split"].isin(SPLITS), "split", ", ".join(SPLITS), spec)
+
+
+def _is_plain(identity: object) -> bool:
+    """Whether an id is what a phone or a hospital calls a file, or a path below a folder."""
+    if not isinstance(identity, str) or not identity.isprintable() or identity != identity.strip():
+        return False
+    return "\\" not in identity and all(
+        part and not part.startswith(".") for part in identity.split("/")
+    )
 
 
 def _reject(table: pd.DataFrame, bad: pd.Series, column: str, wish: str, spec: DatasetSpec) -> None:

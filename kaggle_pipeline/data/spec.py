@@ -4,7 +4,7 @@ In: declarations in ``datasets/``. Out: a frozen object that every stage receive
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -88,11 +88,18 @@ class RawData:
         The competition's own sample, or None where there is none.
     duplicate_pairs : pandas.DataFrame or None
         Two columns of image ids that are known to show the same photo, or None.
+    tables : sequence of pathlib.Path
+        Files that were read, or would have been had they been there: once prepared, a run minds
+        changes in these alone.
+    notes : sequence of str
+        Lines for the user: what lies in the folder and is not used.
     """
 
     examples: pd.DataFrame
     sample_submission: pd.DataFrame | None = None
     duplicate_pairs: pd.DataFrame | None = None
+    tables: Sequence[Path] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

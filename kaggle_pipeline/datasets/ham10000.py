@@ -1,8 +1,8 @@
 """HAM10000: 10,015 dermatoscopic photos of 7,470 lesions in seven classes.
 
-In: a folder with ``HAM10000_metadata.csv`` and the photos in ``HAM10000_images_part1`` and
-``_part2`` (or all in ``images``), which are read where they lie. Out:
-:class:`~kaggle_pipeline.data.spec.RawData`.
+In: a folder with ``HAM10000_metadata.csv`` (or ``.tab``, or with no ending) and the photos in
+``HAM10000_images_part1`` and ``_part2`` (or ``…_part_1``, or all in ``images``), which are read
+where they lie. Out: :class:`~kaggle_pipeline.data.spec.RawData`.
 
 Tschandl, Rosendahl & Kittler 2018 (doi:10.1038/sdata.2018.161). Many lesions have several photos,
 so rows of one lesion must stay together. ``dx_type`` (how the diagnosis was made) is kept for the
@@ -25,7 +25,8 @@ SITES = (
     "abdomen", "acral", "back", "chest", "ear", "face", "foot", "genital", "hand",
     "lower extremity", "neck", "scalp", "trunk", "upper extremity",
 )  # fmt: skip
-_TABLE = "HAM10000_metadata.csv"
+# The copies' on Kaggle, and Dataverse's: tabs, or commas with no ending.
+_TABLES = ("HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata")
 # Dataverse's names, then those of the copy on Kaggle.
 _FOLDERS = (
     "HAM10000_images_part1", "HAM10000_images_part2", "HAM10000_images_part_1",
@@ -53,7 +54,9 @@ def read_raw(data_dir: Path) -> RawData:
         If the table or a column is missing, or a diagnosis is not one of :data:`CLASSES`.
     """
     data_dir = Path(data_dir)
-    path = data_dir / _TABLE
+    paths = [data_dir / name for name in _TABLES]
+    path = next((one for one in paths if one.is_file()), paths[0])
+    photos = find_photos(data_dir, _FOLDERS)
     raw = read_table(path, _NEEDED, hint=_SOURCE, text=_TEXT, rows_needed=True)
     odd = ~raw["dx"].isin(CLASSES)
     if odd.any():
@@ -69,12 +72,13 @@ def read_raw(data_dir: Path) -> RawData:
             "age_years": blank_unknown(raw["age"]),
             "sex": blank_unknown(raw["sex"]),
             "site": blank_unknown(raw["localization"]),
-            "image_path": raw["image_id"].map(find_photos(data_dir, _FOLDERS)),
+            "image_path": photos.match(raw["image_id"], path),
         }
     )
     if "dx_type" in raw:
         table["dx_type"] = raw["dx_type"]
-    return RawData(examples=table)
+    notes = list(photos.describe(table["image_path"], path))
+    return RawData(examples=table, tables=paths, notes=notes)
 
 
 SPEC = DatasetSpec(

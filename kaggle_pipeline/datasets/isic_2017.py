@@ -49,27 +49,33 @@ def read_raw(data_dir: Path) -> RawData:
     """
     data_dir = Path(data_dir)
     parts = [_read_part(data_dir, part, split) for part, split in _PARTS.items()]
-    table = pd.concat([part for part in parts if part is not None], ignore_index=True)
+    table = pd.concat([part.examples for part in parts if len(part.examples)], ignore_index=True)
     table["group_id"] = np.nan  # nothing tells which photos are of one patient
-    return RawData(examples=table)
+    return RawData(
+        examples=table,
+        tables=[path for part in parts for path in part.tables],
+        notes=[line for part in parts for line in part.notes],
+    )
 
 
-def _read_part(data_dir: Path, part: str, split: str) -> pd.DataFrame | None:
-    """Rows of one part; None where the validation or test part is not there at all."""
+def _read_part(data_dir: Path, part: str, split: str) -> RawData:
+    """One part; without rows where the validation or test part is not there at all."""
     folder = f"ISIC-2017_{part}_Data"
-    photos = find_photos(data_dir, [folder], (".jpg", ".jpeg"))  # a .png there is a superpixel map
+    photos = find_photos(data_dir, [folder], ("JPEG",))  # a PNG there is a superpixel map
     metadata = data_dir / f"{folder}_metadata.csv"
-    if not metadata.exists() and (data_dir / folder / metadata.name).exists():
-        metadata = data_dir / folder / metadata.name  # where the archive's zip file has it
+    within = data_dir / folder / metadata.name  # where the archive's zip file has it
     truth = data_dir / f"ISIC-2017_{part}_Part3_GroundTruth.csv"
+    tables = (metadata, within, truth)
+    if not metadata.exists() and within.exists():
+        metadata = within
     columns = ("image_id", "age_approximate", "sex")
     if split == "test":
-        if not photos and not metadata.exists():
-            return None
-        rows = pd.DataFrame({"image_id": sorted(photos)})
+        rows = pd.DataFrame({"image_id": photos.ids}, dtype=object)
+        if rows.empty and not metadata.exists():
+            return RawData(rows, tables=tables)
     else:
         if part != "Training" and not truth.exists():
-            return None
+            return RawData(pd.DataFrame(), tables=tables)
         rows = read_table(
             truth, ("image_id", *CLASSES), hint=_SOURCE, text=["image_id"], rows_needed=True
         )
@@ -77,20 +83,23 @@ def _read_part(data_dir: Path, part: str, split: str) -> pd.DataFrame | None:
         facts = read_table(metadata, columns, hint=_SOURCE, text=["image_id"])
         if facts["image_id"].duplicated().any():
             raise PipelineError(f"{metadata} lists an image more than once")
-        how = "left" if split == "train" or photos else "right"
+        how = "left" if split == "train" or len(rows) else "right"
         if how == "left":
             require_listed(rows["image_id"], facts["image_id"], metadata)
         rows = rows.merge(facts[list(columns)], how, "image_id", validate="m:1")
     elif split == "train":
         raise PipelineError(f"{metadata} is missing: {_SOURCE}")
     rows = rows.reindex(columns=["image_id", *CLASSES, *columns[1:]])
-    return rows.assign(
+    source = metadata if split == "test" else truth
+    matched = photos.match(rows["image_id"], source)
+    rows = rows.assign(
         split=split,
         age_years=blank_unknown(rows["age_approximate"]),
         sex=blank_unknown(rows["sex"]),
         official_validation=part == "Validation",
-        image_path=rows["image_id"].map(photos),
+        image_path=matched,
     ).drop(columns="age_approximate")
+    return RawData(rows, tables=tables, notes=list(photos.describe(matched, source)))
 
 
 SPEC = DatasetSpec(

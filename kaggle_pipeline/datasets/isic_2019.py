@@ -59,10 +59,12 @@ def read_raw(data_dir: Path) -> RawData:
     train = truth[["image", *CLASSES]].merge(facts, "left", "image", validate="m:1")
     test = _read_facts(data_dir, "Test", needed=False)
     table = pd.concat([train.assign(split="train"), test.assign(split="test")], ignore_index=True)
-    photos = {}
+    matched, notes = pd.Series(np.nan, table.index, object), []
     for split, part in (("train", "Training"), ("test", "Test")):
-        folder = f"ISIC_2019_{part}_Input"
-        photos[split] = find_photos(data_dir, (folder, f"{folder}/{folder}"))
+        photos, rows = find_photos(data_dir, [f"ISIC_2019_{part}_Input"]), table["split"] == split
+        source = path if split == "train" else _facts_path(data_dir, part)
+        matched[rows] = photos.match(table.loc[rows, "image"], source)
+        notes += photos.describe(matched[rows], source)
     lesion = table["lesion_id"].where(table["split"] == "train")
     return RawData(
         examples=pd.DataFrame(
@@ -74,18 +76,22 @@ def read_raw(data_dir: Path) -> RawData:
                 "age_years": blank_unknown(table["age_approx"]),
                 "sex": blank_unknown(table["sex"]),
                 "site": blank_unknown(table["anatom_site_general"]),
-                "image_path": [
-                    photos[row.split].get(row.image, np.nan) for row in table.itertuples()
-                ],
+                "image_path": matched,
             }
-        )
+        ),
+        tables=(path, *(_facts_path(data_dir, part) for part in ("Training", "Test"))),
+        notes=notes,
     )
+
+
+def _facts_path(data_dir: Path, part: str) -> Path:
+    return data_dir / f"ISIC_2019_{part}_Metadata.csv"
 
 
 def _read_facts(data_dir: Path, part: str, *, needed: bool) -> pd.DataFrame:
     """Metadata of a part; no rows where the test part is not there."""
     columns = ["image", "age_approx", "anatom_site_general", "sex"]
-    path = data_dir / f"ISIC_2019_{part}_Metadata.csv"
+    path = _facts_path(data_dir, part)
     if not needed and not path.exists():
         return pd.DataFrame(columns=[*columns, "lesion_id"])
     facts = read_table(path, columns, hint=_SOURCE, text=_IDS)

@@ -21,12 +21,7 @@ from kaggle_pipeline.data.spec import (
     RecordField,
     SubmissionFormat,
 )
-from kaggle_pipeline.datasets.raw_files import (
-    PHOTOS_OR_DICOM,
-    blank_unknown,
-    find_photos,
-    require_listed,
-)
+from kaggle_pipeline.datasets.raw_files import blank_unknown, find_photos, require_listed
 
 SITES = (
     "head/neck",
@@ -87,7 +82,7 @@ _SOURCE = (
     "get it with `python scripts/download_data.py`, or by hand from "
     "kaggle.com/competitions/siim-isic-melanoma-classification, or say --data-dir"
 )
-_SIZES = "train_image_sizes.csv"
+_SIZES, _SAMPLE = "train_image_sizes.csv", "sample_submission.csv"
 _DUPLICATES = "ISIC_2020_Training_Duplicates.csv"
 _IDS = ("image_name", "patient_id")
 
@@ -114,28 +109,30 @@ def read_raw(data_dir: Path, source: str = _SOURCE) -> RawData:
     """
     data_dir = Path(data_dir)
     needed = (*_NEEDED, "target")
-    train = read_table(data_dir / "train.csv", needed, hint=source, text=_IDS, rows_needed=True)
-    if "width" not in train and (data_dir / _SIZES).exists():
-        train = _add_sizes(train, data_dir / _SIZES)
-    test = _read_csv(data_dir / "test.csv", _NEEDED, source)
+    paths = {split: data_dir / f"{split}.csv" for split in ("train", "test")}
+    sizes, sample, pairs = (data_dir / name for name in (_SIZES, _SAMPLE, _DUPLICATES))
+    train = read_table(paths["train"], needed, hint=source, text=_IDS, rows_needed=True)
+    if "width" not in train and sizes.exists():
+        train = _add_sizes(train, sizes)
+    test = _read_csv(paths["test"], _NEEDED, source)
     table = pd.concat([train.assign(split="train"), test.assign(split="test")], ignore_index=True)
     table = table.rename(columns=_COLUMNS)
     for column in ("sex", "site", "age_years"):
         table[column] = blank_unknown(table[column])
-    photos = {
-        split: find_photos(data_dir, (f"jpeg/{split}", split), PHOTOS_OR_DICOM)
-        for split in ("train", "test")
-    }
-    table["image_path"] = [
-        photos[row.split].get(row.image_id, np.nan) for row in table.itertuples()
-    ]
-    sample, pairs = data_dir / "sample_submission.csv", data_dir / _DUPLICATES
+    table["image_path"], notes = pd.Series(np.nan, table.index, object), []
+    for split, path in paths.items():
+        photos, rows = find_photos(data_dir, (f"jpeg/{split}", split)), table["split"] == split
+        matched = photos.match(table.loc[rows, "image_id"], path)
+        table.loc[rows, "image_path"] = matched
+        notes += photos.describe(matched, path)
     return RawData(
         examples=table,
         sample_submission=_read_csv(sample, ("image_name", "target")) if sample.exists() else None,
         duplicate_pairs=_read_csv(pairs, ("image_name_1", "image_name_2"))
         if pairs.exists()
         else None,
+        tables=(*paths.values(), sizes, sample, pairs),
+        notes=notes,
     )
 
 

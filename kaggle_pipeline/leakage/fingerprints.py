@@ -14,6 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from kaggle_pipeline.core.child_process import map_in_order
+from kaggle_pipeline.core.photo_kinds import kind_of_file
 from kaggle_pipeline.core.photos import image_size_px, read_image
 
 _HASH_SIDE_PX = 128
@@ -52,7 +53,7 @@ def fingerprint_images(
 def _fingerprint(path: str) -> tuple[str, str, int, int]:
     image = read_image(Path(path), smallest_side_px=_HASH_SIDE_PX)  # first: it names a bad file
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    is_dicom = Path(path).suffix.lower() == ".dcm"  # which is always decoded at its full size
+    is_dicom = kind_of_file(Path(path)) == "DICOM"  # which is always decoded at its full size
     size = image.size if is_dicom else image_size_px(Path(path))
     return digest, _perceptual_hash(image), *size
 

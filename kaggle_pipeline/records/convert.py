@@ -21,6 +21,7 @@ from kaggle_pipeline.config.experiment import RecordsConfig
 from kaggle_pipeline.core.child_process import map_in_order
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json, write_json
+from kaggle_pipeline.core.photo_kinds import kind_of_file
 from kaggle_pipeline.core.photos import read_image
 from kaggle_pipeline.core.progress import Advance
 from kaggle_pipeline.data.examples import SPLITS, require_images, split_rows
@@ -142,9 +143,9 @@ def convert_image(path: Path, config: RecordsConfig) -> bytes:
     """
     size = config.image_size_px
     image = read_image(path, smallest_side_px=decoded_side_px(config))
-    is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
     fits = image.width == image.height <= size
-    return square_jpeg(image, config, path.read_bytes() if is_jpeg and fits else None)
+    as_it_is = fits and kind_of_file(path) == "JPEG"
+    return square_jpeg(image, config, path.read_bytes() if as_it_is else None)
 
 
 def decoded_side_px(config: RecordsConfig) -> int:
@@ -194,7 +195,9 @@ def write_shard(
     import tensorflow as tf
 
     with atomic_path(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
-        for (image_id, row), jpeg in zip(rows.iterrows(), images, strict=True):
+        # Without the path, which may be no UTF-8 and is no field of any record.
+        facts = rows.drop(columns="image_path")
+        for (image_id, row), jpeg in zip(facts.iterrows(), images, strict=True):
             writer.write(encode_record(str(image_id), row, jpeg, spec))
             progress(1)
 
@@ -207,7 +210,8 @@ def digest_rows(rows: pd.DataFrame, data_dir: Path) -> str:
     PipelineError
         If a photo is missing.
     """
-    digest = hashlib.sha256(rows.to_csv().encode())
+    # A file's name may be no UTF-8.
+    digest = hashlib.sha256(rows.to_csv().encode(errors="surrogateescape"))
     for path in rows["image_path"]:
         try:
             state = (data_dir / path).stat()

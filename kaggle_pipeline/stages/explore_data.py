@@ -23,7 +23,10 @@ def explore_data(
     spec = get_spec(dataset)
     if not Path(data_dir).is_dir():
         raise PipelineError(f"no data folder {data_dir}: {spec.source}")
-    examples = validate_examples(spec.read_raw(data_dir).examples, spec)
+    raw = spec.read_raw(data_dir)
+    for line in raw.notes:
+        say(f"note: {line}")
+    examples = validate_examples(raw.examples, spec)
     paths = explore(examples, spec, data_dir, out)
     for path in paths:
         say(str(path))

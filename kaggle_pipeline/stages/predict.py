@@ -3,8 +3,8 @@
 In: a run's folder and photos that nobody has labelled. Out: a CSV by image id.
 """
 
-import re
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,16 +14,18 @@ import pandas as pd
 from kaggle_pipeline.core.child_process import map_in_order
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
+from kaggle_pipeline.core.photo_folder import PhotoFolder, list_photos, printable
 from kaggle_pipeline.core.photos import fault_of
 from kaggle_pipeline.data.predictions import Predictions, average
-from kaggle_pipeline.data.spec import DatasetSpec
-from kaggle_pipeline.datasets.raw_files import PHOTOS_OR_DICOM
 from kaggle_pipeline.evaluation.calibration.calibration import FILE, read_calibration
 from kaggle_pipeline.evaluation.decision.decision import FILE as DECISION_FILE
 from kaggle_pipeline.evaluation.decision.decision import read_decision
 from kaggle_pipeline.records.convert import convert
 from kaggle_pipeline.records.tfrecords import index_records, list_shards, shards_holding
 from kaggle_pipeline.stages.trained import TrainedImageModels
+
+_NAMED = 3
+"""Photos that are left out for one reason and named one by one; of more, the first."""
 
 
 def predict_images(
@@ -47,11 +49,13 @@ def predict_images(
     run_dir : pathlib.Path
         With a finished ``image/fold<k>`` or several.
     images : pathlib.Path
-        Folder with JPEG, PNG or DICOM files (not in sub-folders); the file's stem is the image id.
+        Folder with photos of any kind that is read, in it and in folders below it.
     out : pathlib.Path
-        CSV to write: ``image_id``, then a probability a class, as the model says it; where the
-        stage has a calibration then ``<class>_calibrated``; where it has a decision, that in words:
-        a class (of several yes-or-no questions all that apply, joined by " + ", or ``none``).
+        CSV to write: ``image_id`` (the file's name, without its ending where that is enough: see
+        :class:`~kaggle_pipeline.core.photo_folder.PhotoFolder`), then a probability a class, as
+        the model says it; where the stage has a calibration then ``<class>_calibrated``; where it
+        has a decision, that in words: a class (of several yes-or-no questions all that apply,
+        joined by " + ", or ``none``).
     device : {"auto", "cpu", "gpu", "tpu"}
     overwrite : bool
         Whether ``out`` may be there already.
@@ -61,14 +65,16 @@ def predict_images(
     Raises
     ------
     PipelineError
-        If the run has no trained image model, the folder no photos or none that can be read, two
-        photos have one stem, or ``out`` is there already.
+        If the run has no trained image model, the folder no photos or none that can be read, or
+        ``out`` is there already.
     """
     if Path(out).exists() and not overwrite:
         raise PipelineError(f"{out} exists: say --overwrite, or another --out")
     trained = TrainedImageModels.open(run_dir)
     config, spec, fit = trained.config, trained.spec, trained.fit
-    examples = list_photos(images, spec)
+    found = _list(images)
+    say(found.describe())
+    examples = photo_examples(found)
     examples = _readable(examples, Path(images), config.records.workers, say)
     from kaggle_pipeline.hardware.accelerator import choose_accelerator
     from kaggle_pipeline.models.image.metadata_branch import blank_metadata
@@ -91,8 +97,8 @@ def predict_images(
         parts = []
         for fold in trained.folds:
             shards_of, features_dir = partial(shards_holding, index), Path(scratch) / "features"
-            found = trained.load(fold, chosen, shards_of, features_dir).predict(examples)
-            parts.append(Predictions.build(found, fold, "test"))
+            answers = trained.load(fold, chosen, shards_of, features_dir).predict(examples)
+            parts.append(Predictions.build(answers, fold, "test"))
             say(f"fold {fold}: done")
     mean = average(parts).probabilities.sort_index()
     table = _with_decision(mean, trained.stage, say)
@@ -126,45 +132,46 @@ def _with_decision(mean: pd.DataFrame, stage: Path, say: Callable[[str], None]) 
     return table.join(decision.decide(calibrated))
 
 
-def list_photos(folder: Path, spec: DatasetSpec) -> pd.DataFrame:
-    """Return examples of the photos in ``folder``: index ``image_id``, all of the split ``test``.
+def photo_examples(found: PhotoFolder) -> pd.DataFrame:
+    """Return examples of a folder's photos: index ``image_id``, all of the split ``test``."""
+    index = pd.Index(list(found.photos), name="image_id")
+    # As objects: a file's name may be no UTF-8, which pandas' own text has to be.
+    paths = pd.Series(list(found.photos.values()), index, dtype=object)
+    return pd.DataFrame({"group_id": index, "split": "test", "image_path": paths}, index=index)
 
-    Raises
-    ------
-    PipelineError
-        If there is no photo, a name is not a plain one, or two files have one stem.
-    """
-    folder = Path(folder)
-    if folder.is_file():
+
+def _list(folder: Path) -> PhotoFolder:
+    if Path(folder).is_file():
         raise PipelineError(f"--images {folder} is a file: name the folder that it lies in")
-    if not folder.is_dir():
+    if not Path(folder).is_dir():
         raise PipelineError(f"--images {folder}: no such folder")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTOS_OR_DICOM)
-    if not paths:
-        raise PipelineError(f"--images {folder} holds no {', '.join(PHOTOS_OR_DICOM)} file")
-    seen: dict[str, Path] = {}
-    for path in paths:
-        if not re.fullmatch(r"[\w\-][\w.\-]*", path.stem):
-            raise PipelineError(f"{path}: rename it, letters, digits, '.', '-' and '_' only")
-        if path.stem in seen:
-            raise PipelineError(f"{path} and {seen[path.stem].name} have the same image id")
-        seen[path.stem] = path
-    index = pd.Index(list(seen), name="image_id")
-    names = [path.name for path in seen.values()]
-    return pd.DataFrame({"group_id": index, "split": "test", "image_path": names}, index=index)
+    found = list_photos(folder)
+    found.require_photos("--images")
+    return found
 
 
 def _readable(
     examples: pd.DataFrame, folder: Path, workers: int | None, say: Callable[[str], None]
 ) -> pd.DataFrame:
-    """The photos that can be read; a line for each other one."""
+    """The photos that can be read; the others are named, many of one reason in one line."""
     paths = [folder / name for name in examples["image_path"]]
     faults = list(map_in_order(fault_of, paths, workers))
-    for fault in filter(None, faults):
-        say(f"left out: {fault}")
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for path, fault in zip(paths, faults, strict=True):
+        if fault is not None:
+            reasons[fault.replace(str(path), "…")].append(fault)
+    for reason, same in reasons.items():
+        if len(same) <= _NAMED:
+            for fault in same:
+                say(f"left out: {printable(fault)}")
+        else:
+            say(f"left out: {len(same)} photos, {printable(reason)}; first {printable(same[0])}")
     fine = examples[[fault is None for fault in faults]]
     if fine.empty:
-        raise PipelineError(f"--images {folder}: none of {len(faults)} photos can be read")
+        raise PipelineError(
+            f"--images {folder}: none of {len(faults)} photos can be read; "
+            f"{printable(next(iter(reasons.values()))[0])}"
+        )
     if len(fine) < len(faults):
         say(f"{len(faults) - len(fine)} of {len(faults)} photos cannot be read")
     return fine

@@ -105,6 +105,8 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     spec, config = run.spec, run.config
     check_decision(config.decision, spec.task, spec.classes)  # said before hours of training
     raw = spec.read_raw(run.data_dir)
+    for line in raw.notes:
+        run.say(f"note: {line}")
     examples = validate_examples(raw.examples, spec)
     _stop_on_shared_groups(run, examples, folder)
     if examples["image_path"].notna().any():

@@ -28,7 +28,7 @@ def main() -> None:
 
 def _decode(content: bytes, max_pixels: int) -> tuple[dict, bytes]:
     try:
-        image = decode_image(content, "", dicom=True, max_pixels=max_pixels)
+        image = decode_image(content, "", max_pixels=max_pixels)
         return {"size": image.size}, image.tobytes()
     except PipelineError as error:
         return {"error": str(error).removeprefix("cannot read DICOM : ").strip()}, b""

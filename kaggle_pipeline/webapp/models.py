@@ -122,7 +122,7 @@ class RunModels:
         records, image = self.fit.recipe(self.config.records), photo.image
         if photo.original is not None:  # decoded as conversion would: at a part of its size
             side = decoded_side_px(records)
-            image = decode_image(photo.original, photo.name, dicom=False, smallest_side_px=side)
+            image = decode_image(photo.original, photo.name, smallest_side_px=side)
         jpeg = square_jpeg(image, records, photo.original)
         return decode_photo(jpeg, self.image_size_px)
 

@@ -79,7 +79,7 @@ def open_upload(name: str, content: bytes, worker: DicomWorker) -> Photo:
             raise PipelineError(f"{name} cannot be read as DICOM: {error}") from None
     else:
         _check_header(name, content)
-        image = decode_image(content, name, dicom=False, max_pixels=MAX_PIXELS)
+        image = decode_image(content, name, max_pixels=MAX_PIXELS)
     if min(image.size) < MIN_SIDE_PX:
         raise _too_small(name, *image.size)
     # Pillow carries EXIF along, the place among it: pixels alone go on.

@@ -1,6 +1,8 @@
-"""Tests of reading photos that nobody vouches for: an upright RGB image or an error naming it."""
+"""Tests of reading photos that anybody may have written: an upright RGB image or an error."""
 
+import io
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 from kaggle_pipeline.core import photos
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.photo_kinds import jpeg_end
 from kaggle_pipeline.core.photos import image_size_px, read_image
 
 
@@ -133,10 +136,76 @@ def test_file_that_is_no_image_is_named(tmp_path, content):
         image_size_px(path)
 
 
-@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM"])
+@pytest.mark.parametrize("kind", ["GIF", "PPM", "ICO"])
 def test_other_formats_are_refused_whatever_their_suffix(tmp_path, kind):
     photo().save(tmp_path / "a.jpg", kind)
     refusal(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("name", ["a.jpg", "IM0001"])
+def test_formats_that_pillow_knows_are_read_whatever_their_name(tmp_path, kind, name):
+    try:
+        photo(64, 48).save(tmp_path / name, kind, quality=95)
+    except (KeyError, OSError):
+        pytest.skip(f"this Pillow writes no {kind}")
+    pixels = np.asarray(read_image(tmp_path / name)).astype(int)
+    assert np.abs(pixels - np.asarray(photo(64, 48)).astype(int)).mean() < 6
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "TIFF"])
+def test_films_and_pages_are_no_single_photo(tmp_path, kind):
+    photo().save(tmp_path / "a", kind, save_all=True, append_images=[photo().rotate(90)])
+    assert "2 pictures" in refusal(tmp_path / "a")
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "WEBP"])
+def test_further_formats_have_the_same_limits(tmp_path, kind, monkeypatch):
+    photo().save(tmp_path / "a", kind)
+    monkeypatch.setattr(photos, "MAX_PIXELS", 48 * 32 - 1)
+    assert "48 x 32" in refusal(tmp_path / "a")
+
+
+@pytest.mark.parametrize("deep", [np.uint16, np.float32, np.int32])
+def test_tiff_of_deep_grey_is_refused_and_not_clipped(tmp_path, deep):
+    Image.fromarray(np.full((8, 8), 900, deep)).save(tmp_path / "a.tif")
+    assert "8-bit" in refusal(tmp_path / "a.tif")
+
+
+def test_a_heic_photo_is_named_with_what_reads_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
+    (tmp_path / "IMG_1.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500))
+    said = refusal(tmp_path / "IMG_1.jpg")
+    assert "HEIC" in said and "'heic' extra" in said
+
+
+def test_a_heic_photo_is_read_where_the_extra_is_there(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    heif.from_pillow(photo(64, 48)).save(tmp_path / "IMG_1", quality=95)
+    pixels = np.asarray(read_image(tmp_path / "IMG_1")).astype(int)
+    assert np.abs(pixels - np.asarray(photo(64, 48)).astype(int)).mean() < 6
+
+
+@pytest.mark.parametrize("more", [b"\0" * 5000, b"\xff" * 5000, bytes(range(256)) * 20])
+def test_a_jpeg_with_bytes_after_its_end_is_a_good_one(tmp_path, more):
+    photo().save(tmp_path / "a.jpg")
+    whole = np.asarray(read_image(tmp_path / "a.jpg"))
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(content + more)
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "a.jpg")), whole)
+    assert jpeg_end(content + more) == jpeg_end(content) == len(content)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}])
+def test_a_jpegs_end_is_its_own_and_not_its_thumbnails(options):
+    buffer = io.BytesIO()
+    photo().save(buffer, "JPEG")
+    exif = b"Exif\0\0" + buffer.getvalue()
+    buffer = io.BytesIO()
+    photo(300, 200).save(buffer, "JPEG", exif=exif, comment=b"\xff\xd9", **options)
+    content = buffer.getvalue()
+    assert content.count(b"\xff\xd9") == 3 and jpeg_end(content) == len(content)
+    assert all(jpeg_end(content[: int(len(content) * share)]) is None for share in (0.3, 0.7, 0.99))
 
 
 def test_missing_file_and_folder_are_named(tmp_path):
@@ -173,7 +242,10 @@ def test_image_size_is_read_from_the_header(tmp_path):
     assert image_size_px(tmp_path / "a.jpg") == (50, 20)
 
 
-@given(seed=st.integers(0, 2**32), suffix=st.sampled_from([".jpg", ".png", ".dcm"]))
+@given(
+    seed=st.integers(0, 2**32),
+    suffix=st.sampled_from([".jpg", ".png", ".dcm", ".webp", ".bmp", ".tiff"]),
+)
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -294,7 +366,11 @@ def test_garbage_named_dicom_is_refused(tmp_path, content):
     assert "DICOM" in refusal(tmp_path / "a.dcm")
 
 
-def test_jpeg_named_dicom_is_refused(tmp_path):
+def test_a_name_does_not_decide(tmp_path):
     pytest.importorskip("pydicom")
     photo().save(tmp_path / "a.dcm", "JPEG")
-    refusal(tmp_path / "a.dcm")
+    assert read_image(tmp_path / "a.dcm").size == (48, 32)
+    write_dicom(tmp_path / "IM000001", np.asarray(photo()))
+    np.testing.assert_array_equal(
+        np.asarray(read_image(tmp_path / "IM000001")), np.asarray(photo())
+    )

@@ -91,9 +91,14 @@ def test_id_listed_twice_is_named_with_its_splits(raw, spec):
     assert "A is listed more than once (test and train)" in both
 
 
-@pytest.mark.parametrize("odd", ["../B", "a/b", "a\\b", ".hidden", "..", "", "a b", "a\n"])
+@pytest.mark.parametrize("odd", ["../B", "a\\b", ".hidden", "..", "", " b", "a\n", "a\tb", "a//b"])
 def test_id_that_is_no_plain_name_is_refused(raw, spec, odd):
     assert f"{odd!r} is not a plain name" in refusal(change(raw, 1, "image_id", odd), spec)
+
+
+@pytest.mark.parametrize("name", ["IMG 001", "photo (1)", "Müller+1", "a/b", "1.2.840.10008"])
+def test_names_as_phones_and_hospitals_give_them_are_ids(raw, spec, name):
+    assert validate_examples(change(raw, 1, "image_id", name), spec).index[1] == name
 
 
 def test_missing_id_is_refused(raw, spec):
