@@ -21,10 +21,18 @@ class Site:
     files : dict of str to bytes
         What can be fetched by path.
     uploads : list of bytes
+    logs : dict
+        Slug of a running kernel -> lines of its log, a list for each time that it is asked for.
+    breaks : dict of str to int
+        Path -> bytes after which a file's first transfer stands still, until the site is closed.
+    ranges : list of str
+        Ranges of files that were asked for.
     """
 
     def __init__(self):
         self.asked, self.answers, self.files, self.uploads = [], {}, {}, []
+        self.logs, self.breaks, self.ranges = {}, {}, []
+        self.closed = threading.Event()
         self.url = ""
 
     def methods(self):
@@ -74,9 +82,37 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(json.dumps(answer).encode(), "application/json", code)
 
     def do_GET(self):
-        path = urlparse(self.path).path
-        found = self.server.site.files.get(path)
-        self._send(found or b"no such file", "text/plain", 200 if found is not None else 404)
+        path, site = urlparse(self.path).path, self.server.site
+        if "/kernels/logs/stream/" in path:
+            return self._stream(path.rpartition("/")[2])
+        found = site.files.get(path)
+        if found is None:
+            return self._send(b"no such file", "text/plain", 404)
+        asked = self.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        if asked:
+            site.ranges.append(asked)
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(found) - start))
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("ETag", f'"{hash(found)}"')
+        self.end_headers()
+        stop = site.breaks.pop(path, None)
+        self.wfile.write(found[start:stop])
+        if stop is not None:
+            self.wfile.flush()
+            site.closed.wait()
+            self.close_connection = True
+
+    def _stream(self, slug):
+        """A running kernel's log as Kaggle's own site sends it."""
+        told = self.server.site.logs.get(slug)
+        if not told:
+            return self._send(b"no such kernel", "text/plain", 404)
+        lines = told.pop(0) if len(told) > 1 else told[0]
+        events = [json.dumps({"stream_name": "stdout", "data": f"{line}\n"}) for line in lines]
+        content = "".join(f"data: {event}\n\n" for event in [*events, "END_OF_LOG"])
+        self._send(content.encode(), "text/event-stream")
 
     def do_PUT(self):
         self.server.site.uploads.append(self._body())
@@ -107,6 +143,7 @@ def kaggle_site(monkeypatch, home):
     try:
         yield site
     finally:
+        site.closed.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -53,12 +53,17 @@ def _push_kernels_options(parser: argparse.ArgumentParser) -> None:
         help="push a kernel that stopped in time so often again (default: 5)",
     )  # fmt: skip
     parser.add_argument("--no-wait", action="store_true", help="push all at once and leave")
+    parser.add_argument(
+        "--no-log", action="store_true", help="do not show the running kernel's log"
+    )
 
 
 def _push_kernels(options: argparse.Namespace) -> None:
     from kaggle_pipeline.kaggle.push import Pushing, push_kernels
 
-    how = Pushing(options.out, options.poll_seconds, options.restarts, not options.no_wait)
+    how = Pushing(
+        options.out, options.poll_seconds, options.restarts, not options.no_wait, not options.no_log
+    )
     push_kernels(options.kernels, how)
 
 
@@ -67,14 +72,21 @@ def _submit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", type=Path, help="default: submission.csv of the run folder")
     parser.add_argument("--sample", type=Path, help="default: the run's own copy of the sample")
     parser.add_argument("--message", default="kaggle_pipeline", help="default: %(default)s")
+    parser.add_argument(
+        "--wait-minutes", type=float, default=30.0, metavar="M",
+        help="wait so long for the score; 0: hand in and leave (default: 30)",
+    )  # fmt: skip
+    parser.add_argument("--poll-seconds", type=float, default=10.0, metavar="S", help="default: 10")
 
 
 def _submit(options: argparse.Namespace) -> None:
-    from kaggle_pipeline.kaggle.submit import submit
+    from kaggle_pipeline.kaggle.submit import Waiting, submit
 
     run = make_run(options)
     sample = options.sample or run.prepared / "sample_submission.csv"
-    submit(run.spec, options.file or run.run_dir / "submission.csv", sample, options.message)
+    file = options.file or run.run_dir / "submission.csv"
+    waiting = Waiting(options.wait_minutes, options.poll_seconds)
+    submit(run.spec, file, sample, options.message, waiting)
 
 
 def _download_data_options(parser: argparse.ArgumentParser) -> None:
@@ -124,7 +136,7 @@ KAGGLE_COMMANDS = (
     ),
     Command(
         "submit",
-        "Check a submission, then hand it in on Kaggle.",
+        "Check a submission, hand it in on Kaggle, wait for its score.",
         _submit_options,
         _submit,
         """\

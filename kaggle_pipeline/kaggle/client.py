@@ -3,6 +3,7 @@
 In: words for ``kaggle``. Out: what it said, or an error with Kaggle's own sentence.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -22,6 +23,8 @@ _REFUSED = re.compile(
     r"|not valid|does not|do not|must |unable to|failed)",
     re.IGNORECASE,
 )
+_UTF_8 = {"PYTHONIOENCODING": "utf-8"}
+"""What it prints is read as this, whatever the console here is."""
 _NOISE = re.compile(
     r"(warning: looks like you're using an outdated|please consider upgrading)", re.I
 )
@@ -47,7 +50,13 @@ def kaggle(*words: str, accepted: Callable[[str], bool], seconds: float = 600) -
     what = f"kaggle {' '.join(words[:2])}"
     try:
         done = subprocess.run(
-            [command, *words], capture_output=True, text=True, timeout=seconds, check=False
+            [command, *words],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=seconds,
+            check=False,
+            env=os.environ | _UTF_8,
         )
     except subprocess.TimeoutExpired:
         raise PipelineError(f"{what}: no answer in {seconds:.0f} s") from None
@@ -55,6 +64,24 @@ def kaggle(*words: str, accepted: Callable[[str], bool], seconds: float = 600) -
     if done.returncode or not accepted(done.stdout):
         raise PipelineError(f"{what}: {refusal(text)}")
     return done.stdout
+
+
+def start(*words: str) -> "subprocess.Popen[str]":
+    """Start ``kaggle`` with ``words``; what it prints can be read as it comes, errors apart.
+
+    Raises
+    ------
+    PipelineError
+        If it is not installed.
+    """
+    return subprocess.Popen(
+        [_program(), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+        errors="replace",
+        env=os.environ | _UTF_8,
+    )
 
 
 def patiently(ask: Callable[[], Answer], pauses: Iterable[float]) -> Answer:

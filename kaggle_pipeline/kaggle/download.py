@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Literal
+from urllib.parse import quote
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.progress import Progress
@@ -27,6 +28,14 @@ _SPARE = 1.05
 _HOURS = 24 * 3600.0
 _PAUSES = (5.0, 30.0, 120.0)
 """Seconds before a page of the list is asked for again."""
+
+
+class _Damaged(PipelineError):
+    """An archive that cannot be unpacked."""
+
+
+class _Incomplete(Exception):
+    """A file that did not arrive as it was announced."""
 
 
 def download_data(
@@ -159,7 +168,7 @@ def unpack(archive: Path, out: Path, only: str | None = None) -> None:
             for one, target in left:
                 _extract(opened, one, target)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise PipelineError(f"{archive} is damaged ({error}): delete it and try again") from None
+        raise _Damaged(f"{archive} is damaged ({error}): delete it and try again") from None
 
 
 def _extract(opened: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
@@ -203,31 +212,52 @@ def _download_all(slug: str, out: Path, listed: dict[str, int], say: Callable[[s
 def _download_file(slug: str, out: Path, name: str, size: int) -> None:
     """Fetch one file; Kaggle's command line goes on with a part of it that is there."""
     target = safe_path(out, name)
-    place = out / ".download" / target.name
+    waiting = out / ".download"
+    place = waiting / quote(name, safe="")  # two folders may hold files of one name
     place.mkdir(parents=True, exist_ok=True)
     kaggle(
         "competitions", "download", slug, "-f", name, "-p", str(place), "-q",
         accepted=lambda text: any(place.iterdir()), seconds=_HOURS,
     )  # fmt: skip
-    packed = _find(place, f"{target.name}.zip")
-    if packed and not _find(place, target.name):  # Kaggle packs some files on the way
-        unpack(packed, place, only=target.name)
-    arrived = _find(place, target.name) or place / target.name
-    if not _is_whole(arrived, size):
-        found = arrived.stat().st_size if arrived.exists() else 0
+    try:
+        arrived = _arrived(place, target.name, size)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        arrived.replace(target)
+    except _Incomplete as error:
+        raise PipelineError(f"{name} {error}: try again") from None
+    finally:
         shutil.rmtree(place)
-        raise PipelineError(f"{name} arrived with {found} bytes of {size}: try again")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    arrived.replace(target)
-    shutil.rmtree(place)
-    if not any(place.parent.iterdir()):
-        place.parent.rmdir()
+    if not any(waiting.iterdir()):
+        waiting.rmdir()
 
 
-def _find(place: Path, name: str) -> Path | None:
-    """Return the file called ``name``: ``kaggle`` stores it in its folders since 2.2.5."""
-    files = (path for path in sorted(place.rglob("*")) if path.is_file())
-    return next((path for path in files if path.name == name), None)
+def _arrived(place: Path, name: str, size: int) -> Path:
+    """Return the file of that name and size below ``place``, out of its zip if it came as one.
+
+    ``kaggle`` stores it in ``place`` itself up to version 2.2.4, in its folders since 2.2.5.
+
+    Raises
+    ------
+    _Incomplete
+        If it is not there, or not whole.
+    """
+    files = [path for path in sorted(place.rglob("*")) if path.is_file()]
+    named = [path for path in files if path.name in (name, f"{name}.zip")]
+    for path in named:
+        if path.name == name and _is_whole(path, size):
+            return path
+    found = max((path.stat().st_size for path in named), default=0)
+    for path in filter(zipfile.is_zipfile, named):  # Kaggle packs some files on the way
+        unpacked = place / "unpacked"
+        try:
+            unpack(path, unpacked, only=name)
+        except _Damaged:
+            raise _Incomplete("arrived as a damaged zip") from None
+        for member in (one for one in sorted(unpacked.rglob("*")) if one.is_file()):
+            if _is_whole(member, size):
+                return member
+            found = member.stat().st_size
+    raise _Incomplete(f"arrived with {found} bytes of {size}")
 
 
 def _is_whole(path: Path, size: int) -> bool:

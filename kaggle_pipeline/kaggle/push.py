@@ -18,6 +18,7 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json, write_json
 from kaggle_pipeline.kaggle.client import kaggle, patiently
 from kaggle_pipeline.kaggle.kernels import METADATA
+from kaggle_pipeline.kaggle.running_log import RunningLog
 from kaggle_pipeline.kaggle.session import SESSION
 
 _LAST_LINES = 20
@@ -43,6 +44,8 @@ class Pushing:
         How often a kernel that stopped in time is pushed again, its output attached to itself.
     wait : bool
         False: push and go.
+    log : bool
+        Whether the log of the kernel that is waited for is shown while it runs.
     say : callable
         Takes a line.
     """
@@ -51,6 +54,7 @@ class Pushing:
     poll_seconds: float = 60.0
     restarts: int = 5
     wait: bool = True
+    log: bool = True
     say: Callable[[str], None] = print
 
 
@@ -165,7 +169,7 @@ def _start(kernel: _Kernel, how: Pushing, others: bool) -> bool:
     if state in ("queued", "running"):
         how.say(f"{kernel.identity}: {state} already")
         return True
-    again = state == "complete" and _unfinished(kernel, how.out) is not None
+    again = state == "complete" and _stopped_in_time(kernel, how.out)
     try:
         how.say(push_again(kernel) if again else push(kernel.folder))
     except PipelineError as error:
@@ -182,15 +186,28 @@ def _state_before(identity: str) -> str | None:
     return None
 
 
+def _stopped_in_time(kernel: _Kernel, out: Path) -> bool:
+    """Whether the last version stopped before it was done; one that does not say is made anew."""
+    with contextlib.suppress(PipelineError):
+        return _unfinished(kernel, out) is not None
+    return False
+
+
 def _finish(kernel: _Kernel, how: Pushing) -> None:
     """Wait for a kernel, push it again while it stops for lack of time, fetch what it leaves."""
     identity = kernel.identity
     for restart in range(how.restarts + 1):
-        state, message = _wait(identity, how)
+        log = RunningLog(identity, how.say) if how.log else None
+        try:
+            state, message = _wait(identity, how, log)
+        finally:
+            if log:
+                log.close()
         if state != "complete":
             place = fetch_output(identity, how.out)
-            for line in _log_tail(place / f"{identity.rpartition('/')[2]}.log"):
-                how.say(f"  {line}")
+            if not (log and log.said):
+                for line in _log_tail(place / f"{identity.rpartition('/')[2]}.log"):
+                    how.say(f"  {line}")
             raise PipelineError(f"{identity} ended with {state}: {message or 'see the log above'}")
         because = _unfinished(kernel, how.out)
         if because is None:
@@ -216,7 +233,7 @@ def _unfinished(kernel: _Kernel, out: Path) -> str | None:
     return None if session["state"] == "done" else str(session["because"])
 
 
-def _wait(identity: str, how: Pushing) -> tuple[str, str]:
+def _wait(identity: str, how: Pushing, log: RunningLog | None) -> tuple[str, str]:
     """Return the state in which a kernel ended, and Kaggle's message if there is one."""
     before, looks = "", 0
     while True:
@@ -225,7 +242,11 @@ def _wait(identity: str, how: Pushing) -> tuple[str, str]:
         if state != before:
             how.say(f"{identity}: {state}")
         if state in _ENDED and (before not in ("", state) or looks > _STALE_LOOKS):
+            if log:
+                log.finish()
             return state, message
+        if log and state == "running":
+            log.follow()
         before = state
         time.sleep(how.poll_seconds)
 

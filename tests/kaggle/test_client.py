@@ -195,6 +195,41 @@ def test_restarts_come_to_an_end(built, site, tmp_path, capsys):
 
 
 @pytest.mark.ci
+def test_the_log_is_shown_while_the_kernel_runs(built, site, tmp_path, capsys):
+    """Kaggle tells it from the beginning each time; a stream may end before the kernel does."""
+    states = ["RUNNING"] * 3 + ["COMPLETE"]
+    site.answers["SaveKernel"] = lambda body: (
+        site.states.update({"melanoma-image": states}) or PUSHED
+    )
+    whole = ["epoch 1", "epoch 2 – AUC 0.8", "done"]
+    site.logs["melanoma-image"] = [whole[:2], whole]
+    words = ["push-kernels", built / "image", "--out", tmp_path / "out", "--poll-seconds", "1"]
+    assert main([*map(str, words)]) == 0, capsys.readouterr().err
+    said = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in said if line in whole] == whole
+    assert said.index("done") < said.index(next(line for line in said if "complete" in line)) or (
+        "your-user-name/melanoma-image: complete" in said
+    )
+
+
+@pytest.mark.ci
+def test_a_finished_kernel_of_another_script_does_not_stand_in_the_way(
+    built, site, tmp_path, capsys
+):
+    """Its last version's output holds no ``session.json``: it was made by other means."""
+    site.states = {"melanoma-image": ["COMPLETE"]}
+    ours = site.answers["ListKernelSessionOutput"]
+
+    def output(body):
+        return ours(body) if site.bodies("SaveKernel") else {"files": [], "log": "done"}
+
+    site.answers["ListKernelSessionOutput"] = output
+    assert push(built / "image", out=tmp_path) == 0, capsys.readouterr().err
+    (sent,) = site.bodies("SaveKernel")
+    assert sent.get("kernelDataSources", []) == []
+
+
+@pytest.mark.ci
 def test_a_kernel_that_leaves_no_word_of_its_state_is_not_taken_for_done(
     built, site, tmp_path, capsys
 ):
@@ -242,16 +277,61 @@ def files(tmp_path):
     return tmp_path
 
 
-def hand_in(files):
+def hand_in(files, *further):
     words = ["--file", files / "submission.csv", "--sample", files / "sample_submission.csv"]
-    return main(["submit", *map(str, words), "--message", "five rows"])
+    words += ["--message", "five rows", "--poll-seconds", 0.01, *further]
+    return main(["submit", *map(str, words)])
+
+
+@pytest.fixture
+def scored(site):
+    """The site takes a submission; ``scored.after`` are its states, one a look."""
+    site.answers["StartSubmissionUpload"] = {"token": "blob", "createUrl": f"{site.url}/upload"}
+    site.answers["CreateSubmission"] = {"message": "Successfully submitted to SIIM-ISIC", "ref": 7}
+    site.after = ["PENDING", "COMPLETE"]
+    older = {"ref": 6, "fileName": "submission.csv", "description": "five rows",
+             "status": "COMPLETE", "publicScore": "0.5", "privateScore": "0.5"}  # fmt: skip
+
+    def listed(body):
+        if not site.bodies("CreateSubmission"):
+            return {"submissions": [older]}
+        state = site.after.pop(0) if len(site.after) > 1 else site.after[0]
+        scores = {"publicScore": "0.9412", "privateScore": "0.9377"} if state == "COMPLETE" else {}
+        ours = {name: older[name] for name in ("fileName", "description")}
+        return {"submissions": [{**ours, "ref": 7, "status": state, **scores}, older]}
+
+    site.answers["ListSubmissions"] = listed
+    return site
+
+
+def test_a_submissions_score_is_waited_for(scored, files, capsys):
+    assert hand_in(files) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "public score 0.9412, private score 0.9377" in said and "0.5" not in said
+    assert scored.methods().count("ListSubmissions") == 3  # before, pending, scored
+
+
+@pytest.mark.ci
+def test_a_submission_that_cannot_be_scored_fails(scored, files, capsys):
+    scored.after = ["ERROR"]
+    assert hand_in(files) == 2
+    assert "could not score it (error)" in error_line(capsys)
+
+
+@pytest.mark.ci
+def test_waiting_for_a_score_comes_to_an_end(scored, files, capsys):
+    scored.after = ["PENDING"]
+    assert hand_in(files, "--wait-minutes", "0.001") == 0
+    assert f"score: kaggle competitions submissions {SLUG}" in capsys.readouterr().out
 
 
 def test_a_checked_submission_is_handed_in(site, files, capsys):
     site.answers["StartSubmissionUpload"] = {"token": "blob", "createUrl": f"{site.url}/upload"}
     site.answers["CreateSubmission"] = {"message": "Successfully submitted to SIIM-ISIC", "ref": 1}
-    assert hand_in(files) == 0, capsys.readouterr().err
-    assert "Successfully submitted" in capsys.readouterr().out
+    assert hand_in(files, "--wait-minutes", "0") == 0, capsys.readouterr().err
+    assert "Successfully submitted" in capsys.readouterr().out and (
+        "ListSubmissions" not in site.methods()
+    )
     assert site.uploads == [(files / "submission.csv").read_bytes()]
     (sent,) = site.bodies("CreateSubmission")
     assert (sent["competitionName"], sent["submissionDescription"]) == (SLUG, "five rows")
@@ -331,6 +411,47 @@ def test_a_file_that_arrives_short_is_said_and_not_kept(competition_files, tmp_p
     assert main(["download-data", "--data-dir", str(out)]) == 2
     assert "train00-2.tfrec arrived with 2303 bytes of 2304: try again" in error_line(capsys)
     assert not list(out.rglob("*.tfrec"))
+
+
+@pytest.mark.ci
+def test_a_download_that_was_broken_off_goes_on(competition_files, tmp_path, monkeypatch, capsys):
+    site, name = competition_files, "tfrecords/train00-2.tfrec"
+    site.content[name] = bytes(range(256)) * 8192  # it is stored a MiB at a time
+    site.breaks[f"/store/{name}"] = 1_500_000
+    out = tmp_path / "data"
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "_HOURS", 8.0)
+        assert main(["download-data", "--data-dir", str(out)]) == 2
+    assert "no answer in 8 s" in error_line(capsys)
+    assert main(["download-data", "--data-dir", str(out)]) == 0, capsys.readouterr().err
+    assert (out / name).read_bytes() == site.content[name]
+    assert site.ranges == [f"bytes={1 << 20}-"] and not (out / ".download").exists()
+
+
+@pytest.mark.ci
+def test_a_file_is_found_whatever_way_it_came(site, tmp_path, monkeypatch, capsys):
+    """A table as a zip of the plain name; records as a zip that holds their folder."""
+    content = {"train.csv": b"image_name,target\na,0\n" * 30, "tfrecords/a.tfrec": b"r" * 999}
+    rows = [{"name": name, "totalBytes": len(data)} for name, data in content.items()]
+    site.answers["ListDataFiles"] = {"files": rows}
+    packed = {
+        name: archive(tmp_path / "one.zip", [(name, data)]).read_bytes()
+        for name, data in content.items()
+    }
+    site.files |= {"/store/train.csv": packed["train.csv"]}
+    site.files |= {"/store/tfrecords/a.tfrec.zip": packed["tfrecords/a.tfrec"]}
+    site.answers["DownloadDataFile"] = lambda body: next(
+        place for place in site.files if body["fileName"] in place
+    )
+    out = tmp_path / "data"
+    assert main(["download-data", "--data-dir", str(out)]) == 0, capsys.readouterr().err
+    found = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    assert found == content
+    (out / "train.csv").unlink()
+    site.files["/store/train.csv"] = packed["train.csv"][:40] + bytes(9) + packed["train.csv"][49:]
+    assert main(["download-data", "--data-dir", str(out)]) == 2
+    assert "train.csv arrived as a damaged zip: try again" in error_line(capsys)
+    assert not (out / "train.csv").exists()
 
 
 def test_a_disk_that_is_too_small_is_said_first(competition_files, tmp_path, monkeypatch, capsys):
