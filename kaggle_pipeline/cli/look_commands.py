@@ -51,6 +51,10 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="write over an existing --out")
     parser.add_argument("--device", choices=["auto", "cpu", "gpu", "tpu"], default="auto")
+    parser.add_argument(
+        "--workers", type=int, choices=range(1, 1000), metavar="N",
+        help="processes that read photos (default: as the run had it, else one a core)",
+    )  # fmt: skip
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -58,7 +62,7 @@ def _predict(options: argparse.Namespace) -> None:
 
     predict_images(
         options.run_dir, options.images, options.out,
-        device=options.device, overwrite=options.overwrite,
+        device=options.device, workers=options.workers, overwrite=options.overwrite,
     )  # fmt: skip
     print(DISCLAIMER)
 

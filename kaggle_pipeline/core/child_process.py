@@ -5,12 +5,19 @@ TensorFlow or JAX, and hang.
 """
 
 import os
+import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any, TypeVar
 
+from kaggle_pipeline.core.errors import PipelineError
+
+FEWER_WORKERS = "run the same command with --resume --set records.workers=1 to go on"
 _IN_FLIGHT = 8
 """Results a worker may be ahead of the reader: bounds memory whatever the number of items."""
 Item = TypeVar("Item")
@@ -18,7 +25,12 @@ Result = TypeVar("Result")
 
 
 def map_in_order(
-    work: Callable[[Item], Result], items: Iterable[Item], workers: int | None
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int | None,
+    *,
+    what: str = "work",
+    remedy: str = FEWER_WORKERS,
 ) -> Generator[Result, None, None]:
     """Yield ``work(item)`` of each item, in the items' order.
 
@@ -30,12 +42,19 @@ def map_in_order(
     workers : int or None
         Processes; None: one a core. One worker is this process itself: another one would take
         longer to start than most folders of photos take.
+    what, remedy : str
+        What the processes do, and what to do where one is killed, for the message.
+
+    Raises
+    ------
+    PipelineError
+        If a process is killed.
     """
     count = workers or os.cpu_count() or 1
     if count == 1:
         yield from map(work, items)
         return
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+    with worker_pool(count, what, remedy) as pool:
         waiting: deque[Future[Result]] = deque()
         for item in items:
             waiting.append(pool.submit(work, item))
@@ -43,6 +62,51 @@ def map_in_order(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+@contextmanager
+def worker_pool(
+    workers: int, what: str, remedy: str, start_process: Callable[[], object] | None = None
+) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool of processes that end with this one; what waits in it goes where it raises.
+
+    Parameters
+    ----------
+    workers : int
+    what, remedy : str
+        What the processes do, and what to do where one is killed, for the message.
+    start_process : callable, optional
+        Called once in each process: a function of a module.
+
+    Raises
+    ------
+    PipelineError
+        If a process is killed, as the system does when memory runs out.
+    """
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (start_process,))
+    try:
+        yield pool
+    except BrokenProcessPool:
+        raise PipelineError(
+            f"{what}: a worker process was killed, most often for want of memory: {remedy}"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(start_process: Callable[[], object] | None) -> None:
+    """Let this process end when the one that started it is gone, then prepare it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it says one line
+    parent = parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=end_with_parent, daemon=True).start()
+    if start_process:
+        start_process()
 
 
 class EndedSilently(Exception):

@@ -43,10 +43,11 @@ def fingerprint_images(
     Raises
     ------
     PipelineError
-        If a file cannot be read as an image.
+        If a file cannot be read as an image, or a worker process is killed.
     """
     jobs = [str(Path(data_dir) / path) for path in paths]
-    for image_id, found in zip(paths.index, map_in_order(_fingerprint, jobs, workers), strict=True):
+    results = map_in_order(_fingerprint, jobs, workers, what="fingerprints of photos")
+    for image_id, found in zip(paths.index, results, strict=True):
         yield (image_id, *found)
 
 

@@ -4,21 +4,18 @@ In: a way to make a model, examples and folds. Out: ``fold<k>/{oof,test}.csv`` a
 then ``oof.csv`` and ``test.csv`` of all, joined by id.
 """
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, wait
 from functools import partial
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import Thread
 
 import pandas as pd
 
 from kaggle_pipeline.config.experiment import FoldsConfig, TabularConfig
 from kaggle_pipeline.config.image import ImageConfig
+from kaggle_pipeline.core.child_process import worker_pool
 from kaggle_pipeline.core.deadline import Deadline, OutOfTime
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import SAVED, write_json
@@ -99,37 +96,17 @@ def cross_validate(
             announce(fold)
             job(fold)
         return
-    with ProcessPoolExecutor(
-        min(processes, len(pending)), get_context("spawn"), _start_child, (start_process,)
-    ) as pool:
+    advice = "run the same command with --resume to go on, with --fold K for one fold at a time"
+    with worker_pool(min(processes, len(pending)), str(folder), advice, start_process) as pool:
         waiting, running = deque(pending), {}
-        try:
-            while waiting or running:
-                # No more than run at once: what a pool has taken cannot be taken back.
-                while waiting and len(running) < processes:
-                    fold = waiting.popleft()
-                    announce(fold)
-                    running[pool.submit(job, fold)] = fold
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    report(f"fold {running.pop(future)}: done in {future.result():.0f} s")
-        except BrokenProcessPool:
-            raise PipelineError(
-                f"{folder}: a fold's process was killed, maybe for want of memory: --resume goes on"
-            ) from None
-
-
-def _start_child(start_process: Callable[[], object] | None) -> None:
-    """Let this process end when the one that started it is gone, then prepare it."""
-    parent = parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
-    if start_process:
-        start_process()
+        while waiting or running:
+            # No more than run at once: what a pool has taken cannot be taken back.
+            while waiting and len(running) < processes:
+                fold = waiting.popleft()
+                announce(fold)
+                running[pool.submit(job, fold)] = fold
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                report(f"fold {running.pop(future)}: done in {future.result():.0f} s")
 
 
 def _train_fold(

@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 
 from kaggle_pipeline.config.experiment import RecordsConfig
-from kaggle_pipeline.core.child_process import map_in_order
+from kaggle_pipeline.core.child_process import FEWER_WORKERS, map_in_order
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json, write_json
 from kaggle_pipeline.core.photo_kinds import kind_of_file
@@ -40,6 +40,7 @@ def convert(
     out_dir: Path,
     config: RecordsConfig,
     progress: Advance = lambda done: None,
+    remedy: str = FEWER_WORKERS,
 ) -> None:
     """Write the TFRecords of all examples.
 
@@ -55,12 +56,14 @@ def convert(
         Size, fit, quality, shard size, workers.
     progress : callable
         Told the number of images done since the last call.
+    remedy : str
+        What to do where a worker process is killed.
 
     Raises
     ------
     PipelineError
-        If an image is missing or unreadable, or ``out_dir`` holds shards of other images or
-        settings.
+        If an image is missing or unreadable, ``out_dir`` holds shards of other images or settings,
+        or a worker process is killed.
     """
     plan, manifest = open_conversion(examples, spec, out_dir, config)
     pending = []
@@ -72,7 +75,10 @@ def convert(
             pending.append((name, rows, digest))
     paths = [Path(data_dir) / path for _, rows, _ in pending for path in rows["image_path"]]
     to_jpeg = partial(convert_image, config=config)
-    with closing(map_in_order(to_jpeg, paths, config.workers)) as images:
+    results = map_in_order(
+        to_jpeg, paths, config.workers, what="conversion of photos", remedy=remedy
+    )
+    with closing(results) as images:
         for name, rows, digest in pending:
             write_shard(out_dir / name, rows, islice(images, len(rows)), spec, progress)
             manifest["shards"][name] = digest

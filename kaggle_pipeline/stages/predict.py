@@ -6,6 +6,7 @@ In: a run's folder and photos that nobody has labelled. Out: a CSV by image id.
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from kaggle_pipeline.stages.trained import TrainedImageModels
 
 _NAMED = 3
 """Photos that are left out for one reason and named one by one; of more, the first."""
+_REMEDY = "run the same command again with --workers 1"
 
 
 def predict_images(
@@ -34,6 +36,7 @@ def predict_images(
     out: Path,
     *,
     device: str = "auto",
+    workers: int | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] = print,
 ) -> Path:
@@ -57,6 +60,8 @@ def predict_images(
         has a decision, that in words: a class (of several yes-or-no questions all that apply,
         joined by " + ", or ``none``).
     device : {"auto", "cpu", "gpu", "tpu"}
+    workers : int, optional
+        Processes that read the photos; as the run had it by default.
     overwrite : bool
         Whether ``out`` may be there already.
     say : callable
@@ -65,8 +70,8 @@ def predict_images(
     Raises
     ------
     PipelineError
-        If the run has no trained image model, the folder no photos or none that can be read, or
-        ``out`` is there already.
+        If the run has no trained image model, the folder no photos or none that can be read,
+        ``out`` is there already, or a worker process is killed.
     """
     if Path(out).exists() and not overwrite:
         raise PipelineError(f"{out} exists: say --overwrite, or another --out")
@@ -74,8 +79,10 @@ def predict_images(
     config, spec, fit = trained.config, trained.spec, trained.fit
     found = _list(images)
     say(found.describe())
-    examples = photo_examples(found)
-    examples = _readable(examples, Path(images), config.records.workers, say)
+    recipe = fit.recipe(config.records)
+    if workers is not None:
+        recipe = replace(recipe, workers=workers)
+    examples = _readable(photo_examples(found), Path(images), recipe.workers, say)
     from kaggle_pipeline.hardware.accelerator import choose_accelerator
     from kaggle_pipeline.models.image.metadata_branch import blank_metadata
 
@@ -91,7 +98,7 @@ def predict_images(
         examples = blank_metadata(examples, spec)
     with tempfile.TemporaryDirectory() as scratch:
         records = Path(scratch) / "records"
-        convert(examples, spec, Path(images), records, fit.recipe(config.records))
+        convert(examples, spec, Path(images), records, recipe, remedy=_REMEDY)
         rows = index_records(list_shards(records), spec)
         index = pd.DataFrame([{"folder": str(records), **row} for row in rows])
         parts = []
@@ -155,7 +162,8 @@ def _readable(
 ) -> pd.DataFrame:
     """The photos that can be read; the others are named, many of one reason in one line."""
     paths = [folder / name for name in examples["image_path"]]
-    faults = list(map_in_order(fault_of, paths, workers))
+    found = map_in_order(fault_of, paths, workers, what="reading photos", remedy=_REMEDY)
+    faults = list(found)
     reasons: dict[str, list[str]] = defaultdict(list)
     for path, fault in zip(paths, faults, strict=True):
         if fault is not None:

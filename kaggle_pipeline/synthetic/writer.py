@@ -53,7 +53,8 @@ def draw_all(drawings: Iterable[Drawing], workers: int | None, progress: Advance
     progress : callable
         Told the number of images drawn since the last call.
     """
-    for _ in map_in_order(_draw, drawings, workers):
+    remedy = "free some memory and run the same command again"
+    for _ in map_in_order(_draw, drawings, workers, what="drawing", remedy=remedy):
         progress(1)
 
 

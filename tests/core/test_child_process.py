@@ -1,10 +1,16 @@
 """Tests of work that other processes do."""
 
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from kaggle_pipeline.core.child_process import map_in_order
+from kaggle_pipeline.core.errors import PipelineError
 
 
 def test_one_worker_is_this_process():
@@ -25,3 +31,54 @@ def test_what_an_item_raises_comes_through_in_its_turn(workers):
     assert next(found) == 2
     with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
         next(found)
+
+
+def kill_at(number):
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_worker_that_is_killed_is_one_line_with_a_remedy():
+    found = map_in_order(kill_at, range(100), 2, what="conversion", remedy="say --workers 1")
+    with pytest.raises(
+        PipelineError, match=r"^conversion: a worker process was killed.*: say --wo"
+    ):
+        list(found)
+
+
+LONG = """
+import os, time
+from kaggle_pipeline.core.child_process import map_in_order
+from test_child_process import slowly
+if __name__ == "__main__":
+    for pid in map_in_order(slowly, range(1000), 2):
+        print(pid, flush=True)
+"""
+
+
+def slowly(number):
+    time.sleep(0.05)
+    return os.getpid()
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_the_process_that_started_them(ending, tmp_path):
+    """However it ends; after Ctrl-C no worker adds a traceback of its own."""
+    here = os.path.dirname(__file__)  # noqa: PTH120
+    script = tmp_path / "long.py"
+    script.write_text(LONG)
+    paths = os.pathsep.join([here, *sys.path])
+    process = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": paths},
+    )  # fmt: skip
+    pids = {int(process.stdout.readline()) for _ in range(20)}
+    process.send_signal(ending)
+    said = process.communicate(timeout=30)[1]
+    assert said.count("Traceback") == (ending == signal.SIGINT)  # its own; commands say one line
+    until = time.monotonic() + 10
+    while any(os.path.exists(f"/proc/{pid}") for pid in pids):  # noqa: PTH110
+        assert time.monotonic() < until
+        time.sleep(0.05)

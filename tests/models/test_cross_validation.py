@@ -221,7 +221,7 @@ def test_folds_side_by_side_leave_the_same_files(examples, folds, spec, tmp_path
     ("make_model", "options", "error", "said"),
     [
         (failing_in_fold_1, {}, PipelineError, "fold 1 is broken"),
-        (killed, {}, PipelineError, "killed, maybe for want of memory: --resume goes on"),
+        (killed, {}, PipelineError, "killed, .*want of memory: run .* --resume to go on"),
         (remembering, {"deadline": Deadline.after(0)}, OutOfTime, "the time is up before fold"),
     ],
 )
