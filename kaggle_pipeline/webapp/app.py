@@ -9,6 +9,7 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.spec import Number
 from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
-from kaggle_pipeline.webapp.html_blocks import disclaimer, patient_block, reading_block, report_page
+from kaggle_pipeline.webapp.html_blocks import disclaimer, reading_block, report_name, report_page
 from kaggle_pipeline.webapp.html_figures import STYLE, block
 from kaggle_pipeline.webapp.model_card import card_sections
+from kaggle_pipeline.webapp.patient_blocks import patient_block
 from kaggle_pipeline.webapp.patient_table import patient_csv
 from kaggle_pipeline.webapp.service import Look, Service, compare
 from kaggle_pipeline.webapp.shared_service import shared_service
@@ -29,7 +31,8 @@ from kaggle_pipeline.webapp.upload import MAX_FILE_MIB, MAX_FILES, plain_name
 
 _TYPES = ["jpg", "jpeg", "png", "dcm"]
 _PAGE_STYLE = """
-.stMainBlockContainer { max-width: 76rem; padding-top: 4.2rem; padding-bottom: 4rem; }
+.stMainBlockContainer { max-width: 76rem; padding-top: 1.5rem; padding-bottom: 4rem; }
+.stAppHeader { pointer-events: none; background: transparent; }
 @media (max-width: 640px) { .stMainBlockContainer h1 { font-size: 1.6rem; padding: .2rem 0; } }
 @media (min-width: 800px) {
   .st-key-sheet { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 2fr);
@@ -47,16 +50,19 @@ def main(arguments: Sequence[str]) -> None:
     st.set_page_config("Lesion reader", page_icon="🔍", layout="wide")
     st.html(f"<style>{STYLE}{_PAGE_STYLE}</style>")
     pages = {"One lesion": _lesion, "A patient": _patient, "This run": _run}
-    st.navigation(
-        [
-            st.Page(
-                partial(show, service), title=title, url_path=title.lower().replace(" ", "-"),
-                default=show is _lesion,
-            )
-            for title, show in pages.items()
-        ],
-        position="top",
-    ).run()  # fmt: skip
+    pages = [
+        st.Page(
+            partial(show, service), title=title, url_path=title.lower().replace(" ", "-"),
+            default=show is _lesion,
+        )
+        for title, show in pages.items()
+    ]  # fmt: skip
+    chosen = st.navigation(pages, position="hidden")
+    # Streamlit's own menu hides behind a sign on a phone, and covers the page after a choice.
+    with st.container(key="menu", horizontal=True):
+        for page in pages:
+            st.page_link(page, label=page.title, width="content")
+    chosen.run()
 
 
 # ---------------------------------------------------------------------------- one lesion
@@ -64,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _lesion(service: Service) -> None:
     st.title("One lesion")
-    st.html(block(disclaimer()))
+    st.html(block(disclaimer(service.spec)))
     photo, shown, about = _sheet()
     with photo:
         file = _one_file()
@@ -82,7 +88,8 @@ def _lesion(service: Service) -> None:
             reading = service.read(looks, [metadata])[0]
             piece = reading_block(service, reading, name, sensitivity)
             st.html(html.join([html.element("h2", looks[0].name, class_="kp"), piece]))
-            _download_report(f"Reading of {looks[0].name}", piece)
+            what = f"Reading of {looks[0].name}"
+            _download_report(service, what, f"reading_{Path(looks[0].name).stem}", piece)
 
 
 def _one_file() -> Any:
@@ -136,9 +143,10 @@ def _wishes(service: Service, key: str) -> tuple[str, float]:
         )
     wanted = service.distribution.sensitivities(name)
     sensitivity = st.radio(
-        f"Sensitivity: share of {service.spec.class_label(name)} photos the threshold should flag",
-        wanted, len(wanted) // 2, format_func=lambda share: f"{100 * share:g} %", horizontal=True,
+        f"Of 100 {service.spec.class_label(name)} photos, how many should be flagged?",
+        wanted, len(wanted) // 2, format_func=lambda share: f"{100 * share:g}", horizontal=True,
         key=f"{key}_sensitivity_{name}",
+        help="The sensitivity. The more are to be found, the more other photos are flagged too.",
     )  # fmt: skip
     return name, sensitivity
 
@@ -148,7 +156,7 @@ def _wishes(service: Service, key: str) -> tuple[str, float]:
 
 def _patient(service: Service) -> None:
     st.title("A patient")
-    st.html(block(disclaimer()))
+    st.html(block(disclaimer(service.spec)))
     photos, shown, about = _sheet()
     with photos:
         files = st.file_uploader(
@@ -176,9 +184,12 @@ def _patient(service: Service) -> None:
         table = compare(service, readings, name)
         piece = patient_block(service, readings, table, name, sensitivity)
         with st.container(horizontal=True):
-            _download_report("A patient’s lesions", piece)
+            what = f"patient_{len(looks)}_lesions"
+            _download_report(service, "A patient’s lesions", what, piece)
+            now = datetime.now().astimezone()
             st.download_button(
-                "Table (CSV)", patient_csv(readings, table, name), "lesions.csv", "text/csv",
+                "Table (CSV)", patient_csv(readings, table, name),
+                report_name(service, what, now, ".csv"), "text/csv",
                 on_click="ignore",
             )  # fmt: skip
         st.html(piece)
@@ -209,7 +220,7 @@ def _by_lesion(
 
 def _run(service: Service) -> None:
     st.title("This run")
-    st.html(block(disclaimer()))
+    st.html(block(disclaimer(service.spec)))
     for number, (title, section) in enumerate(card_sections(service).items()):
         with st.expander(title, expanded=number < 2):
             st.html(block(section, class_="full"))
@@ -279,10 +290,11 @@ def _hint(words: str) -> None:
     st.html(block(html.element("div", words, class_="note plain")))
 
 
-def _download_report(title: str, piece: Html) -> None:
+def _download_report(service: Service, title: str, what: str, piece: Html) -> None:
+    now = datetime.now().astimezone()
     st.download_button(
-        "Report to print (HTML)", report_page(title, piece), "report.html", "text/html",
-        on_click="ignore",
+        "Report to print (HTML)", report_page(service, title, now, piece),
+        report_name(service, what, now), "text/html", on_click="ignore",
     )  # fmt: skip
 
 

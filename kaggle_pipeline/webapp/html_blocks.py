@@ -1,43 +1,41 @@
-"""A reading, a patient and their report as HTML, for the page and for the printer.
+"""A reading and its report as HTML, for the page and for the printer.
 
 In: readings. Out: ``Html`` whose words hold for who sees no colour and
 no picture; every text from outside is escaped.
 """
 
-from collections.abc import Sequence
+import re
+from datetime import datetime
 
 import numpy as np
-import pandas as pd
 
 from kaggle_pipeline import DISCLAIMER
+from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.evaluation.decision.rules import NONE_OF_THEM
 from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
-from kaggle_pipeline.report.report import ADVICE
+from kaggle_pipeline.report.report import ADVICE, MADE_UP, describe_run
 from kaggle_pipeline.webapp.html_figures import (
     STYLE,
     bars,
     block,
     heat_picture,
-    image,
     picture,
     scale,
-    thumbnail,
 )
 from kaggle_pipeline.webapp.labels import part_label, percent
 from kaggle_pipeline.webapp.service import Reading, Service
 
-UNUSUAL = 1.5
-"""Outlier factor from which a lesion is called unlike the patient's others; 1 is like them."""
+NO_NUMBER = "No reliable number"
+"""What stands in the place of a probability that means nothing."""
 _RARE = 0.005
 """Below this share "about 0 of 100" would be said, which reads like none at all."""
-_FEW = 3
-"""With fewer photos there is no pattern to stand out from."""
 
 
-def disclaimer() -> Html:
-    """Return the sentence that stands on every reading."""
-    return html.note(html.element("strong", f"{DISCLAIMER} "), ADVICE)
+def disclaimer(spec: DatasetSpec) -> Html:
+    """Return the sentences that stand on every page and reading."""
+    drawn = [html.element("p", html.element("strong", MADE_UP))] if spec.made_up else []
+    return html.note(html.element("strong", f"{DISCLAIMER} "), ADVICE, *drawn)
 
 
 def reading_block(service: Service, reading: Reading, name: str, sensitivity: float) -> Html:
@@ -59,77 +57,56 @@ def reading_block(service: Service, reading: Reading, name: str, sensitivity: fl
     label = f"Probability {percent(p)}, fold models {percent(low)} to {percent(high)}"
     if tick is not None:
         label += f", threshold {percent(tick)}"
-    parts = [
-        html.element("p", f"Probability of {word}", class_="lead"),
+    lead = html.element("p", f"Probability of {word}", class_="lead")
+    number = [
         html.element("p", percent(p), class_="big"),
         scale(p, low, high, tick, label),
         html.element("p", _folds(service, low, high), class_="faint"),
-        _doubts(reading),
-        html.element("ul", *(html.element("li", one) for one in
-                             _facts(service, reading, name, sensitivity))),
-    ]  # fmt: skip
-    if len(service.classes) > 1:
-        parts += [html.element("h3", "All classes"), _all_classes(service, reading)]
-    parts += [
-        html.element("h3", "Photo and heat map"),
-        _photos(reading, name, service),
-        html.element("h3", "Photo and metadata separately"),
-        _parts(service, reading, name),
     ]
-    return block(*parts, disclaimer())
+    facts = [html.element("li", one) for one in _facts(service, reading, name, sensitivity)]
+    saying = [html.element("ul", *facts)]
+    if len(service.classes) > 1:
+        saying += [html.element("h3", "All classes"), _all_classes(service, reading)]
+    saying += [
+        html.element("h3", "Photo and metadata separately"), _parts(service, reading, name)
+    ]  # fmt: skip
+    seen = [html.element("h3", "Photo and heat map"), _photos(reading, name, service)]
+    if reading.look.unlike:  # doubt takes the number's place
+        parts = [
+            lead,
+            html.element("p", NO_NUMBER, class_="big"),
+            _doubts(reading),
+            *seen,
+            html.details("What the model says all the same", *number, *saying),
+        ]
+    else:
+        parts = [_doubts(reading), lead, *number, *saying[:-2], *seen, *saying[-2:]]
+    return block(*parts, disclaimer(service.spec))
 
 
-def patient_block(
-    service: Service, readings: Sequence[Reading], table: pd.DataFrame, name: str,
-    sensitivity: float,
-) -> Html:  # fmt: skip
-    """Return a patient's lesions: the ranked table, then a gallery in the same order.
+def report_page(service: Service, title: str, now: datetime, *pieces: Html) -> str:
+    """Return a page to keep or to print that needs nothing but itself.
 
-    Parameters
-    ----------
-    service : Service
-    readings : sequence of Reading
-    table : pandas.DataFrame
-        Of ``service.compare``, indexed by the readings' positions.
-    name : str
-    sensitivity : float
+    It says when it was made (``now``), by which run and by which models.
     """
-    threshold = service.distribution.threshold(name, sensitivity)
-    word = service.spec.class_label(name)
-    rows = []
-    for row in table.itertuples():
-        rows.append(
-            [
-                str(row.place), _named_thumbnail(readings[row.Index]), percent(row.probability),
-                _stands(row, len(table), threshold.value if threshold else None),
-                f"{percent(row.low)} – {percent(row.high)}", _points(row.above_median),
-                f"{row.outlier_factor:.2f}",
-            ]
-        )  # fmt: skip
-    # Notes stand where a phone shows them without scrolling sideways.
-    header = ["rank", "photo", word, "notes", "fold models",
-              "against the patient’s median", "outlier factor"]  # fmt: skip
-    cards = [_card(service, readings[row.Index], row, name) for row in table.itertuples()]
-    how = (
-        f"Ranked by the probability of {word}, highest first. The outlier factor compares each "
-        f"photo with the patient’s other photos: 1 looks like them, {UNUSUAL:g} or more looks "
-        "different. Such an “ugly duckling” deserves a closer look even if its probability is low."
-    )
-    few = [html.note(f"At least {_FEW} photos are needed to compare a lesion with the others.")]
-    return block(
-        html.element("p", how),
-        *(few if len(table) < _FEW else []),
-        html.table(header, rows),
-        html.element("div", *cards, class_="gallery"),
-        _threshold_line(service, name, sensitivity),
-        html.element("p", _context_line(service, readings[0]), class_="faint"),
-        disclaimer(),
-    )
+    models = service.models
+    image = models.config.image
+    network = f"{image.backbone}, {image.image_size_px} × {image.image_size_px} pixels"
+    parts = ", ".join(part_label(name) for name in models.blend.weights)
+    finished = describe_run(service.run_dir).strip()
+    rows = [
+        ["made on", f"{now.day} {now:%B %Y}, {now:%H:%M}"],
+        ["by the run", f"{models.config.name}, trained on {service.spec.heading}. {finished}"],
+        ["models", f"{parts}; network {network}; {len(models.folds)} folds"],
+    ]
+    facts = block(html.table(["report", ""], rows))
+    return html.page(title, html.element("style", Html(STYLE)), facts, *pieces)
 
 
-def report_page(title: str, *pieces: Html) -> str:
-    """Return a page to keep or to print that needs nothing but itself."""
-    return html.page(title, html.element("style", Html(STYLE)), *pieces)
+def report_name(service: Service, what: str, now: datetime, ending: str = ".html") -> str:
+    """Return a file name that tells of what, by which run and of which day a report is."""
+    words = f"{what}_{service.models.config.name}_{now:%Y-%m-%d}"
+    return re.sub(r"[^\w.-]+", "-", words) + ending
 
 
 # ---------------------------------------------------------------------------- of one reading
@@ -138,9 +115,12 @@ def report_page(title: str, *pieces: Html) -> str:
 def _folds(service: Service, low: float, high: float) -> str:
     count = len(service.models.folds)
     if count == 1:
-        said = "Only one fold is trained, so it is not known how far another model would differ."
+        said = "One model alone was trained, so it is not known how far another model would differ."
         return f"{said} {missing_line(service)}".strip()
-    said = f"The mean of {count} fold models; each alone gives {percent(low)} to {percent(high)}."
+    said = (
+        f"The mean of {count} models, each trained on another part of the data; alone they give "
+        f"{percent(low)} to {percent(high)}."
+    )
     return f"{said} {missing_line(service)}".strip()
 
 
@@ -150,7 +130,8 @@ def missing_line(service: Service) -> str:
     return f"Folds {lacking} are not trained and are missing from the mean." if lacking else ""
 
 
-def _context_line(service: Service, reading: Reading) -> str:
+def context_line(service: Service, reading: Reading) -> str:
+    """Return that the number of photos counts, where it does."""
     if not service.models.uses_context:
         return ""
     return f"The metadata model also uses the number of this patient’s photos: {reading.together}."
@@ -176,7 +157,7 @@ def _facts(service: Service, reading: Reading, name: str, sensitivity: float) ->
         side = "At or above" if above else "Below"
         facts.append(
             f"{side} the threshold of {percent(threshold.value)}: this photo is "
-            f"{'' if above else 'not '}flagged. {_threshold_text(service, name, sensitivity)}"
+            f"{'' if above else 'not '}flagged. {threshold_text(service, name, sensitivity)}"
         )
     if not service.is_calibrated(name):
         facts.append(
@@ -187,7 +168,7 @@ def _facts(service: Service, reading: Reading, name: str, sensitivity: float) ->
         names = ", ".join(service.spec.feature_label(one) for one in reading.unknown)
         facts.append(f"Not given: {names}. The metadata model treats that as missing.")
     if service.models.uses_context:
-        facts.append(_context_line(service, reading))
+        facts.append(context_line(service, reading))
     if reading.look.unlikeness is None:
         why = "there are none here" if service.reference is None else "there are too few"
         facts.append(f"Whether the photo looks like the training photos was not checked: {why}.")
@@ -213,22 +194,25 @@ def _decision(service: Service, reading: Reading) -> str:
     )
 
 
-def _threshold_text(service: Service, name: str, sensitivity: float) -> str:
+def threshold_text(service: Service, name: str, sensitivity: float) -> str:
+    """Return what a threshold finds and what it costs, in photos out of a hundred."""
     threshold = service.distribution.threshold(name, sensitivity)
     if threshold is None:
         return ""
+    word = service.spec.class_label(name)
     spared, low, high = threshold.specificity
-    interval = "" if np.isnan(low) else f", 95 % interval {percent(low)} to {percent(high)}"
+    interval = "" if np.isnan(low) else f", 95 % interval {percent(1 - high)} to {percent(1 - low)}"
     how = (
-        "measured by cross-validation"
+        "measured on photos that had no part in choosing it"
         if threshold.nested
-        else "measured on the photos it was chosen on, so it may be lower on new ones"
+        else "measured on the photos it was chosen on, so it may be more on new ones"
     )
+    wanted = f"{100 * sensitivity:g}"
     return (
-        f"A threshold of {percent(threshold.value)} is chosen to flag {100 * sensitivity:g} % of "
-        f"the {service.spec.class_label(name)} photos (sensitivity). It also flags, wrongly, "
-        f"{percent(1 - spared)} of the other photos (specificity {percent(spared)}{interval}; "
-        f"{how})."
+        f"The threshold is set so that of 100 {word} photos about {wanted} are flagged "
+        f"(sensitivity {wanted} %) and the others are missed. Of 100 other photos about "
+        f"{100 * (1 - spared):.0f} are flagged too, wrongly (specificity {percent(spared)}; "
+        f"false alarms {percent(1 - spared)}{interval}; {how})."
     )
 
 
@@ -243,10 +227,6 @@ def _compared(rank: float) -> str:
         f"Of 100 training photos, about {lower} get a lower probability and {100 - lower} a "
         "higher one."
     )
-
-
-def _threshold_line(service: Service, name: str, sensitivity: float) -> Html:
-    return html.element("p", _threshold_text(service, name, sensitivity), class_="faint")
 
 
 def _all_classes(service: Service, reading: Reading) -> Html:
@@ -287,69 +267,32 @@ def _photos(reading: Reading, name: str, service: Service) -> Html:
 
 
 def _parts(service: Service, reading: Reading, name: str) -> Html:
+    shares = service.models.effective_shares
+    several = len(reading.parts) > 1
     rows = [
-        [part_label(part), percent(float(found[name])), f"{reading.weights[part]:.2f}"]
+        [part_label(part), percent(float(found[name])),
+         *([f"{reading.weights[part]:.2f}"] if several else []),
+         *([f"{shares[part]:.0%}"] if several and part in shares else [])]
         for part, found in reading.parts.items()
-    ]
-    table = html.table(["model", "probability", "weight in the blend"], rows)
+    ]  # fmt: skip
+    header = ["model", "probability", *(["weight"] if several else []),
+              *(["share of the blend"] if several and shares else [])]  # fmt: skip
+    table = html.table(header, rows, stack=True)
     if list(reading.parts) == ["image"]:
-        text = "This run uses the photo alone. Sex, age and site are not used."
+        text = "This run uses the photo alone, nothing that is known of the patient."
         return html.join([table, html.element("p", text, class_="faint")])
     text = (
         "Before blending and calibration. Each model has its own scale, so do not compare these "
         "numbers with each other."
     )
+    if several and shares:
+        text += (
+            " Share of the blend: how much a model moves the result, its weight times the spread "
+            "of its scores."
+        )
     if "image" not in reading.parts:
         text = (
             "The image model has no weight in this run’s blend: the probability comes from the "
             "metadata alone. The heat map explains the image model, which is not used here. " + text
         )
     return html.join([table, html.element("p", text, class_="faint")])
-
-
-# ---------------------------------------------------------------------------- of a patient
-
-
-def _named_thumbnail(reading: Reading) -> Html:
-    look = reading.look
-    small = image(thumbnail(look.shown), f"Thumbnail of {look.name}", class_="thumb")
-    return html.element("span", small, html.element("span", look.name), class_="named")
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f} points".replace("-", "−")
-
-
-def _stands(row: tuple, count: int, threshold: float | None) -> str:
-    found = []
-    if threshold is not None and row.probability >= threshold:
-        found.append("above the threshold")
-    if count >= _FEW and row.outlier_factor >= UNUSUAL:
-        found.append("unlike the others")
-    if row.doubts:
-        found.append("less reliable, see below")
-    return "; ".join(found) or "–"
-
-
-def _card(service: Service, reading: Reading, row: tuple, name: str) -> Html:
-    look = reading.look
-    heat = look.answer.heat[service.classes.index(name)]
-    pair = html.element(
-        "div",
-        picture(look.shown, f"Photo {row.file}", "photo"),
-        picture(heat_picture(look.shown, heat), f"Heat map over {row.file}", "Grad-CAM"),
-        class_="pair",
-    )
-    badges = []
-    if row.outlier_factor >= UNUSUAL:
-        text = f"unlike the others ({row.outlier_factor:.1f})"
-        badges.append(html.element("span", text, class_="badge stands"))
-    return html.element(
-        "section",
-        html.element("h3", f"{row.place}. {row.file}"),
-        html.element("p", percent(row.probability), class_="big"),
-        pair,
-        *badges,
-        *(html.note(one, warning=True) for one in look.doubts),
-        class_="card",
-    )

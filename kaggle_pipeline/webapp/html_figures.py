@@ -105,7 +105,9 @@ def bars(rows: list[tuple[str, float, float, float]]) -> Html:
     return html.element("div", table, class_="wide")
 
 
-STYLE = """
+STYLE = (
+    html.PIECES
+    + """
 .kp { --line: color-mix(in srgb, currentColor 18%, transparent);
       --soft: color-mix(in srgb, currentColor 7%, transparent);
       --faint: color-mix(in srgb, currentColor 72%, transparent); --accent: #2a78b5;
@@ -117,12 +119,13 @@ STYLE = """
 .kp .big { font-size: 2.6rem; font-weight: 650; line-height: 1.1; margin: 0 0 .5rem; }
 .kp .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(13rem, 100%), 1fr));
             gap: 1rem; margin: .6rem 0; max-width: 44rem; }
-.kp figure { margin: 0; } .kp img { width: 100%; max-width: 100%; height: auto; display: block;
-            border-radius: .5rem; } .kp figcaption { font-size: .875rem; margin-top: .3rem; }
+.kp figure { margin: 0; } .kp img { max-width: 100%; height: auto; display: block; }
+.kp img.photo { border-radius: .5rem; } .kp img.photo:not([width]) { width: 100%; }
+.kp figcaption { font-size: .875rem; margin-top: .3rem; }
+.kp td small { display: block; color: var(--faint); }
 .kp .named { display: block; width: 6.5rem; font-size: .825rem; line-height: 1.3; }
 .kp .named img.thumb { width: 4rem; border-radius: .3rem; margin-bottom: .2rem; }
-.kp.full img { border-radius: 0; background: #fff; padding: .25rem; width: auto; }
-.kp .result img { max-height: 30rem; }
+.kp.full figure { margin: 0 0 1rem; } .kp h4 { font-size: 1rem; margin: 1rem 0 .3rem; padding: 0; }
 .kp .scale { position: relative; height: .7rem; border-radius: .35rem; margin: .45rem 0 .35rem;
              background: var(--line); max-width: 44rem; }
 .kp .scale span { position: absolute; top: 0; height: 100%; display: block; }
@@ -133,7 +136,6 @@ STYLE = """
                   box-sizing: border-box; box-shadow: 0 0 0 1px var(--faint); }
 .kp .scale .tick { width: 2px; margin-left: -1px; top: -.35rem; height: 1.4rem;
                    background: currentColor; }
-.kp .wide { overflow-x: auto; }
 .kp table { border-collapse: collapse; font-size: .925rem; width: auto; max-width: 100%; }
 .kp th, .kp td { text-align: left; vertical-align: top; padding: .35rem .9rem .35rem 0;
                  border: 0; border-bottom: 1px solid var(--line); font-weight: 400; }
@@ -160,12 +162,12 @@ STYLE = """
 .kp .badge.stands { border-color: #c0392b; }
 .kp summary { cursor: pointer; margin: .5rem 0; }
 @media (max-width: 640px) {
-  .kp .stack thead { display: none; }
-  .kp .stack tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line); }
-  .kp .stack th, .kp .stack td { display: block; border: 0; padding: 0; }
+  .kp .stack th, .kp .stack td { border: 0; padding: 0; }
+  .kp .stack td small { display: inline; } .kp .stack table { width: 100%; }
 }
 @media print { .kp .card { break-inside: avoid; } .kp img { max-width: 9cm; } }
 """
+)
 """Of everything here, inside an element of the class ``kp``; it takes on a light or dark page."""
 
 

@@ -6,7 +6,7 @@ In: a :class:`Service`. Out: titles and HTML; the numbers are those of the run's
 from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
-from kaggle_pipeline.report.report import collect_sections
+from kaggle_pipeline.report.report import MADE_UP, collect_sections
 from kaggle_pipeline.report.scores import headline
 from kaggle_pipeline.webapp.html_blocks import missing_line
 from kaggle_pipeline.webapp.labels import part_label, percent
@@ -28,19 +28,22 @@ def card_sections(service: Service) -> dict[str, Html]:
 
 def _summary(service: Service, name: str) -> Html:
     distribution, models, spec = service.distribution, service.models, service.spec
-    shares = ", ".join(
+    classes = ", ".join(
         f"{service.spec.class_label(one)} {percent(distribution.prevalence(one))}"
         for one in service.classes
     )
+    shares = models.effective_shares
     blend = ", ".join(
-        f"{part_label(one)} {weight:.2f}" for one, weight in models.blend.weights.items()
+        f"{part_label(one)} {weight:.2f}"
+        + (f" (share of the blend {shares[one]:.0%})" if one in shares else "")
+        for one, weight in models.blend.weights.items()
     )
     image = models.config.image
     rows = [
         ["run", name],
-        ["data set", spec.id],
+        ["data set", spec.heading],
         ["further collections", _further(service) or "none"],
-        ["training photos", f"{distribution.size:,} ({shares})"],
+        ["training photos", f"{distribution.size:,} ({classes})"],
         [f"{'mean ' if len(service.classes) > 1 else ''}AUC, out of fold [95 % interval]",
          headline(models.scored_stage, read_json(models.scored_stage / "metrics.json"))[0]],
         ["folds", _folds(service)],
@@ -76,19 +79,19 @@ def _limits(service: Service) -> Html:
         else "It has learned nothing about kinds of lesion that are not in the training photos."
     )
     lines = [
-        f"It was trained only on dermoscopic photos of the data set above{seen}. On photos from "
-        "another clinic or camera, or of another type, it may do worse; how much is not known.",
+        f"It was trained only on photos of the data set above{seen}. On photos from another clinic "
+        "or camera, or of another type (taken without a dermatoscope, say), it may do worse; how "
+        "much is not known.",
         f"It knows only the classes above. {other}",
-        "The data sets do not record skin colour and contain little dark skin, so it is not known "
-        "how well it works on dark skin.",
+        "Public data sets do not record skin colour and contain little dark skin, so it is not "
+        "known how well it works on dark skin.",
         "The threshold and the comparison with training photos use out-of-fold predictions, each "
         "of one fold model; a new photo gets the mean of all fold models, which varies a little "
         "less.",
         "A low probability does not mean that a lesion is harmless.",
     ]
-    if service.spec.id == "synthetic":
-        lines.insert(0, "It was trained on made-up, drawn lesions: it shows how the page works and "
-                     "says nothing about real skin.")  # fmt: skip
+    if service.spec.made_up:
+        lines.insert(0, MADE_UP)
     if group != "patient":
         lines.append("The data do not say which photos belong to the same patient, so one person "
                      "may be in two folds and the scores may be too high.")  # fmt: skip

@@ -64,6 +64,8 @@ class RunModels:
         How its photos were made square, as new ones are.
     blend : Blend
         Of the image model alone where the run has no ``blend/``; models of weight 0 are left out.
+    effective_shares : dict of str to float
+        How much each model moves the blend; empty where the run does not say.
     judged_as_used : bool
         Whether scores, calibration and thresholds are those of this very blend.
     scored_stage : pathlib.Path
@@ -89,6 +91,9 @@ class RunModels:
         self.scored_stage = stored.parent if stored.exists() else trained.stage
         alone = {"space": "mean", "weights": {"image": 1.0}, "knots": {}}
         blend = Blend(**(read_json(stored) if stored.exists() else alone))
+        metrics = self.scored_stage / "metrics.json"
+        found = read_json(metrics) if metrics.exists() else {}
+        self.effective_shares: dict[str, float] = found.get("effective_shares", {})
         self.judged_as_used = blend.judged_as_used(len(self.folds) + len(self.missing))
         weights = {name: weight for name, weight in blend.weights.items() if weight > 0}
         self.blend = replace(blend, weights=weights)

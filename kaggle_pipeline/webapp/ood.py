@@ -191,13 +191,14 @@ def doubts(
         return found
     if reference.blur(sharpness(square)) < _BLURRED:
         found.append(
-            f"The photo looks blurred: it is less sharp than {1 - _BLURRED:.0%} of the training "
-            "photos. Take it again, in focus."
+            f"The photo looks blurred: it is less sharp than {100 * (1 - _BLURRED):.0f} % of the "
+            "training photos. Take it again, in focus."
         )
     if unlikeness is not None and unlikeness >= UNLIKE:
         found.append(
-            "This does not look like a dermoscopic photo (one taken through a dermatoscope): it is "
-            f"more unusual than {UNLIKE:.0%} of the training photos. The probability means little "
-            "here."
+            f"The photo is unlike the training photos: more unusual than {100 * UNLIKE:.0f} % of "
+            "them. It may be of another kind (taken without a dermatoscope, say), or show what the "
+            "model has never seen. So a probability would mean little. About 1 in 20 "
+            "ordinary photos gets this warning too."
         )
     return found

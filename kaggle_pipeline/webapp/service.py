@@ -24,7 +24,7 @@ from kaggle_pipeline.evaluation.decision.decision import read_decision, read_thr
 from kaggle_pipeline.records.convert import square_jpeg
 from kaggle_pipeline.webapp.dicom_worker import DicomWorker
 from kaggle_pipeline.webapp.models import ImagePrediction, RunModels
-from kaggle_pipeline.webapp.ood import OodReference, doubts
+from kaggle_pipeline.webapp.ood import UNLIKE, OodReference, doubts
 from kaggle_pipeline.webapp.ood_reference import find_reference
 from kaggle_pipeline.webapp.training_distribution import TrainingDistribution
 from kaggle_pipeline.webapp.upload import MAX_PIXELS, Photo, open_upload
@@ -65,6 +65,11 @@ class Look:
     answer: ImagePrediction
     doubts: tuple[str, ...]
     unlikeness: float | None
+
+    @property
+    def unlike(self) -> bool:
+        """Whether it is so unusual that its probabilities mean little."""
+        return self.unlikeness is not None and self.unlikeness >= UNLIKE
 
 
 @dataclass(frozen=True)

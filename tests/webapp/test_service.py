@@ -5,6 +5,7 @@ import io
 import shutil
 import threading
 from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -24,17 +25,26 @@ from kaggle_pipeline.core.files import write_json
 from kaggle_pipeline.data.examples import read_examples
 from kaggle_pipeline.datasets.synthetic import SPEC as SYNTHETIC
 from kaggle_pipeline.models.tabular.sklearn_models import LearnerModel
+from kaggle_pipeline.report import html
 from kaggle_pipeline.stages.predict import predict_images
-from kaggle_pipeline.webapp.html_blocks import patient_block, reading_block, report_page
+from kaggle_pipeline.webapp.html_blocks import (
+    NO_NUMBER,
+    disclaimer,
+    reading_block,
+    report_name,
+    report_page,
+)
 from kaggle_pipeline.webapp.labels import percent
 from kaggle_pipeline.webapp.model_card import card_sections
 from kaggle_pipeline.webapp.models import RunModels
 from kaggle_pipeline.webapp.ood import UNLIKE, OodReference, doubts, sharpness
 from kaggle_pipeline.webapp.ood_reference import find_reference
+from kaggle_pipeline.webapp.patient_blocks import patient_block
 from kaggle_pipeline.webapp.patient_table import patient_csv
 from kaggle_pipeline.webapp.service import Service, compare
 from kaggle_pipeline.webapp.training_distribution import TrainingDistribution
 
+NOW = datetime(2026, 3, 5, 14, 30)
 KNOWN = {"sex": "male", "age_years": 55, "site": "torso"}
 
 
@@ -201,7 +211,7 @@ def test_every_piece_says_what_it_is_not_and_escapes_names(service, looks):
     ]
     for piece in pieces:
         assert "no diagnosis" in piece and "dermatologist" in piece
-        page = report_page("Report", piece)
+        page = report_page(service, "Report", NOW, piece)
         assert "<img src=x" not in page and "<script" not in page
         assert "http:" not in page and "https:" not in page
     assert "&lt;img src=x" in pieces[1]
@@ -209,6 +219,61 @@ def test_every_piece_says_what_it_is_not_and_escapes_names(service, looks):
     assert pieces[1].count('class="thumb"') == len(looks)
     table_alone = pieces[1].split('class="gallery"')[0]
     assert len(table_alone) < 9000 * len(looks)  # no whole photo a row
+
+
+def test_a_photo_unlike_the_training_photos_has_a_doubt_in_the_place_of_its_number(service, looks):
+    usual, *others = service.read(looks, [KNOWN] * len(looks))
+    usual = replace(usual, look=replace(usual.look, unlikeness=0.5, doubts=()))
+    odd = replace(usual, look=replace(usual.look, unlikeness=UNLIKE, doubts=("It is noise.",)))
+    number = percent(usual.probability["target"])
+    plain = reading_block(service, usual, "target", 0.9)
+    assert f'class="big">{number}<' in plain and NO_NUMBER not in plain
+    words = reading_block(service, odd, "target", 0.9)
+    assert f'class="big">{NO_NUMBER}<' in words
+    seen, _, folded = words.partition("<details>")
+    assert seen.index("It is noise.") < words.index("<details>")
+    assert number not in seen and "flagged" not in seen  # nothing that follows from the number
+    assert number in folded.partition("</details>")[0]
+    pair = [odd, *others]
+    table = patient_block(service, pair, compare(service, pair, "target"), "target", 0.9)
+    assert table.count(NO_NUMBER) == 1 and "unlike the training photos" in table
+
+
+def test_other_doubts_stand_before_the_number(service, looks):
+    reading = service.read(looks[:1], [KNOWN])[0]
+    look = replace(looks[0], doubts=("The photo is small.",), unlikeness=0.1)
+    words = reading_block(service, replace(reading, look=look), "target", 0.9)
+    assert words.index("The photo is small.") < words.index('class="big"')
+    assert NO_NUMBER not in words
+
+
+def test_cards_and_table_say_what_is_above_the_threshold(service, looks):
+    looks = [replace(one, doubts=(), unlikeness=0.1) for one in looks]
+    readings = service.read(looks, [KNOWN] * len(looks))
+    limit = service.distribution.threshold("target", 0.9).value
+    values = [limit + 0.01, *([limit / 2] * (len(looks) - 1))]
+    readings = [replace(one, probability=pd.Series({"target": value}))
+                for one, value in zip(readings, values, strict=True)]  # fmt: skip
+    piece = patient_block(service, readings, compare(service, readings, "target"), "target", 0.9)
+    table, cards = piece.split('class="gallery"')
+    assert table.count("above the threshold") == 1
+    assert cards.count("above the threshold") == 1
+    assert cards.index("above the threshold") < cards.index("</section>")  # on the first card
+
+
+def test_a_printed_report_names_its_day_its_run_and_its_models(service):
+    page = report_page(service, "Reading of a.jpg", NOW, html.Html("<p>piece</p>"))
+    for one in ("5 March 2026, 14:30", "demo", "Image model", "LeNet, 32 × 32 pixels", "2 folds"):
+        assert one in page, one
+    name = report_name(service, "reading_my mole/7 (1)", NOW)
+    assert name == "reading_my-mole-7-1-_demo_2026-03-05.html"
+
+
+def test_a_page_of_drawings_says_so(service, looks):
+    reading = service.read(looks[:1], [KNOWN])[0]
+    assert "learned from drawings" in reading_block(service, reading, "target", 0.9)
+    real = replace(service.spec, made_up=False)
+    assert "learned from drawings" not in disclaimer(real)
 
 
 def test_the_threshold_is_said_in_numbers_that_can_be_checked(service, looks):
@@ -219,12 +284,13 @@ def test_the_threshold_is_said_in_numbers_that_can_be_checked(service, looks):
     words = reading_block(service, reading, "target", 0.9)
     flagged = reading.probability["target"] >= found.value
     assert ("not flagged" in words) == (not flagged)
-    for one in (f"threshold of {percent(found.value)}", "flag 90 % of the melanoma photos",
-                f"wrongly, {percent(1 - spared)} of the other photos",
-                f"specificity {percent(spared)}"):  # fmt: skip
+    for one in (f"threshold of {percent(found.value)}",
+                "of 100 melanoma photos about 90 are flagged (sensitivity 90 %)",
+                f"Of 100 other photos about {100 * (1 - spared):.0f} are flagged too, wrongly",
+                f"specificity {percent(spared)}; false alarms {percent(1 - spared)}"):  # fmt: skip
         assert one in words, one
     if found.nested:
-        assert f"{percent(low)} to {percent(high)}; measured by cross-validation" in words
+        assert f"{percent(1 - high)} to {percent(1 - low)}; measured on photos that" in words
     lower = round(100 * reading.rank["target"])
     if 0 < lower < 100:
         assert f"about {lower} get a lower probability and {100 - lower} a higher" in words
@@ -256,7 +322,7 @@ def test_the_card_tells_data_scores_and_limits(service):
     sections = card_sections(service)
     words = "".join(sections.values())
     assert next(iter(sections)) == "Summary and limits"
-    for one in ("made-up, drawn lesions", "AUC", "duplicate", "ROC curve", "keras", "skin colour"):
+    for one in ("learned from drawings", "AUC", "duplicate", "ROC curve", "keras", "skin colour"):
         assert one in words, one
     assert {"Data", "Leak audit", "Image model", "Settings and versions"} <= set(sections)
 
@@ -399,7 +465,7 @@ def test_doubts_name_what_is_wrong_and_leave_a_good_photo_alone():
     assert "small" in doubts((640, 40), 64, fine, inside, reference)[0]
     assert "blurred" in doubts((640, 480), 64, textured(1, blur=16), inside, reference)[0]
     assert "blurred" in doubts((640, 480), 64, np.full((64, 64, 3), 90, np.uint8), 0, reference)[0]
-    assert "not look like a dermoscopic" in doubts((640, 480), 64, fine, outside, reference)[0]
+    assert "unlike the training" in doubts((640, 480), 64, fine, outside, reference)[0]
 
 
 def test_few_of_those_that_are_like_them_are_called_unlike():
