@@ -35,7 +35,7 @@ def draw_classes(groups: Mapping[str, pd.Index]) -> Figure:
     axes = figure.subplots()
     counts = [len(ids) for ids in groups.values()]
     total = len(set().union(*groups.values()))
-    axes.barh([shorten(name, 22) for name in groups], counts, color=_colours(groups))
+    axes.barh([shorten(name, 36) for name in groups], counts, color=_colours(groups))
     for y, count in enumerate(counts):
         axes.text(count, y, f"  {count:,} ({count / total:.1%})", va="center", fontsize=9)
     axes.set_xlim(0, 1.3 * max(counts))
@@ -66,7 +66,7 @@ def draw_numeric(
             axes.axvline(known.median(), color="black", lw=1, ls="--")
         median = f", median {known.median():g}" if len(known) else ""
         axes.set_title(
-            f"{shorten(name, 22)} ({len(known):,} known{median})", fontsize=9, loc="left"
+            f"{shorten(name, 40)} ({len(known):,} known{median})", fontsize=9, loc="left"
         )
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.yaxis.set_major_locator(MaxNLocator(2))

@@ -49,7 +49,9 @@ def _order(path: Path) -> tuple[int, str]:
 
 def _counts(examples: pd.DataFrame, spec: DatasetSpec) -> Html:
     parts = {split: split_rows(examples, split) for split in splits_of(examples)}
-    further = list(parts)[2:]
+    parts = {split: part for split, part in parts.items() if len(part) or split == "train"}
+    further = [split for split in parts if split not in ("train", "test")]
+    tested = "test" in parts
     rows = [["images", *(f"{len(part):,}" for part in parts.values())]]
     if spec.group:
         groups = (f"{part['group_id'].nunique():,}" for part in parts.values())
@@ -58,7 +60,7 @@ def _counts(examples: pd.DataFrame, spec: DatasetSpec) -> Html:
         [
             f"images of {spec.class_label(name)}",
             f"{int(parts['train'][name].sum()):,}",
-            "not counted here",
+            *(["not counted here"] if tested else []),
             *(f"{int(parts[split][name].sum()):,}" for split in further),
         ]
         for name in spec.classes
@@ -67,7 +69,7 @@ def _counts(examples: pd.DataFrame, spec: DatasetSpec) -> Html:
         shares = (f"{part[feature].isna().mean():.1%}" if len(part) else "–"
                   for part in parts.values())  # fmt: skip
         rows.append([f"{spec.feature_label(feature)} missing", *shares])
-    return html.table(["", "training", "test", *further], rows)
+    return html.table(["", "training", *(["test"] if tested else []), *further], rows)
 
 
 def leak_section(prepared: Path) -> Html | None:

@@ -142,7 +142,9 @@ def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec)
     why = describe_optimism(metrics, spec)
     if why:
         parts.append(
-            html.note(html.element("strong", "Too optimistic: "), "; ".join(why), ".", warning=True)
+            html.note(
+                html.element("strong", "Too optimistic: "), f"{'; '.join(why)}.", warning=True
+            )
         )
     facts = []
     if metrics.get("seconds") is not None:

@@ -33,8 +33,8 @@ OPTIMISTIC = {
     ),
     "groups_ignored": (
         "split by image",
-        "images of one {group} may be in both training and validation, so a model may recognise "
-        "the {group} instead of the lesion",
+        "images of one {group} may be in both training and validation, so a model may know the "
+        "{group} again instead of the disease",
     ),
 }
 """Marks in ``metrics.json`` that make a score better than it would be on new patients, said in
@@ -104,7 +104,7 @@ def _in_short(stage: str, folder: Path, metrics: Mapping, spec: DatasetSpec, wha
         f" out of fold, on {count} images{on_test}.",
     )
     why = describe_optimism(metrics, spec)
-    doubt = html.note("Too optimistic: ", "; ".join(why), ".", warning=True) if why else ""
+    doubt = html.note(f"Too optimistic: {'; '.join(why)}.", warning=True) if why else ""
     return html.join([said, doubt])
 
 

@@ -108,6 +108,7 @@ def evaluation_section(
             f"samples of whole {found['group']}s.",
         ),
         _nothing_to_score(lacking) if lacking else "",
+        html.element("p", _few(found, spec)),
         _score_table(found),
     ]
     if len(found["classes"]) > 1:
@@ -131,6 +132,15 @@ def _nothing_to_score(lacking: Sequence[str]) -> Html:
         "the mean AUC, has no value; the other classes’ scores stand in the table by class.",
         warning=True,
     )
+
+
+def _few(found: Mapping, spec: DatasetSpec) -> str:
+    """Which classes have so few images that their scores say little; empty where none has."""
+    few = [spec.class_label(name) for name, one in found["counts"].items()
+           if 0 < one["positive"] < MIN_ROWS]  # fmt: skip
+    if not few:
+        return ""
+    return f"Under {MIN_ROWS} images, so scores that say little: {', '.join(few)}."
 
 
 def _score_table(found: Mapping) -> Html:

@@ -188,9 +188,9 @@ def _decision(service: Service, reading: Reading) -> str:
         percent(scores[key]["value"]) for key in ("accuracy", "balanced_accuracy")
     )
     return (
-        f"Decision: {named}. This run’s decision is {found.why}; by cross-validation {accuracy} of "
-        f"its decisions were right, and {balanced} on average over the classes. "
-        "What it trades for what is drawn under “This run”."
+        f"Decision: {named}. By cross-validation {accuracy} of this run’s decisions were right "
+        f"({balanced} on average over the classes). How it decides: {found.why}; what that trades "
+        "for what is drawn under “This run”."
     )
 
 

@@ -338,3 +338,17 @@ def test_isic_2017_metadata_inside_the_photo_folders_is_found(tmp_path):
     for table in root.glob("*_metadata.csv"):
         table.rename(root / table.name.removesuffix("_metadata.csv") / table.name)
     pd.testing.assert_frame_equal(get_spec("isic_2017").read_raw(root).examples, before)
+
+
+@pytest.mark.parametrize("images", [100, 200, 600])
+def test_a_small_made_up_ham10000_has_every_class_in_every_part(images):
+    table, _ = ham10000.describe(images, seed=0)
+    spec = get_spec("ham10000")
+    classes = {name: (table["dx"] == name).to_numpy(float) for name in spec.classes}
+    rows = pd.DataFrame({"group_id": table["lesion_id"].to_numpy(), **classes}, table["image_id"])
+    for by in ("group", "image"):
+        test = make_folds(rows, spec, FoldsConfig(holdout=0.15, by=by), 2020).validated.index
+        rest = rows.drop(test)
+        valid = make_folds(rest, spec, FoldsConfig(holdout=0.1, by=by), 2020).validated.index
+        for part in (test, valid, rest.index.difference(valid)):
+            assert (rows.loc[part, list(spec.classes)].sum() > 0).all()
