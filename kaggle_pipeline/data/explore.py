@@ -69,10 +69,10 @@ def explore(
     if train["image_path"].notna().any():
         drawn["samples"] = partial(plots.draw_samples, train, groups, Path(data_dir), seed)
     files = [out_dir / "summary.json"]
-    write_json(files[0], summarise(examples, spec))
     for name, draw in drawn.items():
         files.append(out_dir / f"{name}.png")
         save_figure(draw(), files[-1], photos=name == "samples")
+    write_json(files[0], summarise(examples, spec))  # last: it says that all is drawn
     return files
 
 

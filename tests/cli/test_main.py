@@ -13,7 +13,11 @@ import pytest
 from PIL import Image
 
 from kaggle_pipeline.cli.main import main
+from kaggle_pipeline.config.loading import load_experiment
+from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.ensembling.blend import Blend
+from kaggle_pipeline.stages.explore_data import draw_data
+from kaggle_pipeline.stages.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = [
@@ -134,6 +138,30 @@ def test_score_submission_reads_the_kept_apart_truth(finished, competition, caps
     )  # fmt: skip
     assert code == 0
     assert "test AUC 0." in capsys.readouterr().out
+    page = (finished / "report.html").read_text()
+    assert " test photos: AUC 0." in page and "learned from drawings" in page
+
+
+def test_the_report_shows_the_data_the_photos_and_each_models_share(finished):
+    page = (finished / "report.html").read_text()
+    assert "Random training photos of each class" in page
+    assert "Missed: melanoma photos with the lowest scores" in page
+    shares = read_json(finished / "blend" / "metrics.json")["effective_shares"]
+    assert sum(shares.values()) == pytest.approx(1)
+    for share in shares.values():
+        assert f"{share:.0%}" in page
+
+
+def test_a_damaged_photo_ends_no_run_for_a_picture(finished, data, tmp_path):
+    run_dir = Path(shutil.copytree(finished / "prepare", tmp_path / "run" / "prepare")).parent
+    for photo in (data / "jpeg" / "train").iterdir():
+        photo.write_bytes(b"no photo")
+    config = load_experiment(run_dir / "prepare" / "config.yaml")
+    told = []
+    draw_data(Run(config, data, run_dir, say=told.append))
+    assert len(told) == 1 and "not all pictures" in told[0] and "cannot read" in told[0]
+    drawn = {path.name for path in (run_dir / "explore").iterdir()}
+    assert "classes.png" in drawn and "summary.json" not in drawn  # so it is drawn anew
 
 
 def test_a_finished_stage_is_refused_then_resumed_then_overwritten(finished, competition, capsys):
