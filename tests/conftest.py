@@ -1,17 +1,23 @@
-"""Fixtures that more than one test file uses: a drawn competition, its spec, small examples."""
+"""Fixtures of many test files: drawn data sets, a finished run, a spec, small examples."""
 
-from collections.abc import Callable
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers_demo import demo_words
 
+from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.config.experiment import FoldsConfig
 from kaggle_pipeline.data.examples import split_rows, validate_examples
 from kaggle_pipeline.data.folds import Folds, make_folds
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets.synthetic import SPEC
+from kaggle_pipeline.synthetic import MADE_UP, generate_like
 from kaggle_pipeline.synthetic.siim_isic_2020 import generate
 
 _FIRST = ("test_app.py", "test_service.py", "test_families.py", "test_client.py", "test_session.py")
@@ -24,12 +30,80 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in _FIRST)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_core() -> Iterator[None]:
+    """Let "one process a core" mean this process: each core has a test worker already."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "cpu_count", lambda: 1)
+        yield
+
+
 @pytest.fixture(scope="session")
-def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Path]]:
+    """``made_once(name, make)``: a folder that ``make(folder)`` fills, once for all test workers.
+
+    The first worker that asks makes it while the others wait. It is for reading: a test that writes
+    takes a copy, and a file that has changed by the end fails the session.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # in which each worker has a folder of its own
+    found: dict[Path, dict] = {}
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with (root / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        found.setdefault(folder, _state(folder))
+        return folder
+
+    yield get
+    for folder, before in found.items():
+        assert _state(folder) == before, f"a test wrote into {folder}, which all share"
+
+
+def _state(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Size and time of every file in a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.fixture(scope="session")
+def competition(made_once: Callable[..., Path]) -> Path:
     """A folder with ``competition/`` (24 patients, 48 px) and ``truth.csv``; do not write to it."""
-    root = tmp_path_factory.mktemp("synthetic")
-    generate(root, patients=24, image_size_px=48, seed=7, mean_images=5, workers=1)
-    return root
+
+    def draw(folder: Path) -> None:
+        generate(folder, patients=24, image_size_px=48, seed=7, mean_images=5)
+
+    return made_once("synthetic", draw)
+
+
+@pytest.fixture(scope="session")
+def collections(made_once: Callable[..., Path]) -> Path:
+    """A folder with a small made-up version of each other data set; do not write to it."""
+
+    def draw(folder: Path) -> None:
+        for name in MADE_UP:
+            if name != "siim_isic_2020":
+                generate_like(name, folder / name, images=90, image_size_px=32, seed=7)
+
+    return made_once("collections", draw)
+
+
+@pytest.fixture(scope="session")
+def demo_run(made_once: Callable[..., Path], competition: Path) -> Path:
+    """The folder of a finished run of the small demo on ``competition``; do not write to it."""
+    pytest.importorskip("tensorflow")
+
+    def run(folder: Path) -> None:
+        assert main(["run-pipeline", *demo_words(competition / "competition", folder)]) == 0
+
+    return made_once("demo_run", run)
 
 
 @pytest.fixture(scope="session")

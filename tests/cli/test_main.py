@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from helpers_demo import demo_words
 from PIL import Image
 
 from kaggle_pipeline.cli.main import main
@@ -20,17 +21,6 @@ from kaggle_pipeline.stages.explore_data import draw_data
 from kaggle_pipeline.stages.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
-FAST = [
-    "--config", str(ROOT / "configs" / "demo.yaml"),
-    "--set", "folds.k=2",
-    "--set", "records.image_size_px=32",
-    "--set", "image.image_size_px=32",
-    "--set", "image.backbone_options={filters: 4}",
-    "--set", "image.epochs=2",
-    "--set", "image.tta=flips",
-    "--set", "tabular.epochs=3",
-    "--set", "records.workers=1",  # each is a process that loads pandas
-]  # fmt: skip
 
 
 @pytest.fixture
@@ -40,7 +30,7 @@ def data(competition, tmp_path):
 
 
 def call(command, data_dir, run_dir, *more):
-    return main([command, *FAST, "--data-dir", str(data_dir), "--run-dir", str(run_dir), *more])
+    return main([command, *demo_words(data_dir, run_dir), *more])
 
 
 def error_line(capsys):
@@ -58,16 +48,8 @@ def edit_csv(path, change):
 # ---------------------------------------------------------------------------- the whole way
 
 
-@pytest.fixture(scope="module")
-def finished(competition, tmp_path_factory):
-    """A whole run, and its submission's bytes."""
-    run_dir = tmp_path_factory.mktemp("whole") / "run"
-    assert call("run-pipeline", competition / "competition", run_dir) == 0
-    return run_dir
-
-
-def test_the_whole_way_leaves_every_file(finished):
-    names = {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
+def test_the_whole_way_leaves_every_file(demo_run):
+    names = {str(p.relative_to(demo_run)) for p in demo_run.rglob("*") if p.is_file()}
     stage = {"config.yaml", "versions.json", "metrics.json", "oof.csv", "test.csv"}
     stage |= {"evaluation.json", "confusion.png", "reliability.png", "class_roc.png"}
     stage |= {"subgroups.png", "calibration.json", "calibration.png"}
@@ -81,18 +63,18 @@ def test_the_whole_way_leaves_every_file(finished):
     )
 
 
-def test_metrics_hold_what_is_promised(finished):
-    labelled = pd.read_csv(finished / "prepare" / "folds.csv")
+def test_metrics_hold_what_is_promised(demo_run):
+    labelled = pd.read_csv(demo_run / "prepare" / "folds.csv")
     for stage in ("image", "tabular", "blend"):
-        metrics = json.loads((finished / stage / "metrics.json").read_text())
+        metrics = json.loads((demo_run / stage / "metrics.json").read_text())
         assert metrics["oof_auc_low"] <= metrics["oof_auc"] <= metrics["oof_auc_high"]
         assert metrics["n"] == len(labelled) and 0 < metrics["n_positive"] < metrics["n"]
         assert metrics["seconds"] > 0
 
 
-def test_submission_has_the_samples_rows_in_its_order(finished, competition):
+def test_submission_has_the_samples_rows_in_its_order(demo_run, competition):
     sample = pd.read_csv(competition / "competition" / "sample_submission.csv")
-    submission = pd.read_csv(finished / "submission.csv")
+    submission = pd.read_csv(demo_run / "submission.csv")
     assert list(submission["image_name"]) == list(sample["image_name"])
     assert submission["target"].between(0, 1).all() and submission["target"].nunique() > 2
 
@@ -125,15 +107,15 @@ def read_part(path):
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_submission_byte_for_byte(finished, competition, tmp_path):
+def test_the_same_seed_gives_the_same_submission_byte_for_byte(demo_run, competition, tmp_path):
     assert call("run-pipeline", competition / "competition", tmp_path / "again") == 0
-    ours, theirs = finished / "submission.csv", tmp_path / "again" / "submission.csv"
+    ours, theirs = demo_run / "submission.csv", tmp_path / "again" / "submission.csv"
     assert ours.read_bytes() == theirs.read_bytes()
 
 
-def test_score_submission_reads_the_kept_apart_truth(finished, competition, capsys):
+def test_score_submission_reads_the_kept_apart_truth(demo_run, competition, capsys):
     code = main(
-        ["score-submission", "--submission", str(finished / "submission.csv"),
+        ["score-submission", "--submission", str(demo_run / "submission.csv"),
          "--truth", str(competition / "truth.csv")]
     )  # fmt: skip
     assert code == 0
@@ -164,25 +146,28 @@ def test_a_damaged_photo_ends_no_run_for_a_picture(finished, data, tmp_path):
     assert "classes.png" in drawn and "summary.json" not in drawn  # so it is drawn anew
 
 
-def test_a_finished_stage_is_refused_then_resumed_then_overwritten(finished, competition, capsys):
+def test_a_finished_stage_is_refused_then_resumed_then_overwritten(
+    demo_run, competition, tmp_path, capsys
+):
+    run = shutil.copytree(demo_run, tmp_path / "run")
     data_dir = competition / "competition"
-    assert call("train-tabular", data_dir, finished) == 2
+    assert call("train-tabular", data_dir, run) == 2
     assert "--resume" in error_line(capsys)
-    before = (finished / "tabular" / "oof.csv").read_bytes()
-    assert call("train-tabular", data_dir, finished, "--resume") == 0
+    before = (run / "tabular" / "oof.csv").read_bytes()
+    assert call("train-tabular", data_dir, run, "--resume") == 0
     assert "done already" in capsys.readouterr().out
-    assert call("train-tabular", data_dir, finished, "--overwrite") == 0
-    assert (finished / "tabular" / "oof.csv").read_bytes() == before
+    assert call("train-tabular", data_dir, run, "--overwrite") == 0
+    assert (run / "tabular" / "oof.csv").read_bytes() == before
 
 
-def test_resuming_with_another_setting_is_refused(finished, competition, capsys):
+def test_resuming_with_another_setting_is_refused(demo_run, competition, capsys):
     more = ("--resume", "--set", "tabular.epochs=4")
-    assert call("train-tabular", competition / "competition", finished, *more) == 2
+    assert call("train-tabular", competition / "competition", demo_run, *more) == 2
     assert "tabular.epochs" in error_line(capsys)
 
 
-def test_another_preparation_is_refused(finished, competition, capsys):
-    code = call("prepare-data", competition / "competition", finished, "--set", "seed=1")
+def test_another_preparation_is_refused(demo_run, competition, capsys):
+    code = call("prepare-data", competition / "competition", demo_run, "--set", "seed=1")
     assert code == 2
     assert "seed" in error_line(capsys)
 
@@ -242,9 +227,9 @@ def test_folds_can_be_trained_one_by_one(competition, tmp_path, capsys):
     assert "--fold 7" in error_line(capsys)
 
 
-def test_tfrecords_alone_are_enough(finished, competition, tmp_path):
+def test_tfrecords_alone_are_enough(demo_run, competition, tmp_path):
     data_dir = tmp_path / "data"
-    shutil.copytree(finished / "records", data_dir / "tfrecords")
+    shutil.copytree(demo_run / "records", data_dir / "tfrecords")
     for csv in (competition / "competition").glob("*.csv"):
         shutil.copy(csv, data_dir)
     assert call("prepare-data", data_dir, tmp_path / "run") == 0
@@ -324,9 +309,9 @@ def test_a_test_row_without_a_photo_stops(data, tmp_path, capsys):
     assert path.stem in line and "test" in line
 
 
-def test_a_shard_that_lies_about_its_count_stops(finished, competition, tmp_path, capsys):
+def test_a_shard_that_lies_about_its_count_stops(demo_run, competition, tmp_path, capsys):
     data_dir = tmp_path / "data"
-    shutil.copytree(finished / "records", data_dir / "tfrecords")
+    shutil.copytree(demo_run / "records", data_dir / "tfrecords")
     for csv in (competition / "competition").glob("*.csv"):
         shutil.copy(csv, data_dir)
     shard = sorted((data_dir / "tfrecords").glob("train*.tfrec"))[0]

@@ -34,12 +34,10 @@ def each_spec(request):
 
 
 @pytest.fixture(scope="module")
-def made_up(tmp_path_factory, competition):
+def made_up(collections, competition):
     """Data set to a small raw folder in its own layout."""
     folders = dict.fromkeys(("siim_isic_2020", "synthetic"), competition)
-    for name in ("isic_2017", "isic_2019", "ham10000"):
-        folders[name] = tmp_path_factory.mktemp(name)
-        generate_like(name, folders[name], images=90, image_size_px=32, seed=7, workers=1)
+    folders |= {name: collections / name for name in ("isic_2017", "isic_2019", "ham10000")}
     return {name: folder / "competition" for name, folder in folders.items()}
 
 

@@ -34,19 +34,15 @@ from kaggle_pipeline.records.convert import plan_shards
 from kaggle_pipeline.records.tfrecords import list_shards, read_records
 from kaggle_pipeline.stages.prepare import prepare_data
 from kaggle_pipeline.stages.run import Run
-from kaggle_pipeline.synthetic import generate_like
 
 SIIM = get_spec("siim_isic_2020")
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory, competition):
-    """The drawn competition's folder; HAM10000 and ISIC 2017 lie beside it, made up too."""
-    root = tmp_path_factory.mktemp("collections")
-    shutil.copytree(competition / "competition", root / "own")
-    for name in ("ham10000", "isic_2017", "isic_2019"):
-        generate_like(name, root / name, images=90, image_size_px=32, seed=7, workers=1)
-    return root / "own"
+def places(tmp_path_factory, competition, collections):
+    """The drawn competition's folder; HAM10000, ISIC 2017 and 2019 lie beside it, made up too."""
+    root = shutil.copytree(collections, tmp_path_factory.mktemp("collections") / "all")
+    return shutil.copytree(competition / "competition", root / "own")
 
 
 def wanted(*names, **changes):

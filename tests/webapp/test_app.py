@@ -21,7 +21,7 @@ for needed in ("tensorflow", "streamlit", "pydicom"):
 sync_api = pytest.importorskip("playwright.sync_api")
 
 from helpers_hostile import dicom, encode, hostile_files, photo
-from helpers_webapp import ROOT, make_run
+from helpers_webapp import ROOT
 from PIL import Image
 
 CHROMIUM = shutil.which("chromium")
@@ -56,11 +56,6 @@ class Server:
             else:
                 return
         raise AssertionError(self.log.read_text())
-
-
-@pytest.fixture(scope="module")
-def run_dir(competition, tmp_path_factory):
-    return make_run("synthetic", tmp_path_factory.mktemp("served"), competition / "competition")
 
 
 @pytest.fixture(scope="module")

@@ -49,11 +49,6 @@ KNOWN = {"sex": "male", "age_years": 55, "site": "torso"}
 
 
 @pytest.fixture(scope="module")
-def run_dir(competition, tmp_path_factory):
-    return make_run("synthetic", tmp_path_factory.mktemp("served"), competition / "competition")
-
-
-@pytest.fixture(scope="module")
 def service(run_dir):
     one = Service(run_dir, "cpu")
     yield one
