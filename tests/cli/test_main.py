@@ -113,9 +113,10 @@ def test_the_same_seed_gives_the_same_submission_byte_for_byte(demo_run, competi
     assert ours.read_bytes() == theirs.read_bytes()
 
 
-def test_score_submission_reads_the_kept_apart_truth(demo_run, competition, capsys):
+def test_score_submission_reads_the_kept_apart_truth(demo_run, competition, tmp_path, capsys):
+    run = shutil.copytree(demo_run, tmp_path / "run")
     code = main(
-        ["score-submission", "--submission", str(demo_run / "submission.csv"),
+        ["score-submission", "--submission", str(run / "submission.csv"),
          "--truth", str(competition / "truth.csv")]
     )  # fmt: skip
     assert code == 0

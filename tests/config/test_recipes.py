@@ -19,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[2]
 MARKS = {
     "demo": pytest.mark.slow,
     "siim_mini_external": pytest.mark.slow,
-    "siim_isic_2020_seed": (),
     "isic_2017": (),
 }
 CONFIGS = [

@@ -97,12 +97,14 @@ def test_every_kernel_is_pushed_as_its_metadata_says(name, built, site, tmp_path
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        ({"error": "Maximum batch TPU session count of 1 reached."}, "Maximum batch TPU session"),
         ({**PUSHED, "invalidKernelSources": ["me/melanoma-image"]}, "not valid kernel sources"),
-        ({**PUSHED, "invalidCompetitionSources": [SLUG]}, "not valid competition sources"),
-        ({"code": 403, "message": "You must verify your phone number."}, "verify your phone"),
+        *[pytest.param(*more, marks=pytest.mark.ci) for more in (
+            ({"error": "Maximum batch TPU session count of 1 reached."}, "Maximum batch TPU"),
+            ({**PUSHED, "invalidCompetitionSources": [SLUG]}, "not valid competition sources"),
+            ({"code": 403, "message": "You must verify your phone number."}, "verify your phone"),
+        )],
     ],
-)
+)  # fmt: skip
 def test_a_push_that_kaggle_refuses_fails_with_its_sentence(
     built, answer, sentence, site, tmp_path, capsys
 ):
@@ -238,6 +240,7 @@ def test_a_kernel_that_leaves_no_word_of_its_state_is_not_taken_for_done(
     assert "melanoma-image left no session.json" in error_line(capsys)
 
 
+@pytest.mark.ci
 def test_a_kernel_that_fails_shows_the_end_of_its_log(built, site, tmp_path, capsys):
     site.answers["GetKernelSessionStatus"] = {
         "status": "ERROR",
@@ -251,6 +254,7 @@ def test_a_kernel_that_fails_shows_the_end_of_its_log(built, site, tmp_path, cap
     assert said.err.strip().endswith("ended with error: Your code failed")
 
 
+@pytest.mark.ci
 def test_without_a_token_it_says_where_to_get_one(built, site, tmp_path, monkeypatch, capsys):
     for name in ("KAGGLE_USERNAME", "KAGGLE_KEY"):
         monkeypatch.delenv(name)
@@ -351,6 +355,7 @@ def test_a_submission_that_is_no_table_is_one_line(site, files, capsys):
     assert "submission.csv cannot be read as CSV" in error_line(capsys)
 
 
+@pytest.mark.ci
 def test_a_submission_that_kaggle_refuses_fails(site, files, capsys):
     site.answers["StartSubmissionUpload"] = {"token": "blob", "createUrl": f"{site.url}/upload"}
     refused = "Your team has used its daily Submission allowance (5) today"
@@ -404,6 +409,7 @@ def test_tables_and_records_are_fetched_once(competition_files, tmp_path, capsys
     assert "2 files, 2 of them here already" in capsys.readouterr().out
 
 
+@pytest.mark.ci
 def test_a_file_that_arrives_short_is_said_and_not_kept(competition_files, tmp_path, capsys):
     whole = competition_files.content["tfrecords/train00-2.tfrec"]
     competition_files.files["/store/tfrecords/train00-2.tfrec"] = whole[:-1]
@@ -454,6 +460,7 @@ def test_a_file_is_found_whatever_way_it_came(site, tmp_path, monkeypatch, capsy
     assert not (out / "train.csv").exists()
 
 
+@pytest.mark.ci
 def test_a_disk_that_is_too_small_is_said_first(competition_files, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: type("U", (), {"free": 10}))
     assert main(["download-data", "--data-dir", str(tmp_path / "data")]) == 2
@@ -461,6 +468,7 @@ def test_a_disk_that_is_too_small_is_said_first(competition_files, tmp_path, mon
     assert competition_files.methods() == ["ListDataFiles", "ListDataFiles"]
 
 
+@pytest.mark.ci
 def test_rules_that_were_not_accepted_are_kaggles_sentence(site, tmp_path, capsys):
     sentence = "You must accept this competition's rules before you'll be able to download files."
     site.answers["ListDataFiles"] = {"code": 403, "message": sentence}

@@ -285,6 +285,7 @@ def test_every_kernels_metadata_is_what_kaggle_knows(folder):
     assert metadata.get("machine_shape") == shapes[hardware]
 
 
+@pytest.mark.ci
 def test_the_smoke_kernel_says_that_here_is_no_tpu(tmp_path, built):
     path = shutil.copy(built / "tpu_smoke" / "tpu_smoke.py", tmp_path)
     done = run_script(path, tmp_path)

@@ -26,7 +26,7 @@ TINY = [
     for change in (
         "folds={holdout: 0.3, test_share: 0.2}", "records.image_size_px=32", "records.workers=1",
         "image.image_size_px=32", "image.backbone=LeNet", "image.backbone_options={filters: 4}",
-        "image.weights=null", "image.train_from=null", "image.batch_size=16", "image.epochs=2",
+        "image.weights=null", "image.train_from=null", "image.batch_size=16", "image.epochs=1",
         "image.tta=flips", "leakage.fingerprints=false",
     )
     for word in ("--set", change)

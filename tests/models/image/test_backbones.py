@@ -103,7 +103,10 @@ def test_an_unknown_name_gives_the_nearest():
         ("MobileNetV2", {"alpha": 0.35}, (2, 2, 1280), 410_208),
         ("LeNet", {"filters": 4}, (8, 8, 16), 9 * (12 + 32 + 128) + 4 * (4 + 8 + 16)),
         ("PrimitiveCNN", {"filters": 2}, (4, 4, 16), 9 * (6 + 8 + 32 + 128) + 2 + 4 + 8 + 16),
-        *[(name, {}, *wanted) for name, wanted in OWN.items()],
+        *[
+            pytest.param(name, {}, *wanted, marks=[pytest.mark.ci] * (name in DEEP))
+            for name, wanted in OWN.items()
+        ],
     ],
 )
 def test_output_shape_and_parameter_count(name, options, shape, parameters):

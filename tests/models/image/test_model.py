@@ -31,6 +31,8 @@ from kaggle_pipeline.models.image.model import ImageModel  # noqa: E402
 from kaggle_pipeline.models.image.network import build_body, build_network, unlike_before  # noqa: E402
 
 COUNT = 18
+SOME, NEVER = (np.nan, 0.5, np.nan, 0.4), (np.nan,) * 4
+"""AUC of four epochs that is no number in some of them, or in all."""
 EXAMPLES = make_examples(COUNT)
 TRAIN, VALID = EXAMPLES.iloc[:10], EXAMPLES.iloc[10:]
 TURNS = AugmentConfig(rotation_degrees=30.0)
@@ -192,9 +194,14 @@ class TestFit:
         assert not model.folder.exists()  # nothing was begun
 
     @pytest.mark.parametrize(
-        ("validation", "kept"), [((np.nan, 0.5, np.nan, 0.4), 1), ((np.nan,) * 4, 3)]
-    )
-    @pytest.mark.parametrize("stopped_after", [None, 1, 3])
+        ("validation", "kept", "stopped_after"),
+        [
+            (SOME, 1, 1), (NEVER, 3, None),
+            *[pytest.param(*more, marks=pytest.mark.ci) for more in (
+                (SOME, 1, None), (SOME, 1, 3), (NEVER, 3, 1), (NEVER, 3, 3),
+            )],
+        ],
+    )  # fmt: skip
     def test_an_auc_that_is_nan_never_wins_also_in_a_resumed_fit(
         self, make_model, monkeypatch, validation, kept, stopped_after
     ):
@@ -274,7 +281,12 @@ class TestResume:
         return folder
 
     @pytest.mark.parametrize(
-        ("damaged", "kept_bytes"), [([], 0), (["state-3"], 3000), (["state-2", "state-3"], 0)]
+        ("damaged", "kept_bytes"),
+        [
+            (["state-3"], 3000),
+            pytest.param([], 0, marks=pytest.mark.ci),
+            pytest.param(["state-2", "state-3"], 0, marks=pytest.mark.ci),
+        ],
     )
     def test_it_goes_on_as_if_nothing_had_been(
         self, make_model, stopped, whole, damaged, kept_bytes

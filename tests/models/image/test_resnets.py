@@ -27,7 +27,13 @@ HEIGHT, WIDTH = 64, 50  # even sides tell PyTorch's padding from TensorFlow's; 5
 EXACT = 1e-10  # of the largest value, in float64
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.ci] * (name in ("resnet101", "resnet152")))
+        for name in PUBLISHED
+    ],
+)
 def test_parameters_with_the_top_are_those_published(name):
     model = build_resnet(name, (32, 32, 3), include_top=True)
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)

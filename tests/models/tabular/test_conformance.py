@@ -150,6 +150,7 @@ for place in sorted(path for path in root.iterdir() if path.is_dir()):
 """
 
 
+@pytest.mark.ci
 def test_what_is_saved_predicts_the_same_in_another_process(examples, tmp_path):
     train = split_rows(examples, "train")
     said = {}
