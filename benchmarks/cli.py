@@ -20,7 +20,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work-dir", type=Path, default=Path("runs/benchmark"))
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there")
     parser.add_argument(
-        "--photos", type=int, help="for convert (default: 32), input and predict (default: 256)"
+        "--photos", type=int, help="for convert (default: 32), loop (128), input and predict (256)"
     )
     tabular = parser.add_argument_group("tabular")
     tabular.add_argument("--data-dir", type=Path, help="real metadata (default: made up)")
@@ -29,15 +29,32 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--beside", type=int, default=10, metavar="EPOCHS",
         help="after so many, compare the AUC with that of Keras' fit; 0: do not (default: 10)",
     )  # fmt: skip
-    step = parser.add_argument_group("step (backbone and size: of serve too)")
+    step = parser.add_argument_group("step (backbone and size: of serve and loop too)")
     step.add_argument("--backbone", default="MobileNetV2", help="default: MobileNetV2")
     step.add_argument("--image-size-px", type=int, default=224, help="default: 224")
     step.add_argument("--batch-size", type=int, default=32, help="default: 32")
     step.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="default: cpu")
-    step.add_argument("--steps", type=int, default=6, help="timed, after the first (default: 6)")
+    step.add_argument("--steps", type=int, help="timed ones (default: 6; of a loop's epoch 12)")
     step.add_argument(
-        "--peak-tflops", type=float, metavar="T", help="of the device, to tell the share reached"
+        "--peak-tflops", type=float, metavar="T", help="of the device, to give the share reached"
     )
+    step.add_argument(
+        "--engines", nargs="+", choices=["tensorflow", "jax", "pytorch", "compiled"],
+        help="default: all; compiled is torch.compile",
+    )  # fmt: skip
+    step.add_argument(
+        "--seconds", type=float, default=900, help="an engine is ended after so many (default: 900)"
+    )
+    loop = parser.add_argument_group("loop (and backbone, size, batch, device, steps, turns)")
+    loop.add_argument("--config", type=Path, help="an experiment whose image model is trained")
+    loop.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting of it")
+    loop.add_argument("--rounds", type=int, default=3, help="epochs of each kind (default: 3)")
+    loop.add_argument("--records-px", type=int, help="side of the records (default: the image's)")
+    step.add_argument("--train-only", action="store_true", help="time no prediction")
+    step.add_argument(
+        "--turns", metavar="FILE",
+        help="measurements side by side that name the same file are timed one after the other",
+    )  # fmt: skip
 
 
 # Each measurement is imported when it is asked for.
@@ -56,13 +73,34 @@ def _kills(options: argparse.Namespace, place: Path) -> None:
 
 
 def _step(options: argparse.Namespace, place: Path) -> None:
-    from benchmarks.step import Load, measure_step
+    from benchmarks.step import ENGINES, Load, measure_step
 
     load = Load(
         options.backbone, options.image_size_px, options.batch_size, options.device,
-        options.steps, options.peak_tflops,
+        6 if options.steps is None else options.steps, options.peak_tflops, options.seconds,
+        not options.train_only, options.turns,
     )  # fmt: skip
-    measure_step(load, options.json)
+    measure_step(load, options.json, engines=options.engines or tuple(ENGINES))
+
+
+def _loop(options: argparse.Namespace, place: Path) -> None:
+    from dataclasses import replace
+
+    from benchmarks.loop import LoopLoad, measure_loop
+    from kaggle_pipeline.config.loading import load_experiment
+
+    if options.config:
+        image = load_experiment(options.config, options.set or ()).image
+    else:
+        from kaggle_pipeline.config.image import ImageConfig
+
+        image = ImageConfig(backbone=options.backbone)
+    image = replace(image, image_size_px=options.image_size_px, batch_size=options.batch_size)
+    load = LoopLoad(
+        image, options.device, max(4, options.steps or 12), options.rounds, options.photos or 128,
+        options.records_px or options.image_size_px, options.turns,
+    )  # fmt: skip
+    measure_loop(place, load, options.json)
 
 
 def _convert(options: argparse.Namespace, place: Path) -> None:
@@ -105,6 +143,7 @@ _MEASUREMENTS = {
     "memory": _memory,
     "kills": _kills,
     "step": _step,
+    "loop": _loop,
     "convert": _convert,
     "tabular": _tabular,
     "serve": _serve,
@@ -128,5 +167,7 @@ COMMAND = Command(
   python scripts/benchmark.py predict
   python scripts/benchmark.py step --backbone InceptionResNetV2 --image-size-px 299 --batch-size 16
   python scripts/benchmark.py step --backbone EfficientNetB4 --image-size-px 512 --device gpu
+  python scripts/benchmark.py loop --config configs/siim_isic_2020.yaml --image-size-px 1024 \\
+      --batch-size 32 --device gpu --steps 40
   python scripts/benchmark.py serve --backbone InceptionResNetV2 --image-size-px 299""",
 )

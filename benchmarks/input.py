@@ -146,15 +146,18 @@ def _interleaved(ways: Mapping[str, Way], rounds: int) -> dict[str, list[float]]
     return seconds
 
 
-def make_photos(work_dir: Path, count: int) -> tuple[list[Path], list[Path]]:
-    """Return JPEG files of 1024 px and about 188 kB, and TFRecords of the same bytes."""
-    folder, records = work_dir / f"photos{count}", work_dir / f"records{count}"
+def make_photos(
+    work_dir: Path, count: int, side_px: int = _SIDE_PX
+) -> tuple[list[Path], list[Path]]:
+    """Return JPEG files, those of 1024 px of about 188 kB, and TFRecords of the same bytes."""
+    name = f"{count}" if side_px == _SIDE_PX else f"{count}x{side_px}"
+    folder, records = work_dir / f"photos{name}", work_dir / f"records{name}"
     if not records.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        noise = noise_for(_PHOTO_BYTES, _SIDE_PX)
+        noise = noise_for(_PHOTO_BYTES, _SIDE_PX)  # of that size they are as hard to decode
         for number in range(count):
             path = folder / f"ISIC_{number:07d}.jpg"
-            path.write_bytes(make_photo(number, _SIDE_PX, noise))
+            path.write_bytes(make_photo(number, side_px, noise))
     paths = sorted(folder.glob("*.jpg"))
     index = pd.Index([path.stem for path in paths], name="image_id")
     examples = pd.DataFrame(

@@ -1,69 +1,39 @@
 """Training and inference of one network, Keras on its backends beside PyTorch, in one run.
 
 In: a backbone, a size, a batch. Out: images a second of each engine, every one in a process of its
-own, on the same made-up images. PyTorch's twin is timm's network of the same name in the paper.
+own, a row and the JSON as soon as it is had. PyTorch's twin is timm's network of the same name in
+the paper.
 """
 
-import itertools
-import os
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from kaggle_pipeline.config.experiment import Experiment
-from kaggle_pipeline.config.image import ImageConfig
-from kaggle_pipeline.core.child_process import EndedSilently, run_in_child
+from benchmarks.engines import Load, time_keras, time_torch
+from kaggle_pipeline.core.child_process import EndedSilently, TookTooLong, answers_of_child
 from kaggle_pipeline.core.environment import versions
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import write_json
-from kaggle_pipeline.datasets import get_spec
-from kaggle_pipeline.preflight.timing import time_steps
+from kaggle_pipeline.core.machine import describe_machine
 
-PEERS = {
-    "EfficientNetB4": "tf_efficientnet_b4",
-    "InceptionResNetV2": "inception_resnet_v2",
-    "InceptionResNetV2Merged": "inception_resnet_v2",
-    "MobileNetV2": "mobilenetv2_100",
-    "ResNet50": "resnet50",
-    "resnet18": "resnet18",
-    "resnet34": "resnet34",
-    "resnet50": "resnet50",
-    "resnext50_32x4d": "resnext50_32x4d",
+ENGINES = {
+    "tensorflow": partial(time_keras, "tensorflow"),
+    "jax": partial(time_keras, "jax"),
+    "pytorch": partial(time_torch, compiled=False),
+    "compiled": partial(time_torch, compiled=True),
 }
-"""timm's name of the same network."""
-ENGINES = ("tensorflow", "jax", "pytorch")
-
-
-@dataclass(frozen=True)
-class Load:
-    """What every engine does.
-
-    Attributes
-    ----------
-    backbone : str
-    image_size_px, batch_size : int
-    device : {"cpu", "gpu"}
-    steps : int
-        Timed ones, after a first that compiles.
-    peak_tflops : float or None
-        Of the device, to tell the share that training reaches.
-    """
-
-    backbone: str
-    image_size_px: int
-    batch_size: int
-    device: str = "cpu"
-    steps: int = 6
-    peak_tflops: float | None = None
+"""``compiled`` is ``torch.compile``."""
+KERAS = ("tensorflow", "jax")
 
 
 def measure_step(
-    load: Load, json_path: Path | None = None, say: Callable[[str], None] = print
+    load: Load,
+    json_path: Path | None = None,
+    say: Callable[[str], None] = print,
+    engines: Sequence[str] = tuple(ENGINES),
 ) -> dict[str, Any]:
     """Time a training step and an inference step of every engine that is installed.
 
@@ -71,176 +41,103 @@ def measure_step(
     ----------
     load : Load
     json_path : pathlib.Path, optional
-        Gets the figures with the versions.
+        Gets the figures with the versions; written anew after each engine.
     say : callable
+    engines : sequence of str
+        Of :data:`ENGINES`.
 
     Returns
     -------
     dict
-        By engine: ``train`` and ``predict`` in images a second, ``first_seconds`` (compilation
-        included); ``ratio`` of the best Keras backend to PyTorch.
+        ``engines``, by name: ``train`` and ``predict`` in images a second, ``first_seconds``
+        (compilation included), ``peak_mb``, ``gflop`` of one image's forward pass, ``share`` of the
+        peak; ``error`` where it could not, or not in time, beside what it had reached. ``ratio`` of
+        the best Keras backend to each way of PyTorch.
     """
     say(
         f"{load.backbone} at {load.image_size_px} px, batches of {load.batch_size}, {load.device}, "
         f"{load.steps} steps after the first"
     )
-    say(f"{'engine':>12}{'train img/s':>13}{'predict img/s':>15}{'first step s':>14}  note")
-    found = {}
-    for engine in ENGINES:
-        answer = _apart(engine, load)
-        if "error" in answer:
-            say(f"{engine:>12}{'':>42}  {answer['error']}")
-            continue
-        found[engine] = answer
-        say(
-            f"{engine:>12}{answer['train']:>13.1f}{answer['predict']:>15.1f}"
-            f"{answer['first_seconds']:>14.1f}  {_note(answer, load)}"
-        )
-    ratio = {}
-    keras = [found[name] for name in ENGINES[:2] if name in found]
-    if "pytorch" in found and keras:
-        for what in ("train", "predict"):
-            ratio[what] = round(max(one[what] for one in keras) / found["pytorch"][what], 2)
-        say(
-            f"best of Keras to PyTorch: {ratio['train']} in training, {ratio['predict']} predicting"
-        )
-    result = {"load": vars(load), "engines": found, "ratio": ratio, "versions": versions()}
-    if json_path:
-        write_json(json_path, result)
+    say(
+        f"{'engine':>12}{'train img/s':>13}{'predict img/s':>15}{'first step s':>14}"
+        f"{'peak MiB':>10}  note"
+    )
+    result: dict[str, Any] = {
+        "what": "step", "load": vars(load), "engines": {}, "ratio": {}, "versions": versions(),
+        "machine": describe_machine(),
+    }  # fmt: skip
+    found = result["engines"]
+    for engine in engines:
+        found[engine] = _apart(engine, load)
+        _add_shares(found, load)
+        result["ratio"] = _ratios(found)
+        say(_row(engine, found[engine], load))
+        if json_path:
+            write_json(json_path, result)
+    for peer, ratio in result["ratio"].items():
+        words = ", ".join(f"{value} in {what}" for what, value in ratio.items())
+        say(f"best of Keras to {peer}: {words}")
     return result
 
 
-def _note(answer: dict[str, Any], load: Load) -> str:
-    if not load.peak_tflops or "gflop" not in answer:
-        return answer["note"]
-    # Backward costs twice what forward does.
-    share = 3 * answer["gflop"] * answer["train"] / 1000 / load.peak_tflops
-    return f"{answer['note']}, {share:.0%} of {load.peak_tflops:g} TFLOP/s"
+def _add_shares(found: dict[str, dict], load: Load) -> None:
+    """Give every engine the network's arithmetic, counted once, and its share of the peak."""
+    counted = [answer["gflop"] for answer in found.values() if "gflop" in answer]
+    for answer in found.values():
+        if counted:
+            answer["gflop"] = counted[0]
+        if counted and load.peak_tflops and "train" in answer:
+            # Backward costs twice what forward does.
+            share = 3 * counted[0] * answer["train"] / 1000 / load.peak_tflops
+            answer["share"] = round(share, 3)
+
+
+def _ratios(found: dict[str, dict]) -> dict[str, dict[str, float]]:
+    ratios: dict[str, dict[str, float]] = {}
+    for peer in ("pytorch", "compiled"):
+        for what in ("train", "predict"):
+            best = max((found.get(one, {}).get(what, 0.0) for one in KERAS), default=0.0)
+            theirs = found.get(peer, {}).get(what)
+            if best and theirs:
+                ratios.setdefault(peer, {})[what] = round(best / theirs, 3)
+    return ratios
+
+
+def _row(engine: str, answer: dict[str, Any], load: Load) -> str:
+    """Return a line of the table; a dash for what was not reached."""
+    row = f"{engine:>12}"
+    for key, width in (("train", 13), ("predict", 15), ("first_seconds", 14)):
+        row += f"{answer[key]:>{width}.1f}" if key in answer else f"{'-':>{width}}"
+    row += f"{answer['peak_mb']:>10.0f}" if "peak_mb" in answer else f"{'-':>10}"
+    notes = [answer[key] for key in ("error", "note", "compile_log") if key in answer]
+    if "share" in answer:
+        notes.append(f"{answer['share']:.0%} of {load.peak_tflops:g} TFLOP/s")
+    return f"{row}  {', '.join(notes)}"
 
 
 def _apart(engine: str, load: Load) -> dict[str, Any]:
-    """Measure one engine in a process that loads no other."""
+    """Measure one engine in a process that loads no other; return what it had reached."""
+    reached: dict[str, Any] = {}
     try:
-        return run_in_child(_child, engine, load)
+        for facts in answers_of_child(_child, engine, load, patience=load.seconds):
+            reached |= facts
     except EndedSilently as end:
-        return {"error": str(end)}
+        reached["error"] = f"{end} while {reached.get('doing', 'starting')}"
+    except TookTooLong:
+        doing = reached.get("doing", "starting")
+        reached["error"] = f"ended after {load.seconds:.0f} s while {doing}"
+    reached.pop("doing", None)
+    return reached
 
 
 def _child(engine: str, load: Load, pipe: Connection) -> None:
     try:
-        answer = _time_torch(load) if engine == "pytorch" else _time_keras(engine, load)
+        ENGINES[engine](load, lambda **facts: pipe.send(facts))
     except ImportError as error:
-        answer = {"error": f"{error.name} is not installed"}
+        pipe.send({"error": f"{error.name} is not installed"})
     except PipelineError as error:
-        answer = {"error": str(error)}
-    pipe.send(answer)
-
-
-def _time_keras(backend: str, load: Load) -> dict[str, Any]:
-    os.environ["KERAS_BACKEND"] = backend
-    from kaggle_pipeline.hardware.accelerator import choose_accelerator
-
-    device = choose_accelerator(load.device)
-    image = ImageConfig(
-        backbone=load.backbone, weights=None, image_size_px=load.image_size_px,
-        batch_size=load.batch_size, mixed_precision=load.device != "cpu",
-    )  # fmt: skip
-    spec = get_spec("siim_isic_2020")
-    config = Experiment("step", spec.id, image=image)
-    trained = time_steps(config, spec, device, load.steps)
-    from kaggle_pipeline.models.image.inference.predictor import fused_on_cpu
-    from kaggle_pipeline.models.image.network import build_network
-
-    with device.scope(mixed_precision=image.mixed_precision):
-        network = fused_on_cpu(build_network(image, spec, load_published=False), device)
-        network.compile(jit_compile=device.jit_compile)
-    batch = load.batch_size * device.replicas
-    images = np.zeros((batch, load.image_size_px, load.image_size_px, 3), np.uint8)
-    with device.scope(mixed_precision=image.mixed_precision, building=False):
-
-        def predict(count: int) -> None:
-            stream = ((images,) for _ in itertools.count())
-            network.predict(stream, steps=count, verbose=0)
-
-        predict(1)
-        started = time.perf_counter()
-        predict(load.steps)
-        seconds = time.perf_counter() - started
-    return {
-        "train": trained["images_per_second"],
-        "predict": round(batch * load.steps / seconds, 1),
-        "first_seconds": trained["first_step_seconds"],
-        "note": device.reason,
-    }
-
-
-def _time_torch(load: Load) -> dict[str, Any]:
-    import torch
-
-    if load.backbone not in PEERS:
-        raise PipelineError(f"no PyTorch twin of {load.backbone}")
-    import timm
-
-    on_gpu = load.device == "gpu"
-    if on_gpu and not torch.cuda.is_available():
-        raise PipelineError("PyTorch sees no GPU")
-    place = torch.device("cuda" if on_gpu else "cpu")
-    torch.manual_seed(0)
-    network = timm.create_model(PEERS[load.backbone], num_classes=1)
-    network = network.to(place, memory_format=torch.channels_last)
-    side = load.image_size_px
-    images = torch.zeros((load.batch_size, 3, side, side), device=place)
-    images = images.to(memory_format=torch.channels_last)
-    gflop = _forward_gflop(network, images[:1])
-    run = torch.compile(network) if on_gpu else network
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
-    targets = torch.ones((load.batch_size, 1), device=place)
-
-    def mixed() -> Any:
-        return torch.autocast(place.type, torch.bfloat16, enabled=on_gpu)
-
-    def train() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with mixed():
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(run(images), targets)
-        loss.backward()
-        optimizer.step()
-
-    def predict() -> None:
-        with torch.inference_mode(), mixed():
-            run(images)
-
-    def seconds(step: Callable[[], None], count: int) -> float:
-        started = time.perf_counter()
-        for _ in range(count):
-            step()
-        if on_gpu:
-            torch.cuda.synchronize()
-        return time.perf_counter() - started
-
-    network.train()
-    first = seconds(train, 1)
-    trained = seconds(train, load.steps)
-    network.eval()
-    seconds(predict, 1)
-    predicted = seconds(predict, load.steps)
-    total = load.batch_size * load.steps
-    return {
-        "train": round(total / trained, 1),
-        "predict": round(total / predicted, 1),
-        "first_seconds": round(first, 2),
-        "gflop": round(gflop, 2),
-        "note": f"PyTorch {torch.__version__}, channels_last"
-        + (", bfloat16, torch.compile" if on_gpu else ""),
-    }
-
-
-def _forward_gflop(network: Any, image: Any) -> float:
-    """Arithmetic of one image's way through the network, as PyTorch counts it."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    network.eval()
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network(image)
-    return counter.get_total_flops() / 1e9
+        pipe.send({"error": str(error)})
+    except Exception as error:  # such as a full memory, which every engine calls otherwise
+        traceback.print_exc()
+        words = (str(error).strip() or "no message").splitlines()[0]
+        pipe.send({"error": f"{type(error).__name__}: {words}"})

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.engines import Load
 from benchmarks.input import make_photos
-from benchmarks.step import Load, measure_step
+from benchmarks.step import measure_step
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.core.environment import versions
 from kaggle_pipeline.core.files import write_json
@@ -29,7 +30,7 @@ def measure_training(
     loads: tuple[Load, ...] = LOADS,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Time steps of every engine for each load, as :func:`~.stepbench.measure_step` does.
+    """Time steps of every engine for each load, as :func:`~benchmarks.step.measure_step` does.
 
     Returns
     -------

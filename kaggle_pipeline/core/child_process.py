@@ -6,6 +6,7 @@ TensorFlow or JAX, and hang.
 
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -117,8 +118,12 @@ class EndedSilently(Exception):
         self.code = code
 
 
+class TookTooLong(Exception):
+    """The process was ended, for its time was up."""
+
+
 def run_in_child(work: Callable[..., None], *arguments: Any, patience: float | None = None) -> Any:
-    """Return what ``work(*arguments, pipe)`` sends through its pipe from a new process.
+    """Return what ``work(*arguments, pipe)`` first sends through its pipe from a new process.
 
     Parameters
     ----------
@@ -138,16 +143,45 @@ def run_in_child(work: Callable[..., None], *arguments: Any, patience: float | N
     EndedSilently
         If the process ended first.
     """
+    answers = answers_of_child(work, *arguments, patience=patience)
+    try:
+        return next(answers)
+    except StopIteration:
+        raise EndedSilently(0) from None
+    except TookTooLong:
+        return None
+    finally:
+        answers.close()  # ends the process
+
+
+def answers_of_child(
+    work: Callable[..., None], *arguments: Any, patience: float | None = None
+) -> Iterator[Any]:
+    """Yield all that ``work(*arguments, pipe)`` sends through its pipe, each when it comes.
+
+    Parameters are those of :func:`run_in_child`; ``patience`` is for all of it.
+
+    Raises
+    ------
+    EndedSilently
+        If the process ends with an exit code other than 0.
+    TookTooLong
+        If it has not ended after ``patience`` seconds; it is ended then.
+    """
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=work, args=(*arguments, theirs))
+    until = None if patience is None else time.monotonic() + patience
     child.start()
     theirs.close()
     try:
-        return ours.recv() if ours.poll(patience) else None
+        while ours.poll(None if until is None else max(0.0, until - time.monotonic())):
+            yield ours.recv()
+        raise TookTooLong
     except EOFError:
         child.join()
-        raise EndedSilently(child.exitcode) from None
+        if child.exitcode:
+            raise EndedSilently(child.exitcode) from None
     finally:
         child.kill()
         child.join()

@@ -9,6 +9,7 @@ from pathlib import Path
 _PACKAGES = (
     "tensorflow", "tensorflow-cpu", "tensorflow-tpu", "keras", "jax", "jaxlib", "libtpu", "numpy",
     "pandas", "scikit-learn", "imbalanced-learn", "pillow", "ImageHash", "matplotlib",
+    "torch", "timm",
 )  # fmt: skip
 
 

@@ -65,6 +65,12 @@ class Accelerator:
     strategy: Any = None
     workers: int = 1
 
+    def describe(self, *, mixed_precision: bool) -> str:
+        """Return what was chosen, why, and in which numbers it computes."""
+        numbers = self.policy if mixed_precision else "float32"
+        scaled = ", the loss scaled" if numbers == "mixed_float16" else ""
+        return f"{self.reason}, {numbers.replace('_', ' ')}{scaled}"
+
     @contextlib.contextmanager
     def scope(self, *, mixed_precision: bool, building: bool = True) -> Iterator[None]:
         """Build models inside, and run them inside with ``building=False``.
@@ -224,10 +230,27 @@ def _gpu(backend: str, count: int, workers: int) -> Accelerator:
             strategy = tf.distribute.OneDeviceStrategy("/gpu:0")
     jit: bool | str = False if strategy and backend == "tensorflow" else "auto"
     reason = f"{count} GPU, Keras on {backend}"
-    # bfloat16 needs no loss scaling, but GPUs before 2020 (Kaggle's T4) have none.
-    return _together(
-        Accelerator("gpu", backend, 1, "mixed_float16", jit, reason, strategy), workers
-    )
+    policy = "mixed_bfloat16" if _has_bfloat16(backend) else "mixed_float16"
+    return _together(Accelerator("gpu", backend, 1, policy, jit, reason, strategy), workers)
+
+
+def _has_bfloat16(backend: str) -> bool:
+    """Return whether every GPU computes in bfloat16, which needs no scaling of the loss.
+
+    NVIDIA's do from compute capability 8.0 on (Ampere, 2020); Kaggle's T4 and P100 are older.
+    """
+    if backend == "jax":
+        import jax
+
+        found = [getattr(gpu, "compute_capability", None) for gpu in jax.local_devices()]
+    else:
+        import tensorflow as tf
+
+        details = tf.config.experimental.get_device_details
+        gpus = tf.config.list_physical_devices("GPU")
+        found = [details(gpu).get("compute_capability") for gpu in gpus]
+    majors = [str(one[0] if isinstance(one, tuple) else one).split(".")[0] for one in found]
+    return all(major.isdigit() and int(major) >= 8 for major in majors)
 
 
 @functools.cache  # one process owns a TPU: looking again from a second one would not see it

@@ -89,7 +89,8 @@ def smoke_run(run: Run, *, beside: Path | None = None, steps: int = 10) -> dict[
         raise PipelineError("image.frozen: such a run trains no whole step that could be timed")
     predicted = read_json(beside) if beside else None
     device = choose_accelerator(run.config.device, run.config.replicas)
-    run.say(f"device: {device.reason}")
+    precision = run.config.image.mixed_precision
+    run.say(f"device: {device.describe(mixed_precision=precision)}")
     if predicted:
         _require_same_step(run.config.image.largest(), predicted, beside)
     measured = time_steps(run.config, run.spec, device, steps)

@@ -4,8 +4,8 @@ In: an experiment, its spec, a device. Out: seconds of the first step (compilati
 the ones after it. Nothing is read from disk, so it tells what the device can do, not the input.
 """
 
-import itertools
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,17 +18,63 @@ from kaggle_pipeline.data.spec import DatasetSpec
 if TYPE_CHECKING:
     from kaggle_pipeline.hardware.accelerator import Accelerator
 
+_BATCHES = 2
+"""Different ones, which take turns."""
+
+
+class StepTimer:
+    """A network ready to train on made-up photos that come from the host with every step.
+
+    Parameters
+    ----------
+    image : ImageConfig
+        Trained from random weights: the arithmetic is the same. Of several folds' sizes the
+        largest is taken.
+    spec : DatasetSpec
+    device : Accelerator
+    steps_per_epoch : int
+        Of the schedule.
+
+    Attributes
+    ----------
+    batch : int
+        Photos a step, on all replicas together.
+    network : keras.Model
+    """
+
+    def __init__(
+        self, image: ImageConfig, spec: DatasetSpec, device: "Accelerator", steps_per_epoch: int
+    ) -> None:
+        from kaggle_pipeline.models.image.fit.training import compiled_network
+
+        image = image.largest()
+        self._mixed, self._device = image.mixed_precision, device
+        self.batch = image.batch_size * device.replicas
+        with device.scope(mixed_precision=self._mixed):
+            self.network = compiled_network(
+                image, spec, steps_per_epoch, device, load_published=False
+            )
+            # As before a real fit: made by the first step, its variables would trace it twice.
+            self.network.optimizer.build(self.network.trainable_variables)
+        self.batches = [made_up_batch(self.batch, image, spec, seed) for seed in range(_BATCHES)]
+
+    def seconds(self, steps: int) -> float:
+        """Train so many steps; return how long they took, the device's last one included."""
+        stream = repeated(self.batches)
+        started = time.perf_counter()
+        with self._device.scope(mixed_precision=self._mixed, building=False):
+            self.network.fit(stream, steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0)
+        return time.perf_counter() - started
+
 
 def time_steps(
     config: Experiment, spec: DatasetSpec, device: "Accelerator", steps: int = 10
 ) -> dict[str, Any]:
-    """Train on one made-up batch over and over; return what the steps took.
+    """Train on made-up batches over and over; return what the steps took.
 
     Parameters
     ----------
     config : Experiment
-        Its image model is trained from random weights: the arithmetic is the same. Of several
-        folds' sizes the largest is taken.
     spec : DatasetSpec
     device : Accelerator
     steps : int
@@ -40,41 +86,40 @@ def time_steps(
         ``device``, ``first_step_seconds``, ``step_seconds`` (mean of ``steps`` later ones),
         ``images_per_second``, ``global_batch``, ``versions``.
     """
-    from kaggle_pipeline.models.image.fit.training import compiled_network
-
-    image = config.image.largest()
-    batch = image.batch_size * device.replicas
-    with device.scope(mixed_precision=image.mixed_precision):
-        network = compiled_network(image, spec, steps, device, load_published=False)
-        # As before a real fit: made by the first step, its variables would have it traced twice.
-        network.optimizer.build(network.trainable_variables)
-
-    made_up = _made_up_batch(batch, image, spec)
-
-    def seconds(count: int) -> float:
-        stream = (made_up for _ in itertools.count())
-        started = time.perf_counter()
-        network.fit(stream, steps_per_epoch=count, epochs=1, shuffle=False, verbose=0)
-        return time.perf_counter() - started
-
-    with device.scope(mixed_precision=image.mixed_precision, building=False):
-        first = seconds(1)
-        later = seconds(steps) / steps
+    timer = StepTimer(config.image, spec, device, steps)
+    first = timer.seconds(1)
+    later = timer.seconds(steps) / steps
     return {
-        "device": device.reason,
-        "global_batch": batch,
+        "device": device.describe(mixed_precision=config.image.mixed_precision),
+        "global_batch": timer.batch,
         "first_step_seconds": round(first, 2),
         "step_seconds": round(later, 4),
-        "images_per_second": round(batch / later, 1),
+        "images_per_second": round(timer.batch / later, 1),
         "versions": versions(),
     }
 
 
-def _made_up_batch(count: int, image: ImageConfig, spec: DatasetSpec) -> tuple[Any, np.ndarray]:
+def repeated(batches: Sequence[Any]) -> Any:
+    """Return a stream of these batches over and over, of the kind that a fit reads."""
+    import tensorflow as tf
+
+    stream = tf.data.Dataset.from_tensors(batches[0])
+    for batch in batches[1:]:
+        stream = stream.concatenate(tf.data.Dataset.from_tensors(batch))
+    return stream.repeat()
+
+
+def made_up_batch(
+    count: int, image: ImageConfig, spec: DatasetSpec, seed: int = 0
+) -> tuple[Any, np.ndarray]:
+    """Return random inputs, uint8 (count, side, side, 3) among them, and targets (count, classes).
+
+    Random pixels, since a device can be faster on zeros than on photos.
+    """
     from kaggle_pipeline.models.image.label_mapping import learned_spec
 
     answers = len(learned_spec(image, spec).classes)
-    rng, side = np.random.default_rng(0), image.image_size_px
+    rng, side = np.random.default_rng(seed), image.image_size_px
     images: Any = rng.integers(0, 256, (count, side, side, 3), np.uint8)
     members = rng.integers(0, answers, count)
     if image.metadata:

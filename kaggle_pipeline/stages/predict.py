@@ -87,7 +87,7 @@ def predict_images(
     from kaggle_pipeline.models.image.metadata_branch import blank_metadata
 
     chosen = choose_accelerator(device)
-    say(f"device: {chosen.reason}")
+    say(f"device: {chosen.describe(mixed_precision=config.image.mixed_precision)}")
     say(f"{len(examples)} photos, models of {len(trained.folds)} folds")
     if lacking := trained.missing:
         say(f"note: folds {lacking} of this run are not trained: the mean lacks their models")

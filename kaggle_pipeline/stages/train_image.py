@@ -34,7 +34,8 @@ def train_image(
     """
     require_folds(run.config.folds, only or ())
     device = device or check_image(run)  # before hours of conversion, not after
-    run.say(f"device: {device.reason}")
+    precision = run.config.image.mixed_precision
+    run.say(f"device: {device.describe(mixed_precision=precision)}")
     # Without --overwrite: that of a model does not convert again.
     fit = prepare_data(replace(run, overwrite=False))
     index_path = run.prepared / "records.csv"
@@ -97,7 +98,12 @@ def image_model_maker(
     from kaggle_pipeline.models.image.fit.callbacks import FirstStep
     from kaggle_pipeline.models.image.model import ImageModel
 
-    callbacks = [FirstStep(deadline.started, say)] if deadline and say else []
+    explain = None
+    if device.backend == "jax":
+        from kaggle_pipeline.hardware.compile_log import compile_log
+
+        explain = compile_log().describe
+    callbacks = [FirstStep(deadline.started, say, explain)] if deadline and say else []
 
     def make_one(fold: int, of_spec: DatasetSpec, seed: int, folder: Path) -> ImageModel:
         return ImageModel(

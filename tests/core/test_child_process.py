@@ -9,7 +9,13 @@ import time
 
 import pytest
 
-from kaggle_pipeline.core.child_process import map_in_order
+from kaggle_pipeline.core.child_process import (
+    EndedSilently,
+    TookTooLong,
+    answers_of_child,
+    map_in_order,
+    run_in_child,
+)
 from kaggle_pipeline.core.errors import PipelineError
 
 
@@ -49,7 +55,13 @@ def test_a_worker_that_is_killed_is_one_line_with_a_remedy():
 
 LONG = """
 import os, time
-from kaggle_pipeline.core.child_process import map_in_order
+from kaggle_pipeline.core.child_process import (
+    EndedSilently,
+    TookTooLong,
+    answers_of_child,
+    map_in_order,
+    run_in_child,
+)
 from test_child_process import slowly
 if __name__ == "__main__":
     for pid in map_in_order(slowly, range(1000), 2):
@@ -82,3 +94,49 @@ def test_workers_end_with_the_process_that_started_them(ending, tmp_path):
     while any(os.path.exists(f"/proc/{pid}") for pid in pids):  # noqa: PTH110
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def _count(number, pipe):
+    for i in range(number):
+        pipe.send(i)
+
+
+def _then_sleep(pipe):
+    pipe.send("begun")
+    time.sleep(60)
+
+
+def _then_die(pipe):
+    pipe.send("begun")
+    os._exit(3)
+
+
+def take(answers, found):
+    """Append each answer when it comes."""
+    for answer in answers:
+        found.append(answer)
+
+
+def test_all_answers_come_in_order():
+    assert list(answers_of_child(_count, 3)) == [0, 1, 2]
+
+
+def test_what_a_slow_process_had_sent_is_kept():
+    found, started = [], time.monotonic()
+    with pytest.raises(TookTooLong):
+        take(answers_of_child(_then_sleep, patience=3.0), found)
+    assert found == ["begun"] and time.monotonic() - started < 30
+
+
+def test_a_process_that_dies_says_with_which_code():
+    found = []
+    with pytest.raises(EndedSilently, match="code 3"):
+        take(answers_of_child(_then_die), found)
+    assert found == ["begun"]
+
+
+def test_the_first_answer_is_enough_and_none_is_an_error():
+    assert run_in_child(_count, 2) == 0
+    assert run_in_child(_then_sleep, patience=30.0) == "begun"
+    with pytest.raises(EndedSilently, match="code 0"):
+        run_in_child(_count, 0)

@@ -3,6 +3,7 @@
 import re
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -129,6 +130,8 @@ def test_gpus_are_mirrored_and_one_is_taken_plainly(monkeypatch, count, asked, d
     monkeypatch.setattr(
         tf.config.experimental, "set_memory_growth", lambda gpu, yes: grown.append((gpu, yes))
     )
+    details = {"compute_capability": (7, 5)}  # T4
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
     for name in ("MirroredStrategy", "OneDeviceStrategy"):
         monkeypatch.setattr(tf.distribute, name, Recorder)
     chosen = choose_accelerator("gpu", asked)
@@ -137,6 +140,38 @@ def test_gpus_are_mirrored_and_one_is_taken_plainly(monkeypatch, count, asked, d
     assert chosen.jit_compile == (False if devices else "auto")
     assert grown == [(gpu, True) for gpu in gpus["GPU"]]
     assert chosen.reason == f"{replicas} GPU, Keras on tensorflow"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "words"),
+    [
+        ([(9, 0), (8, 0)], "mixed bfloat16"),  # H200 and A100
+        ([(8, 0), (7, 5)], "mixed float16, the loss scaled"),  # a T4 beside: it has none
+        ([(6, 0)], "mixed float16, the loss scaled"),  # P100
+        ([None], "mixed float16, the loss scaled"),  # nobody knows
+    ],
+)
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_bfloat16_is_taken_where_every_gpu_has_it(monkeypatch, backend, capabilities, words):
+    if backend == "jax":
+        jax = pytest.importorskip("jax")
+        gpus = [
+            SimpleNamespace(compute_capability=one and f"{one[0]}.{one[1]}") for one in capabilities
+        ]
+        monkeypatch.setattr(jax, "local_devices", lambda: gpus)
+        monkeypatch.setattr(accelerator, "_keep_compiled", lambda: None)
+        monkeypatch.setattr(accelerator, "data_parallel", lambda kind, count: None)
+    else:
+        gpus = list(range(len(capabilities)))
+        experimental = tf.config.experimental
+        details = [{"compute_capability": one} if one else {} for one in capabilities]
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+        monkeypatch.setattr(experimental, "get_device_details", details.__getitem__)
+        monkeypatch.setattr(experimental, "set_memory_growth", lambda gpu, yes: None)
+        monkeypatch.setattr(tf.distribute, "MirroredStrategy", Recorder)
+    found = accelerator._gpu(backend, len(gpus), 1)
+    assert found.describe(mixed_precision=True).endswith(f"Keras on {backend}, {words}")
+    assert found.describe(mixed_precision=False).endswith(", float32")
 
 
 @no_gpu

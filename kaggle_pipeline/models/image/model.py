@@ -19,7 +19,11 @@ from kaggle_pipeline.data.examples import require_choice
 from kaggle_pipeline.data.metadata_encoder import FeatureEncoder
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.models.image.backbones.weights import load_weights, set_weights
-from kaggle_pipeline.models.image.fit.callbacks import ValidationScores
+from kaggle_pipeline.models.image.fit.callbacks import (
+    StepsAhead,
+    TensorBoard,
+    ValidationScores,
+)
 from kaggle_pipeline.models.image.fit.checkpoint import EpochKeeper
 from kaggle_pipeline.models.image.fit.training import (
     augments_on_device,
@@ -168,7 +172,13 @@ class ImageModel:
                 epochs=config.epochs,
                 initial_epoch=first_epoch,
                 steps_per_epoch=steps,
-                callbacks=[*validation_callbacks, keeper, *self.callbacks, *self._tensorboard()],
+                callbacks=[
+                    StepsAhead(),
+                    *validation_callbacks,
+                    keeper,
+                    *self.callbacks,
+                    *self._tensorboard(),
+                ],
                 shuffle=False,  # the stream does
                 verbose=self.verbose,
             )
@@ -316,4 +326,4 @@ class ImageModel:
         # Absent on a minimal machine; the CSV holds the same numbers.
         if importlib.util.find_spec("tensorboard") is None:
             return []
-        return [keras.callbacks.TensorBoard(str(self.folder / "tensorboard"), write_graph=False)]
+        return [TensorBoard(self.folder / "tensorboard")]

@@ -237,7 +237,7 @@ class TestFit:
         config = tiny_config(
             epochs=epochs, warmup_epochs=warmup, schedule=schedule, learning_rate=1.0
         )
-        optimizer = make_optimizer(config, 10, [])
+        optimizer = make_optimizer(config, 10)
         found = []
         for step in (0, 1, 10, 19, 20):  # 20 is what would come after the last
             optimizer.iterations.assign(step)

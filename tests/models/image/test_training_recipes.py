@@ -32,6 +32,7 @@ import keras  # noqa: E402
 from kaggle_pipeline.hardware.accelerator import choose_accelerator  # noqa: E402
 from kaggle_pipeline.models.image.fit.checkpoint import EpochKeeper  # noqa: E402
 from kaggle_pipeline.models.image.fit.losses import make_loss, make_metrics  # noqa: E402
+from kaggle_pipeline.models.image.fit.optimizer import AdamW  # noqa: E402
 from kaggle_pipeline.models.image.fit.training import compile_network, training_rows  # noqa: E402
 from kaggle_pipeline.models.image.fit.weight_averaging import averaged_weights  # noqa: E402
 from kaggle_pipeline.models.image.inference.tta import View, random_views  # noqa: E402
@@ -306,6 +307,28 @@ class TestWeightDecay:
         for one, other in zip(network.get_weights(), again.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)
 
+    def test_its_one_operation_does_what_keras_own_many_do(self):
+        """The same weights, moments and saved state as ``keras.optimizers.AdamW``."""
+        rate = keras.optimizers.schedules.CosineDecay(0.01, 20, warmup_target=0.1, warmup_steps=3)
+        rng, found = np.random.default_rng(0), []
+        kernel, bias = (rng.normal(size=shape).astype("f") for shape in ((3, 4), (4,)))
+        steps = [
+            [rng.normal(size=one.shape).astype("f") for one in (kernel, bias)] for _ in "12345"
+        ]
+        theirs = keras.optimizers.AdamW(rate, weight_decay=0.3)
+        for optimizer in (AdamW(rate, 0.3), theirs):
+            variables = [keras.Variable(kernel), keras.Variable(bias)]
+            if optimizer is theirs:
+                optimizer.exclude_from_weight_decay(var_list=variables[1:])
+            for gradients in steps:
+                optimizer.apply(gradients, variables)
+            found.append([np.array(one) for one in (*variables, *optimizer.variables)])
+        assert np.abs(found[0][0] - kernel).max() > 0.1
+        for ours, other in zip(*found, strict=True):
+            np.testing.assert_allclose(ours, other, atol=5e-6)  # of 5 steps of 0.1
+        again = AdamW.from_config(AdamW(0.1, 0.3).get_config())
+        assert again._decay == 0.3
+
 
 class TestAveragedWeights:
     """Exponential moving averages."""
@@ -435,7 +458,7 @@ class TestMetadata:
         (tmp_path / "records.csv").write_text("image_id\n")
         spec = replace(SPEC, numeric={**SPEC.numeric, "leak": Number()})
         monkeypatch.setattr(stage, "prepare_data", lambda run: None)
-        monkeypatch.setattr(stage, "check_image", lambda run: SimpleNamespace(reason=""))
+        monkeypatch.setattr(stage, "check_image", lambda run: choose_accelerator("cpu"))
         monkeypatch.setattr(stage, "replace", lambda run, **changes: run)
         config = SimpleNamespace(image=tiny_config(metadata=True), folds=FoldsConfig())
         run = SimpleNamespace(

@@ -1,8 +1,15 @@
-"""Callbacks: validation AUC after each epoch, and the time of the first step."""
+"""Callbacks: validation AUC after each epoch, the time of the first step, how far ahead a fit runs.
 
+Keras on JAX hands a step to the device and goes on at once, unless a callback looks at every
+batch's end without saying ``async_safe``: then it waits for the step's numbers, and the device
+waits for the host, which fetches the next batch only then.
+"""
+
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -75,17 +82,73 @@ class FirstStep(keras.callbacks.Callback):
         ``time.monotonic()`` of the beginning.
     say : callable
         Takes a line.
+    explain : callable, optional
+        Returns what the time went to.
     """
 
-    def __init__(self, started: float, say: Callable[[str], None]) -> None:
+    async_safe = True
+
+    def __init__(
+        self,
+        started: float,
+        say: Callable[[str], None],
+        explain: Callable[[], str] | None = None,
+    ) -> None:
         super().__init__()
         self._started = started
         self._say = say
+        self._explain = explain
         self._said = False
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Say it after the first batch of all."""
-        if not self._said:
-            self._said = True
-            seconds = time.monotonic() - self._started
-            self._say(f"first training step after {seconds:.0f} s")
+        if batch or self._said:
+            return
+        self._said = True
+        seconds = time.monotonic() - self._started
+        why = f" ({self._explain()})" if self._explain else ""
+        self._say(f"first training step after {seconds:.0f} s{why}")
+
+
+class StepsAhead(keras.callbacks.Callback):
+    """Lets the host be a few steps ahead of the device, and no more.
+
+    Far enough that the device never waits for the next batch; not so far that all the batches that
+    wait for it fill its memory. It has to be the first of the callbacks: a later one may fail, and
+    then nobody waits.
+
+    Parameters
+    ----------
+    steps : int
+    """
+
+    async_safe = True
+
+    def __init__(self, steps: int = 3) -> None:
+        super().__init__()
+        self._free = threading.Semaphore(steps)
+        self._steps = steps
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Begin with nothing under way: a stopped epoch may have left something."""
+        self._free = threading.Semaphore(self._steps)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Wait until the device has done all but so many steps."""
+        self._free.acquire()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Count a step as done; Keras calls this with its numbers, so the device has done it."""
+        self._free.release()
+
+
+class TensorBoard(keras.callbacks.TensorBoard):
+    """Keras' own, of which an epoch's numbers are all that is wanted: no step waits for it."""
+
+    async_safe = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder), write_graph=False, update_freq="epoch", profile_batch=0)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Do nothing: Keras would write each batch's numbers to a writer that is not there."""

@@ -67,7 +67,7 @@ def compile_network(
     ``spec`` is that of the data set; ``labels_missing`` says that targets come with a mask.
     """
     network.compile(
-        optimizer=make_optimizer(config, steps_per_epoch, network.trainable_variables),
+        optimizer=make_optimizer(config, steps_per_epoch),
         loss=make_loss(config, learned_spec(config, spec).task, labels_missing=labels_missing),
         metrics=make_metrics(config, spec, labels_missing=labels_missing),
         jit_compile=jit_compile,
