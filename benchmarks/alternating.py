@@ -21,7 +21,7 @@ from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.hardware.accelerator import Accelerator
 from kaggle_pipeline.models.image import model as image_model
 from kaggle_pipeline.models.image.fit.callbacks import FirstStep
-from kaggle_pipeline.preflight.timing import repeated
+from kaggle_pipeline.models.image.input.pipeline import repeated
 
 
 class StepClock(keras.callbacks.Callback):

@@ -30,6 +30,7 @@ DOORS = {
     "tensorflow": {
         "hardware.accelerator",
         "hardware.distribution",
+        "models.image.fit.optimizer",  # Adam in one operation
         "models.image.inference.gradcam",  # a gradient: Keras has no call that both engines know
         "models.image.input.augment",
         "models.image.input.decode",
@@ -42,6 +43,7 @@ DOORS = {
     },
     "jax": {
         "hardware.accelerator",
+        "hardware.compile_log",
         "hardware.distribution",
         "models.image.inference.gradcam",
         "preflight.compiler",

@@ -5,7 +5,6 @@ the ones after it. Nothing is read from disk, so it tells what the device can do
 """
 
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +59,8 @@ class StepTimer:
 
     def seconds(self, steps: int) -> float:
         """Train so many steps; return how long they took, the device's last one included."""
+        from kaggle_pipeline.models.image.input.pipeline import repeated
+
         stream = repeated(self.batches)
         started = time.perf_counter()
         with self._device.scope(mixed_precision=self._mixed, building=False):
@@ -97,16 +98,6 @@ def time_steps(
         "images_per_second": round(timer.batch / later, 1),
         "versions": versions(),
     }
-
-
-def repeated(batches: Sequence[Any]) -> Any:
-    """Return a stream of these batches over and over, of the kind that a fit reads."""
-    import tensorflow as tf
-
-    stream = tf.data.Dataset.from_tensors(batches[0])
-    for batch in batches[1:]:
-        stream = stream.concatenate(tf.data.Dataset.from_tensors(batch))
-    return stream.repeat()
 
 
 def made_up_batch(

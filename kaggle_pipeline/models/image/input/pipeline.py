@@ -177,6 +177,14 @@ def _from_memory(source: Source, ids: np.ndarray) -> Any:
     return to_batches
 
 
+def repeated(batches: Sequence[Any]) -> tf.data.Dataset:
+    """Return a stream of these batches over and over, of the kind that a fit reads."""
+    stream = tf.data.Dataset.from_tensors(batches[0])
+    for batch in batches[1:]:
+        stream = stream.concatenate(tf.data.Dataset.from_tensors(batch))
+    return stream.repeat()
+
+
 def prediction_batches(
     source: Source, ids: Sequence[str], batch_size: int, metadata: np.ndarray | None = None
 ) -> tf.data.Dataset:
