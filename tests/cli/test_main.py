@@ -121,12 +121,12 @@ def test_score_submission_reads_the_kept_apart_truth(demo_run, competition, tmp_
     )  # fmt: skip
     assert code == 0
     assert "test AUC 0." in capsys.readouterr().out
-    page = (finished / "report.html").read_text()
+    page = (run / "report.html").read_text()
     assert " test photos: AUC 0." in page and "learned from drawings" in page
 
 
 def test_the_report_shows_the_data_the_photos_and_each_models_share(finished):
-    page = (finished / "report.html").read_text()
+    page = (run / "report.html").read_text()
     assert "Random training photos of each class" in page
     assert "Missed: melanoma photos with the lowest scores" in page
     shares = read_json(finished / "blend" / "metrics.json")["effective_shares"]
