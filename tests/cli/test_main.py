@@ -125,18 +125,18 @@ def test_score_submission_reads_the_kept_apart_truth(demo_run, competition, tmp_
     assert " test photos: AUC 0." in page and "learned from drawings" in page
 
 
-def test_the_report_shows_the_data_the_photos_and_each_models_share(finished):
-    page = (run / "report.html").read_text()
+def test_the_report_shows_the_data_the_photos_and_each_models_share(demo_run):
+    page = (demo_run / "report.html").read_text()
     assert "Random training photos of each class" in page
     assert "Missed: melanoma photos with the lowest scores" in page
-    shares = read_json(finished / "blend" / "metrics.json")["effective_shares"]
+    shares = read_json(demo_run / "blend" / "metrics.json")["effective_shares"]
     assert sum(shares.values()) == pytest.approx(1)
     for share in shares.values():
         assert f"{share:.0%}" in page
 
 
-def test_a_damaged_photo_ends_no_run_for_a_picture(finished, data, tmp_path):
-    run_dir = Path(shutil.copytree(finished / "prepare", tmp_path / "run" / "prepare")).parent
+def test_a_damaged_photo_ends_no_run_for_a_picture(demo_run, data, tmp_path):
+    run_dir = Path(shutil.copytree(demo_run / "prepare", tmp_path / "run" / "prepare")).parent
     for photo in (data / "jpeg" / "train").iterdir():
         photo.write_bytes(b"no photo")
     config = load_experiment(run_dir / "prepare" / "config.yaml")
