@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.evaluation.plots import describe_score
 from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
@@ -24,7 +25,7 @@ _METHODS = {
 }
 
 
-def calibration_section(folder: Path, title: str) -> Html | None:
+def calibration_section(folder: Path, title: str, spec: DatasetSpec) -> Html | None:
     """Return how a stage's probabilities were calibrated and what that is worth; None without.
 
     Parameters
@@ -33,6 +34,8 @@ def calibration_section(folder: Path, title: str) -> Html | None:
         Of the stage.
     title : str
         Of the stage, for the picture's text.
+    spec : DatasetSpec
+        What the classes are called.
     """
     path = Path(folder) / "calibration.json"
     if not path.exists():
@@ -47,8 +50,11 @@ def calibration_section(folder: Path, title: str) -> Html | None:
     parts = [html.element("h3", "Calibration"), html.element("p", intro), _score_table(found)]
     alt = f"{title}: observed share against predicted probability, before and after calibration."
     parts.append(html.picture(Path(folder) / "calibration.png", alt))
-    for name, why in found["lacking"].items():
-        parts.append(html.element("p", f"{name} has no calibration curve of its own: {why}."))
+    lacking = [html.element("li", f"{spec.class_label(name)}: {why}")
+               for name, why in found["lacking"].items()]  # fmt: skip
+    if lacking:
+        parts.append(html.element("p", "Without a calibration curve of their own:"))
+        parts.append(html.element("ul", *lacking))
     if "test" in found:
         parts += _test_part(found["test"])
     return html.join(parts)

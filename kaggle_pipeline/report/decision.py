@@ -57,7 +57,7 @@ def decision_section(folder: Path, title: str, spec: DatasetSpec) -> Html | None
     parts = [
         heading,
         html.element("p", intro),
-        html.element("p", describe_rule(found)),
+        html.element("p", describe_rule(found, spec)),
         *_comparison(study, found, spec),
         html.picture(Path(folder) / "decision.png", f"{title}: what a decision trades for what."),
         *_thresholds(found["thresholds"], "nested", spec),
@@ -70,9 +70,9 @@ def decision_section(folder: Path, title: str, spec: DatasetSpec) -> Html | None
     return html.join(parts)
 
 
-def describe_rule(found: Mapping) -> str:
+def describe_rule(found: Mapping, spec: DatasetSpec) -> str:
     """Return the rule of ``decision.json`` in a sentence."""
-    rule, classes = found["rule"], found["classes"]
+    rule, classes = found["rule"], [spec.class_label(name) for name in found["classes"]]
     if "thresholds" in rule:
         limits = zip(classes, rule["thresholds"], strict=True)
         told = ", ".join(f"{name} from {limit:.3g} on" for name, limit in limits)

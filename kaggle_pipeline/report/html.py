@@ -61,6 +61,7 @@ figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
   .stack tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line); }
   .stack th, .stack td { display: block; border: 0; padding: 0; max-width: none; }
   .stack td[data-title]::before { content: attr(data-title) ": "; color: var(--faint); }
+  .stack td.number { white-space: normal; }
   .stack td:has(img)::before { content: none; } .stack td small { display: inline; } }
 """
 """How pictures and tables lie, also on the page that reads lesions; drawings are turned dark on a

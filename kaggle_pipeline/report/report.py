@@ -152,7 +152,7 @@ def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec)
     if metrics.get("weights"):
         why = f" ({metrics['weights_why']})" if metrics.get("weights_why") else ""
         facts.append(f"Weights: {_flat_text(metrics['weights'])}{why}.")
-    if metrics.get("effective_shares"):
+    if len(metrics.get("effective_shares", {})) > 1:
         shares = ", ".join(f"{name} {x:.0%}" for name, x in metrics["effective_shares"].items())
         facts.append(
             f"Effective shares: {shares}. A share is a weight times the spread (standard "
@@ -174,7 +174,7 @@ def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec)
             )
         )
         parts.append(evaluation_section(folder, "test_", title, spec, None))
-    parts.append(calibration_section(folder, title) or "")
+    parts.append(calibration_section(folder, title, spec) or "")
     parts.append(decision_section(folder, title, spec) or "")
     curves = html.picture(
         folder / "learning_curves.png", f"{title}: loss and scores by epoch, a line a fold."

@@ -195,9 +195,10 @@ def _photos(folder: Path, spec: DatasetSpec) -> Html:
 def _figure(folder: Path, one: Mapping, found: Mapping, spec: DatasetSpec) -> Html:
     named = " and ".join(spec.class_label(name) for name in one["classes"])
     truth = named or f"not {spec.class_label(found['class'])}"
-    said = f"score {one['score']:.2f}, place {one['place']:,}"
-    alt = f"Photo of a lesion: {truth}, {said}"
+    score, place = f"score {one['score']:.2f}", f"place {one['place']:,}"
+    alt = f"Photo of a lesion: {truth}, {score}, {place}"
     photo = html.picture_alone(folder / one["file"], alt, photos=True)
     # What is in every caption of a row is in the row's title.
-    caption = f"{truth}, {said}" if one["kind"] == "false_alarm" and named else said
+    lines = [truth, score, place] if one["kind"] == "false_alarm" and named else [score, place]
+    caption = html.join(lines, Html("<br>"))
     return html.element("figure", photo, html.element("figcaption", caption))

@@ -62,5 +62,5 @@ def calibrate_stage(
     words = {name: spec.class_label(name) for name in classes}
     plot_calibration({**calibrating, "class_labels": words}, folder / "calibration.png")
     write_json(folder / DECISION_FILE, deciding)
-    plot_decision(deciding, folder / "decision.png")
+    plot_decision({**deciding, "class_labels": words}, folder / "decision.png")
     return found, decision

@@ -52,7 +52,8 @@ def lacking(labelled: LabelledPredictions) -> dict[str, str]:
         for value, what in ((1, "a positive"), (0, "a negative")):
             groups = labelled.rows["group_id"][column == value].nunique()
             if groups < FOLDS:
-                found[name] = f"{groups} {unit}s have {what} image of {name}, {FOLDS} are needed"
+                of = labelled.spec.class_label(name)
+                found[name] = f"{groups} {unit}s have {what} image of {of}, {FOLDS} are needed"
                 break
     return found
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from kaggle_pipeline.core.figures import BLUE, GREY, RED, new_figure, save_figure, shorten
+from kaggle_pipeline.evaluation.plots import class_word
 
 _MANY = 3
 """With more classes than that, only the first one's sensitivity is drawn in strong colours."""
@@ -23,7 +24,7 @@ def plot_decision(decision: Mapping, path: Path) -> None:
     Parameters
     ----------
     decision : mapping
-        ``decision.json``.
+        ``decision.json``; ``class_labels`` beside it says what the classes are called.
     path : pathlib.Path
     """
     points = decision["study"].get("trade_off")
@@ -34,10 +35,11 @@ def plot_decision(decision: Mapping, path: Path) -> None:
     figure = new_figure(6.4 * len(panels), 4.8)
     for axes, shown in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         if several:
-            _draw_softmax(axes, points, shown)
+            _draw_softmax(axes, points, decision)
             _mark(axes, decision["rule"]["exponent"])
         else:
             _draw_question(axes, points, shown[0])
+            axes.set_title(shorten(class_word(decision, shown[0]), 30), fontsize=10)
             _mark(axes, decision["rule"]["thresholds"][classes.index(shown[0])])
         axes.set_ylim(-0.02, 1.02)
         axes.grid(alpha=0.3)
@@ -51,10 +53,11 @@ def _mark(axes: Axes, used: float | None) -> None:
         axes.axvline(used, color="black", linewidth=1, linestyle=":", label="used")
 
 
-def _draw_softmax(axes: Axes, points: Sequence[Mapping], classes: Sequence[str]) -> None:
+def _draw_softmax(axes: Axes, points: Sequence[Mapping], decision: Mapping) -> None:
     x = [one["exponent"] for one in points]
     axes.plot(x, [one["accuracy"] for one in points], color=BLUE, label="accuracy")
     axes.plot(x, [one["balanced_accuracy"] for one in points], color=RED, label="balanced accuracy")
+    classes = decision["classes"]
     for number, name in enumerate(classes):
         y = [one["sensitivity"][name] for one in points]
         strong = {"color": "black", "linestyle": "--"} if not number else {"color": GREY}
@@ -62,7 +65,9 @@ def _draw_softmax(axes: Axes, points: Sequence[Mapping], classes: Sequence[str])
             axes.plot(x, y, linewidth=0.8, **strong)
             axes.annotate(shorten(name, 8), (x[-1], y[-1]), fontsize=7, color=GREY)
         else:
-            axes.plot(x, y, label=f"sensitivity {shorten(name)}", **strong)
+            axes.plot(
+                x, y, label=f"sensitivity {shorten(class_word(decision, name), 24)}", **strong
+            )
     axes.set_xlabel("exponent a: probabilities are divided by (class share) ** a")
 
 
@@ -76,4 +81,3 @@ def _draw_question(axes: Axes, points: Sequence[Mapping], name: str) -> None:
     axes.plot(x, mean, color="black", linestyle="--", label="mean of both")
     axes.set_xscale("log")
     axes.set_xlabel("threshold on the calibrated probability")
-    axes.set_title(shorten(name, 30), fontsize=10)
