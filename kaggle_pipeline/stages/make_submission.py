@@ -75,7 +75,7 @@ def make_submission(run: Run) -> Path | None:
     write_gallery(folder, examples, nested, spec, run.data_dir)
     run.say(compare_runs([run.run_dir]))
     weights = ", ".join(
-        f"{name} {weight:.2f} (effective {shares[name]:.0%})"
+        f"{name} {weight:.2f}" + (f" (effective {shares[name]:.0%})" if len(shares) > 1 else "")
         for name, weight in blend.weights.items()
     )
     run.say(f"blend weights: {weights} (space: {blend.space}; {blend.why})")

@@ -94,12 +94,12 @@ def report_page(service: Service, title: str, now: datetime, *pieces: Html) -> s
     network = f"{image.backbone}, {image.image_size_px} × {image.image_size_px} pixels"
     parts = ", ".join(part_label(name) for name in models.blend.weights)
     finished = describe_run(service.run_dir).strip()
-    rows = [
-        ["made on", f"{now.day} {now:%B %Y}, {now:%H:%M}"],
-        ["by the run", f"{models.config.name}, trained on {service.spec.heading}. {finished}"],
-        ["models", f"{parts}; network {network}; {len(models.folds)} folds"],
+    lines = [
+        f"Made on {now.day} {now:%B %Y} at {now:%H:%M} by the run “{models.config.name}”, trained "
+        f"on {service.spec.heading}. {finished}",
+        f"Models: {parts}. Network: {network}, {len(models.folds)} folds.",
     ]
-    facts = block(html.table(["report", ""], rows))
+    facts = block(*(html.element("p", one, class_="faint") for one in lines))
     return html.page(title, html.element("style", Html(STYLE)), facts, *pieces)
 
 
@@ -148,8 +148,9 @@ def _facts(service: Service, reading: Reading, name: str, sensitivity: float) ->
     distribution, word = service.distribution, service.spec.class_label(name)
     facts = [_decision(service, reading)] if reading.decision else []
     facts += [
-        f"{_compared(float(reading.rank[name]))} The training set has {distribution.size:,} "
-        f"photos; {percent(distribution.prevalence(name))} of them are {word}."
+        f"{_compared(float(reading.rank[name]))} Compared are {distribution.size:,} of them, each "
+        f"scored by a model that did not train on it; {percent(distribution.prevalence(name))} are "
+        f"{word}."
     ]
     threshold = distribution.threshold(name, sensitivity)
     if threshold:

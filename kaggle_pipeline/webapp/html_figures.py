@@ -82,22 +82,24 @@ def scale(
 
 
 def bars(rows: list[tuple[str, float, float, float]]) -> Html:
-    """Return a table of names with a bar each: (name, value, low, high), in the given order."""
+    """Return a table of names with a bar each: (name, value, low, high), in the given order.
+
+    The ranges are left out where there are none, as one model alone has none.
+    """
+    ranges = any(low < high for _, _, low, high in rows)
     lines = []
     for name, value, low, high in rows:
         bar = html.element("span", style=f"width:{100 * value:.2f}%", class_="fill")
-        lines.append(
-            html.element(
-                "tr",
-                html.element("th", name, scope="row"),
-                html.element(
-                    "td", html.element("div", bar, class_="bar", **{"aria-hidden": "true"})
-                ),
-                html.element("td", percent(value), class_="number"),
-                html.element("td", f"{percent(low)} – {percent(high)}", class_="number faint"),
-            )
-        )
-    titles = ("class", "", "probability", "fold models")
+        cells = [
+            html.element("th", name, scope="row"),
+            html.element("td", html.element("div", bar, class_="bar", **{"aria-hidden": "true"})),
+            html.element("td", percent(value), class_="number"),
+        ]
+        if ranges:
+            text = f"{percent(low)} – {percent(high)}"
+            cells.append(html.element("td", text, class_="number faint"))
+        lines.append(html.element("tr", *cells))
+    titles = ("class", "", "probability", *(["each model alone"] if ranges else []))
     head = html.element("tr", *(html.element("th", name, scope="col") for name in titles))
     table = html.element(
         "table", html.element("thead", head), html.element("tbody", *lines), class_="bars"
@@ -123,7 +125,7 @@ STYLE = (
 .kp img.photo { border-radius: .5rem; } .kp img.photo:not([width]) { width: 100%; }
 .kp figcaption { font-size: .875rem; margin-top: .3rem; }
 .kp td small { display: block; color: var(--faint); }
-.kp .named { display: block; width: 6.5rem; font-size: .825rem; line-height: 1.3; }
+.kp .named { display: block; width: 8rem; font-size: .825rem; line-height: 1.3; }
 .kp .named img.thumb { width: 4rem; border-radius: .3rem; margin-bottom: .2rem; }
 .kp.full figure { margin: 0 0 1rem; } .kp h4 { font-size: 1rem; margin: 1rem 0 .3rem; padding: 0; }
 .kp .scale { position: relative; height: .7rem; border-radius: .35rem; margin: .45rem 0 .35rem;

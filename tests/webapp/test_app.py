@@ -24,6 +24,8 @@ from helpers_hostile import dicom, encode, hostile_files, photo
 from helpers_webapp import ROOT
 from PIL import Image
 
+from kaggle_pipeline.core import figures
+
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 WAIT_MS = 120_000
@@ -202,11 +204,11 @@ def test_the_run_shows_its_card(visit):
             curve.wait_for(timeout=5000)
             break
     assert curve.evaluate("image => image.naturalWidth") > 100
-    for picture in page.locator(".kp.full img").all():  # sharp, and not stretched
+    for picture in page.locator(".kp.full img").all():  # in its own size, which is sharp
         shape = picture.evaluate("i => [i.width, i.height, i.naturalWidth, i.naturalHeight]")
         if shape[0]:
             width, height, full_width, full_height = shape
-            assert 1.5 * width <= full_width  # more than a pixel for each of the page's
+            assert width <= full_width / figures.DPI * 96 + 1
             assert width / height == pytest.approx(full_width / full_height, rel=0.03)
 
 

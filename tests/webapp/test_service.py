@@ -258,7 +258,7 @@ def test_cards_and_table_say_what_is_above_the_threshold(service, looks):
 
 def test_a_printed_report_names_its_day_its_run_and_its_models(service):
     page = report_page(service, "Reading of a.jpg", NOW, html.Html("<p>piece</p>"))
-    for one in ("5 March 2026, 14:30", "demo", "Image model", "LeNet, 32 × 32 pixels", "2 folds"):
+    for one in ("5 March 2026 at 14:30", "demo", "Image model", "LeNet, 32 × 32 pixels", "2 folds"):
         assert one in page, one
     name = report_name(service, "reading_my mole/7 (1)", NOW)
     assert name == "reading_my-mole-7-1-_demo_2026-03-05.html"
