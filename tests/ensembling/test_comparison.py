@@ -320,6 +320,7 @@ def test_gaps_that_both_parts_have_are_counted_and_left_to_the_others(scored, tm
     assert pd.read_csv(run / "submission.csv")["target"].nunique() > 20
 
 
+@pytest.mark.ci
 def test_a_few_dropped_duplicates_do_not_make_a_gap_a_mistake(scored, tmp_path, capsys):
     """An honest file of three quarters of the photos, with one that the run has dropped."""
     spoil(scored / "oof.csv", lambda t: pd.concat(

@@ -308,6 +308,7 @@ def scored(site):
     return site
 
 
+@pytest.mark.ci
 def test_a_submissions_score_is_waited_for(scored, files, capsys):
     assert hand_in(files) == 0, capsys.readouterr().err
     said = capsys.readouterr().out

@@ -31,15 +31,6 @@ KNOWN = {
 SLUG = "siim-isic-melanoma-classification"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def packed_quickly():
-    """Half a second a kernel is saved; what is unpacked is the same."""
-    compress = lzma.compress
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels.lzma, "compress", lambda content, preset: compress(content, preset=1))
-        yield
-
-
 def make_build(owner="me", **wishes):
     config = load_experiment(CONFIG)
     return Build(owner, config, fit_gpu(config), f"competitions/{SLUG}", **wishes)

@@ -27,7 +27,10 @@ from PIL import Image
 from kaggle_pipeline.core import figures
 
 CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+pytestmark = [
+    pytest.mark.ci,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
+]
 WAIT_MS = 120_000
 NARROW = {"width": 390, "height": 800}
 
@@ -113,11 +116,6 @@ def lesions(competition):
     return sorted((competition / "competition" / "jpeg" / "test").glob("*.jpg"))[:12]
 
 
-def in_ci(value):
-    """A parameter whose few seconds only CI spends."""
-    return pytest.param(value, marks=pytest.mark.ci)
-
-
 def upload(page, files):
     page.locator("input[type=file]").first.set_input_files(files)
 
@@ -131,7 +129,7 @@ def fits(page):
     return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
 
 
-@pytest.mark.parametrize("kind", ["DICOM", in_ci("JPEG"), in_ci("PNG")])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "DICOM"])
 def test_a_photo_becomes_a_reading_with_a_heat_map(visit, lesions, kind):
     page = visit()
     image = Image.open(lesions[0]).convert("RGB")
@@ -179,7 +177,6 @@ def test_a_patients_photos_are_ranked_and_taken_home(visit, lesions, tmp_path):
     assert len(lines) == 13 and "outlier_factor" in lines[0]
 
 
-@pytest.mark.ci
 def test_hostile_files_end_in_sentences_and_the_page_goes_on(visit, lesions):
     page = visit("a-patient")
     files = {name: content for name, (content, _) in hostile_files().items()
@@ -212,7 +209,6 @@ def test_the_run_shows_its_card(visit):
             assert width / height == pytest.approx(full_width / full_height, rel=0.03)
 
 
-@pytest.mark.ci
 def test_the_menu_of_a_phone_is_in_words_and_covers_nothing(visit):
     page = visit(viewport=NARROW)
     titles = ["One lesion", "A patient", "This run"]
@@ -241,7 +237,7 @@ def test_a_patients_table_fits_a_phone(visit, lesions):
         assert box.evaluate("one => one.scrollWidth <= one.clientWidth + 1")
 
 
-@pytest.mark.parametrize("scheme", [in_ci("light"), "dark"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_narrow_light_and_dark_screens(visit, lesions, scheme):
     page = visit(viewport=NARROW, color_scheme=scheme)
     upload(page, [payload("a.jpg", lesions[1].read_bytes())])
@@ -256,7 +252,7 @@ def top(locator):
     return locator.bounding_box()["y"]
 
 
-@pytest.mark.parametrize("width", [390, in_ci(1280)])
+@pytest.mark.parametrize("width", [390, 1280])
 def test_the_result_is_right_under_the_photo_or_beside_the_form(visit, lesions, width):
     page = visit(viewport={"width": width, "height": 844})
     upload(page, [payload("a.jpg", lesions[1].read_bytes())])
@@ -271,7 +267,6 @@ def test_the_result_is_right_under_the_photo_or_beside_the_form(visit, lesions, 
         assert top(form) < 844
 
 
-@pytest.mark.ci
 def test_the_keyboard_reaches_every_field(visit):
     page = visit()
     page.get_by_label("Sex").wait_for()

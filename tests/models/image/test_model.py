@@ -315,8 +315,8 @@ class TestResume:
             model.fit(TRAIN, None)
         assert files(model.folder) == {"begun.json"}
 
-    def test_a_deadline_that_has_passed_stops_predicting(self, make_model, monkeypatch):
-        model = make_model(epochs=1).fit(TRAIN, None)
+    def test_a_deadline_that_has_passed_stops_predicting(self, fitted, make_model, monkeypatch):
+        model = make_model().load(fitted[1])
 
         def check(self, what, seconds=0.0):
             raise OutOfTime(what)
@@ -325,6 +325,7 @@ class TestResume:
         with pytest.raises(OutOfTime, match="all images are answered for"):
             model.predict(TRAIN)
 
+    @pytest.mark.ci
     def test_a_full_disk_leaves_the_epoch_before_whole(self, make_model, whole, monkeypatch):
         write, times = keras.Model.save_weights, []
 
@@ -390,6 +391,7 @@ class TestResume:
         interrupt(make_model(**options), epochs=1)
         self.assert_same(make_model(**options).fit(TRAIN, None), uninterrupted)
 
+    @pytest.mark.ci
     def test_the_best_epoch_is_remembered(self, make_model, monkeypatch):
         write, seen = EpochKeeper.on_epoch_end, {}
 
@@ -570,8 +572,8 @@ def test_several_classes_are_learned(make_model, device, shards, tmp_path):
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
 
 
-def test_a_shard_read_twice_is_an_error(build, shards, tmp_path):
-    model = build(tmp_path, epochs=1).fit(TRAIN, None)
+def test_a_shard_read_twice_is_an_error(fitted, make_model, shards):
+    model = make_model().load(fitted[1])
     model._predictor.shards_of = lambda ids: list(shards) * 2
     with pytest.raises(PipelineError, match="more than once"):
         model.predict(TRAIN)
