@@ -96,11 +96,11 @@ def _explore_data(options: argparse.Namespace) -> None:
     from kaggle_pipeline.config.loading import load_experiment
     from kaggle_pipeline.stages.explore_data import explore_data
 
-    dataset = load_experiment(options.config).dataset
+    config = load_experiment(options.config)
     explore_data(
-        dataset,
-        options.data_dir or Path("data") / dataset,
-        options.out or Path("pictures") / dataset,
+        config,
+        options.data_dir or Path("data") / config.dataset,
+        options.out or Path("pictures") / config.dataset,
     )
 
 

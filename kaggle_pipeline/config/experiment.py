@@ -11,6 +11,7 @@ from typing import Literal
 from kaggle_pipeline.config.checks import inner, positive, require, share
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.config.names import LEARNERS, MODEL_STAGES
+from kaggle_pipeline.config.table import DATASET, TableConfig
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,9 @@ class ExamplesConfig:
     missing: Literal["keep", "drop"] = "keep"
     """``drop`` leaves training rows with a missing or unknown feature out of the folds, as some
     published recipes do; test rows always stay. A patient's context counts both."""
+    unreadable: Literal["stop", "drop"] = "stop"
+    """A photo that is not there or cannot be read: stop and name it, or leave its row out, be it of
+    train or of test, and say so."""
 
 
 @dataclass(frozen=True)
@@ -284,7 +288,9 @@ class Experiment:
     name: str
     """Names the run folder and the kernels."""
     dataset: str
-    """A data set of ``datasets/``; see docs/data-sets.md."""
+    """A data set of ``datasets/``, or ``table`` for one of your own; see docs/data-sets.md."""
+    table: TableConfig | None = None
+    """With ``dataset: table`` alone."""
     seed: int = 2020
     """Of folds, order, augmentation, first weights and bootstrap."""
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
@@ -306,6 +312,12 @@ class Experiment:
     decision: DecisionConfig = field(default_factory=DecisionConfig)
 
     def __post_init__(self) -> None:
+        own = self.dataset == DATASET
+        wish = "a section" if own else f"null, or dataset {DATASET}"
+        require(own == (self.table is not None), "table", self.table and "a section", wish)
+        drop, wish = self.examples.unreadable, "stop where leakage.fingerprints reads no photo"
+        fine = self.leakage.fingerprints or drop == "stop"
+        require(fine, "examples.unreadable", drop, wish)
         # Folds add their number to it, and NumPy and scikit-learn take 32 bits.
         if self.replicas is not None:
             positive("replicas", self.replicas)

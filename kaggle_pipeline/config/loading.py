@@ -165,7 +165,10 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if origin is types.UnionType:
         if value is None:
             return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, key)
+        kinds = [one for one in arguments if one is not type(None)]
+        if isinstance(value, list | tuple):  # where one or several may be said
+            kinds.sort(key=lambda one: typing.get_origin(one) is not tuple)
+        return _convert(kinds[0], value, key)
     if origin is Literal:
         return _one_of(value, list(arguments), key)
     if origin is tuple and isinstance(value, list | tuple):

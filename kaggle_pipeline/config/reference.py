@@ -103,8 +103,9 @@ def _settings_of(cls: type, prefix: str) -> Iterator[Setting]:
         yield Setting(
             key, _kind(hints[one.name]), _default(one), _allowed(cls, one.name, key), meaning
         )
-        if row and is_dataclass(row[0]):  # a list of sections
-            sections.append((row[0], f"{key}[]."))
+        if row and is_dataclass(row[0]):  # a list of sections, or one that may be left out
+            several = typing.get_origin(hints[one.name]) is tuple
+            sections.append((row[0], f"{key}[]." if several else f"{key}."))
     for section, name in sections:
         yield from _settings_of(section, name)
 
@@ -128,6 +129,8 @@ def _kind(hint: Any) -> str:
     arguments = typing.get_args(hint)
     if hint is type(None):
         return "null"
+    if is_dataclass(hint):
+        return "section"
     if typing.get_origin(hint) is typing.Literal:
         return ", ".join(f"`{word}`" for word in arguments)
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:

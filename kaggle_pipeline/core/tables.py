@@ -1,4 +1,4 @@
-"""CSV files that nobody vouches for.
+"""CSV and Parquet files that nobody vouches for.
 
 In: a path. Out: a table, or an error of one line that names the file and what is wrong with it.
 """
@@ -20,7 +20,7 @@ def read_table(
     text: Sequence[str] = (),
     rows_needed: bool = False,
 ) -> pd.DataFrame:
-    """Read a CSV file.
+    """Read a CSV file, or one that ends in ``.parquet``.
 
     Parameters
     ----------
@@ -37,25 +37,55 @@ def read_table(
     Raises
     ------
     PipelineError
-        If the file, a column or every row is missing, or it is no CSV.
+        If the file, a column or every row is missing, it is no such file, or it is Parquet and
+        nothing is installed that reads it.
     """
+    kind = "Parquet" if Path(path).suffix.lower() == ".parquet" else "CSV"
     try:
-        # pandas' quick parser is off by a last bit now and then.
-        table = pd.read_csv(
-            path, dtype=dict.fromkeys(text, str), low_memory=False, float_precision="round_trip"
-        )
+        table = _read_parquet(path, text) if kind == "Parquet" else _read_csv(path, text)
     except FileNotFoundError:
         what = f"is missing: {hint}" if hint else "does not exist"
         raise PipelineError(f"{path} {what}") from None
+    except ImportError:
+        raise PipelineError(
+            f"{path}: `pip install pyarrow` to read it, or save it as CSV"
+        ) from None
     except (ValueError, OSError) as error:  # no text, no CSV, empty, a folder
         reason = str(error).strip().splitlines()[0]
-        raise PipelineError(f"{path} cannot be read as CSV: {reason}") from None
+        raise PipelineError(f"{path} cannot be read as {kind}: {reason}") from None
     for column in needed:
         if column not in table.columns:
             raise PipelineError(f"{path} has no column {column!r}")
     if rows_needed and table.empty:
         raise PipelineError(f"{path} has no rows")
     return table
+
+
+def _read_csv(path: Path, text: Sequence[str]) -> pd.DataFrame:
+    # pandas' quick parser is off by a last bit now and then.
+    return pd.read_csv(
+        path, dtype=dict.fromkeys(text, str), low_memory=False, float_precision="round_trip",
+        sep=_separator(path),
+    )  # fmt: skip
+
+
+def _separator(path: Path) -> str:
+    """What stands most often between the words of the head: spreadsheets of many countries say ;"""
+    with Path(path).open(encoding="utf-8", errors="replace") as file:
+        head = file.readline()
+    return max(",;\t", key=head.count)  # a comma where there is none of them
+
+
+def _read_parquet(path: Path, text: Sequence[str]) -> pd.DataFrame:
+    table = pd.read_parquet(path)
+    for name in [one for one in text if one in table.columns]:
+        table[name] = table[name].astype(object).map(_as_written, na_action="ignore")
+    return table
+
+
+def _as_written(value: object) -> str:
+    """A value as a CSV file would have it: a whole number that a gap made a float, without .0."""
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def index_by(table: pd.DataFrame, column: str, path: Path) -> pd.DataFrame:

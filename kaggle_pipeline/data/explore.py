@@ -70,7 +70,7 @@ def explore(
         drawn["samples"] = partial(plots.draw_samples, train, groups, Path(data_dir), seed)
     files = [out_dir / "summary.json"]
     for name, draw in drawn.items():
-        files.append(out_dir / f"{name}.png")
+        files.append(out_dir / f"{name.replace('/', '_')}.png")
         save_figure(draw(), files[-1], photos=name == "samples")
     write_json(files[0], summarise(examples, spec))  # last: it says that all is drawn
     return files

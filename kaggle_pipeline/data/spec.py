@@ -93,6 +93,8 @@ class RawData:
         changes in these alone.
     notes : sequence of str
         Lines for the user: what lies in the folder and is not used.
+    test_truth : pandas.DataFrame or None
+        Labels of all test rows, 0 or 1 by image id, where they are at hand: for one last score.
     """
 
     examples: pd.DataFrame
@@ -100,6 +102,7 @@ class RawData:
     duplicate_pairs: pd.DataFrame | None = None
     tables: Sequence[Path] = ()
     notes: Sequence[str] = ()
+    test_truth: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)

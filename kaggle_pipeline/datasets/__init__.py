@@ -1,7 +1,10 @@
 """The data sets: one module each with a ``SPEC``, and one line in the table below."""
 
 from importlib import import_module
+from pathlib import Path
 
+from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.config.table import DATASET
 from kaggle_pipeline.core.errors import PipelineError, nearest
 from kaggle_pipeline.data.spec import DatasetSpec
 
@@ -23,5 +26,28 @@ def get_spec(name: str) -> DatasetSpec:
         If there is no such data set; the message names the nearest.
     """
     if name not in MODULES:
-        raise PipelineError(f"unknown dataset {name!r}{nearest(name, list(MODULES))}")
+        raise PipelineError(f"unknown dataset {name!r}{nearest(name, [*MODULES, DATASET])}")
     return import_module(MODULES[name]).SPEC
+
+
+def spec_of(config: Experiment, prepared: Path | None, data_dir: Path | None) -> DatasetSpec:
+    """Return the spec of an experiment's data set.
+
+    Parameters
+    ----------
+    config : Experiment
+    prepared : pathlib.Path or None
+        The run's ``prepare/``: what was learned from a user's own table is read from there.
+    data_dir : pathlib.Path or None
+        Where it is learned if the run is not prepared yet.
+
+    Raises
+    ------
+    PipelineError
+        If there is no such data set, or a user's table has a mistake.
+    """
+    if config.table is None:
+        return get_spec(config.dataset)
+    from kaggle_pipeline.datasets.table import table_spec
+
+    return table_spec(config.table, prepared, data_dir, config.examples.unreadable == "drop")

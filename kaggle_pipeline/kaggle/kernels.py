@@ -167,7 +167,11 @@ def build_kernels(root: Path, out: Path, build: Build) -> list[Path]:
         If a template is incomplete, the data is not on Kaggle, or a script is too large for it.
     """
     if not build.source:
-        raise PipelineError(f"the data of {build.experiment.name} is not on Kaggle")
+        how = ": say table.kaggle = owner/name of your data set there"
+        raise PipelineError(
+            f"the data of {build.experiment.name} is not on Kaggle"
+            f"{how if build.experiment.table else ''}"
+        )
     templates = {path.parent.name: path.parent for path in Path(root).glob(f"kernels/*/{ENTRY}")}
     metadata = {
         name: _named_after(build.experiment.name, _read_template(folder))

@@ -195,7 +195,14 @@ def _check_groups(examples: pd.DataFrame, spec: DatasetSpec, groups_split: bool 
     by_split = examples.groupby("split")["group_id"].unique()
     both = sorted(set(by_split.get("train", ())) & set(by_split.get("test", ())))
     if both:
-        detail = f"{spec.group} {both[0]} is in train and in test ({len(both)} such)"
+        rows = examples.index[examples["group_id"] == both[0]]
+        in_train, in_test = (
+            rows[examples.loc[rows, "split"] == one][0] for one in ("train", "test")
+        )
+        detail = (
+            f"{spec.group} {both[0]} is in train and in test ({len(both)} such), by the images "
+            f"{in_train} and {in_test}"
+        )
         return _shared(check, detail, both, groups_split)
     return Finding(check, "ok", "none shared")
 

@@ -14,6 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from kaggle_pipeline.core.child_process import map_in_order
+from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.photo_kinds import kind_of_file
 from kaggle_pipeline.core.photos import image_size_px, read_image
 
@@ -22,7 +23,10 @@ _HASH_SIDE_PX = 128
 
 
 def fingerprint_images(
-    paths: pd.Series, data_dir: Path, workers: int | None = None
+    paths: pd.Series,
+    data_dir: Path,
+    workers: int | None = None,
+    faults: dict[str, str] | None = None,
 ) -> Iterator[tuple[str, str, str, int, int]]:
     """Yield what is needed to find equal and near-equal photos, in the order of ``paths``.
 
@@ -33,6 +37,8 @@ def fingerprint_images(
     data_dir : pathlib.Path
     workers : int, optional
         Processes; one a core by default.
+    faults : dict, optional
+        Takes the id of each photo that cannot be read and why, in place of an error.
 
     Yields
     ------
@@ -43,16 +49,25 @@ def fingerprint_images(
     Raises
     ------
     PipelineError
-        If a file cannot be read as an image, or a worker process is killed.
+        If a file cannot be read as an image, without ``faults``; if a worker process is killed.
     """
     jobs = [str(Path(data_dir) / path) for path in paths]
     results = map_in_order(_fingerprint, jobs, workers, what="fingerprints of photos")
     for image_id, found in zip(paths.index, results, strict=True):
-        yield (image_id, *found)
+        if not isinstance(found, str):
+            yield (image_id, *found)
+        elif faults is None:
+            raise PipelineError(found)
+        else:
+            faults[image_id] = found
 
 
-def _fingerprint(path: str) -> tuple[str, str, int, int]:
-    image = read_image(Path(path), smallest_side_px=_HASH_SIDE_PX)  # first: it names a bad file
+def _fingerprint(path: str) -> tuple[str, str, int, int] | str:
+    """What is told of a photo; why not, where it cannot be read."""
+    try:
+        image = read_image(Path(path), smallest_side_px=_HASH_SIDE_PX)
+    except PipelineError as error:
+        return str(error)
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     is_dicom = kind_of_file(Path(path)) == "DICOM"  # which is always decoded at its full size
     size = image.size if is_dicom else image_size_px(Path(path))

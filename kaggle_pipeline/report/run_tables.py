@@ -187,7 +187,9 @@ def _markdown_row(run: str, stage: str, folder: Path, config: Experiment, part: 
     seconds = metrics.get("seconds")
     return [
         run,
-        " + ".join([config.dataset, *_further(stage, config)]),
+        " + ".join(
+            [config.table.train if config.table else config.dataset, *_further(stage, config)]
+        ),
         _model(stage, folder, config),
         _how(stage, config, part) + (f"; optimistic: {', '.join(marks)}" if marks else ""),
         images,

@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.examples import validate_examples
 from kaggle_pipeline.data.explore import explore
-from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.datasets import spec_of
 from kaggle_pipeline.stages.run import Run
 
 
 def explore_data(
-    dataset: str, data_dir: Path, out: Path, say: Callable[[str], None] = print
+    config: Experiment, data_dir: Path, out: Path, say: Callable[[str], None] = print
 ) -> list[Path]:
     """Draw classes, ages, sites, images a group, gaps and sample photos of a raw data folder.
 
@@ -20,7 +21,7 @@ def explore_data(
     PipelineError
         If the data is missing or breaks a rule of the examples table.
     """
-    spec = get_spec(dataset)
+    spec = spec_of(config, None, data_dir)
     if not Path(data_dir).is_dir():
         raise PipelineError(f"no data folder {data_dir}: {spec.source}")
     raw = spec.read_raw(data_dir)

@@ -26,6 +26,7 @@ from kaggle_pipeline.data.folds import Folds, make_folds, set_test_aside
 from kaggle_pipeline.data.metadata_encoder import choose_features
 from kaggle_pipeline.data.spec import RawData
 from kaggle_pipeline.datasets.external import read_external
+from kaggle_pipeline.datasets.table import write_learned
 from kaggle_pipeline.evaluation.decision.rules import check_decision
 from kaggle_pipeline.leakage.audit import (
     LeakageReport,
@@ -36,6 +37,7 @@ from kaggle_pipeline.leakage.audit import (
 from kaggle_pipeline.leakage.fingerprints import fingerprint_images, fingerprint_table, known_pairs
 from kaggle_pipeline.leakage.known_external import SHARED_PATIENTS, drop_known
 from kaggle_pipeline.leakage.overlap_figure import plot_overlap
+from kaggle_pipeline.leakage.unreadable import drop_unreadable
 from kaggle_pipeline.models.cross_validation import require_choices
 from kaggle_pipeline.records.convert import convert
 from kaggle_pipeline.records.convert_beam import convert_by_beam, import_beam
@@ -50,7 +52,7 @@ from kaggle_pipeline.records.tfrecords import (
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.run_folder import open_stage
 
-PREPARED_BY = ("dataset", "seed", "examples", "folds", "leakage", "external")
+PREPARED_BY = ("dataset", "table", "seed", "examples", "folds", "leakage", "external")
 """Parts of the config that decide examples and folds; models may differ in the rest."""
 
 
@@ -102,22 +104,28 @@ def require_data(run: Run) -> None:
 
 
 def _prepare_tables(run: Run, folder: Path) -> None:
-    spec, config = run.spec, run.config
+    config = run.config
+    if config.table is not None:
+        write_learned(config.table, run.data_dir, folder)
+    spec = run.spec
     check_decision(config.decision, spec.task, spec.classes)  # said before hours of training
     raw = spec.read_raw(run.data_dir)
     for line in raw.notes:
         run.say(f"note: {line}")
     examples = validate_examples(raw.examples, spec)
     _stop_on_shared_groups(run, examples, folder)
-    if examples["image_path"].notna().any():
+    drop = config.examples.unreadable == "drop"
+    if examples["image_path"].notna().any() and not drop:
         require_images(examples, spec)
     outside = _read_outside(run)
     # A row of the same id goes for that alone.
     fresh = None if outside is None else outside[~outside.index.isin(examples.index)]
-    fingerprints = _fingerprint(run, examples, fresh, folder)
+    fingerprints, faults = _fingerprint(run, examples, fresh, folder)
+    examples, earlier = drop_unreadable(examples, faults, drop)
     pairs = known_pairs(examples, raw.duplicate_pairs, fingerprints)
-    earlier = []
     if outside is not None:
+        outside, more = drop_unreadable(outside, faults, drop)
+        earlier += more
         outside, finding = drop_known(
             outside, examples, raw.duplicate_pairs, fingerprints, config.leakage.near_bits,
             part=config.folds.judge,
@@ -126,8 +134,11 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     examples = _add_sizes(examples, fingerprints)
     examples, finding = drop_duplicates(examples, pairs, config.leakage.duplicates)
     earlier.append(finding)
+    truth = raw.test_truth
     if config.folds.test_share is not None:
         examples, truth = set_test_aside(examples, spec, config.folds, config.seed)
+    if truth is not None:
+        truth = truth[truth.index.isin(examples.index)]
         with atomic_path(folder / TEST_TRUTH) as temporary:
             truth.to_csv(temporary)
     train = split_rows(examples, "train")
@@ -219,29 +230,33 @@ def _require_same_tables(run: Run, folder: Path) -> None:
 
 def _fingerprint(
     run: Run, examples: pd.DataFrame, outside: pd.DataFrame | None, folder: Path
-) -> pd.DataFrame | None:
+) -> tuple[pd.DataFrame | None, dict[str, str]]:
     """Fingerprints of the image files, or of the data's own TFRecords; None where neither is read.
 
-    The records' photos are compared byte for byte alone: hashing them would decode them all.
+    Returned too: the ids of photos that cannot be read, and why. The records' photos are compared
+    byte for byte alone: hashing them would decode them all.
     """
+    faults: dict[str, str] = {}
     if not run.config.leakage.fingerprints:
-        return None
+        return None, faults
     place = _record_source(run, examples)
     if place == run.data_dir / "tfrecords":
         index = _index(run, [place], folder).set_index("image_id")
-        return index[["image_sha256"]].rename(columns={"image_sha256": "sha256"}).assign(phash="")
+        index = index[["image_sha256"]].rename(columns={"image_sha256": "sha256"})
+        return index.assign(phash=""), faults
     paths = pd.concat([examples, outside])["image_path"].dropna()
     if paths.empty:
-        return None
+        return None, faults
     with run.progress(len(paths), "fingerprints") as progress:
         rows = []
-        for row in fingerprint_images(paths, run.data_dir, run.config.records.workers):
+        workers = run.config.records.workers
+        for row in fingerprint_images(paths, run.data_dir, workers, faults):
             rows.append(row)
             progress(1)
     table = fingerprint_table(rows)
     with atomic_path(folder / "fingerprints.csv") as temporary:
         table.to_csv(temporary)
-    return table
+    return table, faults
 
 
 def _add_sizes(examples: pd.DataFrame, fingerprints: pd.DataFrame | None) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from kaggle_pipeline.config.experiment import Experiment
-from kaggle_pipeline.config.loading import to_mapping, without_former_keys, write_experiment
+from kaggle_pipeline.config.loading import parse_experiment, to_mapping, write_experiment
 from kaggle_pipeline.config.names import BLEND_STAGES, TEST_TRUTH
 from kaggle_pipeline.core.deadline import Deadline
 from kaggle_pipeline.core.environment import peak_memory_mb, versions
@@ -23,7 +23,7 @@ from kaggle_pipeline.data.examples import read_examples, split_rows
 from kaggle_pipeline.data.folds import Folds
 from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.data.spec import DatasetSpec
-from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.datasets import spec_of
 from kaggle_pipeline.evaluation.evaluate import evaluate
 from kaggle_pipeline.evaluation.plots import describe_score, plot_roc, write_evaluation
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
@@ -64,7 +64,7 @@ class Run:
     @property
     def spec(self) -> DatasetSpec:
         """Spec of the experiment's data set."""
-        return get_spec(self.config.dataset)
+        return spec_of(self.config, self.prepared, self.data_dir)
 
     @property
     def prepared(self) -> Path:
@@ -110,7 +110,8 @@ class Run:
         if not path.exists():
             return
         try:
-            before = without_former_keys(yaml.safe_load(path.read_text()))
+            # Settings that are newer than the run get their defaults.
+            before = to_mapping(parse_experiment(yaml.safe_load(path.read_text())))
         except yaml.YAMLError:
             raise PipelineError(f"{path} is damaged: start anew with --overwrite") from None
         now = to_mapping(self.config)

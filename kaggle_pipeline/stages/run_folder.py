@@ -6,7 +6,7 @@ from pathlib import Path
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import SAVED
 
-_OURS = ("config.yaml", "leakage.json", "manifest.json", "history.csv", SAVED)
+_OURS = ("config.yaml", "leakage.json", "spec.json", "manifest.json", "history.csv", SAVED)
 """A stage's folder holds one of these; nothing else is ever deleted."""
 
 

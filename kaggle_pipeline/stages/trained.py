@@ -10,7 +10,7 @@ import pandas as pd
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.loading import load_experiment
 from kaggle_pipeline.data.spec import DatasetSpec
-from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.datasets import spec_of
 from kaggle_pipeline.models.cross_validation import missing_folds, trained_folds
 from kaggle_pipeline.models.protocols import Model
 from kaggle_pipeline.records.geometry import RecordFit, read_fit
@@ -58,7 +58,7 @@ class TrainedImageModels:
         stage = Path(run_dir) / "image"
         folds = trained_folds(stage)
         config = load_experiment(stage / "config.yaml")
-        spec = get_spec(config.dataset)
+        spec = spec_of(config, Path(run_dir) / "prepare", None)
         fit = read_fit(Path(run_dir), config, spec)
         return cls(stage, config, spec, folds, missing_folds(Path(run_dir), folds), fit)
 

@@ -11,6 +11,7 @@ MADE_UP = {
     "isic_2017": "kaggle_pipeline.synthetic.isic_2017",
     "isic_2019": "kaggle_pipeline.synthetic.isic_2019",
     "ham10000": "kaggle_pipeline.synthetic.ham10000",
+    "table": "kaggle_pipeline.synthetic.table",
 }
 """Data set to the module whose ``generate_images`` draws it."""
 

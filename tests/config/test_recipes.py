@@ -11,7 +11,7 @@ from PIL import Image
 
 from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.config.loading import load_experiment
-from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.datasets import spec_of
 from kaggle_pipeline.synthetic import MADE_UP, generate_like
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +39,7 @@ LIGHTER = {
     "ham10000_resnet50": SMALL_NETWORK,
     "siim_isic_2020": (*SMALL_NETWORK, "image.train_from=stage0_pool"),
     "siim_isic_2020_seed": SMALL_NETWORK,
+    "my_photos": (*SMALL_NETWORK, "image.backbone_layer=stage1_pool"),
     "siim_mini": (
         *SMALL_NETWORK,
         "image.backbone_layer=stage1_pool",
@@ -103,11 +104,12 @@ def run_recipe(path, lighter, drawn, tmp_path, capsys, monkeypatch):
         for one in config.external
     ]
     lighter = (*lighter, f"external={json.dumps(further)}") if further else lighter
-    spec, data_dir, run_dir = get_spec(config.dataset), drawn(config.dataset), tmp_path / "run"
+    data_dir, run_dir = drawn(config.dataset), tmp_path / "run"
     arguments = ["--config", str(path), "--data-dir", str(data_dir), "--run-dir", str(run_dir)]
     assert main(["run-pipeline", *arguments, *shrink(config, lighter)]) == 0, (
         capsys.readouterr().err
     )
+    spec = spec_of(config, run_dir / "prepare", data_dir)
     folds = pd.read_csv(run_dir / "prepare" / "folds.csv").set_index("image_id")["fold"]
     labelled = set(folds.index[folds >= 0])
     for stage in (*config.blend.models, "blend"):

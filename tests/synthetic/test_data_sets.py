@@ -18,6 +18,7 @@ from kaggle_pipeline.data.folds import make_folds
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
 from kaggle_pipeline.synthetic import MADE_UP, generate_like, ham10000, isic_2017, isic_2019
+from kaggle_pipeline.synthetic import table as own_table
 from kaggle_pipeline.synthetic.lesion_painter import Morphology, Skin, draw_lesion
 from kaggle_pipeline.synthetic.looks import counts
 from kaggle_pipeline.synthetic.writer import Drawing, draw_all
@@ -27,6 +28,7 @@ LAST_TABLE = {
     "isic_2017": isic_2017.LAST_TABLE,
     "ham10000": ham10000.LAST_TABLE,
     "isic_2019": isic_2019.LAST_TABLE,
+    "table": own_table.LAST_TABLE,
     "siim_isic_2020": "train.csv",
 }
 

@@ -1,0 +1,321 @@
+"""The data set ``table``: a spec learned from a user's own CSV or Parquet file.
+
+In: the experiment's section ``table`` and a data folder. Out: a ``DatasetSpec``, which a run keeps
+as ``prepare/spec.json`` so that every later stage, the page and the kernels have the same classes
+and vocabularies; and :class:`~kaggle_pipeline.data.spec.RawData`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kaggle_pipeline.config.loading import to_mapping
+from kaggle_pipeline.config.table import TableConfig
+from kaggle_pipeline.core.errors import PipelineError, nearest
+from kaggle_pipeline.core.files import read_json, write_json
+from kaggle_pipeline.core.photo_folder import PhotoFolder, list_photos
+from kaggle_pipeline.core.tables import read_table
+from kaggle_pipeline.data.spec import DatasetSpec, Number, RawData, RecordField, SubmissionFormat
+from kaggle_pipeline.datasets.table_columns import (
+    Column,
+    Target,
+    describe_numbers,
+    learn_target,
+    learn_words,
+    read_numbers,
+    read_target,
+    read_weights,
+    read_words,
+    row_number,
+)
+
+SPEC_FILE = "spec.json"
+"""In ``prepare/``: what was learned from the table."""
+_OURS = ("image_id", "group_id", "split", "image_path", "width_px", "height_px", "row_weight",
+         "source")  # fmt: skip
+"""Columns of the examples: a feature or class of such a name would hide one."""
+_SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What training rows settle beside what the section says.
+
+    Attributes
+    ----------
+    target : Target
+    numeric : mapping of str to Number
+    categorical : mapping of str to tuple of str
+    lesion_features : tuple of str
+        Categories that differ between the photos of one patient.
+    """
+
+    target: Target
+    numeric: Mapping[str, Number]
+    categorical: Mapping[str, tuple[str, ...]]
+    lesion_features: tuple[str, ...]
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return to_mapping(self)
+
+    @classmethod
+    def from_mapping(cls, stored: Mapping[str, Any]) -> "Learned":
+        """Return what :meth:`to_mapping` gave."""
+        numbers = {
+            name: Number(**{**one, "bands": tuple(one["bands"])})
+            for name, one in stored["numeric"].items()
+        }
+        words = {name: tuple(words) for name, words in stored["categorical"].items()}
+        return cls(Target(**stored["target"]), numbers, words, tuple(stored["lesion_features"]))
+
+
+def table_spec(
+    table: TableConfig, prepared: Path | None, data_dir: Path | None, drop: bool
+) -> DatasetSpec:
+    """Return the spec of a user's table: as the run has learned it, else from the data.
+
+    Parameters
+    ----------
+    table : TableConfig
+    prepared : pathlib.Path or None
+        Where the run keeps :data:`SPEC_FILE`.
+    data_dir : pathlib.Path or None
+        Of a run that is not prepared yet, or prepared another table.
+    drop : bool
+        Whether rows without a photo are left out instead of an error.
+
+    Raises
+    ------
+    PipelineError
+        As :func:`learn_table`, if it is learned here; if neither place has it.
+    """
+    path = None if prepared is None else Path(prepared) / SPEC_FILE
+    if path is not None and (path.exists() or data_dir is None):
+        stored = read_json(path)
+        if data_dir is None or stored["table"] == to_mapping(table):
+            return _make_spec(table, Learned.from_mapping(stored["learned"]), drop)
+    return _make_spec(table, learn_table(table, data_dir), drop)
+
+
+def write_learned(table: TableConfig, data_dir: Path, prepared: Path) -> None:
+    """Learn the table anew and write it down as :data:`SPEC_FILE`."""
+    learned = learn_table(table, data_dir)
+    content = {"table": to_mapping(table), "learned": learned.to_mapping()}
+    write_json(Path(prepared) / SPEC_FILE, content)
+
+
+def learn_table(table: TableConfig, data_dir: Path) -> Learned:
+    """Return classes, vocabularies and ranges of the training rows.
+
+    Raises
+    ------
+    PipelineError
+        For a missing file or column, or a value that cannot be; file, row and column are named.
+    """
+    if not Path(data_dir).is_dir():
+        raise PipelineError(f"no data folder {data_dir}: {_source(table)}")
+    part = next(one for one in _read_parts(table, data_dir) if one.split == "train")
+    target = learn_target(part.columns("target", table.targets), table.positive)
+    for key, names in (("target", target.words), ("numeric", table.numeric),
+                       ("categorical", table.categorical)):  # fmt: skip
+        features = (*table.numeric, *table.categorical) if key == "target" else ()
+        taken = [name for name in names if name in (*_OURS, *features)]
+        if taken:
+            raise PipelineError(
+                f"table.{key}: {part.path} says {taken[0]!r}, which means something else here: "
+                "rename it there"
+            )
+    numbers = {
+        one.name: describe_numbers(read_numbers(one), one.name)
+        for one in part.columns("numeric", table.numeric)
+    }
+    words = part.columns("categorical", table.categorical)
+    vocabularies = {one.name: learn_words(one) for one in words}
+    several = ()
+    if table.group is not None:
+        (group,) = part.columns("group", [table.group])
+        several = tuple(
+            one.name for one in words if one.known.groupby(group.values).nunique().max() > 1
+        )
+    return Learned(target, numbers, vocabularies, several)
+
+
+def _make_spec(table: TableConfig, learned: Learned, drop: bool) -> DatasetSpec:
+    classes = tuple(learned.target.words)
+    columns = ["group_id", *learned.categorical]
+    return DatasetSpec(
+        id=f"table {table.train}",
+        title=Path(table.train).stem,
+        group=table.group and table.group_is,
+        task=learned.target.task,
+        classes=classes,
+        numeric=learned.numeric,
+        categorical=learned.categorical,
+        lesion_features=learned.lesion_features,
+        # Behind a prefix of our own, as a class may be called "image".
+        record_fields=(
+            *(RecordField(f"column_{name}", name, "bytes") for name in columns),
+            *(RecordField(f"class_{name}", name, "int") for name in classes),
+        ),
+        submission=SubmissionFormat(table.image, {name: name for name in classes}),
+        read_raw=partial(_read_raw, table, learned, drop),
+        source=_source(table),
+        record_id="image_id",
+        kaggle=f"datasets/{table.kaggle}" if table.kaggle else "",
+    )
+
+
+def _source(table: TableConfig) -> str:
+    return f"say --data-dir, the folder that holds {table.train}"
+
+
+# ---------------------------------------------------------------------------- the rows
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The rows of one file that belong to one split."""
+
+    path: Path
+    split: str
+    rows: pd.DataFrame
+
+    def columns(self, key: str, names: Sequence[str]) -> list[Column]:
+        return [Column.of(self.rows, name, key, self.path) for name in names]
+
+
+def _read_parts(table: TableConfig, data_dir: Path) -> list[_Part]:
+    """The training rows, and those of the test if there are any."""
+    parts = []
+    for split, name in (("train", table.train), ("test", table.test)):
+        if name is None:
+            continue
+        path = Path(data_dir) / name
+        used = [column for _, column in table.columns]
+        rows = read_table(path, hint=_source(table), text=used, rows_needed=True)
+        for key, column in table.columns:
+            optional = split == "test" and key in ("target", "weight")
+            if column not in rows and not optional:
+                hint = nearest(column, [str(one) for one in rows.columns])
+                raise PipelineError(f"table.{key}: {path} has no column {column!r}{hint}")
+        parts.append(_Part(path, split, rows))
+    if table.split is None:
+        return parts
+    (whole,) = parts
+    (column,) = whole.columns("split", [table.split])
+    split = column.values.str.lower().map(_SPLITS)
+    column.stop(split.isna(), ", expected train or test")
+    if not (split == "train").any():
+        column.refuse(" marks no row as train")
+    found = [_Part(whole.path, name, whole.rows[split == name]) for name in ("train", "test")]
+    return [part for part in found if len(part.rows)]
+
+
+def _read_raw(table: TableConfig, learned: Learned, drop: bool, data_dir: Path) -> RawData:
+    """Read all rows as examples; the last parameter is the folder, as for every data set."""
+    photos = None if table.images is None else list_photos(Path(data_dir) / table.images)
+    notes = [] if photos is None else [photos.describe()]
+    examples, truth = [], None
+    for part in _read_parts(table, data_dir):
+        rows = _read_part(part, table, learned, photos, drop)
+        examples.append(rows)
+        notes += _unknown_words(part, learned)
+        if part.split == "test":
+            truth = _read_truth(part, table, learned, rows["image_id"], notes)
+    return RawData(
+        pd.concat(examples, ignore_index=True),
+        tables=[Path(data_dir) / name for name in (table.train, table.test) if name],
+        notes=notes,
+        test_truth=truth,
+    )
+
+
+def _read_part(
+    part: _Part, table: TableConfig, learned: Learned, photos: PhotoFolder | None, drop: bool
+) -> pd.DataFrame:
+    """Rows of one split as examples, in their order and with their index."""
+    (image,) = part.columns("image", [table.image])
+    image.stop(image.values.isna(), ": every row names its photo")
+    image.stop(image.values.duplicated(), ", as in an earlier row")
+    ids = image.values.str.replace("\\", "/").str.removeprefix("./")  # Windows writes paths so
+    paths = pd.Series(np.nan, image.values.index, object)
+    if photos is not None:
+        paths = _find_photos(image, photos, drop)
+        # Of the data folder, not of the photos' own.
+        paths = paths.map(lambda path: (PurePosixPath(table.images) / path).as_posix(), "ignore")
+    found = {"image_id": ids, "group_id": np.nan, "split": part.split, "image_path": paths}
+    for group in part.columns("group", [table.group] if table.group else []):
+        group.stop(group.known.isna(), f": every row needs its {table.group_is}")
+        found["group_id"] = group.values
+    if part.split == "train":
+        found |= dict(read_target(part.columns("target", table.targets), learned.target))
+        for weight in part.columns("weight", [table.weight] if table.weight else []):
+            found["row_weight"] = read_weights(weight)
+    else:
+        found |= dict.fromkeys(learned.target.words, np.nan)
+    for one in part.columns("numeric", table.numeric):
+        found[one.name] = read_numbers(one)
+    for one in part.columns("categorical", table.categorical):
+        found[one.name], _ = read_words(one, learned.categorical[one.name])
+    named = {column for key, column in table.columns if key != "image"}
+    further = [name for name in part.rows if name not in {*found, *named, *_OURS}]
+    return pd.DataFrame(found, index=part.rows.index).join(part.rows[further])
+
+
+def _find_photos(image: Column, photos: PhotoFolder, drop: bool) -> pd.Series:
+    """Path of each row's photo, NaN where there is none."""
+    found = {}
+    for row, name in image.values.items():
+        try:
+            found[row] = photos.find(name)
+        except PipelineError as error:
+            image.stop(image.values == name, f", and {error}")
+    paths = pd.Series(found, image.values.index, dtype=object)
+    lacking = paths.isna()
+    none = f", and {photos.folder} holds no such photo"
+    if lacking.all():
+        image.stop(lacking, f"{none}: is table.images right?")
+    if not drop:
+        image.stop(
+            lacking, f"{none}: add it, or leave such rows out with --set examples.unreadable=drop"
+        )
+    image.stop(paths.notna() & paths.duplicated(), ", a photo that an earlier row names")
+    return paths.where(~lacking, np.nan)
+
+
+def _unknown_words(part: _Part, learned: Learned) -> list[str]:
+    """A line for each category in which rows have words that no training row has."""
+    lines = []
+    for one in part.columns("categorical", list(learned.categorical)):
+        _, unknown = read_words(one, learned.categorical[one.name])
+        if unknown.any():
+            first = unknown.index[unknown.to_numpy()][0]
+            lines.append(
+                f"{part.path}: {int(unknown.sum())} rows have a {one.name!r} that no training row "
+                f"has, such as {one.values[first]!r} in row {row_number(first)}: taken as missing"
+            )
+    return lines
+
+
+def _read_truth(
+    part: _Part, table: TableConfig, learned: Learned, ids: pd.Series, notes: list[str]
+) -> pd.DataFrame | None:
+    """Labels of the test rows by image id; None unless all of them have one."""
+    if not set(table.targets) <= set(part.rows):
+        return None
+    columns = part.columns("target", table.targets)
+    labelled = pd.concat([one.values.notna() for one in columns], axis=1).all(axis=1)
+    if labelled.all():
+        return read_target(columns, learned.target).set_axis(ids.rename("image_id"), axis=0)
+    if labelled.any():
+        notes.append(
+            f"{part.path}: {int(labelled.sum())} of {len(labelled)} test rows have a label; only "
+            "where all have one are they scored"
+        )
+    return None
