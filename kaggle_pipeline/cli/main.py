@@ -1,6 +1,5 @@
 """The command line: all commands of the package; ``scripts/`` call it."""
 
-import sys
 from collections.abc import Sequence
 
 from kaggle_pipeline.cli.command import run_command
@@ -16,7 +15,3 @@ COMMANDS = (*STAGE_COMMANDS, *LOOK_COMMANDS, *HARDWARE_COMMANDS, *KAGGLE_COMMAND
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
     return run_command(COMMANDS, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

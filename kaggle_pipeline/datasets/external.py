@@ -83,14 +83,14 @@ class Translation:
     diagnoses : mapping of str to str
         Class -> the competition's word for the diagnosis; a row of no class is ``rest``.
     rest : str
-    sites : mapping of str to str
-        Its body site -> the competition's; one that is not here stays as it is, or becomes missing
-        where the competition does not know it.
+    values : mapping of str to mapping
+        Feature -> its words there -> the competition's; one that is not here stays as it is, or
+        becomes missing where the competition does not know it.
     """
 
     diagnoses: Mapping[str, str]
     rest: str = "unknown"
-    sites: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 TRANSLATIONS = {
@@ -101,11 +101,11 @@ TRANSLATIONS = {
             "akiec": "actinic keratosis", "bkl": "benign keratosis", "df": "dermatofibroma",
             "vasc": "vascular lesion",
         },
-        sites={
+        values={"site": {
             **dict.fromkeys(_TRUNK, "torso"), **dict.fromkeys(_HEAD, "head/neck"),
             "acral": "palms/soles", "genital": "oral/genital", "hand": "upper extremity",
             "foot": "lower extremity",
-        },
+        }},
     ),
     "isic_2019": Translation(
         diagnoses={
@@ -113,7 +113,9 @@ TRANSLATIONS = {
             "AK": "actinic keratosis", "BKL": "benign keratosis", "DF": "dermatofibroma",
             "VASC": "vascular lesion", "SCC": "squamous cell carcinoma",
         },
-        sites=dict.fromkeys(("anterior torso", "lateral torso", "posterior torso"), "torso"),
+        values={"site": dict.fromkeys(
+            ("anterior torso", "lateral torso", "posterior torso"), "torso"
+        )},
     ),
     "isic_2017": Translation(
         diagnoses={"melanoma": "melanoma", "seborrheic_keratosis": "seborrheic keratosis"},
@@ -209,8 +211,8 @@ def _read_one(
         told[name] = rows.get(name, np.nan)
     for name, vocabulary in spec.categorical.items():
         values = rows[name] if name in rows else pd.Series(np.nan, rows.index, object)
-        if name == "site" and not set(values.dropna()) <= set(vocabulary):
-            values = values.replace(dict(words.sites))
+        if not set(values.dropna()) <= set(vocabulary):
+            values = values.replace(dict(words.values.get(name, {})))
         told[name] = values.where(values.isin(vocabulary))
     return _keep_told(pd.DataFrame(told).reset_index(drop=True), one.dataset, spec)
 

@@ -1,6 +1,5 @@
-"""What the loop over folds asks of a model, and a model of the hardware."""
+"""What the loop over folds asks of a model."""
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -29,24 +28,3 @@ class Model(Protocol):
 
     def load(self, folder: Path) -> "Model":
         """Read what ``save`` wrote."""
-
-
-class Device(Protocol):
-    """What the model needs to know of the hardware (``accelerator.Accelerator`` provides it)."""
-
-    kind: str
-    backend: str
-    replicas: int
-    workers: int
-    jit_compile: bool | str
-
-    def alone(self) -> "Device":
-        """Return what this process can use without the other workers."""
-
-    def all_min(self, number: int) -> int:
-        """Return the least of all workers' numbers."""
-
-    def scope(
-        self, *, mixed_precision: bool, building: bool = True
-    ) -> AbstractContextManager[None]:
-        """Return the context in which to build, or to run what was built in one."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -348,6 +349,13 @@ def test_a_png_in_place_of_a_jpeg_is_read(data, tmp_path):
     Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(path.with_suffix(".png"))
     path.unlink()
     assert call("prepare-data", data, tmp_path / "run") == 0
+
+
+def test_the_package_itself_is_the_command_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["kaggle_pipeline", "compare-runs", "nowhere"])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_module("kaggle_pipeline", run_name="__main__")
+    assert "nowhere" in error_line(capsys)
 
 
 def test_an_error_of_a_script_has_no_traceback(tmp_path):

@@ -57,8 +57,9 @@ def test_every_class_and_site_of_a_collection_has_a_word_here(name):
     for one, diseases in MEANINGS[name].classes.items():
         assert (words.diagnoses[one] == "melanoma") == ("melanoma" in diseases)
     sites = source.categorical.get("site", ())
-    assert set(words.sites) <= set(sites)
-    assert {words.sites.get(site, site) for site in sites} <= set(SIIM.categorical["site"])
+    translated = words.values.get("site", {})
+    assert set(translated) <= set(sites) and set(words.values) <= {"site"}
+    assert {translated.get(site, site) for site in sites} <= set(SIIM.categorical["site"])
 
 
 def test_rows_are_told_in_this_data_sets_words(places, spec):

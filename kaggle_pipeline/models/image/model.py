@@ -18,6 +18,7 @@ from kaggle_pipeline.core.deadline import Deadline
 from kaggle_pipeline.data.examples import require_choice
 from kaggle_pipeline.data.metadata_encoder import FeatureEncoder
 from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.hardware.accelerator import Accelerator
 from kaggle_pipeline.models.image.backbones.weights import load_weights, set_weights
 from kaggle_pipeline.models.image.fit.callbacks import (
     StepsAhead,
@@ -39,7 +40,6 @@ from kaggle_pipeline.models.image.label_mapping import class_probabilities
 from kaggle_pipeline.models.image.metadata_branch import metadata_encoder, silence_unlearned
 from kaggle_pipeline.models.image.network import build_network, unlike_before
 from kaggle_pipeline.models.image.saving import WEIGHTS, read_settings, write_model
-from kaggle_pipeline.models.protocols import Device
 
 
 class ImageModel:
@@ -51,7 +51,7 @@ class ImageModel:
     spec : DatasetSpec
     shards_of : callable
         From image ids to the shards that hold them.
-    device : Device
+    device : Accelerator
     folder : pathlib.Path
         Where checkpoints, history and logs go while it trains.
     seed : int
@@ -81,7 +81,7 @@ class ImageModel:
         config: ImageConfig,
         spec: DatasetSpec,
         shards_of: Callable[[pd.Index], list[Path]],
-        device: Device,
+        device: Accelerator,
         folder: Path,
         *,
         seed: int,

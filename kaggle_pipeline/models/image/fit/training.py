@@ -9,6 +9,7 @@ import pandas as pd
 
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.hardware.accelerator import Accelerator
 from kaggle_pipeline.models.class_balance import (
     oversampling_repeats,
     resampling_repeats,
@@ -21,7 +22,6 @@ from kaggle_pipeline.models.image.input.augment_ops import with_augmentation
 from kaggle_pipeline.models.image.input.pipeline import TrainingRows
 from kaggle_pipeline.models.image.label_mapping import learned_spec, learned_targets
 from kaggle_pipeline.models.image.network import build_network
-from kaggle_pipeline.models.protocols import Device
 
 
 def training_rows(
@@ -79,7 +79,7 @@ def compiled_network(
     config: ImageConfig,
     spec: DatasetSpec,
     steps_per_epoch: int,
-    device: Device,
+    device: Accelerator,
     *,
     load_published: bool = True,
     labels_missing: bool = False,
@@ -93,7 +93,7 @@ def compiled_network(
     )
 
 
-def augments_on_device(config: ImageConfig, device: Device) -> bool:
+def augments_on_device(config: ImageConfig, device: Accelerator) -> bool:
     """Return whether the training step, not the input pipeline, augments the images."""
     wish = config.augment.where
     wanted = wish == "device" or (wish == "auto" and device.kind == "gpu")
@@ -106,7 +106,7 @@ def trained_model(
     config: ImageConfig,
     spec: DatasetSpec,
     steps: int,
-    device: Device,
+    device: Accelerator,
     *,
     labels_missing: bool = False,
 ) -> keras.Model:

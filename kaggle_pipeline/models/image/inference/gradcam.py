@@ -20,10 +20,10 @@ from keras import ops
 
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.hardware.accelerator import Accelerator
 from kaggle_pipeline.models.image.inference.predictor import fused_on_cpu, running
 from kaggle_pipeline.models.image.inference.tta import View, views_of
 from kaggle_pipeline.models.image.label_mapping import class_probabilities, membership
-from kaggle_pipeline.models.protocols import Device
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class Explainer:
     config : ImageConfig
         Says the views, the precision and whether it learned diagnoses.
     spec : DatasetSpec
-    device : Device
+    device : Accelerator
     """
 
     def __init__(
-        self, network: keras.Model, config: ImageConfig, spec: DatasetSpec, device: Device
+        self, network: keras.Model, config: ImageConfig, spec: DatasetSpec, device: Accelerator
     ) -> None:
         self.config = config
         self._spec = spec

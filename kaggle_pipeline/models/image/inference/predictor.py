@@ -19,17 +19,17 @@ from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.core.deadline import Deadline
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.hardware.accelerator import Accelerator
 from kaggle_pipeline.models.image.backbones.weights import set_weights
 from kaggle_pipeline.models.image.inference.feature_cache import FeatureStore, body_digest
 from kaggle_pipeline.models.image.inference.fuse_batch_norm import fuse_batch_norm, update_fused
 from kaggle_pipeline.models.image.inference.tta import VIEWS, stacked_views, views_of, with_views
 from kaggle_pipeline.models.image.input.pipeline import Source, prediction_batches, reading_errors
 from kaggle_pipeline.models.image.network import build_head
-from kaggle_pipeline.models.protocols import Device
 
 
 @contextmanager
-def running(device: Device, config: ImageConfig, *, building: bool = True) -> Iterator[None]:
+def running(device: Accelerator, config: ImageConfig, *, building: bool = True) -> Iterator[None]:
     """Build or run a network on ``device``; damaged records become errors of one line."""
     with (
         device.scope(mixed_precision=config.mixed_precision, building=building),
@@ -41,7 +41,7 @@ def running(device: Device, config: ImageConfig, *, building: bool = True) -> It
         yield
 
 
-def fused_on_cpu(network: keras.Model, device: Device) -> keras.Model:
+def fused_on_cpu(network: keras.Model, device: Accelerator) -> keras.Model:
     """Return what answers faster on one CPU; elsewhere nobody has measured that it would."""
     return fuse_batch_norm(network) if device.kind == "cpu" and device.replicas == 1 else network
 
@@ -57,7 +57,7 @@ class Predictor:
         Of the data set.
     shards_of : callable
         From image ids to the shards that hold them.
-    device : Device
+    device : Accelerator
     features_dir : pathlib.Path
         Where a frozen body's features are kept.
     swap_red_blue : bool
@@ -69,7 +69,7 @@ class Predictor:
     config: ImageConfig
     spec: DatasetSpec
     shards_of: Callable[[pd.Index], list[Path]]
-    device: Device
+    device: Accelerator
     features_dir: Path
     swap_red_blue: bool
     verbose: int
