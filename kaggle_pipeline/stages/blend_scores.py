@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kaggle_pipeline.config.names import TEST_SCORE
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json, write_json
 from kaggle_pipeline.core.tables import index_by, read_table, require_probabilities
@@ -117,6 +118,7 @@ def blend_scores(run: Run) -> Path | None:
     )  # fmt: skip
     chosen = config.method or study.chosen
     folder = open_stage(run.run_dir, STAGE, resume=False, overwrite=True)
+    (run.run_dir / TEST_SCORE).unlink(missing_ok=True)  # of the submission before
     run.record_origin(folder)
     for line in describe(study, chosen):
         run.say(line)

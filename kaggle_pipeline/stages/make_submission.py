@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kaggle_pipeline.config.names import MODEL_STAGES
+from kaggle_pipeline.config.names import MODEL_STAGES, TEST_SCORE
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json, write_json
 from kaggle_pipeline.data.examples import split_rows
@@ -53,6 +53,7 @@ def make_submission(run: Run) -> Path | None:
             raise PipelineError(f"the model {name!r} was judged on other folds than this run's")
     # Cheap and derived from files that are kept: it is simply made anew.
     folder = open_stage(run.run_dir, "blend", resume=False, overwrite=True)
+    (run.run_dir / TEST_SCORE).unlink(missing_ok=True)  # of the submission before
     run.record_origin(folder)
     blend, nested = fit_nested(oof, examples, folds, spec, config.blend, seed=config.seed)
     nested.write(folder / "oof.csv")

@@ -13,7 +13,7 @@ import yaml
 
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.loading import parse_experiment, to_mapping, write_experiment
-from kaggle_pipeline.config.names import BLEND_STAGES, TEST_TRUTH
+from kaggle_pipeline.config.names import BLEND_STAGES, TEST_SCORE, TEST_TRUTH
 from kaggle_pipeline.core.deadline import Deadline
 from kaggle_pipeline.core.environment import peak_memory_mb, versions
 from kaggle_pipeline.core.errors import PipelineError
@@ -96,7 +96,8 @@ class Run:
         for stage in BLEND_STAGES:
             if (self.run_dir / stage).exists():
                 open_stage(self.run_dir, stage, resume=False, overwrite=True).rmdir()
-        (self.run_dir / "submission.csv").unlink(missing_ok=True)
+        for name in ("submission.csv", TEST_SCORE):
+            (self.run_dir / name).unlink(missing_ok=True)
 
     def require_same(self, folder: Path, keys: Sequence[str]) -> None:
         """Stop unless the stage in ``folder`` was begun with the same values of (dotted) ``keys``.

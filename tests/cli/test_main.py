@@ -148,6 +148,17 @@ def test_a_damaged_photo_ends_no_run_for_a_picture(demo_run, data, tmp_path):
     assert "classes.png" in drawn and "summary.json" not in drawn  # so it is drawn anew
 
 
+def test_the_score_of_a_submission_goes_with_it(demo_run, competition, tmp_path):
+    run = shutil.copytree(demo_run, tmp_path / "run")
+    scoring = ["score-submission", "--submission", str(run / "submission.csv"),
+               "--truth", str(competition / "truth.csv")]  # fmt: skip
+    assert main(scoring) == 0
+    assert " test photos: AUC 0." in (run / "report.html").read_text()
+    more = ("--set", "blend.weights=equal")
+    assert call("make-submission", competition / "competition", run, *more) == 0
+    assert " test photos: AUC 0." not in (run / "report.html").read_text()
+
+
 def test_a_finished_stage_is_refused_then_resumed_then_overwritten(
     demo_run, competition, tmp_path, capsys
 ):
