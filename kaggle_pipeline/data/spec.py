@@ -201,8 +201,9 @@ class DatasetSpec:
     @property
     def main_class(self) -> str:
         """The class to begin with: melanoma, where there is one."""
-        labels = {self.class_label(name): name for name in reversed(self.classes)}
-        return labels.get("melanoma", self.classes[0])
+        called = {name: self.class_label(name).lower() for name in self.classes}
+        melanoma = [name for name, words in called.items() if words in ("melanoma", "mel")]
+        return (melanoma or self.classes)[0]
 
     def class_label(self, name: str) -> str:
         """Return what a class is called in words."""

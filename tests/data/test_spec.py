@@ -1,9 +1,12 @@
 """What a numeric feature may be."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from kaggle_pipeline.data.spec import AGE_YEARS, Number
+from kaggle_pipeline.datasets import MODULES, get_spec
 
 
 @pytest.mark.parametrize(
@@ -19,3 +22,22 @@ def test_a_number_is_finite_and_within_its_bounds(number, fine, odd, words):
     assert all(number.holds(one) for one in fine)
     assert not any(number.holds(one) for one in odd)
     assert number.describe() == words
+
+
+def test_a_data_set_says_what_people_call_it_and_what_it_is_about():
+    words = {name: get_spec(name) for name in MODULES}
+    assert {spec.class_label(spec.main_class) for spec in words.values()} == {"melanoma"}
+    for spec in words.values():
+        assert set(spec.class_titles) <= set(spec.classes)
+        assert spec.made_up == (spec.id == "synthetic")
+        assert spec.heading and "_" not in spec.heading
+    assert words["synthetic"].feature_label("age_years") == "age in years"
+    assert words["isic_2017"].class_label("seborrheic_keratosis") == "seborrheic keratosis"
+
+
+@pytest.mark.parametrize(
+    ("classes", "first"),
+    [(("nevus", "Melanoma"), "Melanoma"), (("nv", "MEL"), "MEL"), (("b", "a"), "b")],
+)
+def test_the_main_class_is_melanoma_or_the_first(spec, classes, first):
+    assert replace(spec, classes=classes, class_titles={}).main_class == first

@@ -206,14 +206,15 @@ def test_no_column_says_nothing(evaluations, tmp_path):
 
 
 def test_a_run_says_when_it_was_finished_and_what_its_classes_are_called(evaluations, tmp_path):
-    spec, examples, evaluation = evaluations["binary"]
+    spec, examples, _ = evaluations["binary"]
     spec = replace(spec, title="A made-up set", class_titles={"target": "melanoma"}, made_up=True)
     chances = make_probabilities(examples, spec)
     evaluation = evaluate(examples, chances, spec, seed=0, n_replicates=9)
-    write_stage(tmp_path / "image", spec, examples, evaluation)
+    write_stage(tmp_path / "image", spec, examples)
+    (tmp_path / "image" / "evaluation.json").write_text(json.dumps(evaluation))
     assert "Finished" not in Page(write_report(tmp_path, spec)).text
     date = "2026-03-05T17:08:09+00:00"
-    write_stage(tmp_path / "image", spec, examples, evaluation, finished=date)
+    write_stage(tmp_path / "image", spec, examples, finished=date)
     page = Page(write_report(tmp_path, spec))
     assert "A made-up set: results of the run “my run”" in page.text
     assert "Finished on 5 March 2026 at 17:08 UTC" in page.text
