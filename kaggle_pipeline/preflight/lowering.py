@@ -189,27 +189,11 @@ def _answer_step(image: ImageConfig, spec: DatasetSpec, devices: list) -> tuple[
 
 
 def _one_image(image: ImageConfig, spec: DatasetSpec) -> tuple[Any, ...]:
-    """Return image (with metadata or changes where the step takes any), targets and weight."""
+    """Return inputs, targets and weight of one image, as a TPU's training step takes them."""
     from kaggle_pipeline.models.image.fit.training import augments_on_device
-    from kaggle_pipeline.models.image.input.augment import augmentation_shapes
-    from kaggle_pipeline.models.image.label_mapping import learned_spec
+    from kaggle_pipeline.models.image.input.batch_spec import batch_spec
 
-    side, answers = image.image_size_px, len(learned_spec(image, spec).classes)
-    inputs: Any = np.zeros((1, side, side, 3), np.uint8)
-    if image.metadata:
-        from kaggle_pipeline.models.image.metadata_branch import metadata_encoder
-
-        width = metadata_encoder(spec).width
-        inputs = {"image": inputs, "metadata": np.zeros((1, width), np.float32)}
-    if augments_on_device(image, _TPU):
-        shapes = augmentation_shapes(image.augment)
-        drawn = {name: np.zeros((1, *shape), np.float32) for name, shape in shapes.items()}
-        inputs = {"image": inputs, **drawn}
-    return (
-        inputs,
-        np.zeros((1, answers), np.float32),
-        np.ones(1, np.float32),
-    )
+    return batch_spec(image, spec, on_device=augments_on_device(image, _TPU)).made_up(1)
 
 
 def _compiled_network(image: ImageConfig, spec: DatasetSpec, one: tuple[Any, ...]) -> "keras.Model":

@@ -7,8 +7,6 @@ the ones after it. Nothing is read from disk, so it tells what the device can do
 import time
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.core.environment import versions
@@ -45,6 +43,7 @@ class StepTimer:
         self, image: ImageConfig, spec: DatasetSpec, device: "Accelerator", steps_per_epoch: int
     ) -> None:
         from kaggle_pipeline.models.image.fit.training import compiled_network
+        from kaggle_pipeline.models.image.input.batch_spec import batch_spec
 
         image = image.largest()
         self._mixed, self._device = image.mixed_precision, device
@@ -55,7 +54,8 @@ class StepTimer:
             )
             # As before a real fit: made by the first step, its variables would trace it twice.
             self.network.optimizer.build(self.network.trainable_variables)
-        self.batches = [made_up_batch(self.batch, image, spec, seed) for seed in range(_BATCHES)]
+        parts = batch_spec(image, spec)
+        self.batches = [parts.made_up(self.batch, seed) for seed in range(_BATCHES)]
 
     def seconds(self, steps: int) -> float:
         """Train so many steps; return how long they took, the device's last one included."""
@@ -98,24 +98,3 @@ def time_steps(
         "images_per_second": round(timer.batch / later, 1),
         "versions": versions(),
     }
-
-
-def made_up_batch(
-    count: int, image: ImageConfig, spec: DatasetSpec, seed: int = 0
-) -> tuple[Any, np.ndarray]:
-    """Return random inputs, uint8 (count, side, side, 3) among them, and targets (count, classes).
-
-    Random pixels, since a device can be faster on zeros than on photos.
-    """
-    from kaggle_pipeline.models.image.label_mapping import learned_spec
-
-    answers = len(learned_spec(image, spec).classes)
-    rng, side = np.random.default_rng(seed), image.image_size_px
-    images: Any = rng.integers(0, 256, (count, side, side, 3), np.uint8)
-    members = rng.integers(0, answers, count)
-    if image.metadata:
-        from kaggle_pipeline.models.image.metadata_branch import metadata_encoder
-
-        width = metadata_encoder(spec).width
-        images = {"image": images, "metadata": rng.random((count, width), np.float32)}
-    return images, np.eye(answers, dtype=np.float32)[members]

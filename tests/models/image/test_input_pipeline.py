@@ -20,6 +20,7 @@ from keras import ops  # noqa: E402
 from kaggle_pipeline.models.image.input import pipeline as module  # noqa: E402
 from kaggle_pipeline.models.image.input import record_reader  # noqa: E402
 from kaggle_pipeline.models.image.input.augment_ops import KERAS, change  # noqa: E402
+from kaggle_pipeline.models.image.input.batch_spec import batch_spec  # noqa: E402
 from kaggle_pipeline.models.image.input.pipeline import (  # noqa: E402
     Source,
     TrainingRows,
@@ -29,6 +30,7 @@ from kaggle_pipeline.models.image.input.pipeline import (  # noqa: E402
     training_batches,
 )
 from kaggle_pipeline.models.image.input.record_reader import PADDING  # noqa: E402
+from kaggle_pipeline.models.image.network import build_network  # noqa: E402
 
 COUNT = 13
 EXAMPLES = make_examples(COUNT)
@@ -401,6 +403,24 @@ class TestTraining:
         for name in (b"ShuffleDataset", b"LookupTable", b"SeedGenerator", b"PyFunc"):
             assert name not in graph
         assert b"ParallelMapDataset" in graph
+
+    @pytest.mark.parametrize(
+        "changes", [{}, {"metadata": True}, {"on_device": True, "augment": AugmentConfig()}]
+    )
+    def test_a_made_up_batch_is_like_one_of_the_stream_and_fits_the_network(self, source, changes):
+        on_device = changes.get("on_device", False)
+        config = tiny_config(**{key: value for key, value in changes.items() if key != "on_device"})
+        parts = batch_spec(config, SPEC, on_device=on_device)
+        rows = rows_of()
+        if config.metadata:
+            rows = replace(rows, metadata=np.zeros((COUNT, *parts.inputs["metadata"]), np.float32))
+        given = next(iter(stream_of(source, rows, **changes)))
+        made = parts.made_up(4)
+        tf.nest.assert_same_structure(given, made)
+        for one, other in zip(tf.nest.flatten(given), tf.nest.flatten(made), strict=True):
+            assert (tuple(one.shape), one.dtype.as_numpy_dtype) == (other.shape, other.dtype.type)
+        if not on_device:
+            assert build_network(config, SPEC)(made[0]).shape == made[1].shape
 
     def test_the_device_is_given_the_images_and_what_the_host_would_do(self, source):
         options = {"batch_size": 4, "epochs": 2, "augment": AugmentConfig()}
