@@ -13,7 +13,8 @@ MADE_UP = {
     "ham10000": "kaggle_pipeline.synthetic.ham10000",
     "table": "kaggle_pipeline.synthetic.table",
 }
-"""Data set to the module whose ``generate_images`` draws it."""
+"""Data set to the module whose ``generate_images`` draws it, with the parameters of
+:func:`generate_like` below."""
 
 
 def generate_like(
@@ -33,7 +34,8 @@ def generate_like(
     dataset_id : str
         A key of `MADE_UP`.
     out_dir : pathlib.Path
-        Gets ``competition/`` and, where the real set hides labels, ``truth.csv``.
+        Gets ``competition/`` and, where the real set hides labels, ``truth.csv``; must not hold a
+        finished data set yet.
     images : int
         Number of photos; for ``siim_isic_2020``, where patients are drawn, only about that many.
     image_size_px : int

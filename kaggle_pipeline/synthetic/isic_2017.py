@@ -52,27 +52,9 @@ def generate_images(
     workers: int | None = None,
     progress: Advance = ignore_progress,
 ) -> None:
-    """Write a challenge and its truth.
+    """Write a challenge and ``truth.csv``, as :func:`~kaggle_pipeline.synthetic.generate_like`.
 
-    Parameters
-    ----------
-    out_dir : pathlib.Path
-        Gets ``competition/`` and ``truth.csv``; must not hold a finished challenge yet.
-    images : int
-        Number of photos in all three folders together, at least 60.
-    image_size_px : int
-        Side of the square photos.
-    seed : int
-        Same seed, same bytes.
-    workers : int, optional
-        Processes that draw; one a core by default.
-    progress : callable
-        Told the number of images drawn since the last call.
-
-    Raises
-    ------
-    PipelineError
-        If the folder holds a challenge already, or a number is too small.
+    At least 60 photos, square, in all three folders together.
     """
     competition = Path(out_dir) / "competition"
     check_request(competition / LAST_TABLE, images, LEAST_IMAGES, image_size_px, seed)
