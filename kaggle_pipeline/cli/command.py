@@ -5,6 +5,7 @@ standard error that says what to mend.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from kaggle_pipeline.core.errors import PipelineError, describe_missing
 
 OUT_OF_TIME = 75
 """Exit code after ``--max-hours``: not done, not failed (EX_TEMPFAIL of BSD's sysexits)."""
+INSTALLED = "kaggle-pipeline"
+"""The command that an installation gives; ``scripts/`` come with a checkout alone."""
 _GO_ON = "run the same command with --resume to go on"
 
 
@@ -44,6 +47,22 @@ class Command:
     examples: str
 
 
+def as_installed(text: str) -> str:
+    """Return a text in which scripts are run, with the installed command in their place.
+
+    Examples
+    --------
+    >>> as_installed("python scripts/run_pipeline.py --config configs/demo.yaml")
+    'kaggle-pipeline run-pipeline --config demo'
+    """
+    text = re.sub(
+        r"python scripts/(\w+)\.py",
+        lambda match: f"{INSTALLED} {match[1].replace('_', '-')}",
+        text,
+    )
+    return re.sub(r"--config configs/(\w+)\.yaml", r"--config \1", text)
+
+
 class Parser(argparse.ArgumentParser):
     """Says a mistake in one line, like every other error."""
 
@@ -52,18 +71,23 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
-def build_parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
-    """Return the parser of ``commands``; ``options.command`` is the chosen :class:`Command`."""
-    parser = Parser(prog="kaggle_pipeline", description=DISCLAIMER)
+def build_parser(
+    commands: Sequence[Command], said: Callable[[str], str] = str
+) -> argparse.ArgumentParser:
+    """Return the parser of ``commands``; ``options.command`` is the chosen :class:`Command`.
+
+    ``said`` turns the help's command lines into those that work where this was started.
+    """
+    parser = Parser(prog=INSTALLED, description=DISCLAIMER)
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(required=True)
     for command in commands:
         below = subparsers.add_parser(
             command.name,
-            prog=f"python scripts/{command.name.replace('-', '_')}.py",
+            prog=said(f"python scripts/{command.name.replace('-', '_')}.py"),
             help=command.help,
             description=f"{command.help} {DISCLAIMER}",
-            epilog=f"examples:\n{command.examples}",
+            epilog=said(f"examples:\n{command.examples}"),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_options(below)
@@ -79,14 +103,15 @@ def run_command(commands: Sequence[Command], arguments: Sequence[str] | None = N
     int
         Exit code.
     """
-    options = build_parser(commands).parse_args(arguments)
+    said = as_installed if arguments is None else str
+    options = build_parser(commands, said).parse_args(arguments)
     try:
         options.command.run(options)
     except OutOfTime as stop:
         print(f"stopped in time: {stop}; {_GO_ON}", file=sys.stderr)
         return OUT_OF_TIME
     except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(said(f"error: {error}"), file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         if (error.name or "kaggle_pipeline").startswith("kaggle_pipeline"):

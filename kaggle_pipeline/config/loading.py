@@ -17,7 +17,7 @@ from typing import Any, Literal
 import yaml
 
 from kaggle_pipeline.config.experiment import Experiment
-from kaggle_pipeline.config.names import CHECKOUT
+from kaggle_pipeline.config.names import HOME
 from kaggle_pipeline.core.errors import PipelineError, nearest
 from kaggle_pipeline.core.files import atomic_path
 
@@ -33,7 +33,8 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Parameters
     ----------
     path : pathlib.Path
-        The file; keys are the fields of :class:`Experiment`, nested.
+        The file; keys are the fields of :class:`Experiment`, nested. Or the bare name of one that
+        comes with this, such as ``demo``.
     overrides : sequence of str
         Such as ``"image.epochs=3"``; values are YAML.
 
@@ -43,7 +44,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         For a missing file, bad YAML, an unknown key, a wrong type or a value out of range; it says
         whether the file or an override is to blame.
     """
-    path = Path(path)
+    path = _find(Path(path))
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError:
@@ -63,9 +64,16 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         raise PipelineError(f"{_blame(path, content, overrides, error)}: {error}") from None
 
 
+def _find(path: Path) -> Path:
+    """The file; of a bare name such as ``demo`` that of the experiments that come with this."""
+    shipped = HOME / "configs" / f"{path}.yaml"
+    bare = path.name == str(path) and not path.suffix
+    return shipped if bare and not path.exists() and shipped.exists() else path
+
+
 def _nearest_config(path: Path) -> str:
     """A hint: the nearest of the experiments beside ``path``, else of those that come with this."""
-    folders = (path.parent, CHECKOUT / "configs")
+    folders = (path.parent, HOME / "configs")
     beside = [[one.name for one in folder.glob("*.yaml")] for folder in folders]
     for folder, names in zip(folders, beside, strict=True):
         if names:

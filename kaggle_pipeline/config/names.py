@@ -19,7 +19,10 @@ TEST_TRUTH = "test_truth.csv"
 TEST_SCORE = "test_score.json"
 """What ``score_submission.py`` found of a run's ``submission.csv``, beside it."""
 CHECKOUT = Path(__file__).resolve().parents[2]
-"""The folder that holds the package, ``configs/`` and ``kernels/``."""
-DEFAULT_CONFIG = CHECKOUT / "configs" / "siim_isic_2020.yaml"
+"""The folder that holds the package."""
+PACKED = CHECKOUT / "kaggle_pipeline"
+HOME = PACKED if (PACKED / "configs").is_dir() else CHECKOUT
+"""The folder that holds ``configs/`` and ``kernels/``: beside the package, once installed in it."""
+DEFAULT_CONFIG = HOME / "configs" / "siim_isic_2020.yaml"
 DEMO_RUN = Path("runs") / "demo"
 """Run folder of ``make demo``."""

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from kaggle_pipeline.config.experiment import Experiment
-from kaggle_pipeline.config.names import CHECKOUT
+from kaggle_pipeline.config.names import HOME
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import replace_between
 
@@ -56,7 +56,7 @@ def list_settings() -> list[Setting]:
     return list(_settings_of(Experiment, ""))
 
 
-def describe_settings(configs: Path = CHECKOUT / "configs") -> str:
+def describe_settings(configs: Path = HOME / "configs") -> str:
     """Return all settings as Markdown, a table for each section.
 
     Parameters

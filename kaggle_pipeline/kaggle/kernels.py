@@ -33,9 +33,12 @@ EXPERIMENT, SETTINGS = "kernel/experiment.yaml", "kernel/settings.json"
 """Where a packed script finds what it was built for, beside the package."""
 MAX_BYTES = 1_000_000
 """Of a kernel's source; Kaggle refuses more."""
-_PACKED = ("kaggle_pipeline/**/*.py", "configs/preflight/*.json")
-_LEFT_OUT = ("kaggle_pipeline/webapp/*", "kaggle_pipeline/synthetic/[!_]*")
-"""What no session needs: the page, and what draws made-up lesions."""
+_PACKAGE, _PREFLIGHT = "kaggle_pipeline/**/*.py", "configs/preflight/*.json"
+_LEFT_OUT = (
+    "kaggle_pipeline/webapp/*", "kaggle_pipeline/synthetic/[!_]*", "kaggle_pipeline/kernels/*/*",
+)  # fmt: skip
+"""What no session needs: the page, what draws made-up lesions, and an installed package's copy of
+the templates."""
 _IMAGE = {"tpu": "image", "gpu": "image_gpu"}
 _STAGE = {"image_gpu": "image", "tpu_smoke": "image"}
 """Which model a kernel is about, where its name does not say so."""
@@ -151,7 +154,7 @@ def build_kernels(root: Path, out: Path, build: Build) -> list[Path]:
     Parameters
     ----------
     root : pathlib.Path
-        Holds the package, ``configs/preflight/`` and ``kernels/``.
+        Holds the package; ``configs/preflight/`` and ``kernels/`` are beside it, or in it.
     out : pathlib.Path
         Gets a folder a kernel; may be ``root / "kernels"`` itself.
     build : Build
@@ -172,7 +175,8 @@ def build_kernels(root: Path, out: Path, build: Build) -> list[Path]:
             f"the data of {build.experiment.name} is not on Kaggle"
             f"{how if build.experiment.table else ''}"
         )
-    templates = {path.parent.name: path.parent for path in Path(root).glob(f"kernels/*/{ENTRY}")}
+    beside = _home(Path(root))
+    templates = {path.parent.name: path.parent for path in beside.glob(f"kernels/*/{ENTRY}")}
     metadata = {
         name: _named_after(build.experiment.name, _read_template(folder))
         for name, folder in sorted(templates.items())
@@ -305,13 +309,19 @@ def _write_kernel(
         temporary.write_bytes(content)
 
 
+def _home(root: Path) -> Path:
+    """Where configs and kernels are: beside the package, in an installed one within it."""
+    packed = root / "kaggle_pipeline"
+    return packed if (packed / "kernels").is_dir() else root
+
+
 def _archive(root: Path, further: dict[str, str]) -> bytes:
     """Package, predictions and further files as a tar without times and owners."""
     files = {
-        path.relative_to(root).as_posix(): path.read_bytes()
-        for pattern in _PACKED
-        for path in root.glob(pattern)
-        if not any(path.relative_to(root).match(left) for left in _LEFT_OUT)
+        path.relative_to(place).as_posix(): path.read_bytes()
+        for place, pattern in ((root, _PACKAGE), (_home(root), _PREFLIGHT))
+        for path in place.glob(pattern)
+        if not any(path.relative_to(place).match(left) for left in _LEFT_OUT)
     }
     files |= {name: text.encode() for name, text in further.items()}
     buffer = io.BytesIO()
