@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kaggle_pipeline.cli.command import Command, run_command
+from kaggle_pipeline.core.errors import PipelineError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,6 +18,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=list(_MEASUREMENTS))
+    recipes = parser.add_argument_group("recipes")
+    recipes.add_argument("--config", type=Path, help="experiment that is changed")
+    recipes.add_argument("--run-dir", type=Path, help="a run that it prepared")
+    recipes.add_argument("--changes", type=Path, help="YAML list: name, set, seeds, keep")
+    recipes.add_argument("--rows", type=Path, help="JSON lines, one a fit; those there are kept")
+    recipes.add_argument("--table", action="store_true", help="of the rows there are; no fit")
+    recipes.add_argument("--processes", type=int, default=1, help="fits side by side (default: 1)")
+    recipes.add_argument("--limit", type=float, metavar="S", help="stop after so many seconds")
+    recipes.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="for every fit"
+    )
     parser.add_argument("--work-dir", type=Path, default=Path("runs/benchmark"))
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there")
     parser.add_argument(
@@ -139,7 +151,24 @@ def _predict(options: argparse.Namespace, place: Path) -> None:
     measure_prediction(place, options.json, photos=options.photos or 256)
 
 
+def _recipes(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.recipes import measure_recipes, print_table
+
+    rows = options.rows or place / "rows.jsonl"
+    if options.table and options.run_dir:
+        print_table(rows, options.run_dir)
+        return
+    needed = (options.config, options.changes, options.run_dir)
+    if None in needed:
+        raise PipelineError("recipes needs --run-dir, and --config and --changes or --table")
+    measure_recipes(
+        *needed, rows, processes=options.processes,
+        limit_s=options.limit, device=options.device, common=options.set,
+    )  # fmt: skip
+
+
 _MEASUREMENTS = {
+    "recipes": _recipes,
     "memory": _memory,
     "kills": _kills,
     "step": _step,
@@ -165,6 +194,8 @@ COMMAND = Command(
   python scripts/benchmark.py input --json input.json
   python scripts/benchmark.py train
   python scripts/benchmark.py predict
+  python scripts/benchmark.py recipes --config configs/isic_2017.yaml --run-dir runs/isic_2017 \\
+      --changes configs/recipes/isic_2017.yaml --rows runs/recipes/isic_2017.jsonl
   python scripts/benchmark.py step --backbone InceptionResNetV2 --image-size-px 299 --batch-size 16
   python scripts/benchmark.py step --backbone EfficientNetB4 --image-size-px 512 --device gpu
   python scripts/benchmark.py loop --config configs/siim_isic_2020.yaml --image-size-px 1024 \\
