@@ -21,7 +21,7 @@ CONFIGS = {"synthetic": "demo", "ham10000": "ham10000_lenet", "isic_2017": "isic
 TINY = (
     "records.image_size_px=32", "records.workers=1", "image.image_size_px=32",
     "image.backbone=LeNet", "image.backbone_options={filters: 4}", "image.weights=null",
-    "image.train_from=null", "image.tta=flips", "leakage.fingerprints=false",
+    "image.train_from=null", "image.tta=flips", "leakage.fingerprints=false", "external=[]",
 )  # fmt: skip
 
 

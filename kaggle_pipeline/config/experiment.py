@@ -298,6 +298,10 @@ class Experiment:
     replicas: int | None = None
     """null: every GPU and TPU core there is, and one CPU. A number takes so many of the GPUs, or
     divides the CPU into as many logical devices, which is for tests."""
+    train_all: bool = False
+    """After the folds train each model once more on all labelled rows: its test predictions are
+    submitted, and ``predict`` uses it. It is not judged itself: the scores are the folds' models',
+    which also fix its settings, so it chooses no epoch. The page keeps to the folds' models."""
     examples: ExamplesConfig = field(default_factory=ExamplesConfig)
     folds: FoldsConfig = field(default_factory=FoldsConfig)
     external: tuple[ExternalConfig, ...] = ()
@@ -321,6 +325,10 @@ class Experiment:
         # Folds add their number to it, and NumPy and scikit-learn take 32 bits.
         if self.replicas is not None:
             positive("replicas", self.replicas)
+        chosen = {"image.checkpoint": self.image, "tabular.patience": self.tabular}
+        for key, section in chosen.items():
+            fine = not self.train_all or section.selection == "none"
+            require(fine, "train_all", self.train_all, f"false where {key} chooses an epoch")
         order = self.records.channel_order
         fine = order == "rgb" or not self.external
         require(fine, "records.channel_order", order, "rgb with external: theirs is not swapped")

@@ -21,9 +21,14 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import SAVED, write_json
 from kaggle_pipeline.data.examples import EXTERNAL, require_choice, split_rows
 from kaggle_pipeline.data.folds import Folds, make_folds
-from kaggle_pipeline.data.predictions import Predictions, average
+from kaggle_pipeline.data.predictions import AVERAGED, Predictions, average
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.models.protocols import Model
+
+ALL_ROWS = "all"
+"""Folder of the model that learned from the rows of all folds, beside those of the folds."""
+ALL_NUMBER = 99
+"""Stands for a fold's number where that model's seed and size are chosen."""
 
 
 def cross_validate(
@@ -144,12 +149,46 @@ def _train_fold(
     return seconds
 
 
+def train_on_all(
+    make_model: Callable[[int, Path], Model],
+    examples: pd.DataFrame,
+    folds: Folds,
+    folder: Path,
+    *,
+    deadline: Deadline | None = None,
+    all_min: Callable[[int], int] = int,
+    report: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Train one more model on the rows of all folds, in ``folder/all``, and predict the test part.
+
+    Nothing is left to judge it by. Parameters and errors as for :func:`cross_validate`.
+    """
+    place, test = folder / ALL_ROWS, split_rows(examples, "test")
+    if all_min(int((place / SAVED).exists() and ((place / "test.csv").exists() or test.empty))):
+        report("model of all rows: done already")
+        return
+    if deadline and not all_min(deadline.leaves()):
+        raise OutOfTime("the time is up before the model of all rows")
+    place.mkdir(parents=True, exist_ok=True)
+    model = make_model(ALL_NUMBER, place)
+    if all_min((place / SAVED).exists()):
+        model.load(place)
+    else:
+        train = examples.loc[folds.table.index]
+        report(f"model of all rows: {len(train)} images to learn from, none to judge by")
+        model.fit(pd.concat([train, split_rows(examples, EXTERNAL)]), None)
+        model.save(place)
+    if len(test):
+        Predictions.build(model.predict(test), AVERAGED, "test").write(place / "test.csv")
+
+
 def collect_folds(
     folds: Folds, spec: DatasetSpec, examples: pd.DataFrame, folder: Path
 ) -> tuple[Predictions, Predictions | None]:
     """Join the folds' files into ``oof.csv`` and ``test.csv`` and return both.
 
-    Test probabilities are the mean over the folds' models; None where there is no test split.
+    Test probabilities are those of the model of all rows where there is one, else the mean over the
+    folds' models; None where there is no test split.
 
     Raises
     ------
@@ -166,7 +205,11 @@ def collect_folds(
     ids = split_rows(examples, "test").index
     if not len(ids):
         return oof, None
-    test = average([Predictions.read(place / "test.csv", spec.classes) for place in places])
+    of_all = folder / ALL_ROWS / "test.csv"
+    if of_all.exists():
+        test = Predictions.read(of_all, spec.classes)
+    else:
+        test = average([Predictions.read(place / "test.csv", spec.classes) for place in places])
     test.require(ids, str(folder))
     test = Predictions(test.table.loc[ids], spec.classes)
     test.write(folder / "test.csv")
@@ -253,6 +296,12 @@ def trained_folds(stage: Path) -> dict[int, Path]:
         script = "train_image" if stage.name == "image" else "train_tabular"
         raise PipelineError(f"{stage} holds no trained {stage.name} model: run {script} first")
     return {int(folder.name.removeprefix("fold")): folder for folder in folders}
+
+
+def trained_on_all(stage: Path) -> Path | None:
+    """Return the folder of a stage's model of all rows, None where there is none."""
+    place = Path(stage) / ALL_ROWS
+    return place if (place / SAVED).exists() else None
 
 
 def missing_folds(run_dir: Path, trained: Collection[int]) -> list[int]:

@@ -159,6 +159,12 @@ def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec)
             "deviation) of that model’s scores in the blend’s space: a model whose scores lie far "
             "apart moves the blend more than its weight says."
         )
+    if metrics.get("tested_on_all_rows"):
+        facts.append(
+            "Test predictions come from a further model, trained on all labelled rows. It is not "
+            "judged itself: the scores out of fold, calibration and decision are those of the "
+            "folds’ models."
+        )
     parts += [html.element("p", " ".join(facts))] if facts else []
     parts.append(html.element("h3", "Out of fold"))
     ignored = bool(metrics.get("groups_ignored"))

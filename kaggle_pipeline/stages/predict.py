@@ -17,7 +17,7 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
 from kaggle_pipeline.core.photo_folder import PhotoFolder, list_photos, printable
 from kaggle_pipeline.core.photos import fault_of
-from kaggle_pipeline.data.predictions import Predictions, average
+from kaggle_pipeline.data.predictions import AVERAGED, Predictions, average
 from kaggle_pipeline.evaluation.calibration.calibration import FILE, read_calibration
 from kaggle_pipeline.evaluation.decision.decision import FILE as DECISION_FILE
 from kaggle_pipeline.evaluation.decision.decision import read_decision
@@ -88,8 +88,14 @@ def predict_images(
 
     chosen = choose_accelerator(device)
     say(f"device: {chosen.describe(mixed_precision=config.image.mixed_precision)}")
-    say(f"{len(examples)} photos, models of {len(trained.folds)} folds")
-    if lacking := trained.missing:
+    if trained.of_all:
+        say(
+            f"{len(examples)} photos, the model of all rows: it is not judged itself, calibration "
+            "and decision are of the folds' models"
+        )
+    else:
+        say(f"{len(examples)} photos, models of {len(trained.folds)} folds")
+    if (lacking := trained.missing) and not trained.of_all:
         say(f"note: folds {lacking} of this run are not trained: the mean lacks their models")
     if line := fit.describe():
         say(line)
@@ -102,11 +108,11 @@ def predict_images(
         rows = index_records(list_shards(records), spec)
         index = pd.DataFrame([{"folder": str(records), **row} for row in rows])
         parts = []
-        for fold in trained.folds:
+        for fold in (None,) if trained.of_all else trained.folds:
             shards_of, features_dir = partial(shards_holding, index), Path(scratch) / "features"
             answers = trained.load(fold, chosen, shards_of, features_dir).predict(examples)
-            parts.append(Predictions.build(answers, fold, "test"))
-            say(f"fold {fold}: done")
+            parts.append(Predictions.build(answers, AVERAGED if fold is None else fold, "test"))
+            say("done" if fold is None else f"fold {fold}: done")
     mean = average(parts).probabilities.sort_index()
     table = _with_decision(mean, trained.stage, say)
     with atomic_path(Path(out)) as temporary:

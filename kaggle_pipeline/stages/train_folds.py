@@ -16,6 +16,8 @@ from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.models.cross_validation import (
     collect_folds,
     cross_validate,
+    train_on_all,
+    trained_on_all,
     unfinished,
 )
 from kaggle_pipeline.models.learning_curves import plot_histories
@@ -74,9 +76,10 @@ def train_folds(
     examples, folds = run.examples(), run.folds()
     if stage != "image":  # who was photographed, and where, differs between collections
         examples = examples[examples["split"] != EXTERNAL]
+    examples = enrich(examples) if enrich else examples
     cross_validate(
         make_model,
-        enrich(examples) if enrich else examples,
+        examples,
         run.spec,
         folds,
         folder,
@@ -91,6 +94,11 @@ def train_folds(
     if missing:
         run.say(f"{stage}: folds {missing} are still to be trained (--fold)")
         return
+    if run.config.train_all:
+        train_on_all(
+            make_model, examples, folds, folder, deadline=run.deadline, all_min=all_min,
+            report=lambda line: run.say(f"{stage} {line}"),
+        )  # fmt: skip
     finish_stage(run, stage)
 
 
@@ -111,10 +119,16 @@ def finish_stage(run: Run, stage: str) -> None:
     folder = run.run_dir / stage
     examples, folds = run.examples(), run.folds()
     oof, test = collect_folds(folds, run.spec, examples, folder)
+    if trained_on_all(folder):
+        run.say(
+            f"{stage}: test predictions are of the model of all {len(folds.table)} rows, which is "
+            "not judged itself; the scores are those of the folds' models"
+        )
     seconds = sum(read_json(folder / f"fold{k}" / "metrics.json")["seconds"] for k in folds.numbers)
     metrics = run.judge(
         folder, oof, test, examples, folds, seconds=round(seconds, 1),
         epoch_chosen_on_judged_rows=stage == "image" and run.config.image.checkpoint == "best_fold",
+        tested_on_all_rows=trained_on_all(folder) is not None,
     )  # fmt: skip
     _draw_histories(folder, folds.numbers)
     run.say(f"{stage}: {_describe(metrics, run.spec)}")

@@ -11,7 +11,12 @@ from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.loading import load_experiment
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets import spec_of
-from kaggle_pipeline.models.cross_validation import missing_folds, trained_folds
+from kaggle_pipeline.models.cross_validation import (
+    ALL_NUMBER,
+    missing_folds,
+    trained_folds,
+    trained_on_all,
+)
 from kaggle_pipeline.models.protocols import Model
 from kaggle_pipeline.records.geometry import RecordFit, read_fit
 from kaggle_pipeline.stages.train_image import image_model_maker
@@ -37,6 +42,8 @@ class TrainedImageModels:
         Folds of the run that are not.
     fit : RecordFit
         How the run's photos were made square, as new ones are to be.
+    of_all : pathlib.Path or None
+        Folder of the model that learned from all rows, where there is one.
     """
 
     stage: Path
@@ -45,6 +52,7 @@ class TrainedImageModels:
     folds: dict[int, Path]
     missing: list[int]
     fit: RecordFit
+    of_all: Path | None = None
 
     @classmethod
     def open(cls, run_dir: Path) -> "TrainedImageModels":
@@ -60,11 +68,12 @@ class TrainedImageModels:
         config = load_experiment(stage / "config.yaml")
         spec = spec_of(config, Path(run_dir) / "prepare", None)
         fit = read_fit(Path(run_dir), config, spec)
-        return cls(stage, config, spec, folds, missing_folds(Path(run_dir), folds), fit)
+        missing = missing_folds(Path(run_dir), folds)
+        return cls(stage, config, spec, folds, missing, fit, trained_on_all(stage))
 
     def load(
         self,
-        fold: int,
+        fold: int | None,
         device: "Accelerator",
         shards_of: Callable[[pd.Index], list[Path]],
         features_dir: Path,
@@ -73,7 +82,8 @@ class TrainedImageModels:
 
         Parameters
         ----------
-        fold : int
+        fold : int or None
+            None: the model of all rows.
         device : Accelerator
         shards_of : callable
             Finds the TFRecords that hold image ids; their channels are red, green, blue.
@@ -84,5 +94,5 @@ class TrainedImageModels:
             self.config, self.spec, shards_of, device,
             features_dir=features_dir, swap_red_blue=False, verbose=0,
         )  # fmt: skip
-        folder = self.folds[fold]
-        return make_model(fold, folder).load(folder)
+        folder = self.of_all if fold is None else self.folds[fold]
+        return make_model(ALL_NUMBER if fold is None else fold, folder).load(folder)

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kaggle_pipeline.config.experiment import FoldsConfig, TabularConfig
+from kaggle_pipeline.config.experiment import Experiment, FoldsConfig, TabularConfig
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.core.deadline import Deadline, OutOfTime
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json, write_json
-from kaggle_pipeline.data.examples import split_rows
+from kaggle_pipeline.data.examples import EXTERNAL, split_rows
 from kaggle_pipeline.data.folds import Folds, make_folds
 from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
@@ -25,6 +25,7 @@ from kaggle_pipeline.models.cross_validation import (
     collect_folds,
     cross_validate,
     require_choices,
+    train_on_all,
     unfinished,
 )
 
@@ -342,6 +343,44 @@ def test_a_fold_that_was_stopped_after_training_is_not_trained_again(
 
     validate(examples, folds, spec, tmp_path, model=IsOnlyLoaded, only=[0])
     assert (tmp_path / "fold0" / "oof.csv").exists()
+
+
+def test_a_model_of_all_rows_predicts_the_test_part_and_is_judged_by_nothing(
+    examples, folds, spec, tmp_path
+):
+    outside = examples.iloc[:4].assign(split=EXTERNAL).set_axis([f"X{i}" for i in range(4)])
+    table, models, said = pd.concat([examples, outside]), [], []
+
+    def make(number, place):
+        models.append(FoldNumber(number / 20))
+        return models[-1]
+
+    validate(table, folds, spec, tmp_path, model=FoldNumber)
+    oof, of_folds = collect_folds(folds, spec, table, tmp_path)
+    train_on_all(make, table, folds, tmp_path, report=said.append)
+    (model,) = models
+    assert set(model.train.index) == set(folds.table.index) | set(outside.index)
+    assert model.valid is None and "none to judge by" in said[0]
+    again, of_all = collect_folds(folds, spec, table, tmp_path)
+    assert again.table.equals(oof.table)
+    expected = model.predict(split_rows(table, "test"))["target"]
+    np.testing.assert_allclose(of_all.table["target"], expected.loc[of_all.table.index])
+    assert not np.allclose(of_all.table["target"], of_folds.table["target"])
+    train_on_all(make, table, folds, tmp_path, report=said.append)
+    assert len(models) == 1 and "done already" in said[-1]
+    (tmp_path / "all" / "test.csv").unlink()  # stopped between training and predicting
+    train_on_all(make, table, folds, tmp_path)
+    assert not hasattr(models[1], "train")
+    assert collect_folds(folds, spec, table, tmp_path)[1].table.equals(of_all.table)
+
+
+@pytest.mark.parametrize(
+    "section", [{"image": ImageConfig(checkpoint="best_inner")},
+                {"tabular": TabularConfig(patience=3)}],
+)  # fmt: skip
+def test_a_model_of_all_rows_has_none_to_choose_an_epoch_by(section):
+    with pytest.raises(PipelineError, match="train_all is True, must be false where"):
+        Experiment(name="x", dataset="synthetic", train_all=True, **section)
 
 
 def test_without_a_test_split_there_are_no_test_predictions(examples, folds, spec, tmp_path):

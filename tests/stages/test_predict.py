@@ -114,6 +114,28 @@ def test_the_highest_number_of_a_submission_is_the_decision(ham, tmp_path, capsy
     np.testing.assert_allclose(submitted.sum(axis=1), 1)
 
 
+def test_a_model_of_all_rows_is_added_to_a_run_and_used_for_new_photos(
+    ham, photos, tmp_path, capsys
+):
+    data_dir, trained = ham
+    run_dir = Path(shutil.copytree(trained, tmp_path / "run"))
+    before = pd.read_csv(run_dir / "image" / "test.csv").set_index("image_id")["mel"]
+    oof = (run_dir / "image" / "oof.csv").read_bytes()
+    config = ROOT / "configs" / "ham10000_mobilenet.yaml"
+    places = ["--data-dir", str(data_dir), "--run-dir", str(run_dir), "--resume"]
+    further = ["--set", "train_all=true"]
+    assert main(["train-image", "--config", str(config), *places, *TINY, *further]) == 0
+    assert "which is not judged itself" in " ".join(capsys.readouterr().out.split())
+    now = pd.read_csv(run_dir / "image" / "test.csv").set_index("image_id")["mel"]
+    assert not np.allclose(now, before) and (run_dir / "image" / "oof.csv").read_bytes() == oof
+    assert "trained on all labelled rows" in (run_dir / "report.html").read_text()
+    out = tmp_path / "new.csv"
+    assert main(predict(run_dir, photos, out)) == 0
+    assert "the model of all rows: it is not judged itself" in capsys.readouterr().out
+    found = pd.read_csv(out).set_index("image_id")["mel"]
+    np.testing.assert_allclose(found, now.loc[found.index], atol=1e-6)
+
+
 def test_a_run_without_a_calibration_says_that_its_numbers_have_none(tmp_path):
     said, mean = [], pd.DataFrame({"mel": [0.5]}, ["a"])
     assert _with_decision(mean, tmp_path, said.append) is mean
