@@ -27,7 +27,7 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.examples import EXTERNAL, read_examples
 from kaggle_pipeline.data.folds import Folds
 from kaggle_pipeline.data.spec import DatasetSpec
-from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.datasets import spec_of
 from kaggle_pipeline.evaluation.calibration import nested as nesting
 from kaggle_pipeline.evaluation.decision.fitting import fit_rule
 from kaggle_pipeline.evaluation.labelled import join_truth
@@ -210,8 +210,8 @@ def fit_once(
     chosen = choose_accelerator(device)
     from kaggle_pipeline.stages.train_image import image_model_maker
 
-    spec = get_spec(config.dataset)
     prepared = Path(run_dir) / "prepare"
+    spec = spec_of(config, prepared, None)
     examples = read_examples(prepared / "examples.csv", spec)
     outside = choose_external(examples[examples["split"] == EXTERNAL], config.external)
     folds = Folds.read(prepared / "folds.csv")
@@ -278,7 +278,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def print_table(rows_path: Path, run_dir: Path, say: Callable[[str], None] = print) -> None:
     """Say the table of finished fits of a prepared run."""
     prepared = Path(run_dir) / "prepare"
-    spec = get_spec(load_experiment(prepared / "config.yaml").dataset)
+    spec = spec_of(load_experiment(prepared / "config.yaml"), prepared, None)
     say(describe_rows(read_rows(rows_path), read_examples(prepared / "examples.csv", spec), spec))
 
 
