@@ -18,17 +18,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=list(_MEASUREMENTS))
-    recipes = parser.add_argument_group("recipes")
-    recipes.add_argument("--config", type=Path, help="experiment that is changed")
+    recipes = parser.add_argument_group("recipes (and config, set, device)")
     recipes.add_argument("--run-dir", type=Path, help="a run that it prepared")
     recipes.add_argument("--changes", type=Path, help="YAML list: name, set, seeds, keep")
     recipes.add_argument("--rows", type=Path, help="JSON lines, one a fit; those there are kept")
     recipes.add_argument("--table", action="store_true", help="of the rows there are; no fit")
     recipes.add_argument("--processes", type=int, default=1, help="fits side by side (default: 1)")
     recipes.add_argument("--limit", type=float, metavar="S", help="stop after so many seconds")
-    recipes.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="for every fit"
-    )
     parser.add_argument("--work-dir", type=Path, default=Path("runs/benchmark"))
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there")
     parser.add_argument(
@@ -58,7 +54,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=float, default=900, help="an engine is ended after so many (default: 900)"
     )
     loop = parser.add_argument_group("loop (and backbone, size, batch, device, steps, turns)")
-    loop.add_argument("--config", type=Path, help="an experiment whose image model is trained")
+    loop.add_argument("--config", type=Path, help="an experiment; of recipes too")
     loop.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting of it")
     loop.add_argument("--rounds", type=int, default=3, help="epochs of each kind (default: 3)")
     loop.add_argument("--records-px", type=int, help="side of the records (default: the image's)")
@@ -163,7 +159,7 @@ def _recipes(options: argparse.Namespace, place: Path) -> None:
         raise PipelineError("recipes needs --run-dir, and --config and --changes or --table")
     measure_recipes(
         *needed, rows, processes=options.processes,
-        limit_s=options.limit, device=options.device, common=options.set,
+        limit_s=options.limit, device=options.device, common=options.set or (),
     )  # fmt: skip
 
 
