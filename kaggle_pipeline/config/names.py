@@ -16,6 +16,8 @@ WEIGHTS_OF = {"InceptionResNetV2Merged": "InceptionResNetV2"}
 """Backbones whose published weights are another one's."""
 TEST_TRUTH = "test_truth.csv"
 """Labels of a test part that ``folds.test_share`` set aside, in ``prepare/``."""
+MADE_UP_MARK = "made_up.txt"
+"""In a data folder and in ``prepare/``: says that the photos are drawn."""
 TEST_SCORE = "test_score.json"
 """What ``score_submission.py`` found of a run's ``submission.csv``, beside it."""
 CHECKOUT = Path(__file__).resolve().parents[2]

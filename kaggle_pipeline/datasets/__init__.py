@@ -1,9 +1,11 @@
 """The data sets: one module each with a ``SPEC``, and one line in the table below."""
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.config.names import MADE_UP_MARK
 from kaggle_pipeline.config.table import DATASET
 from kaggle_pipeline.core.errors import PipelineError, nearest
 from kaggle_pipeline.data.spec import DatasetSpec
@@ -47,7 +49,12 @@ def spec_of(config: Experiment, prepared: Path | None, data_dir: Path | None) ->
         If there is no such data set, or a user's table has a mistake.
     """
     if config.table is None:
-        return get_spec(config.dataset)
-    from kaggle_pipeline.datasets.table import table_spec
+        spec = get_spec(config.dataset)
+    else:
+        from kaggle_pipeline.datasets.table import table_spec
 
-    return table_spec(config.table, prepared, data_dir, config.examples.unreadable == "drop")
+        drop = config.examples.unreadable == "drop"
+        spec = table_spec(config.table, prepared, data_dir, drop)
+    places = (Path(one) for one in (prepared, data_dir) if one is not None)
+    drawn = any((place / MADE_UP_MARK).exists() for place in places)
+    return replace(spec, made_up=True) if drawn else spec

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from kaggle_pipeline.config.experiment import ExternalConfig, RecordsConfig
-from kaggle_pipeline.config.names import METADATA_STAGES, TEST_TRUTH
+from kaggle_pipeline.config.names import MADE_UP_MARK, METADATA_STAGES, TEST_TRUTH
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json, write_json
 from kaggle_pipeline.data.examples import (
@@ -157,6 +157,9 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     _write_report(run, report, folder)
     report.stop_on_leak()
     _write_sample(raw, folder)
+    if run.spec.made_up:
+        with atomic_path(folder / MADE_UP_MARK) as temporary:
+            temporary.write_text("The photos of this run are drawn.\n")
     write_examples(pd.concat([examples, outside]), folder / "examples.csv")
     run.record_origin(folder)
     write_json(folder / "tables.json", _digest_all(run))

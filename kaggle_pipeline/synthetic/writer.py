@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from kaggle_pipeline.config.names import MADE_UP_MARK
 from kaggle_pipeline.core.child_process import map_in_order
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
@@ -132,7 +133,12 @@ def unique_codes(rng: np.random.Generator, count: int, prefix: str) -> list[str]
 
 
 def write_tables(tables: Mapping[Path, pd.DataFrame]) -> None:
-    """Write CSV files in the order given; the last one says that all is there."""
+    """Write CSV files in the order given; the last one says that all is there.
+
+    Beside that one a line says that the photos are drawn, so that a model of them says so too.
+    """
+    with atomic_path(list(tables)[-1].parent / MADE_UP_MARK) as temporary:
+        temporary.write_text("Drawn by make_synthetic: no photo here shows skin.\n")
     for path, table in tables.items():
         with atomic_path(path) as temporary:
             table.to_csv(temporary, index=False)

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.config.names import MADE_UP_MARK
 from kaggle_pipeline.data.spec import AGE_YEARS, Number
-from kaggle_pipeline.datasets import MODULES, get_spec
+from kaggle_pipeline.datasets import MODULES, get_spec, spec_of
 
 
 @pytest.mark.parametrize(
@@ -41,3 +43,11 @@ def test_a_data_set_says_what_people_call_it_and_what_it_is_about():
 )
 def test_the_main_class_is_melanoma_or_the_first(spec, classes, first):
     assert replace(spec, classes=classes, class_titles={}).main_class == first
+
+
+def test_drawn_photos_of_any_set_are_known_by_a_mark_in_their_folder(tmp_path):
+    config = Experiment(name="x", dataset="ham10000")
+    assert not spec_of(config, None, tmp_path).made_up
+    (tmp_path / MADE_UP_MARK).write_text("drawn")
+    assert spec_of(config, None, tmp_path).made_up  # the data folder
+    assert spec_of(config, tmp_path, None).made_up  # a prepared run

@@ -335,6 +335,7 @@ def test_other_tasks_are_read_too(dataset, photos, tmp_path):
     assert words.count('<th scope="row">') == len(service.classes) + 1  # all classes, one model
     assert "was not checked" in words  # no TFRecords, no training images to compare with
     assert "not calibrated" in words
+    assert "learned from drawings" in words  # as the folder that it learned from says
     assert card_sections(service)
 
 
