@@ -1,4 +1,4 @@
-"""CSV and Parquet files that nobody vouches for.
+"""CSV and Parquet files as users give them: read and checked.
 
 In: a path. Out: a table, or an error of one line that names the file and what is wrong with it.
 """

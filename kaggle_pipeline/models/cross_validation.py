@@ -46,7 +46,7 @@ def cross_validate(
     start_process: Callable[[], object] | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Train and judge one model a fold; a fold whose predictions are on disk is not done again.
+    """Train and evaluate one model for each fold; a fold that is on disk is not done again.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def cross_validate(
 
     def announce(fold: int) -> None:
         learned, scored = len(folds.train_ids(fold)), len(folds.valid_ids(fold))
-        report(f"fold {fold}: {learned} images{more} to learn from, {scored} to judge by")
+        report(f"fold {fold}: {learned} training images{more}, {scored} validation images")
 
     if processes == 1 or len(pending) < 2:
         for fold in pending:
@@ -125,7 +125,7 @@ def _train_fold(
     all_min: Callable[[int], int],
     fold: int,
 ) -> float:
-    """Train, save and judge one fold's model; return the seconds."""
+    """Train, save and evaluate one fold's model; return the seconds."""
     if deadline and not all_min(deadline.leaves()):
         raise OutOfTime(f"the time is up before fold {fold}")
     place = folder / f"fold{fold}"
@@ -193,7 +193,7 @@ def collect_folds(
     Raises
     ------
     PipelineError
-        If a fold is not done yet, or an id is judged by no fold or by two.
+        If a fold is not done yet, or an id is validated in no fold or in two.
     """
     places = [folder / f"fold{fold}" for fold in folds.numbers]
     parts = [Predictions.read(place / "oof.csv", spec.classes) for place in places]
@@ -272,10 +272,10 @@ def _fit_rows(
     spec: DatasetSpec,
     seed: int,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return rows to learn from and rows to watch.
+    """Return training rows and validation rows.
 
-    Only a model that chooses nothing by the watched rows, or says openly that it does, is shown
-    the rows that it will be judged by.
+    Only a model that chooses nothing by the validation rows, or says openly that it does, is shown
+    the rows that its score is made from.
     """
     if model.selection != "inner":
         return train, scored

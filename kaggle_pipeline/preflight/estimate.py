@@ -43,7 +43,7 @@ class Images:
     learned_share : float or None
         Of these, what a fold of mean size learns from; None: what the config says.
     validated : float or None
-        Images that a fold of mean size is judged by; None: what the config says.
+        Images that a fold of mean size is validated on; None: what the config says.
     tests : int
         Of the test part.
     counted_in : str
@@ -182,7 +182,7 @@ def preflight(
     backend : {"jax", "tensorflow"}
         Keras on JAX, or TensorFlow under TPUStrategy.
     plan : Plan, optional
-        Without it no hours are told, and no prediction step is compiled.
+        Without it no hours are given, and no prediction step is compiled.
     find_largest : bool
         Look for the largest batch a replica even where the config's own fits.
     say : callable

@@ -75,17 +75,17 @@ def _made_up(spec: DatasetSpec) -> list[Html]:
 
 def describe_run(run_dir: Path) -> str:
     """Return when a run was finished, and of how many photos, in a line; what is known of it."""
-    told = []
+    facts = []
     for stage in SCORED_STAGES[::-1]:
         path = Path(run_dir) / stage / "metrics.json"
         if path.exists():
             found = read_json(path)
             if found.get("finished"):
                 when = datetime.fromisoformat(found["finished"])
-                told.append(f"Finished on {when.day} {when:%B %Y} at {when:%H:%M} UTC")
-            told.append(f"{found['n']:,} photos scored out of fold")
+                facts.append(f"Finished on {when.day} {when:%B %Y} at {when:%H:%M} UTC")
+            facts.append(f"{found['n']:,} photos scored out of fold")
             break
-    return "".join(f"{one}. " for one in told)
+    return "".join(f"{one}. " for one in facts)
 
 
 def collect_sections(run_dir: Path, spec: DatasetSpec) -> tuple[str, dict[str, tuple[str, Html]]]:

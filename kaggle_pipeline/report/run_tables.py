@@ -25,7 +25,7 @@ _PARTS = {"evaluation.json": "out of fold", "test_evaluation.json": "test part"}
 
 @dataclass(frozen=True)
 class Part:
-    """One judged part of a stage: its name, ``evaluation.json`` and ``metrics.json``."""
+    """One evaluated part of a stage: its name, ``evaluation.json`` and ``metrics.json``."""
 
     name: str
     evaluation: Mapping
@@ -33,7 +33,7 @@ class Part:
 
 
 def compare_runs(run_dirs: Sequence[Path]) -> str:
-    """Return the scores of several runs as one table, a line a model and judged part.
+    """Return the scores of several runs as one table, a line for each model and evaluated part.
 
     Raises
     ------
@@ -64,12 +64,12 @@ def _blends_several(run_dir: Path) -> bool:
 
 
 def scored_parts(folder: Path) -> list[Part]:
-    """Return what a stage was judged on: out-of-fold rows, a test part; none if it has no scores.
+    """Return what a stage was evaluated on: out-of-fold rows, a test part; or nothing yet.
 
     Raises
     ------
     PipelineError
-        If it was judged but its ``metrics.json`` is missing, or a file is damaged.
+        If it was evaluated but its ``metrics.json`` is missing, or a file is damaged.
     """
     return [
         Part(name, read_json(folder / file), read_json(folder / "metrics.json"))
@@ -117,7 +117,7 @@ _HEADER = (
 
 
 def results_table(run_dirs: Sequence[Path]) -> str:
-    """Return the scores of finished runs as a Markdown table, a line a model and judged part.
+    """Return the scores of finished runs as a Markdown table, a line for each model and part.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def _model(stage: str, folder: Path, config: Experiment) -> str:
 
 
 def _how(stage: str, config: Experiment, part: Part) -> str:
-    """How the judged rows were kept apart."""
+    """How the validation rows were kept apart."""
     folds = config.folds
     group = part.evaluation["group"]
     if stage == "ensemble" and part.name == "out of fold":

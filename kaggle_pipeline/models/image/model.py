@@ -129,7 +129,7 @@ class ImageModel:
         train : pandas.DataFrame
             Examples to learn from.
         valid : pandas.DataFrame or None
-            Examples to watch; they choose the epoch only where ``selection`` says so.
+            Validation examples; they choose the epoch only where ``selection`` says so.
 
         Raises
         ------
