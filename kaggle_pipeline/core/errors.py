@@ -34,7 +34,8 @@ def nearest(name: str, allowed: list[str], prefix: str = "") -> str:
     """
     from difflib import get_close_matches
 
-    close = get_close_matches(name, allowed, n=1, cutoff=0.5)
+    folded = {one.casefold(): one for one in allowed}
+    close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
     if close:
-        return f"; did you mean {prefix + close[0]!r}?"
+        return f"; did you mean {prefix + folded[close[0]]!r}?"
     return f"; choose from {', '.join(prefix + one for one in sorted(allowed))}"

@@ -53,6 +53,8 @@ def kind_of(content: bytes) -> str | None:
     if content[:4] == b"RIFF":
         return "WebP" if content[8:12] == b"WEBP" else "film or sound"
     kind = next((kind for magic, kind in MAGIC.items() if content.startswith(magic)), None)
+    if kind == "BMP" and content[6:10] != bytes(4):  # words may begin so too
+        kind = None
     if content[128:132] == b"DICM" and kind not in ("JPEG", "PNG"):
         return "DICOM"
     return kind

@@ -1,15 +1,25 @@
-"""CSV and Parquet files as users give them: read and checked.
+"""CSV and Parquet files as anybody may have written them, by hand or by a spreadsheet.
 
 In: a path. Out: a table, or an error of one line that names the file and what is wrong with it.
 """
 
+import codecs
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.errors import PipelineError, nearest
+from kaggle_pipeline.core.photo_kinds import HEAD_BYTES, kind_of
+
+_NO_TEXT = {
+    "ZIP": "an Excel workbook or an archive: save it as CSV, or unpack it",
+    "gzip": "packed: unpack it", "7z": "packed: unpack it", "RAR": "packed: unpack it",
+    "HTML": "a web page, of a login maybe: get it again", "PDF": "a PDF file",
+    "Git LFS pointer": "the pointer that Git LFS keeps in its place: run `git lfs pull`",
+}  # fmt: skip
+"""Kinds of files that are given a table's name, and what to do."""
 
 
 def read_table(
@@ -21,6 +31,9 @@ def read_table(
     rows_needed: bool = False,
 ) -> pd.DataFrame:
     """Read a CSV file, or one that ends in ``.parquet``.
+
+    Semicolons and tabs in place of commas, UTF-16, blanks around the columns' names and before a
+    value, and rows with nothing in them, as spreadsheets write them, are taken as what they mean.
 
     Parameters
     ----------
@@ -42,7 +55,7 @@ def read_table(
     """
     kind = "Parquet" if Path(path).suffix.lower() == ".parquet" else "CSV"
     try:
-        table = _read_parquet(path, text) if kind == "Parquet" else _read_csv(path, text)
+        table = _read_parquet(path, text) if kind == "Parquet" else _read_csv(Path(path), text)
     except FileNotFoundError:
         what = f"is missing: {hint}" if hint else "does not exist"
         raise PipelineError(f"{path} {what}") from None
@@ -55,25 +68,48 @@ def read_table(
         raise PipelineError(f"{path} cannot be read as {kind}: {reason}") from None
     for column in needed:
         if column not in table.columns:
-            raise PipelineError(f"{path} has no column {column!r}")
+            # Alike but for capitals is no guess; nearly alike is another column.
+            has = nearest(column, list(table.columns))
+            raise PipelineError(f"{path} has no column {column!r}{has}")
     if rows_needed and table.empty:
         raise PipelineError(f"{path} has no rows")
     return table
 
 
 def _read_csv(path: Path, text: Sequence[str]) -> pd.DataFrame:
+    """The table as it was meant; a ValueError or an OSError of pandas where it is none."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if (kind := kind_of(head)) in _NO_TEXT:
+        raise ValueError(f"it is {_NO_TEXT[kind]}")
+    wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = "utf-16" if wide else "utf-8"
+    first = head.decode(encoding, "replace").partition("\n")[0]
+    options = {
+        "encoding": encoding,
+        # What stands most often between the names; spreadsheets of many countries say ;
+        "sep": max(",;\t", key=first.count),
+        "skipinitialspace": True,
+    }
+    written = pd.read_csv(path, nrows=0, **options).columns
     # pandas' quick parser is off by a last bit now and then.
-    return pd.read_csv(
-        path, dtype=dict.fromkeys(text, str), low_memory=False, float_precision="round_trip",
-        sep=_separator(path),
-    )  # fmt: skip
-
-
-def _separator(path: Path) -> str:
-    """What stands most often between the words of the head: spreadsheets of many countries say ;"""
-    with Path(path).open(encoding="utf-8", errors="replace") as file:
-        head = file.readline()
-    return max(",;\t", key=head.count)  # a comma where there is none of them
+    table = pd.read_csv(
+        path,
+        dtype={name: str for name in written if name.strip() in text},
+        low_memory=False,
+        float_precision="round_trip",
+        **options,
+    )
+    if len(set(written.str.strip())) == len(written):
+        table = table.rename(columns=str.strip)
+    empty = table.isna().all(axis=1)
+    if not empty.any():
+        return table
+    table = table[~empty].reset_index(drop=True)
+    # The gaps have made floats of whole numbers.
+    numbers = table.select_dtypes(float)
+    whole = numbers.columns[(numbers % 1 == 0).all()]  # a gap is no whole number
+    return table.astype(dict.fromkeys(whole, np.int64))
 
 
 def _read_parquet(path: Path, text: Sequence[str]) -> pd.DataFrame:

@@ -107,6 +107,7 @@ def _reject(table: pd.DataFrame, bad: pd.Series, column: str, wish: str, spec: D
     if bad.any():
         row = bad.index[bad.to_numpy()][0]
         value = table.loc[row, column]
+        value = value.item() if isinstance(value, np.generic) else value  # without NumPy's name
         raise PipelineError(f"{spec.id}: {column} of image {row} is {value!r}, expected {wish}")
 
 

@@ -26,6 +26,31 @@ def read_submission(path: Path, spec: DatasetSpec) -> pd.DataFrame:
     return read_table(path, [id_column], text=[id_column])
 
 
+def require_sample(sample: pd.DataFrame, test_ids: pd.Index, spec: DatasetSpec) -> None:
+    """Stop where the sample submission and the test rows are not of the same images.
+
+    Raises
+    ------
+    PipelineError
+        That says how many differ, with one of them.
+    """
+    column = spec.submission.id_column
+    ids = pd.Index(sample[column].astype(str))
+    if ids.has_duplicates:
+        raise PipelineError(f"the sample submission lists {ids[ids.duplicated()][0]} twice")
+    strange, lacking = ids.difference(test_ids), test_ids.difference(ids)
+    parts = []
+    if len(strange):
+        parts.append(f"{len(strange)} of its {len(ids)} rows are of no test row ({strange[0]})")
+    if len(lacking):
+        parts.append(f"{len(lacking)} of {len(test_ids)} test rows are not in it ({lacking[0]})")
+    if parts:
+        raise PipelineError(
+            f"the sample submission and the test table disagree: {' and '.join(parts)}: make both "
+            "list the same ids, or move the sample away"
+        )
+
+
 def build_submission(
     test: Predictions, spec: DatasetSpec, sample: pd.DataFrame | None
 ) -> pd.DataFrame:

@@ -18,7 +18,7 @@ import pandas as pd
 from kaggle_pipeline.config.experiment import ExternalConfig
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.examples import EXTERNAL, require_images, validate_examples
-from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.data.spec import DatasetSpec, RawData
 from kaggle_pipeline.datasets import get_spec
 
 _TRUNK, _HEAD = ("abdomen", "back", "chest", "trunk"), ("ear", "face", "neck", "scalp")
@@ -136,11 +136,15 @@ class ExternalRows:
         so none is one of the experiment's own; ``image_path`` leads from the data folder to the
         photo. Targets are 0, 1 or NaN.
     notes : list of str
-        What a collection could not tell: missing labels, and rows that were left out for them.
+        What a collection could not tell: missing labels, and rows that were left out for them;
+        files that were skipped.
+    tables : mapping of str to sequence of pathlib.Path
+        Collection -> what it was read from.
     """
 
     table: pd.DataFrame
     notes: list[str]
+    tables: Mapping[str, Sequence[Path]]
 
 
 def read_external(
@@ -166,18 +170,18 @@ def read_external(
         If a collection is unknown, missing or has no photos, or nothing tells what the classes of
         ``spec`` stand for.
     """
-    parts, notes = [], []
+    parts, notes, tables = [], [], {}
     for one in wanted:
-        part, said = _read_one(one, data_dir, spec)
+        raw, source = _open(one, data_dir, spec)
+        part, said = _translate(raw, one, source, spec)
         parts.append(part)
-        notes += said
+        notes += [*raw.notes, *said]
+        tables[one.dataset] = raw.tables
     rows = pd.concat(parts, ignore_index=True).drop_duplicates("image_id")
-    return ExternalRows(validate_examples(rows, spec), notes)
+    return ExternalRows(validate_examples(rows, spec), notes, tables)
 
 
-def _read_one(
-    one: ExternalConfig, data_dir: Path, spec: DatasetSpec
-) -> tuple[pd.DataFrame, list[str]]:
+def _open(one: ExternalConfig, data_dir: Path, spec: DatasetSpec) -> tuple[RawData, DatasetSpec]:
     if spec.id not in MEANINGS:
         raise PipelineError(
             f"external: nothing says which diseases the classes of {spec.id} stand for; known are "
@@ -186,11 +190,16 @@ def _read_one(
     if one.dataset not in TRANSLATIONS or one.dataset == spec.id:
         known = ", ".join(name for name in TRANSLATIONS if name != spec.id)
         raise PipelineError(f"external.dataset: {one.dataset!r} cannot be translated; know {known}")
-    words, source = TRANSLATIONS[one.dataset], get_spec(one.dataset)
-    folder = Path(data_dir) / one.data_dir
+    source, folder = get_spec(one.dataset), Path(data_dir) / one.data_dir
     if not folder.is_dir():
         raise PipelineError(f"external: no folder {folder}: {source.source}")
-    rows = validate_examples(source.read_raw(folder).examples, source)
+    return source.read_raw(folder), source
+
+
+def _translate(
+    raw: RawData, one: ExternalConfig, source: DatasetSpec, spec: DatasetSpec
+) -> tuple[pd.DataFrame, list[str]]:
+    words, rows = TRANSLATIONS[one.dataset], validate_examples(raw.examples, source)
     rows = rows[rows["split"] == "train"]
     require_images(rows, source)
     labels = rows[list(source.classes)]

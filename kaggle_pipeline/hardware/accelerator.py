@@ -137,6 +137,16 @@ def choose_accelerator(device: Device = "auto", replicas: int | None = None) -> 
     PipelineError
         If the device that was asked for is not there, or no engine is installed.
     """
+    found = _find(device, replicas)
+    import keras
+
+    # Whatever ~/.keras/keras.json says: saved weights, kernels and records are of these.
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    return found
+
+
+def _find(device: Device, replicas: int | None) -> Accelerator:
     if device == "tpu" or (device == "auto" and looks_like_tpu_host()):
         if replicas:
             raise PipelineError(f"replicas is {replicas}: a TPU is taken with all its cores")

@@ -136,7 +136,7 @@ def _train_fold(
     if all_min((place / SAVED).exists()):  # stopped between training and the last prediction
         model.load(place)
     else:
-        learned, validation = _fit_rows(model, train, scored, spec, seed)
+        learned, validation = fit_rows(model, train, scored, spec, seed)
         model.fit(pd.concat([learned, split_rows(examples, EXTERNAL)]), validation)
         model.save(place)
     test = split_rows(examples, "test")
@@ -260,12 +260,12 @@ def require_choices(
         train, scored = (
             examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold))
         )
-        _, held_out = _fit_rows(config, train, scored, spec, seed)
+        _, held_out = fit_rows(config, train, scored, spec, seed)
         where = f"the {len(held_out)} rows held out for fold {fold}"
         require_choice(held_out, spec, config.choice_advice, where)
 
 
-def _fit_rows(
+def fit_rows(
     model: Model | ImageConfig | TabularConfig,
     train: pd.DataFrame,
     scored: pd.DataFrame,

@@ -17,13 +17,24 @@ from typing import Any
 import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.photo_folder import is_hidden
+from kaggle_pipeline.core.photo_kinds import HEAD_BYTES, jpeg_end, kind_of
 from kaggle_pipeline.data.spec import DatasetSpec, RecordField
 
-_NAME = re.compile(r"^(?P<stem>.+)-(?P<count>\d+)\.tfrec(ord)?$")
+_NAME = re.compile(r"^(?P<stem>.+)-(?P<count>\d+)\.tfrec(ords?)?$")
+_BESIDE = (".md5", ".sha1", ".sha256", ".json", ".txt", ".csv", ".crc", ".idx", ".index")
+"""Endings of what others keep beside their shards, of a shard's name too."""
 _LENGTH_BYTES, _CRC_BYTES = 8, 4
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _JPEG_TAIL_BYTES = 4096
-"""Some cameras write padding after the end marker."""
+"""An end in so many last bytes is taken for the photo's; else it is looked for."""
+_NO_RECORDS = {
+    "gzip": "packed by gzip, as TFRecordOptions('GZIP') writes it: unpack it (gzip -d) first",
+    "ZIP": "a ZIP archive: unpack it first",
+    "Git LFS pointer": "the pointer that Git LFS keeps in its place: run `git lfs pull`",
+    "HTML": "a web page, of a login maybe: get it again",
+}
+"""Kinds of files that are given a shard's name, and what to do."""
 MISSING_INT = -1
 """What Kaggle's and others' files write for a missing number or code."""
 
@@ -42,7 +53,7 @@ def shard_name(stem: str, index: int, count: int) -> str:
 
 
 def list_shards(folder: Path) -> list[Shard]:
-    """Return the shards in ``folder``, by name.
+    """Return the shards in ``folder``, by name; hidden files and checksums are none.
 
     Raises
     ------
@@ -52,14 +63,28 @@ def list_shards(folder: Path) -> list[Shard]:
     shards = []
     for path in sorted(Path(folder).glob("*.tfrec*")):
         match = _NAME.match(path.name)
+        if is_hidden(path.name) or path.suffix.lower() in _BESIDE:
+            continue
         if not match:
+            packed = "unpack it: " if path.suffix.lower() in (".gz", ".zip", ".bz2", ".xz") else ""
             raise PipelineError(
-                f"{path}: a shard's name must end in its count, as train00-2071.tfrec"
+                f"{path}: {packed}a shard's name must end in its count, as train00-2071.tfrec"
             )
         shards.append(Shard(path, int(match["count"])))
     if not shards:
         raise PipelineError(f"no .tfrec files in {folder}: run prepare_data, or attach them")
     return shards
+
+
+def describe_others(folder: Path) -> str | None:
+    """Return a line on what lies beside the shards of a folder and is not read; None if nothing."""
+    others = sorted(
+        path.name for path in Path(folder).iterdir()
+        if path.is_file() and (is_hidden(path.name) or not _NAME.match(path.name))
+    )  # fmt: skip
+    if not others:
+        return None
+    return f"{folder}: {len(others)} files beside the shards are not read, such as {others[0]}"
 
 
 def count_data_items(shards: Sequence[Shard]) -> int:
@@ -76,10 +101,13 @@ def record_offsets(path: Path) -> list[int]:
     Raises
     ------
     PipelineError
-        If the file ends inside a record.
+        If the file ends inside a record, or is no file of records.
     """
     size, position, offsets = path.stat().st_size, 0, []
     with path.open("rb") as file:
+        kind = kind_of(file.read(HEAD_BYTES))
+        if kind in _NO_RECORDS:
+            raise PipelineError(f"{path} holds no records: it is {_NO_RECORDS[kind]}")
         while position < size:
             offsets.append(position)
             file.seek(position)
@@ -206,13 +234,23 @@ def index_records(shards: Sequence[Shard], spec: DatasetSpec) -> Iterator[dict[s
             for needed in ("image", spec.record_id):
                 if record.get(needed) is None:
                     raise PipelineError(f"{shard.path}: record {number} has no {needed!r}")
-            image = record.pop("image")
-            if not image.startswith(_JPEG_START) or _JPEG_END not in image[-_JPEG_TAIL_BYTES:]:
+            image, image_id = record.pop("image"), record.pop(spec.record_id)
+            where = f"{shard.path}: record {number}"
+            if not isinstance(image, bytes):
                 raise PipelineError(
-                    f"{shard.path}: image {record[spec.record_id]} is no JPEG, or truncated"
+                    f"{where} has its 'image' as numbers (pixels?), not as the bytes of a JPEG: "
+                    "write it again with tf.io.encode_jpeg"
                 )
+            if not isinstance(image_id, str):
+                raise PipelineError(f"{where} has {spec.record_id!r} as a number, expected text")
+            if not image.startswith(_JPEG_START):
+                kind = kind_of(image)
+                what = f"a {kind}" if kind else "raw pixels, or damaged"
+                raise PipelineError(f"{where}: image {image_id} is no JPEG but {what}")
+            if _JPEG_END not in image[-_JPEG_TAIL_BYTES:] and jpeg_end(image) is None:
+                raise PipelineError(f"{where}: image {image_id} is a truncated JPEG")
             yield {
-                "image_id": record.pop(spec.record_id),
+                "image_id": image_id,
                 "shard": shard.path.name,
                 "image_sha256": hashlib.sha256(image).hexdigest(),
                 **record,

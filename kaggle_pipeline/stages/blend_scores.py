@@ -181,7 +181,8 @@ def read_scores(run: Run, split: str, wanted: pd.Index) -> Scores:
         path = run.data_dir / name  # an absolute name stays as it is
         id_column = spec.submission.id_column
         named = f"it is named by ensemble.{split}"
-        table = read_table(path, [id_column, *config.columns], hint=named, rows_needed=True)
+        needed = [id_column, *config.columns]
+        table = read_table(path, needed, hint=named, text=[id_column], rows_needed=True)
         table = index_by(table, id_column, path)
         _require_ids(table.index, wanted, run.examples().index, part, path, run.say)
         found += [_checked(table[column], path) for column in config.columns]

@@ -5,7 +5,7 @@ In: a :class:`Run`. Out: the run's ``prepare/`` and, where images are converted 
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +14,7 @@ from kaggle_pipeline.config.experiment import ExternalConfig, RecordsConfig
 from kaggle_pipeline.config.names import MADE_UP_MARK, METADATA_STAGES, TEST_TRUTH
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json, write_json
+from kaggle_pipeline.core.photo_kinds import kind_of_file
 from kaggle_pipeline.data.examples import (
     EXTERNAL,
     drop_incomplete,
@@ -25,6 +26,7 @@ from kaggle_pipeline.data.examples import (
 from kaggle_pipeline.data.folds import Folds, make_folds, set_test_aside
 from kaggle_pipeline.data.metadata_encoder import choose_features
 from kaggle_pipeline.data.spec import RawData
+from kaggle_pipeline.data.submission import require_sample
 from kaggle_pipeline.datasets.external import read_external
 from kaggle_pipeline.datasets.table import write_learned
 from kaggle_pipeline.evaluation.decision.rules import check_decision
@@ -39,6 +41,7 @@ from kaggle_pipeline.leakage.known_external import SHARED_PATIENTS, drop_known
 from kaggle_pipeline.leakage.overlap_figure import plot_overlap
 from kaggle_pipeline.leakage.unreadable import drop_unreadable
 from kaggle_pipeline.models.cross_validation import require_choices
+from kaggle_pipeline.models.learnable import require_labels, require_learnable
 from kaggle_pipeline.records.convert import convert
 from kaggle_pipeline.records.convert_beam import convert_by_beam, import_beam
 from kaggle_pipeline.records.geometry import RecordFit, converted_fit, given_fit
@@ -46,6 +49,7 @@ from kaggle_pipeline.records.tfrecords import (
     check_index,
     check_shard,
     count_data_items,
+    describe_others,
     index_records,
     list_shards,
 )
@@ -56,7 +60,9 @@ PREPARED_BY = ("dataset", "table", "seed", "examples", "folds", "leakage", "exte
 """Parts of the config that decide examples and folds; models may differ in the rest."""
 
 
-def prepare_data(run: Run, *, with_records: bool = True) -> RecordFit | None:
+def prepare_data(
+    run: Run, *, with_records: bool = True, learners: Sequence[str] = ()
+) -> RecordFit | None:
     """Raw folder → examples, leak audit, folds and (where there are images) TFRecords.
 
     What is there already from the same settings is kept. Returned is how the records' photos were
@@ -67,6 +73,8 @@ def prepare_data(run: Run, *, with_records: bool = True) -> RecordFit | None:
     run : Run
     with_records : bool
         False for a tabular model: no image is needed, and none is converted.
+    learners : sequence of str
+        Tabular stages that will be trained beside the models that are blended.
 
     Raises
     ------
@@ -78,6 +86,8 @@ def prepare_data(run: Run, *, with_records: bool = True) -> RecordFit | None:
         import_beam()  # before hours of audit, not after
     if run.overwrite or not (run.prepared / "folds.csv").exists():
         require_data(run)
+    if "image" in run.config.blend.models:
+        require_whole(run.config.image.weights)
     if run.overwrite:
         open_stage(run.run_dir, "prepare", resume=False, overwrite=True)
         open_stage(run.run_dir, "records", resume=False, overwrite=True)
@@ -88,7 +98,7 @@ def prepare_data(run: Run, *, with_records: bool = True) -> RecordFit | None:
         _require_same_tables(run, folder)
         run.say(f"prepared already: {folder}")
     else:
-        _prepare_tables(run, folder)
+        _prepare_tables(run, folder, learners)
     if not with_records:
         return None
     image = run.config.image
@@ -97,13 +107,23 @@ def prepare_data(run: Run, *, with_records: bool = True) -> RecordFit | None:
     return _prepare_records(run, folder)
 
 
+def require_whole(weights: str | None) -> None:
+    """Stop on a weights file that is another file in its place; it may be on another machine."""
+    if weights in (None, "imagenet") or not Path(weights).is_file():
+        return
+    kind = kind_of_file(Path(weights))
+    if kind in ("Git LFS pointer", "HTML"):
+        how = "run `git lfs pull`" if kind == "Git LFS pointer" else "get it again"
+        raise PipelineError(f"image.weights: {weights} holds no weights but a {kind}: {how}")
+
+
 def require_data(run: Run) -> None:
     """Raise a PipelineError unless the data folder is there."""
     if not run.data_dir.is_dir():
         raise PipelineError(f"no data folder {run.data_dir}: {run.spec.source}")
 
 
-def _prepare_tables(run: Run, folder: Path) -> None:
+def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
     config = run.config
     if config.table is not None:
         write_learned(config.table, run.data_dir, folder)
@@ -113,11 +133,21 @@ def _prepare_tables(run: Run, folder: Path) -> None:
     for line in raw.notes:
         run.say(f"note: {line}")
     examples = validate_examples(raw.examples, spec)
+    require_labels(examples, spec)
+    if raw.sample_submission is not None:
+        require_sample(raw.sample_submission, split_rows(examples, "test").index, spec)
     _stop_on_shared_groups(run, examples, folder)
     drop = config.examples.unreadable == "drop"
     if examples["image_path"].notna().any() and not drop:
         require_images(examples, spec)
-    outside = _read_outside(run)
+    tables, outside = {"": raw.tables}, None
+    if config.external:
+        found = read_external(config.external, run.data_dir, spec)
+        for note in found.notes:
+            run.say(f"external: {note}")
+        tables |= {_mark(one): found.tables[one.dataset] for one in config.external}
+        outside = found.table
+    digests = _digest(_folders(run), tables)  # of what was read, before hours of fingerprints
     # A row of the same id goes for that alone.
     fresh = None if outside is None else outside[~outside.index.isin(examples.index)]
     fingerprints, faults = _fingerprint(run, examples, fresh, folder)
@@ -146,6 +176,9 @@ def _prepare_tables(run: Run, folder: Path) -> None:
         before, train = len(train), drop_incomplete(train, spec)
         run.say(f"{before - len(train)} training rows with a missing feature are in no fold")
     folds = make_folds(train, spec, config.folds, config.seed)
+    run_models = {*config.blend.models, *learners}
+    for line in require_learnable(train, folds, spec, config, run_models):
+        run.say(f"note: {line}")
     # Only what a model of this experiment would use; train_tabular checks its own again.
     features = config.tabular.features or spec.features
     features = features if set(METADATA_STAGES) & set(config.blend.models) else ()
@@ -162,19 +195,9 @@ def _prepare_tables(run: Run, folder: Path) -> None:
             temporary.write_text("The photos of this run are drawn.\n")
     write_examples(pd.concat([examples, outside]), folder / "examples.csv")
     run.record_origin(folder)
-    write_json(folder / "tables.json", _digest_all(run))
+    write_json(folder / "tables.json", digests)
     folds.write(folder / "folds.csv")  # last: it says that the tables are done
     _tell_examples(run, examples, folds)
-
-
-def _read_outside(run: Run) -> pd.DataFrame | None:
-    """Rows of further collections, and what they cannot tell is said; None without any."""
-    if not run.config.external:
-        return None
-    found = read_external(run.config.external, run.data_dir, run.spec)
-    for note in found.notes:
-        run.say(f"external: {note}")
-    return found.table
 
 
 def _stop_on_shared_groups(run: Run, examples: pd.DataFrame, folder: Path) -> None:
@@ -185,50 +208,56 @@ def _stop_on_shared_groups(run: Run, examples: pd.DataFrame, folder: Path) -> No
         report.stop_on_leak()
 
 
-def _digest_all(run: Run) -> dict[str, str]:
-    """SHA-256 of the tables of the data folder and of the further collections that are there."""
-    found = _digest_tables(run.data_dir)
-    for one in run.config.external:
-        tables = _digest_tables(run.data_dir / one.data_dir)
-        found |= {_mark(one) + name: digest for name, digest in tables.items()}
-    return found
-
-
 def _mark(one: ExternalConfig) -> str:
     """What stands before the names of a further collection's tables."""
     return f"external {one.dataset}: "
 
 
-def _digest_tables(data_dir: Path) -> dict[str, str]:
-    """SHA-256 of every CSV file in the data folder and its folders."""
-    # One level down too: ISIC 2017's zip files have each part's metadata beside its photos.
-    files = sorted([*Path(data_dir).glob("*.csv"), *Path(data_dir).glob("*/*.csv")])
-    return {
-        path.relative_to(data_dir).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
+def _folders(run: Run) -> dict[str, Path]:
+    """The data folder, under no mark, and those of the further collections."""
+    return {"": run.data_dir} | {
+        _mark(one): run.data_dir / one.data_dir for one in run.config.external
     }
 
 
+def _digest(
+    folders: Mapping[str, Path], tables: Mapping[str, Sequence[Path]]
+) -> dict[str, str | None]:
+    """SHA-256 of tables by mark and name, None of one that is not there."""
+    found = {}
+    for mark, folder in folders.items():
+        for path in tables[mark]:
+            inside = path.is_relative_to(folder)
+            name = mark + (path.relative_to(folder) if inside else path.absolute()).as_posix()
+            there = path.is_file()
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest() if there else None
+    return found
+
+
 def _require_same_tables(run: Run, folder: Path) -> None:
-    """Stop when the data folder's tables are not those that were prepared; it may be gone."""
-    if not run.data_dir.is_dir():
-        return
-    before, now = read_json(folder / "tables.json"), _digest_all(run)
-    for one in run.config.external:
-        if not (run.data_dir / one.data_dir).is_dir():  # it may be gone as well
-            before = {name: old for name, old in before.items() if not name.startswith(_mark(one))}
-    if before and not before.keys() & now.keys():
-        raise PipelineError(
-            f"{run.data_dir} holds none of the tables that {folder} was made from "
-            f"({', '.join(before)}): is --data-dir right?"
-        )
-    for name in sorted({*before, *now}):
-        if before.get(name) != now.get(name):
-            what = "changed" if name in before and name in now else "came or went"
+    """Stop when the tables that were read are not what they were; the data folder may be gone.
+
+    A file that no reader asked for is nobody's business.
+    """
+    before = read_json(folder / "tables.json")
+    for mark, place in _folders(run).items():
+        names = [name for name in before if name.startswith("external ") == bool(mark)]
+        names = [name for name in names if name.startswith(mark)]
+        if not names or not place.is_dir():  # it may be gone as well
+            continue
+        now = _digest({mark: place}, {mark: [place / name.removeprefix(mark) for name in names]})
+        if not any(now.values()) and any(before[name] for name in names):
             raise PipelineError(
-                f"{run.data_dir / name} {what} since {folder} was made: say its --data-dir, "
-                "choose another --run-dir, or prepare_data --overwrite"
+                f"{place} holds none of the tables that {folder} was made from "
+                f"({', '.join(name for name in names if before[name])}): is --data-dir right?"
             )
+        for name in names:
+            if before[name] != now[name]:
+                what = "changed" if before[name] and now[name] else "came or went"
+                raise PipelineError(
+                    f"{place / name.removeprefix(mark)} {what} since {folder} was made: say its "
+                    "--data-dir, choose another --run-dir, or prepare_data --overwrite"
+                )
 
 
 def _fingerprint(
@@ -317,6 +346,8 @@ def _prepare_records(run: Run, folder: Path) -> RecordFit | None:
     fit = converted_fit(settings) if place == own else given_fit(place, settings, run.spec)
     if line := fit.describe():
         run.say(line)
+    if place != own and (line := describe_others(place)):
+        run.say(f"note: {line}")
     # Other collections' photos are converted here even where the data set's own are records.
     photos = examples if place == own else split_rows(examples, EXTERNAL)
     if len(photos):

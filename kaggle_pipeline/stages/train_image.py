@@ -17,7 +17,7 @@ from kaggle_pipeline.leakage.audit import check_features
 from kaggle_pipeline.models.composite import OneModelPerClass, SeedEnsemble
 from kaggle_pipeline.models.protocols import Model
 from kaggle_pipeline.records.tfrecords import shards_holding
-from kaggle_pipeline.stages.prepare import prepare_data
+from kaggle_pipeline.stages.prepare import prepare_data, require_whole
 from kaggle_pipeline.stages.run import Run
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def check_image(run: Run) -> "Accelerator":
     from kaggle_pipeline.models.image.network import check_backbone
 
     check_question(run.config.image, run.spec)
+    require_whole(run.config.image.weights)
     if run.config.image.networks == "one_per_class" and run.spec.task != "multilabel":
         raise PipelineError(f"image.networks: {run.spec.id} asks one question; say one")
     check_backbone(run.config.image)

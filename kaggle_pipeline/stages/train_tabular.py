@@ -13,6 +13,7 @@ from kaggle_pipeline.data.patient_context import context_columns, patient_contex
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.leakage.audit import check_features
 from kaggle_pipeline.models.cross_validation import require_choices
+from kaggle_pipeline.models.learnable import require_learnable
 from kaggle_pipeline.models.tabular.parallel_folds import dense_models
 from kaggle_pipeline.models.tabular.sklearn_models import LearnerModel
 from kaggle_pipeline.stages.prepare import prepare_data
@@ -29,11 +30,15 @@ def train_tabular(run: Run, only: Sequence[int] | None = None) -> None:
     require_folds(run.config.folds, only or ())
     if config.context:
         require_patients(run.spec, "tabular.context")
-    prepare_data(replace(run, overwrite=False), with_records=False)
+    stages = ["tabular" if one == "dense" else one for one in config.learners]
+    prepare_data(replace(run, overwrite=False), with_records=False, learners=stages)
     # Before --overwrite deletes anything.
     examples, features = run.examples(), list(config.features or run.spec.features)
     choose_features(run.spec, features, examples)
     check_features(examples, run.spec, features)
+    # The settings may be others than those that were prepared with.
+    train, folds = examples.loc[run.folds().table.index], run.folds()
+    require_learnable(train, folds, run.spec, run.config, stages)
     if "dense" in config.learners:
         require_choices(config, examples, run.folds(), run.spec, run.config.seed, only)
     enrich = partial(_with_context, spec=run.spec) if config.context else None

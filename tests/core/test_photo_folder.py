@@ -14,7 +14,7 @@ from kaggle_pipeline.core.photo_kinds import HEAD_BYTES, MAGIC, PHOTO_KINDS, kin
 
 BEGINNINGS = {
     "JPEG": b"\xff\xd8\xff\xe0", "PNG": b"\x89PNG\r\n\x1a\n", "WebP": b"RIFF\1\0\0\0WEBP",
-    "BMP": b"BM\1\0", "TIFF": b"II*\0", "HEIC": b"\0\0\0\x18ftypheic", "AVIF":
+    "BMP": b"BM\1" + bytes(12), "TIFF": b"II*\0", "HEIC": b"\0\0\0\x18ftypheic", "AVIF":
     b"\0\0\0\x18ftypavif", "DICOM": bytes(128) + b"DICM",
 }  # fmt: skip
 

@@ -319,6 +319,37 @@ def test_jpeg_comes_before_dicom_in_the_same_folder(tmp_path, spec):
     assert read(tmp_path, spec).loc["I1", "image_path"] == "train/I1.jpg"
 
 
+@pytest.mark.parametrize(
+    "table", ["HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata"]
+)
+@pytest.mark.parametrize("folder", ["HAM10000_images_part_1", "ham10000_images_part_1", "images"])
+def test_ham10000_is_read_as_its_copies_name_it(tmp_path, table, folder):
+    rows = {
+        "lesion_id": ["L1", "L2"], "image_id": ["I1", "I2"], "dx": ["mel", "nv"],
+        "dx_type": "histo", "age": [50.0, 60.0], "sex": ["male", "female"],
+        "localization": ["back", "face"],
+    }  # fmt: skip
+    separator = "\t" if table.endswith(".tab") else ","
+    pd.DataFrame(rows).to_csv(tmp_path / table, index=False, sep=separator)
+    touch(tmp_path, f"{folder}/I1.jpg", f"{folder}/I2.jpg", f"{folder}/._I1.jpg")
+    raw = get_spec("ham10000").read_raw(tmp_path)
+    assert raw.examples["image_path"].tolist() == [f"{folder}/I1.jpg", f"{folder}/I2.jpg"]
+    assert "skipped 1 hidden" in raw.notes[0]
+
+
+def test_photos_that_no_row_names_are_said(tmp_path, spec):
+    write_raw(tmp_path)
+    touch(tmp_path, "jpeg/train/I1.jpg", "jpeg/train/other.jpg", "train/I1.dcm")
+    assert [
+        "1 photos of no row of train.csv, such as other.jpg" in x
+        for x in spec.read_raw(tmp_path).notes
+    ] == [True]
+    (tmp_path / "jpeg/train/I1.jpg").unlink()
+    (tmp_path / "train/I1.dcm").unlink()
+    said = refusal(tmp_path, spec)
+    assert "1 photos, none named as in" in said and "such as other" in said and "I1" in said
+
+
 # ---------------------------------------------------------------------------- the made-up one
 
 

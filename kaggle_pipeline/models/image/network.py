@@ -64,11 +64,14 @@ def build_network(
 def check_backbone(config: ImageConfig) -> None:
     """Raise a PipelineError if the backbone, a layer's name or the weights are wrong.
 
-    Published weights are downloaded, as the first fold would do.
+    Published weights are downloaded, as the first fold would do, and a file's are read.
     """
     _check_weights(config)
     published = config.weights == "imagenet"
-    if published or config.train_from or config.backbone_layer:
+    if config.weights is not None and not published:
+        with keras.device("cpu:0"):  # only loading shows that a file is of this network
+            build_body(config, load_published=True)
+    elif published or config.train_from or config.backbone_layer:
         # Only the network itself knows its layers; what is drawn here would take a device's memory.
         with keras.StatelessScope(initialize_variables=False):
             build_body(config, load_published=published)

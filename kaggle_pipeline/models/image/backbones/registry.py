@@ -117,6 +117,7 @@ def backbone_table(names: Iterable[str] | None = None, image_size_px: int = 1024
         If a name is unknown.
     """
     known = list_backbones()
+    keras.config.set_image_data_format("channels_last")  # whatever ~/.keras/keras.json says
     rows = []
     for name in known if names is None else names:
         backbone = get_backbone(name)
