@@ -277,7 +277,7 @@ def test_a_shared_id_and_a_changed_table_are_noticed(places, spec, tmp_path):
     assert any("1 dropped (1 by id, 0 by the official list" in line for line in lines)
     assert run.examples().loc[own, "split"] == "train"
     path.write_text(path.read_text() + "\n")
-    with pytest.raises(PipelineError, match=r"external ham10000: HAM10000_metadata\.csv changed"):
+    with pytest.raises(PipelineError, match=r"HAM10000_metadata\.csv changed"):
         prepare_data(run, with_records=False)
 
 

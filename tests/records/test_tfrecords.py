@@ -17,6 +17,7 @@ from kaggle_pipeline.records.tfrecords import (
     check_shard,
     count_data_items,
     count_records,
+    describe_others,
     encode_record,
     index_records,
     list_shards,
@@ -202,7 +203,7 @@ def test_an_image_that_is_no_whole_jpeg_is_named(tmp_path, image):
         tmp_path / "train00-2.tfrec",
         [foreign(image=JPEG, image_name=b"a"), foreign(image=image, image_name=b"b")],
     )
-    with pytest.raises(PipelineError, match=f"{path}: image b is no JPEG, or truncated"):
+    with pytest.raises(PipelineError, match=f"{path}: record 1: image b is (no|a truncated) JPEG"):
         list(index_records(list_shards(tmp_path), SPEC))
 
 
@@ -309,3 +310,49 @@ def test_shards_holding_names_each_shard_once_and_only_those_needed():
     )
     found = shards_holding(index, pd.Index(["b", "a", "c"]))
     assert found == [Path("/r/train00-1.tfrec"), Path("/r/train01-2.tfrec")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"image": 0.5}, "'image' as numbers"),
+        ({"image": 7}, "'image' as numbers"),
+        ({"image_name": 12}, "'image_name' as a number"),
+        ({"image": b"\x89PNG\r\n\x1a\n" + bytes(9)}, "no JPEG but a PNG"),
+        ({"image": bytes(48)}, "raw pixels"),
+    ],
+)
+def test_a_record_of_another_kind_is_named_with_its_shard_and_number(tmp_path, changes, words):
+    path = tmp_path / "train00-2.tfrec"
+    write_payloads(path, [foreign_row(0), foreign_row(1, **changes)])
+    with pytest.raises(PipelineError) as caught:
+        list(index_records(list_shards(tmp_path), SPEC))
+    line = str(caught.value)
+    assert f"{path}: record 1" in line and words in line and "\n" not in line
+
+
+def test_padding_after_a_jpeg_is_no_damage(tmp_path):
+    padded = to_jpeg((9, 9, 9)) + bytes(5000)
+    write_payloads(tmp_path / "train00-1.tfrec", [foreign_row(0, image=padded)])
+    assert len(list(index_records(list_shards(tmp_path), SPEC))) == 1
+    assert tf.io.decode_jpeg(padded).shape[-1] == 3  # as training decodes it
+
+
+def test_a_packed_shard_says_how_to_unpack_it(tmp_path):
+    path = tmp_path / "train00-1.tfrec"
+    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
+        writer.write(foreign_row(0))
+    with pytest.raises(PipelineError, match=r"train00-1\.tfrec holds no records: .*gzip -d"):
+        list(index_records(list_shards(tmp_path), SPEC))
+
+
+@pytest.mark.parametrize("ending", ["tfrec", "tfrecord", "tfrecords"])
+def test_shards_are_found_among_what_lies_beside_them(tmp_path, ending):
+    write_payloads(tmp_path / f"train00-1.{ending}", [foreign_row(0)])
+    for name in (f"._train00-1.{ending}", f"train00-1.{ending}.md5", "info.json", "Thumbs.db"):
+        (tmp_path / name).write_text("x")
+    assert [shard.path.name for shard in list_shards(tmp_path)] == [f"train00-1.{ending}"]
+    assert "4 files beside the shards are not read" in describe_others(tmp_path)
+    (tmp_path / f"train01-1.{ending}.gz").write_bytes(b"\x1f\x8b")
+    with pytest.raises(PipelineError, match="unpack it"):
+        list_shards(tmp_path)
