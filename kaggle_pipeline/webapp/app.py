@@ -17,6 +17,7 @@ from typing import Any
 import streamlit as st
 
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.photo_kinds import SUFFIXES
 from kaggle_pipeline.data.spec import Number
 from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
@@ -29,7 +30,7 @@ from kaggle_pipeline.webapp.service import Look, Service, compare
 from kaggle_pipeline.webapp.shared_service import shared_service
 from kaggle_pipeline.webapp.upload import MAX_FILE_MIB, MAX_FILES, plain_name
 
-_TYPES = ["jpg", "jpeg", "png", "dcm"]
+_TYPES = [ending.removeprefix(".") for ending in SUFFIXES]
 _PAGE_STYLE = """
 .stMainBlockContainer { max-width: 76rem; padding-top: 1.5rem; padding-bottom: 4rem; }
 .stAppHeader { pointer-events: none; background: transparent; }

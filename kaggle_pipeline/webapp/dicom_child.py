@@ -31,7 +31,12 @@ def _decode(content: bytes, max_pixels: int) -> tuple[dict, bytes]:
         image = decode_image(content, "", max_pixels=max_pixels)
         return {"size": image.size}, image.tobytes()
     except PipelineError as error:
-        return {"error": str(error).removeprefix("cannot read DICOM : ").strip()}, b""
+        return {
+            "error": str(error)
+            .removeprefix("cannot read DICOM : ")
+            .removeprefix("cannot read image : ")
+            .strip()
+        }, b""
     except MemoryError:
         return {"error": "unpacking it takes too much memory"}, b""
 

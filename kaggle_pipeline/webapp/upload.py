@@ -1,9 +1,9 @@
 """Files from anybody: what may be decoded at all, and the decoding.
 
 In: a name and bytes. Out: a :class:`Photo`, all in memory, or one sentence that says why not. Size,
-kind and pixel count are looked at before anything is decoded; DICOM, whose decoders are native
-code of many hands, is decoded in a process of its own. EXIF orientation is heeded; no other
-metadata, such as a place or a patient's name, leaves this module with the image.
+kind and pixel count are looked at before anything is decoded; all but JPEG and PNG, whose decoders
+are native code of many hands, is decoded in a process of its own. EXIF orientation is heeded; no
+other metadata, such as a place or a patient's name, leaves this module with the image.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.photo_kinds import PHOTO_KINDS, kind_of
 from kaggle_pipeline.core.photos import decode_image
 from kaggle_pipeline.webapp.dicom_worker import DicomWorker
 
@@ -29,7 +30,7 @@ _MAX_SCANS = 100
 """Of a progressive JPEG, which has about ten; each costs a pass over all pixels."""
 _DEFLATED, _DICOM_META_BYTES = b"1.2.840.10008.1.2.1.99", 4096
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_WANTED = "give a JPEG, PNG or DICOM file"
+_WANTED = f"give a {', '.join(PHOTO_KINDS[:-1])} or {PHOTO_KINDS[-1]} file"
 _OTHERS = {
     b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"%PDF-": "PDF",
     b"PK\3\4": "ZIP", b"MZ": "Windows program", b"\x7fELF": "program", b"<svg": "SVG",
@@ -72,11 +73,11 @@ def open_upload(name: str, content: bytes, worker: DicomWorker) -> Photo:
     """
     name = plain_name(name)
     kind = _kind(name, content)
-    if kind == "DICOM":
+    if kind not in ("JPEG", "PNG"):
         try:
             image = worker.decode(content)
         except PipelineError as error:
-            raise PipelineError(f"{name} cannot be read as DICOM: {error}") from None
+            raise PipelineError(f"{name} cannot be read as {kind}: {error}") from None
     else:
         _check_header(name, content)
         image = decode_image(content, name, max_pixels=MAX_PIXELS)
@@ -96,7 +97,7 @@ def plain_name(name: str) -> str:
 
 
 def _kind(name: str, content: bytes) -> str:
-    """``JPEG``, ``PNG`` or ``DICOM`` by the bytes, whatever the name says."""
+    """One of the kinds that are read, by the bytes, whatever the name says."""
     if not content:
         raise PipelineError(f"{name} is empty")
     if len(content) > MAX_FILE_MIB * 2**20:
@@ -117,10 +118,11 @@ def _kind(name: str, content: bytes) -> str:
     if content.startswith(_PNG):
         _check_single(name, content, end=content.rfind(b"IEND") + 8)
         return "PNG"
-    if content[4:8] == b"ftyp":
-        other = "HEIC, AVIF or film"
-    elif content.startswith(b"RIFF"):
-        other = "WebP or film"
+    kind = kind_of(content)
+    if kind in PHOTO_KINDS:
+        _check_single(name, content, end=len(content))
+        return kind
+    other = other or kind
     what = f"a {other} file" if other else "no photo that is known"
     raise PipelineError(f"{name} is {what}: {_WANTED}")
 
