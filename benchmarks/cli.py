@@ -4,6 +4,7 @@ In: options. Out: a table on standard output and, where asked for, figures as JS
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=list(_MEASUREMENTS))
+    parser.add_argument("file", type=Path, nargs="?", help="for compare: figures just measured")
+    parser.add_argument(
+        "--kept", type=Path, metavar="FILE",
+        help="for compare (default: the file of that name in benchmarks/results)",
+    )  # fmt: skip
     recipes = parser.add_argument_group("recipes (and config, set, device)")
     recipes.add_argument("--run-dir", type=Path, help="a run that it prepared")
     recipes.add_argument("--changes", type=Path, help="YAML list: name, set, seeds, keep")
@@ -47,7 +53,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--peak-tflops", type=float, metavar="T", help="of the device, to give the share reached"
     )
     step.add_argument(
-        "--engines", nargs="+", choices=["tensorflow", "jax", "pytorch", "compiled"],
+        "--engines", nargs="+", choices=["numpy", "tensorflow", "jax", "pytorch", "compiled"],
         help="default: all; compiled is torch.compile",
     )  # fmt: skip
     step.add_argument(
@@ -111,6 +117,24 @@ def _loop(options: argparse.Namespace, place: Path) -> None:
     measure_loop(place, load, options.json)
 
 
+def _compare(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.compare import compare_results
+    from kaggle_pipeline.core.errors import PipelineError
+
+    if options.file is None:
+        raise PipelineError("compare what? benchmark compare FILE")
+    worse = compare_results(options.file, options.kept)
+    if worse:
+        sys.exit("\n".join(["worse than before:", *worse]))  # exit code 1: nobody's mistake
+
+
+def _card(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.card import measure_card
+
+    steps = 30 if options.steps is None else options.steps
+    measure_card(place, options.device, options.json, steps=steps, seconds=options.seconds)
+
+
 def _convert(options: argparse.Namespace, place: Path) -> None:
     from benchmarks.convert import measure_conversion
 
@@ -169,6 +193,8 @@ _MEASUREMENTS = {
     "kills": _kills,
     "step": _step,
     "loop": _loop,
+    "card": _card,
+    "compare": _compare,
     "convert": _convert,
     "tabular": _tabular,
     "serve": _serve,
@@ -196,5 +222,7 @@ COMMAND = Command(
   python scripts/benchmark.py step --backbone EfficientNetB4 --image-size-px 512 --device gpu
   python scripts/benchmark.py loop --config configs/siim_isic_2020.yaml --image-size-px 1024 \\
       --batch-size 32 --device gpu --steps 40
+  python scripts/benchmark.py compare step.json --kept benchmarks/results/step.json
+  python scripts/benchmark.py card --device gpu --seconds 250 --json card.json
   python scripts/benchmark.py serve --backbone InceptionResNetV2 --image-size-px 299""",
 )

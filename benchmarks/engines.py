@@ -126,6 +126,22 @@ def time_keras(backend: str, load: Load, tell: Tell) -> None:
             tell(predict=round(timer.batch * load.steps / taken, 1))
 
 
+def time_products(load: Load, tell: Tell) -> None:
+    """Tell how many products of matrices NumPy makes a second: how fast the processor is now.
+
+    A peer that is always installed, for :mod:`benchmarks.compare`; no rival.
+    """
+    tell(doing="multiplying", note="NumPy, products of 1024 × 1024 float32 a second: no network")
+    matrix = np.random.default_rng(0).random((1024, 1024), np.float32)
+    rates = []
+    for _ in range(5):
+        started = time.perf_counter()
+        for _ in range(8):
+            matrix @ matrix
+        rates.append(8 / (time.perf_counter() - started))
+    tell(train=round(float(np.median(rates)), 1))
+
+
 def _keras_prediction(
     image: ImageConfig, spec: Any, device: Any, batches: list
 ) -> Callable[[int], None]:

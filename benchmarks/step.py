@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.engines import Load, time_keras, time_torch
+from benchmarks.engines import Load, time_keras, time_products, time_torch
 from kaggle_pipeline.core.child_process import EndedSilently, TookTooLong, answers_of_child
 from kaggle_pipeline.core.environment import versions
 from kaggle_pipeline.core.errors import PipelineError
@@ -20,12 +20,13 @@ from kaggle_pipeline.core.files import write_json
 from kaggle_pipeline.core.machine import describe_machine
 
 ENGINES = {
+    "numpy": time_products,
     "tensorflow": partial(time_keras, "tensorflow"),
     "jax": partial(time_keras, "jax"),
     "pytorch": partial(time_torch, compiled=False),
     "compiled": partial(time_torch, compiled=True),
 }
-"""``compiled`` is ``torch.compile``."""
+"""``compiled`` is ``torch.compile``; ``numpy`` says how fast the processor is."""
 KERAS = ("tensorflow", "jax")
 
 

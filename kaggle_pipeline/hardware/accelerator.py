@@ -172,7 +172,9 @@ def _cpu(backend: str, replicas: int, workers: int, why: str) -> Accelerator:
     count = f"{replicas} logical devices of a CPU" if replicas > 1 else "CPU"
     reason = f"{count}, Keras on {backend} ({why})"
     strategy = cpu_strategy(backend, replicas, workers)
-    if backend == "tensorflow":
+    if backend == "jax":
+        _keep_compiled()
+    else:
         import tensorflow as tf
 
         # Same seed, same weights, bit for bit.

@@ -8,9 +8,9 @@ import pytest
 from helpers_engine import child
 
 from benchmarks import step
+from benchmarks.cli import main
 from benchmarks.engines import PEERS, Load, forward_gflop, time_keras
 from benchmarks.turns import Turns
-from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.models.image.backbones.registry import get_backbone
 
 pytest.importorskip("tensorflow")
