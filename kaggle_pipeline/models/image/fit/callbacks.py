@@ -19,9 +19,11 @@ from keras import ops
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
+from kaggle_pipeline.models.image.fit.losses import make_loss
 from kaggle_pipeline.models.image.fit.weight_averaging import averaged_weights
 from kaggle_pipeline.models.image.label_mapping import (
     class_probabilities,
+    learned_spec,
     learned_targets,
 )
 
@@ -51,6 +53,8 @@ class ValidationScores(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self._answer = answer
+        # Not the fit's own: its targets may have a mask, those of watched rows are all known.
+        self._loss = make_loss(config, learned_spec(config, spec).task)
         self._targets = learned_targets(examples, config, spec)
         self._truth = examples[list(spec.classes)].to_numpy(np.float32)
         self._to_classes = partial(class_probabilities, config=config, spec=spec)
@@ -63,7 +67,7 @@ class ValidationScores(keras.callbacks.Callback):
         with averaged_weights(self.model):
             answers = self._answer()
         # Of each row: their mean under a strategy would be divided by the replicas once more.
-        losses = self.model.loss.call(ops.convert_to_tensor(self._targets), answers)
+        losses = self._loss.call(ops.convert_to_tensor(self._targets), answers)
         logs["val_loss"] = float(ops.convert_to_numpy(losses).mean())
         logs["val_auc"] = roc_auc(self._truth, self._to_classes(answers))
         if "accuracy" in logs:
