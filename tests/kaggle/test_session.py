@@ -22,6 +22,7 @@ from kaggle_pipeline.kaggle import session
 from kaggle_pipeline.kaggle.inputs import find_runs, find_source, find_weights, gather_run
 from kaggle_pipeline.kaggle.session import run_session
 from kaggle_pipeline.stages.prepare import PREPARED_BY, prepare_data
+from kaggle_pipeline.synthetic import generate_like
 
 pytest.importorskip("tensorflow")
 
@@ -413,3 +414,32 @@ def test_a_fold_that_is_done_wins_over_one_that_is_half_done(tmp_path):
         gather_run(sources, run)
         found = {p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()}
         assert found == {"image/fold0/oof.csv", "image/fold1/oof.csv"}
+
+
+@emulated
+def test_a_table_of_ones_own_goes_through_the_kernels(tmp_path):
+    """Data attached as a data set; the blend has no data and takes classes and words of the run."""
+    generate_like("table", tmp_path / "own", images=80, image_size_px=32, seed=2, workers=1)
+    config = ["--config", str(ROOT / "configs" / "my_photos.yaml")]
+    changes = (
+        *SMALL[2:4], "image.backbone=LeNet", "image.image_size_px=32", "image.weights=null",
+        "image.backbone_options={filters: 4}", "image.backbone_layer=stage1_pool",
+        "records.image_size_px=32", "table.kaggle=me/lesions", "table.positive=null",
+    )  # fmt: skip
+    sets = [word for change in changes for word in ("--set", change)]
+    built = tmp_path / "built"
+    data = tmp_path / "own" / "competition"
+    words = ["--owner", "me", "--out", str(built), "--data-dir", str(data)]
+    assert main(["build-kernels", *config, *sets, *words]) == 0
+    outputs = {}
+    for name in ("image", "tabular"):
+        kaggle = Kaggle(tmp_path / name, "new").attach("datasets", "me/lesions", data)
+        ok(kaggle.run(built / name))
+        outputs[name] = kaggle.working
+    kaggle = Kaggle(tmp_path / "blend", "new")
+    for name, output in outputs.items():
+        kaggle.attach("notebooks", f"me/melanoma-{name}", output)
+    ok(kaggle.run(built / "blend"))
+    submission = pd.read_csv(kaggle.working / "submission.csv")
+    assert list(submission.columns) == ["file", "keratosis", "melanoma", "mole"]
+    assert set(submission["file"]) == set(pd.read_csv(data / "new.csv")["file"])

@@ -24,7 +24,7 @@ from kaggle_pipeline.models.image.fit.checkpoint import EpochKeeper  # noqa: E40
 from kaggle_pipeline.models.image.fit.optimizer import make_optimizer  # noqa: E402
 from kaggle_pipeline.models.image.fit.training import compile_network  # noqa: E402
 from kaggle_pipeline.models.image.inference.feature_cache import FeatureStore, body_digest  # noqa: E402
-from kaggle_pipeline.models.image.inference.predictor import Predictor  # noqa: E402
+from kaggle_pipeline.models.image.inference.predictor import Predictor, photos_at_once  # noqa: E402
 from kaggle_pipeline.models.image.inference.tta import VIEWS, with_views  # noqa: E402
 from kaggle_pipeline.models.image.input.pipeline import Source, prediction_batches  # noqa: E402
 from kaggle_pipeline.models.image.model import ImageModel  # noqa: E402
@@ -577,3 +577,9 @@ def test_a_shard_read_twice_is_an_error(fitted, make_model, shards):
     model._predictor.shards_of = lambda ids: list(shards) * 2
     with pytest.raises(PipelineError, match="more than once"):
         model.predict(TRAIN)
+
+
+@pytest.mark.parametrize(("side", "on_cpu"), [(64, 128), (224, 16), (1024, 1)])
+def test_a_cpu_answers_for_as_many_photos_as_its_memory_likes(side, on_cpu):
+    config = tiny_config(image_size_px=side, batch_size=128)
+    assert [photos_at_once(config, kind) for kind in ("cpu", "gpu", "tpu")] == [on_cpu, 128, 128]
