@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers_image import tiny_config
 
+from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.datasets.synthetic import SPEC
 
@@ -293,3 +294,21 @@ class TestWeights:
     def test_a_backbone_that_cannot_be_had_is_named(self, changes, said):
         with pytest.raises(PipelineError, match=said):
             build_network(tiny_config(**changes), SPEC)
+
+
+def test_weights_of_another_network_are_refused_before_any_conversion(tmp_path):
+    path = tmp_path / "other.weights.h5"
+    get_backbone("PrimitiveCNN").build((64, 64, 3)).save_weights(path)
+    config = ImageConfig(weights=str(path), image_size_px=64, train_from=None)
+    check_backbone(replace(config, backbone="PrimitiveCNN"))
+    with pytest.raises(PipelineError, match=r"other\.weights\.h5 does not fit lenet"):
+        check_backbone(replace(config, backbone="LeNet"))
+
+
+def test_the_format_of_images_is_ours_whatever_keras_json_says():
+    keras.config.set_image_data_format("channels_first")
+    try:
+        choose_accelerator("cpu")
+        assert keras.config.image_data_format() == "channels_last"
+    finally:
+        keras.config.set_image_data_format("channels_last")
