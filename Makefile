@@ -1,5 +1,10 @@
 # `make demo` and `make test` need python3 (3.11 or newer), make and a package index; nothing else.
 PYTHON ?= python3
+# `make test PYTHON=python3.13` also finds one that only pyenv has.
+PYENV_ROOT ?= $(HOME)/.pyenv
+runs = $(shell $(1) -c "import sys; print(sys.executable)" 2> /dev/null)
+of_pyenv = $(wildcard $(PYENV_ROOT)/versions/$(patsubst python%,%,$(1)).*/bin/python)
+find_python = $(firstword $(call runs,$(1)) $(foreach one,$(call of_pyenv,$(1)),$(call runs,$(one))) $(1))
 # Further packages for tests and measurements: with `make test TEST_PACKAGES=torch` PyTorch twins are
 # compared too, with 'jax[tpu]==0.10.2' steps are compiled for a TPU.
 TEST_PACKAGES ?=
@@ -10,6 +15,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-com
 # Kaggle's images: their Python and, in tests/kaggle-pins.txt, their packages.
 KAGGLE_PYTHON ?= python3.12
 KAGGLE_VENV := .venv-kaggle
+# What `make demo` and `make test` install, with hashes; `make lock` renews it.
+LOCKS := locks/demo.txt locks/dev.txt
+LOCK_VENV := .venv-lock
+UV := $(LOCK_VENV)/bin/uv
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-annotate --no-header setup.cfg --extra cpu
+LATEST_VENV := .venv-latest
+LATEST_TESTS := tests/core tests/kaggle/test_client.py tests/records tests/datasets \
+  tests/models/tabular tests/models/image/test_network.py tests/models/image/test_input_pipeline.py \
+  tests/webapp/test_app.py
 KAGGLE_TESTS := tests/test_architecture.py tests/config/test_experiment.py tests/data tests/leakage \
   tests/metrics tests/records tests/ensembling/test_blend.py tests/models/test_cross_validation.py \
   tests/models/tabular tests/kaggle/test_kernels.py tests/kaggle/test_session.py
@@ -17,27 +32,40 @@ KAGGLE_TESTS := tests/test_architecture.py tests/config/test_experiment.py tests
 DEMO_DATA := data/demo
 DEMO_RUN := runs/demo
 
-.PHONY: demo test test-ci test-kaggle kernels docs lint further bench clean help
+.PHONY: demo test test-ci test-latest test-kaggle lock kernels docs lint further bench clean help
 
 help:
 	@echo "make demo   the whole way on made-up lesions: runs/demo/submission.csv, a few minutes"
 	@echo "make test   lint and the tests that are run all day"
 	@echo "make test-ci  the tests that take several seconds each, which CI runs too"
 	@echo "make test-kaggle  the tests of what runs on Kaggle, with Kaggle's versions of everything"
+	@echo "make test-latest  the tests that other packages' new versions may break, with the newest"
+	@echo "make lock   renew locks/: the versions that make demo and make test install"
 	@echo "make bench  measurements that are too long for a test"
 	@echo "make clean  remove the environment, the demo's data and its run"
 	@echo "The scripts need what make demo installs: source $(BIN)/activate"
 
 # Each stamp is newer than setup.cfg exactly when the environment is current.
-$(VENV)/engine.stamp: setup.cfg pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(VENV)/engine.stamp: setup.cfg pyproject.toml locks/demo.txt
+	@test -x $(BIN)/python || $(call find_python,$(PYTHON)) -m venv $(VENV)
 	@echo "installing into $(VENV) (once, a minute or two)"
-	@$(PIP) --editable '.[cpu]'
+	@$(PIP) --require-hashes --requirement locks/demo.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/engine.stamp
-	@$(PIP) --editable '.[cpu,dev]'
+$(VENV)/dev.stamp: $(VENV)/engine.stamp locks/dev.txt
+	@$(PIP) --require-hashes --requirement locks/dev.txt
 	@touch $@
+
+$(UV):
+	@$(call find_python,$(PYTHON)) -m venv $(LOCK_VENV)
+	@$(LOCK_VENV)/bin/python -m pip --disable-pip-version-check --quiet install uv
+
+# One file serves Python 3.11 to 3.13 and every system; the demo's is a part of the other.
+lock: $(UV)
+	@$(COMPILE) --upgrade --extra dev --output-file locks/dev.txt
+	@$(COMPILE) --upgrade --constraint locks/dev.txt --output-file locks/demo.txt
+	@git diff --stat -- locks
 
 further: $(VENV)/dev.stamp
 	@test -z "$(TEST_PACKAGES)" || $(PIP) $(TEST_PACKAGES)
@@ -67,15 +95,28 @@ test: lint further
 test-ci: further
 	@$(BIN)/python -m pytest -m ci -n 2 --dist loadfile --no-loadscope-reorder
 
+# Where nothing is newer than the lock, `make test` has tested it.
+test-latest: export OMP_NUM_THREADS = 1
+test-latest: $(UV)
+	@cp locks/dev.txt $(LOCK_VENV)/newest.txt
+	@$(COMPILE) --upgrade --extra dev --output-file $(LOCK_VENV)/newest.txt
+	@if cmp -s locks/dev.txt $(LOCK_VENV)/newest.txt; then \
+	  echo "no package is newer than in locks/dev.txt: make test runs with the newest"; \
+	else \
+	  $(UV) venv --quiet --clear --python $(call find_python,$(PYTHON)) $(LATEST_VENV) && \
+	  $(UV) pip install --quiet --python $(LATEST_VENV)/bin/python --editable '.[cpu,dev]' && \
+	  $(LATEST_VENV)/bin/python -m pytest -n 2 --dist loadfile $(LATEST_TESTS); \
+	fi
+
 $(KAGGLE_VENV)/stamp: setup.cfg tests/kaggle-pins.txt
-	@test -x $(KAGGLE_VENV)/bin/python || $(KAGGLE_PYTHON) -m venv $(KAGGLE_VENV)
+	@test -x $(KAGGLE_VENV)/bin/python || $(call find_python,$(KAGGLE_PYTHON)) -m venv $(KAGGLE_VENV)
 	@echo "installing Kaggle's versions into $(KAGGLE_VENV) (once, a minute or two)"
 	@$(KAGGLE_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --no-compile \
 	  --constraint tests/kaggle-pins.txt --editable '.[cpu,kaggle]' pytest pytest-xdist hypothesis
 	@touch $@
 
 test-kaggle:
-	@if $(KAGGLE_PYTHON) -c "" 2> /dev/null; then \
+	@if $(call find_python,$(KAGGLE_PYTHON)) -c "" 2> /dev/null; then \
 	  $(MAKE) --no-print-directory $(KAGGLE_VENV)/stamp && TF_CPP_MIN_LOG_LEVEL=3 \
 	  $(KAGGLE_VENV)/bin/python -m pytest -m "not slow or emulated" -n 2 --dist loadfile \
 	  $(KAGGLE_TESTS); \
@@ -104,4 +145,4 @@ bench: $(VENV)/dev.stamp further
 	@$(BIN)/python scripts/benchmark.py predict
 
 clean:
-	rm -rf $(VENV) $(KAGGLE_VENV) $(DEMO_DATA) $(DEMO_RUN)
+	rm -rf $(VENV) $(KAGGLE_VENV) $(LOCK_VENV) $(LATEST_VENV) $(DEMO_DATA) $(DEMO_RUN)

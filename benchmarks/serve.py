@@ -132,7 +132,7 @@ def _measure_memory(
 def _resident_mb() -> float:
     """Memory that this process holds now; Linux tells."""
     path = Path("/proc/self/status")
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     kib = next((line.split()[1] for line in lines if line.startswith("VmRSS:")), "nan")
     return float(kib) / 1024
 

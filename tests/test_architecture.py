@@ -29,6 +29,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(ORDER) for room in rooms}
 MAX_LINES = 450
 DOORS = {
     "tensorflow": {
+        "core.engine",
         "hardware.accelerator",
         "hardware.distribution",
         "models.image.fit.optimizer",  # Adam in one operation
@@ -39,8 +40,6 @@ DOORS = {
         "models.image.input.pipeline",
         "models.image.input.record_reader",
         "preflight.lowering",
-        "records.convert",
-        "records.tfrecords",
     },
     "jax": {
         "hardware.accelerator",

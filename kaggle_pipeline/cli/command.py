@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from kaggle_pipeline import DISCLAIMER, __version__
+from kaggle_pipeline.cli.console import leave_closed_pipe, quieten_packages, soften_console
 from kaggle_pipeline.core.deadline import OutOfTime
 from kaggle_pipeline.core.errors import PipelineError, describe_missing
 
@@ -19,6 +20,8 @@ OUT_OF_TIME = 75
 """Exit code after ``--max-hours``: not done, not failed (EX_TEMPFAIL of BSD's sysexits)."""
 INSTALLED = "kaggle-pipeline"
 """The command that an installation gives; ``scripts/`` come with a checkout alone."""
+CLOSED_PIPE = 141
+"""Exit code where the reader of what is printed has gone: that of a program which SIGPIPE ends."""
 _GO_ON = "run the same command with --resume to go on"
 
 
@@ -103,10 +106,16 @@ def run_command(commands: Sequence[Command], arguments: Sequence[str] | None = N
     int
         Exit code.
     """
+    soften_console()
+    quieten_packages()
     said = as_installed if arguments is None else str
     options = build_parser(commands, said).parse_args(arguments)
     try:
         options.command.run(options)
+        sys.stdout.flush()  # here, where a closed pipe is no traceback
+    except BrokenPipeError:
+        leave_closed_pipe()
+        return CLOSED_PIPE
     except OutOfTime as stop:
         print(f"stopped in time: {stop}; {_GO_ON}", file=sys.stderr)
         return OUT_OF_TIME

@@ -114,7 +114,7 @@ class DecisionConfig:
 
 @dataclass(frozen=True)
 class ExternalConfig:
-    """One further collection: rows that the image model learns from and nothing is validated on."""
+    """One further collection: rows that the image model learns from and nothing is judged by."""
 
     dataset: str
     """Such as ``ham10000``."""

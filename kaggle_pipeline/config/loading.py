@@ -21,6 +21,8 @@ from kaggle_pipeline.config.names import HOME
 from kaggle_pipeline.core.errors import PipelineError, nearest
 from kaggle_pipeline.core.files import atomic_path
 
+_ALSO_CALLED = {"cuda": "gpu", "nvidia": "gpu", "mps": "gpu", "rocm": "gpu", "xla": "tpu"}
+"""What other packages call a device."""
 _FORMER = {"image": {"shuffle_buffer_mb"}}
 """Keys of runs made before, by section, that mean nothing any more and are not looked at."""
 _MOVED = {("calibration", "sensitivities"): "decision"}
@@ -46,7 +48,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """
     path = _find(Path(path))
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PipelineError(f"no config {path}{_nearest_config(path)}") from None
     except OSError as error:
@@ -121,7 +123,7 @@ def to_mapping(config: Any) -> dict[str, Any]:
 def write_experiment(path: Path, config: Any) -> None:
     """Write the resolved config as YAML, atomically; reading it gives an equal object."""
     with atomic_path(path) as temporary:
-        temporary.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False))
+        temporary.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False), encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:
@@ -155,7 +157,9 @@ def _parse(cls: type, content: Any, prefix: str) -> Any:
     hints = typing.get_type_hints(cls)
     for key in content:
         if key not in hints:
-            hint = nearest(str(key), list(hints), prefix)
+            places = [] if prefix else _sections_with(hints, str(key))
+            hint = f"; did you mean {' or '.join(places)}?" if places else ""
+            hint = hint or nearest(str(key), list(hints), prefix)
             raise PipelineError(f"unknown key '{prefix}{key}'{hint}")
     for needed in dataclasses.fields(cls):
         has_default = (needed.default, needed.default_factory) != (dataclasses.MISSING,) * 2
@@ -163,6 +167,15 @@ def _parse(cls: type, content: Any, prefix: str) -> Any:
             raise PipelineError(f"the key '{prefix}{needed.name}' is missing")
     values = {key: _convert(hints[key], value, prefix + key) for key, value in content.items()}
     return cls(**values)
+
+
+def _sections_with(hints: Mapping[str, Any], key: str) -> list[str]:
+    """Dotted names of the settings called ``key`` in the sections of an experiment."""
+    return [
+        f"{section}.{key}"
+        for section, hint in hints.items()
+        if dataclasses.is_dataclass(hint) and key in {one.name for one in dataclasses.fields(hint)}
+    ]
 
 
 def _convert(hint: Any, value: Any, key: str) -> Any:
@@ -200,5 +213,6 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
 
 def _one_of(value: Any, allowed: list[Any], key: str) -> Any:
     if value not in allowed:
-        raise PipelineError(f"{key} is {value!r}{nearest(str(value), [str(a) for a in allowed])}")
+        meant = _ALSO_CALLED.get(str(value).lower(), str(value))
+        raise PipelineError(f"{key} is {value!r}{nearest(meant, [str(a) for a in allowed])}")
     return value

@@ -30,7 +30,7 @@ def nearest(name: str, allowed: list[str], prefix: str = "") -> str:
     allowed : list of str
         What could have been written.
     prefix : str
-        What stands before both, such as ``"image."``: shown, but not compared.
+        What stands before both, such as ``"image."``: told, but not compared.
     """
     from difflib import get_close_matches
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 HEAD_BYTES = 4096
-"""So much of a file's beginning says its kind."""
+"""So much of a file's beginning settles its kind."""
 SUFFIXES = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG",
     ".webp": "WebP", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".heic": "HEIC",

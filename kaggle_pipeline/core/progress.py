@@ -10,6 +10,13 @@ Advance = Callable[[int], None]
 """Takes the number of items done since the last call."""
 
 
+def describe_seconds(seconds: float) -> str:
+    """Return a duration as people say it, such as ``45 s``, ``12 min`` or ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def ignore_progress(done: int) -> None:
     """Show nothing."""
 
@@ -40,6 +47,11 @@ class Progress:
         """
         self._bar.update(done)
         self._deadline.check(f"the end of: {self._what}")
+
+    def expect(self, total: int) -> None:
+        """Set how many there will be, once it is known."""
+        self._bar.total = total
+        self._bar.refresh()
 
     def __enter__(self) -> "Progress":
         return self

@@ -5,7 +5,7 @@ In: a raw folder. Out: ``examples.csv``, indexed by ``image_id``, with
 ========================  =======================================================================
 ``group_id``              patient or lesion; the image id itself where the data set has no groups
 ``split``                 ``train`` or ``test``; ``external``: from elsewhere, to learn from alone
-target columns            0 or 1, NaN in the test split; NaN in ``external`` where it is not known
+target columns            0 or 1, NaN in the test split; NaN in ``external`` where it is not told
 numeric features          float, NaN where missing
 categorical features      text from the spec's vocabulary, NaN where missing
 ``image_path``            relative to the data folder, NaN where no image file is at hand
@@ -24,7 +24,7 @@ from kaggle_pipeline.core.files import atomic_path
 from kaggle_pipeline.data.spec import DatasetSpec
 
 EXTERNAL = "external"
-"""Split of rows from other collections: in no fold, so never in a score."""
+"""Split of rows from other collections: in no fold, judged by nothing."""
 SPLITS = ("train", "test", EXTERNAL)
 _TEXT = ("group_id", "split", "image_path")
 
@@ -176,7 +176,7 @@ def read_examples(path: Path, spec: DatasetSpec) -> pd.DataFrame:
 
 
 def splits_of(table: pd.DataFrame) -> list[str]:
-    """Return the splits to report: ``train``, ``test`` and, if there are any, the others."""
+    """Return what a person is told of: ``train``, ``test`` and, if there are any, the others."""
     return [s for s in SPLITS if s in ("train", "test") or (table["split"] == s).any()]
 
 

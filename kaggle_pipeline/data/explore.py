@@ -120,12 +120,12 @@ def summarise(examples: pd.DataFrame, spec: DatasetSpec) -> dict:
     """
     train = split_rows(examples, "train")
     sizes = train.groupby("group_id").size()
-    splits = splits_of(examples)
+    told = splits_of(examples)
     return {
         "dataset": spec.id,
         "group": spec.group,
-        "images": {s: int((examples["split"] == s).sum()) for s in splits},
-        "groups": {s: int(split_rows(examples, s)["group_id"].nunique()) for s in splits},
+        "images": {s: int((examples["split"] == s).sum()) for s in told},
+        "groups": {s: int(split_rows(examples, s)["group_id"].nunique()) for s in told},
         "classes": {name: len(ids) for name, ids in class_groups(train, spec).items()},
         "images_per_group": {
             "median": float(sizes.median()), "mean": round(float(sizes.mean()), 3),

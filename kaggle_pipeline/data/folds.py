@@ -1,4 +1,4 @@
-"""Folds: which training image is validated with which model; a group is never in two of them.
+"""Folds: which training image is judged by which model; a group is never in two of them.
 
 In: examples. Out: ``folds.csv`` (``image_id, group_id, fold``), written once, read by every model.
 """
@@ -16,7 +16,7 @@ from kaggle_pipeline.core.files import atomic_path
 from kaggle_pipeline.data.spec import DatasetSpec
 
 TRAIN_ONLY = -1
-"""Fold of a row that every model may train on and none is validated on."""
+"""Fold of a row that every model may train on and none is judged by."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Folds:
 
     @property
     def numbers(self) -> list[int]:
-        """The folds that are validated, ascending."""
+        """The folds that are judged, ascending."""
         return sorted(int(fold) for fold in self.table["fold"].unique() if fold != TRAIN_ONLY)
 
     def train_ids(self, fold: int) -> pd.Index:
@@ -56,12 +56,12 @@ class Folds:
         return self.table.index[self.table["fold"] != fold]
 
     def valid_ids(self, fold: int) -> pd.Index:
-        """Ids that the model of ``fold`` is validated on."""
+        """Ids that the model of ``fold`` is judged by."""
         return self.table.index[self.table["fold"] == fold]
 
     @property
     def validated(self) -> pd.DataFrame:
-        """The rows that some fold validates on: those that out-of-fold predictions cover."""
+        """The rows that some fold judges: those that out-of-fold predictions cover."""
         return self.table[self.table["fold"] != TRAIN_ONLY]
 
     def write(self, path: Path) -> None:
@@ -146,7 +146,7 @@ def set_test_aside(
 def make_folds(train: pd.DataFrame, spec: DatasetSpec, config: FoldsConfig, seed: int) -> Folds:
     """Divide training rows into folds.
 
-    The counts alone settle how many groups of each class a part gets, the seed decides which. A
+    The counts alone settle how many groups of each class a part gets, the seed settles which. A
     class is one of the data set's, or "none of these" (in a binary set: negative); a group is of
     every class that one of its images has. Of each class
 

@@ -34,7 +34,7 @@ class Number:
     step : int, float or None
         Width of a histogram's bars and step of an input field; None: chosen by the values.
     bands : tuple of float
-        Edges between the subgroups that have scores of their own; empty for none.
+        Edges between the subgroups by which scores are told apart; empty for none.
     name : str
         What the subgroups are called; empty for the feature's own name.
     """
@@ -112,8 +112,7 @@ class Diagnoses:
     Attributes
     ----------
     column : str
-        Raw column of the examples that holds it. It determines the classes, so it is never a
-        feature.
+        Raw column of the examples that holds it. It settles the classes, so it is never a feature.
     names : mapping of str to (str or None)
         Each diagnosis that a network tells apart, and the class that it belongs to, if any.
     words : mapping of str to str

@@ -1,4 +1,4 @@
-"""Photos of other collections as extra training rows, in this data set's words.
+"""Photos of other collections as extra training rows: told in this data set's words.
 
 In: a collection's folder and the spec of the experiment's own data set. Out: examples of the split
 ``external``, with a column ``source`` and a ``row_weight``. A target that a collection cannot tell

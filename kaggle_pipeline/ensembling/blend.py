@@ -1,4 +1,4 @@
-"""Blend: several models' probabilities become one; its score is made on rows it was not fitted on.
+"""Blend: several models' probabilities become one, honestly judged.
 
 In: out-of-fold and test predictions by id. Out: a :class:`Blend` (``blend.json``), nested
 out-of-fold predictions of the very same blend, test predictions.
@@ -23,7 +23,7 @@ from kaggle_pipeline.metrics.weighted_scores import clipped_logit
 _STEPS = 20
 """Weights are multiples of 1/20: finer ones follow the noise of the folds."""
 INNER_PARTS = 5
-"""Parts of the patients where there is one fold, each scored with the weights of the others."""
+"""Parts of the patients where there is one fold, each judged by the weights of the others."""
 _KNOTS = 1001
 Frames = Mapping[str, pd.DataFrame]
 
@@ -43,9 +43,9 @@ class Blend:
     sums_to_one : bool
         Whether the classes exclude each other, so that a row is a distribution.
     method : {"nested", "equal", "single", ""}
-        How the weights came about: fitted, and each patient scored with weights of others; equal,
-        by wish or because there is too little to fit on; of a single model. Empty in a file of a
-        release that did not write it.
+        How the weights came about: fitted, and judged by weights of other patients; equal, by wish
+        or because there is too little to fit on; of a single model. Empty in a file of a release
+        that did not write it.
     why : str
         The same in words.
     """
@@ -86,7 +86,7 @@ class Blend:
     def judged_as_used(self, folds: int) -> bool:
         """Whether the scores beside the blend are its own; ``folds`` is how many the run has.
 
-        Before ``method`` was written, a blend of a single fold was evaluated with equal weights and
+        Before ``method`` was written, a blend of a single fold was judged with equal weights and
         used with fitted ones.
         """
         return bool(self.method) or folds > 1 or len(set(self.weights.values())) == 1
@@ -173,7 +173,7 @@ def fit_nested(
     Parameters
     ----------
     models : mapping of str to Predictions
-        Out of fold; each predicts exactly the validation rows of ``folds``.
+        Out of fold; each predicts exactly the judged rows of ``folds``.
     examples : pandas.DataFrame
         ``group_id`` and a column a class, 0 or 1, by image id; further rows are left out.
     folds : Folds
@@ -185,7 +185,7 @@ def fit_nested(
     Raises
     ------
     PipelineError
-        If a model lacks an id or predicts one that is in no fold.
+        If a model lacks an id or predicts one that is not judged.
     """
     validated = folds.validated
     frames = join_by_id(models, validated.index)
@@ -222,14 +222,13 @@ def _plan(
     if config.weights == "equal":
         return fold, "equal", "equal, as blend.weights says"
     if fold.nunique() > 1:
-        part, whose = fold, "each fold scored with weights fitted on the others"
+        part, whose = fold, "each fold judged by weights of the others"
     elif why_not := _too_few(rows, spec):
         return fold, "equal", f"equal, for weights cannot be fitted in one fold: {why_not}"
     else:
         part = make_folds(rows, spec, FoldsConfig(k=INNER_PARTS), seed).table["fold"]
         unit = spec.group or "image"
-        parts = f"{INNER_PARTS} parts of its {unit}s"
-        whose = f"one fold, so {parts}, each scored with weights fitted on the others"
+        whose = f"one fold, so {INNER_PARTS} parts of its {unit}s, each judged by the others'"
     for number in sorted(part.unique()):
         outside = rows.loc[part != number, list(spec.classes)]
         for name, column in outside.items():

@@ -1,4 +1,4 @@
-"""Ensembles of many scores, evaluated on patients that nothing was fitted on.
+"""Ensembles of many scores, judged on patients that nothing was fitted on.
 
 In: a table of scores a model (of our own stages or other people's files; some may be missing), the
 examples, the truth. Out: each candidate's nested predictions, how it compares in pairs, and the one
@@ -123,7 +123,7 @@ def compare(
                 else:
                     answers[name] = candidate.fit(outside).apply(inside)
                 nested[name].loc[inside.index, repeat] = answers[name]
-        say(f"repeat {repeat + 1} of {repeats}: done")
+        say(f"repeat {repeat + 1} of {repeats} judged")
     truth = rows[target].to_numpy(int)[:, None]
     weights = bootstrap_weights(rows["group_id"].to_numpy(str), 1000, seed)
     each = {
@@ -173,10 +173,10 @@ def make_candidates(
     }
     shown = [part for part in INGREDIENTS if ablation and set(part) < set(use)]
     for part in [*shown, tuple(use)]:
-        words = " + ".join(part)
+        told = " + ".join(part)
         stackers = {
-            f"{name} on {words}": partial(Stacked, models, spec, name, part, seed)
+            f"{name} on {told}": partial(Stacked, models, spec, name, part, seed)
             for name in STACKERS
         }
-        found |= {**stackers, f"their mean on {words}": partial(Averaged, stackers)}
+        found |= {**stackers, f"their mean on {told}": partial(Averaged, stackers)}
     return found

@@ -114,7 +114,7 @@ def _counts(labelled: LabelledPredictions) -> dict[str, dict[str, int]]:
 
 
 def _lacking(labelled: LabelledPredictions) -> dict[str, str]:
-    """Why a class has no score, for those that have none."""
+    """Why a class cannot be judged, for those that cannot."""
     return {
         name: f"no {kind} row of {labelled.spec.class_label(name)}"
         for name, counts in _counts(labelled).items()

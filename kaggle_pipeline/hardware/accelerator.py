@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from kaggle_pipeline.core.engine import import_tensorflow
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.hardware.distribution import (
     count_replicas,
@@ -198,10 +199,9 @@ def _set_backend(backend: str, cpu_devices: int = 1) -> str:
         if keras.backend.backend() != backend:
             raise PipelineError(f"keras runs on {keras.backend.backend()} already, not {backend}")
     os.environ["KERAS_BACKEND"] = backend
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
+        import_tensorflow()  # tf.data reads the records under either backend
         __import__(backend)
-        __import__("tensorflow")  # tf.data reads the records under either backend
     except ImportError as error:
         raise PipelineError(
             f"{error.name} is not installed: pip install '.[cpu]' (or gpu, tpu)"

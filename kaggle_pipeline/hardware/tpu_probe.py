@@ -34,7 +34,7 @@ def looks_like_tpu_host() -> bool:
     if any(name in os.environ for name in _HOST_VARIABLES):
         return True
     vendors = Path("/").glob(_PCI_VENDORS.lstrip("/"))
-    return any(path.read_text().strip() == _GOOGLE for path in vendors)
+    return any(path.read_text(encoding="utf-8").strip() == _GOOGLE for path in vendors)
 
 
 def count_tpu_cores(backend: str) -> tuple[int, str]:

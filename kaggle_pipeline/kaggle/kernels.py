@@ -206,7 +206,7 @@ def build_kernels(root: Path, out: Path, build: Build) -> list[Path]:
 def _read_template(folder: Path) -> dict[str, Any]:
     path = folder / METADATA
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing") from None
     except ValueError as error:
@@ -299,7 +299,7 @@ def _write_kernel(
         folds=", ".join(map(str, folds)) or "all", digest=hashlib.sha256(archive).hexdigest(),
         archive="\n".join(lines),
     )  # fmt: skip
-    content = (script + (template / ENTRY).read_text()).encode()
+    content = (script + (template / ENTRY).read_text(encoding="utf-8")).encode()
     if len(content) > MAX_BYTES:
         raise PipelineError(
             f"{metadata['code_file']} would have {len(content)} bytes; Kaggle takes {MAX_BYTES}"

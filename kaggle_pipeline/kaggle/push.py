@@ -73,7 +73,9 @@ class _Kernel:
         if not script.is_file():
             raise PipelineError(f"{folder} has no script yet: python scripts/build_kernels.py")
         reads = frozenset(content["kernel_sources"]) - {content["id"]}
-        return cls(folder, content["id"], reads, "run_session(" in script.read_text())
+        return cls(
+            folder, content["id"], reads, "run_session(" in script.read_text(encoding="utf-8")
+        )
 
 
 def push_kernels(folders: Sequence[Path], how: Pushing) -> None:
@@ -262,7 +264,7 @@ def _log_tail(path: Path) -> list[str]:
     """Last lines of a kernel's log, which Kaggle keeps as JSON, a piece of text an entry."""
     if not path.exists():
         return []
-    text = path.read_text(errors="replace")
+    text = path.read_text(encoding="utf-8", errors="replace")
     with contextlib.suppress(ValueError, KeyError, TypeError):  # plain text, as of some failures
         text = "".join(entry["data"] for entry in json.loads(text))
     return text.splitlines()[-_LAST_LINES:]

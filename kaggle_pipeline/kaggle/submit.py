@@ -76,7 +76,7 @@ def _say_score(
         state = ours[0]["status"].rpartition(".")[2].lower() if ours else "pending"
         if state == "complete":
             # A competition that has not ended keeps its private score to itself.
-            public, private = (ours[0][name] or "not given" for name in _SCORES)
+            public, private = (ours[0][name] or "not told" for name in _SCORES)
             say(f"public score {public}, private score {private}")
             return True
         if state != "pending":

@@ -16,7 +16,7 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.folds import Folds
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.leakage.fingerprints import near_pairs
-from kaggle_pipeline.leakage.target_leakage import determines_target, single_feature_table
+from kaggle_pipeline.leakage.target_leakage import settles_target, single_feature_table
 
 Status = Literal["ok", "note", "leak", "not checkable"]
 ACQUISITION_AUC = 0.6
@@ -161,7 +161,7 @@ def audit_leakage(
         _check_test_photos(examples, pairs, config.duplicates),
         _check_fold_photos(parts, pairs, config.duplicates),
         _check_near(examples, fingerprints, config.near_bits),
-        *_check_target_leakage(examples, spec, features),
+        *_check_giveaways(examples, spec, features),
         _check_shortcuts(single, features),
     ]
     return LeakageReport(findings, _shared_groups(examples, spec, parts), single)
@@ -175,7 +175,7 @@ def audit_groups(examples: pd.DataFrame, spec: DatasetSpec) -> LeakageReport:
 
 def check_features(examples: pd.DataFrame, spec: DatasetSpec, features: Sequence[str]) -> None:
     """Stop when one of ``features`` gives the target away: a model must not be trained on it."""
-    LeakageReport(_check_target_leakage(examples, spec, features), {}, []).stop_on_leak()
+    LeakageReport(_check_giveaways(examples, spec, features), {}, []).stop_on_leak()
 
 
 def _some(ids: Sequence[str]) -> list[str]:
@@ -273,10 +273,10 @@ def _check_near(examples: pd.DataFrame, fingerprints: pd.DataFrame | None, bits:
     return Finding(check, "note", detail, _some(across["first"]))
 
 
-def _check_target_leakage(
+def _check_giveaways(
     examples: pd.DataFrame, spec: DatasetSpec, features: Sequence[str]
 ) -> list[Finding]:
-    """Columns that only train has, or whose value determines the target."""
+    """Columns that only train has, or whose value settles the target."""
     train, test = (examples[examples["split"] == split] for split in ("train", "test"))
     ignored = {"group_id", "split", "image_path"}
     findings = []
@@ -287,8 +287,8 @@ def _check_target_leakage(
         else:
             if len(test) and train[column].notna().any() and test[column].isna().all():
                 why.append("is known in train only")
-            if determines_target(train, column, spec):
-                why.append("determines the target")
+            if settles_target(train, column, spec):
+                why.append("settles the target")
         if not why or (column in spec.classes and column not in features):
             continue
         detail = f"column {column} {' and '.join(why)}"
@@ -306,7 +306,7 @@ def _check_shortcuts(single: list[dict], features: Sequence[str]) -> Finding:
     strong = [row for row in single if row["acquisition"] and row["oof_auc"] >= ACQUISITION_AUC]
     if not any(row["acquisition"] for row in single):
         return Finding(
-            check, "not checkable", "photos' original size unknown, or no folds to validate on"
+            check, "not checkable", "photos' original size unknown, or no folds to judge by"
         )
     used = [row for row in strong if row["feature"] in features]
     if not strong:

@@ -63,7 +63,7 @@ def fingerprint_images(
 
 
 def _fingerprint(path: str) -> tuple[str, str, int, int] | str:
-    """What is known of a photo; why not, where it cannot be read."""
+    """What is told of a photo; why not, where it cannot be read."""
     try:
         image = read_image(Path(path), smallest_side_px=_HASH_SIDE_PX)
     except PipelineError as error:

@@ -60,9 +60,9 @@ def drop_known(
         known = pairs["first"][(first == "") & (second != "")]
         twins.append(pd.Index(known))
         rest = rest.drop(dropped[way])
-    counts = ", ".join(f"{len(gone)} by {way}" for way, gone in dropped.items())
+    told = ", ".join(f"{len(gone)} by {way}" for way, gone in dropped.items())
     sources = ", ".join(f"{name} {n}" for name, n in rest["source"].value_counts().items())
-    detail = f"{len(outside) - len(rest)} dropped ({counts}); {len(rest)} stay: {sources}"
+    detail = f"{len(outside) - len(rest)} dropped ({told}); {len(rest)} stay: {sources}"
     detail += f"; of the data set's own photos they show {_by_part(own, twins, part)}"
     if not hashed:
         detail += "; not all photos could be hashed, so copies of another size may be left"

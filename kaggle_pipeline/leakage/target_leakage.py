@@ -16,8 +16,8 @@ _FEW = 5
 """With fewer rows of a class than this, chance can separate it."""
 
 
-def determines_target(train: pd.DataFrame, column: str, spec: DatasetSpec) -> bool:
-    """Whether the value, or its being there at all, all but determines a class.
+def settles_target(train: pd.DataFrame, column: str, spec: DatasetSpec) -> bool:
+    """Whether the value, or its being there at all, all but settles a class.
 
     A column of many different words could do so by chance alone, so words count only where most
     rows share theirs with another; numbers count by their order.
@@ -56,7 +56,7 @@ def single_feature_table(
     """
     train = examples.loc[folds.table.index]
     fold = folds.table["fold"].to_numpy()
-    if len(np.unique(fold)) < 2:  # nothing to learn from beside what is validated
+    if len(np.unique(fold)) < 2:  # nothing to learn from beside what is judged
         return []
     columns = {name: train[[name]] for name in (*spec.features, *spec.acquisition) if name in train}
     if spec.features:
@@ -68,7 +68,7 @@ def single_feature_table(
     for name, frame in columns.items():
         if frame.notna().any(axis=None):
             auc = _grouped_auc(frame, train[list(spec.classes)], fold)
-            if np.isnan(auc):  # no fold has both classes: there is no score
+            if np.isnan(auc):  # no fold has both classes: nothing was judged
                 continue
             acquisition = any(part in name for part in spec.acquisition)
             rows.append({"feature": name, "oof_auc": round(auc, 4), "acquisition": acquisition})
@@ -87,7 +87,7 @@ def _grouped_auc(frame: pd.DataFrame, targets: pd.DataFrame, fold: np.ndarray) -
         for number in np.unique(fold[fold != TRAIN_ONLY]):
             inside, outside = fold == number, fold != number
             if min(np.ptp(y[inside]), np.ptp(y[outside])) == 0:
-                continue  # a class is missing: nothing to learn or to score here
+                continue  # a class is missing: nothing to learn or to judge here
             tree = DecisionTreeClassifier(
                 min_samples_leaf=max(5, len(y) // 200), max_leaf_nodes=64, random_state=0
             ).fit(x[outside], y[outside])

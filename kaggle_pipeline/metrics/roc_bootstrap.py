@@ -130,7 +130,7 @@ class MeanAuc:
         self._parts = [WeightedAuc(target, score) for target, score in pairs]
 
     def __call__(self, weights: Array | None = None) -> float:
-        """Return the mean AUC under row ``weights`` (n,); NaN where one of the classes has none."""
+        """Return the mean AUC under row ``weights`` (n,); NaN when a class cannot be judged."""
         return float(np.mean([part(weights) for part in self._parts]))
 
     def each(self, weights: Array) -> Array:

@@ -18,7 +18,7 @@ from kaggle_pipeline.metrics.task import Task
 
 Array = np.ndarray
 SPECIFICITIES_PERCENT = (80, 90)
-"""Specificities at which the sensitivity is reported."""
+"""Specificities at which the sensitivity is told."""
 THRESHOLD = 0.5
 """From this probability on a sigmoid says yes."""
 SUREST = 1e-7

@@ -19,6 +19,7 @@ from kaggle_pipeline.core.child_process import worker_pool
 from kaggle_pipeline.core.deadline import Deadline, OutOfTime
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import SAVED, write_json
+from kaggle_pipeline.core.progress import describe_seconds
 from kaggle_pipeline.data.examples import EXTERNAL, require_choice, split_rows
 from kaggle_pipeline.data.folds import Folds, make_folds
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions, average
@@ -46,7 +47,7 @@ def cross_validate(
     start_process: Callable[[], object] | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Train and evaluate one model for each fold; a fold that is on disk is not done again.
+    """Train and judge one model a fold; a fold whose predictions are on disk is not done again.
 
     Parameters
     ----------
@@ -94,12 +95,14 @@ def cross_validate(
 
     def announce(fold: int) -> None:
         learned, scored = len(folds.train_ids(fold)), len(folds.valid_ids(fold))
-        report(f"fold {fold}: {learned} training images{more}, {scored} validation images")
+        report(f"fold {fold}: {learned} images{more} to learn from, {scored} to judge by")
 
     if processes == 1 or len(pending) < 2:
-        for fold in pending:
+        for done, fold in enumerate(pending, start=1):
             announce(fold)
-            job(fold)
+            seconds, left = job(fold), len(pending) - done
+            rest = f", about {describe_seconds(seconds * left)} for {left} more" if left else ""
+            report(f"fold {fold}: done in {describe_seconds(seconds)}{rest}")
         return
     advice = "run the same command with --resume to go on, with --fold K for one fold at a time"
     with worker_pool(min(processes, len(pending)), str(folder), advice, start_process) as pool:
@@ -125,7 +128,7 @@ def _train_fold(
     all_min: Callable[[int], int],
     fold: int,
 ) -> float:
-    """Train, save and evaluate one fold's model; return the seconds."""
+    """Train, save and judge one fold's model; return the seconds."""
     if deadline and not all_min(deadline.leaves()):
         raise OutOfTime(f"the time is up before fold {fold}")
     place = folder / f"fold{fold}"
@@ -193,7 +196,7 @@ def collect_folds(
     Raises
     ------
     PipelineError
-        If a fold is not done yet, or an id is validated in no fold or in two.
+        If a fold is not done yet, or an id is judged by no fold or by two.
     """
     places = [folder / f"fold{fold}" for fold in folds.numbers]
     parts = [Predictions.read(place / "oof.csv", spec.classes) for place in places]
@@ -272,10 +275,10 @@ def fit_rows(
     spec: DatasetSpec,
     seed: int,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return training rows and validation rows.
+    """Return rows to learn from and rows to watch.
 
-    Only a model that chooses nothing by the validation rows, or says openly that it does, is shown
-    the rows that its score is made from.
+    Only a model that chooses nothing by the watched rows, or says openly that it does, is shown
+    the rows that it will be judged by.
     """
     if model.selection != "inner":
         return train, scored

@@ -18,7 +18,7 @@ def plot_histories(histories: Mapping[str, pd.DataFrame], path: Path) -> None:
     ----------
     histories : mapping of str to pandas.DataFrame
         By name of the curve, ``history.csv`` of each fit: ``epoch``, then each metric for
-        training and, prefixed with ``val_``, for the validation rows.
+        training and, prefixed with ``val_``, for the watched rows.
     path : pathlib.Path
     """
     metrics = [name for name in _CURVES if all(name in table for table in histories.values())]

@@ -18,7 +18,7 @@ class Model(Protocol):
         """Share of the training groups to hold out for ``inner``."""
 
     def fit(self, train: pd.DataFrame, valid: pd.DataFrame | None) -> "Model":
-        """Learn from ``train``; score ``valid``, and choose by it only if ``selection`` says so."""
+        """Learn from ``train``; watch ``valid``, and choose by it only if ``selection`` says so."""
 
     def predict(self, examples: pd.DataFrame) -> pd.DataFrame:
         """Return probabilities indexed by image id."""

@@ -43,7 +43,7 @@ class Images:
     learned_share : float or None
         Of these, what a fold of mean size learns from; None: what the config says.
     validated : float or None
-        Images that a fold of mean size is validated on; None: what the config says.
+        Images that a fold of mean size is judged by; None: what the config says.
     tests : int
         Of the test part.
     counted_in : str
@@ -182,7 +182,7 @@ def preflight(
     backend : {"jax", "tensorflow"}
         Keras on JAX, or TensorFlow under TPUStrategy.
     plan : Plan, optional
-        Without it no hours are given, and no prediction step is compiled.
+        Without it no hours are told, and no prediction step is compiled.
     find_largest : bool
         Look for the largest batch a replica even where the config's own fits.
     say : callable
@@ -369,7 +369,9 @@ def _compile_apart(
         try:
             answer = run_in_child(_child, image, target, noise, predicting, patience=patience)
         except EndedSilently as end:
-            words = noise.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+            words = noise.read_text(errors="replace", encoding="utf-8").strip().splitlines() or [
+                "it said nothing"
+            ]
             raise PipelineError(
                 f"the TPU compiler ended its process (code {end.code}): {words[-1]}"
             ) from None
@@ -384,7 +386,7 @@ def _child(
     image: ImageConfig, target: Target, noise: Path, predicting: bool, pipe: Connection
 ) -> None:
     """Compile and send the answer; libtpu's and TensorFlow's chatter goes to a file."""
-    with noise.open("w") as file:
+    with noise.open("w", encoding="utf-8") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     prepare_environment(target.backend)

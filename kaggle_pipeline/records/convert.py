@@ -19,6 +19,7 @@ from PIL import Image
 
 from kaggle_pipeline.config.experiment import RecordsConfig
 from kaggle_pipeline.core.child_process import FEWER_WORKERS, map_in_order
+from kaggle_pipeline.core.engine import import_tensorflow
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json, write_json
 from kaggle_pipeline.core.photo_kinds import kind_of_file
@@ -198,7 +199,7 @@ def write_shard(
     progress: Advance = lambda done: None,
 ) -> None:
     """Write the shard of ``rows`` whole or not at all; ``images`` are their JPEGs in turn."""
-    import tensorflow as tf
+    tf = import_tensorflow()
 
     with atomic_path(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
         # Without the path, which may be no UTF-8 and is no field of any record.

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from kaggle_pipeline.core.engine import import_tensorflow
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.photo_folder import is_hidden
 from kaggle_pipeline.core.photo_kinds import HEAD_BYTES, jpeg_end, kind_of
@@ -152,7 +153,7 @@ def encode_record(image_id: str, row: pd.Series, jpeg: bytes, spec: DatasetSpec)
         The encoded image.
     spec : DatasetSpec
     """
-    import tensorflow as tf
+    tf = import_tensorflow()
 
     feature = {"image": _bytes_feature(tf, jpeg), spec.record_id: _text_feature(tf, image_id)}
     for field in spec.record_fields:
@@ -193,7 +194,7 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
     PipelineError
         If the file is damaged or a record is no ``tf.train.Example``.
     """
-    import tensorflow as tf
+    tf = import_tensorflow()
 
     try:
         for number, payload in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()):
@@ -320,7 +321,7 @@ def parse_id_and_image(spec: DatasetSpec) -> Any:
     Only these two features are asked of a record, so files with more, fewer or other ones read as
     well; everything else is joined from the examples by id.
     """
-    import tensorflow as tf
+    tf = import_tensorflow()
 
     features = {
         "image": tf.io.FixedLenFeature([], tf.string),

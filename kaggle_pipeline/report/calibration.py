@@ -79,5 +79,5 @@ def _test_part(test: Mapping) -> list[Html]:
         [meaning, *(describe_score(test["scores"][when][key], 4) for when in ("before", "after"))]
         for key, meaning in _SCORES.items()
     ]
-    words = f"On the held-out test part, {test['n']:,} images:"
-    return [html.element("p", words), html.table(["score", "before", "after"], rows, stack=True)]
+    told = f"On the held-out test part, {test['n']:,} images:"
+    return [html.element("p", told), html.table(["score", "before", "after"], rows, stack=True)]

@@ -64,8 +64,8 @@ def decision_section(folder: Path, title: str, spec: DatasetSpec) -> Html | None
     ]
     if "test" in found:
         test = found["test"]
-        words = f"On the held-out test part, {test['n']:,} images:"
-        parts += [html.element("p", words), *_comparison(test, found, spec)]
+        told = f"On the held-out test part, {test['n']:,} images:"
+        parts += [html.element("p", told), *_comparison(test, found, spec)]
         parts += _thresholds(test["thresholds"], "reached", spec)
     return html.join(parts)
 
@@ -75,15 +75,15 @@ def describe_rule(found: Mapping, spec: DatasetSpec) -> str:
     rule, classes = found["rule"], [spec.class_label(name) for name in found["classes"]]
     if "thresholds" in rule:
         limits = zip(classes, rule["thresholds"], strict=True)
-        words = ", ".join(f"{name} from {limit:.3g} on" for name, limit in limits)
-        return f"Decided by the calibrated probability: {words}; else “{NONE_OF_THEM}”."
+        told = ", ".join(f"{name} from {limit:.3g} on" for name, limit in limits)
+        return f"Decided by the calibrated probability: {told}; else “{NONE_OF_THEM}”."
     weights = zip(classes, rule["weights"], strict=True)
-    words = ", ".join(f"{name} {weight:.3g}" for name, weight in weights)
+    told = ", ".join(f"{name} {weight:.3g}" for name, weight in weights)
     power = rule["exponent"]
     how = "" if power is None else f" (the class shares to the power −{power:g})"
     equal = {cost for row in rule["costs"] for cost in row} <= {0, 1}
     which = "The highest is the decision." if equal else "The decision of the least cost is taken."
-    return f"Each calibrated probability is multiplied by a weight{how}: {words}. {which}"
+    return f"Each calibrated probability is multiplied by a weight{how}: {told}. {which}"
 
 
 def _plain(found: Mapping) -> str:

@@ -75,17 +75,17 @@ def _made_up(spec: DatasetSpec) -> list[Html]:
 
 def describe_run(run_dir: Path) -> str:
     """Return when a run was finished, and of how many photos, in a line; what is known of it."""
-    facts = []
+    told = []
     for stage in SCORED_STAGES[::-1]:
         path = Path(run_dir) / stage / "metrics.json"
         if path.exists():
             found = read_json(path)
             if found.get("finished"):
                 when = datetime.fromisoformat(found["finished"])
-                facts.append(f"Finished on {when.day} {when:%B %Y} at {when:%H:%M} UTC")
-            facts.append(f"{found['n']:,} photos scored out of fold")
+                told.append(f"Finished on {when.day} {when:%B %Y} at {when:%H:%M} UTC")
+            told.append(f"{found['n']:,} photos scored out of fold")
             break
-    return "".join(f"{one}. " for one in facts)
+    return "".join(f"{one}. " for one in told)
 
 
 def collect_sections(run_dir: Path, spec: DatasetSpec) -> tuple[str, dict[str, tuple[str, Html]]]:
@@ -124,7 +124,7 @@ def _read_config(folder: Path) -> dict:
     if not path.exists():
         return {}
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
         content = None
     if not isinstance(content, dict):

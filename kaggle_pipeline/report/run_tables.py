@@ -25,7 +25,7 @@ _PARTS = {"evaluation.json": "out of fold", "test_evaluation.json": "test part"}
 
 @dataclass(frozen=True)
 class Part:
-    """One evaluated part of a stage: its name, ``evaluation.json`` and ``metrics.json``."""
+    """One judged part of a stage: its name, ``evaluation.json`` and ``metrics.json``."""
 
     name: str
     evaluation: Mapping
@@ -33,7 +33,7 @@ class Part:
 
 
 def compare_runs(run_dirs: Sequence[Path]) -> str:
-    """Return the scores of several runs as one table, a line for each model and evaluated part.
+    """Return the scores of several runs as one table, a line a model and judged part.
 
     Raises
     ------
@@ -54,7 +54,8 @@ def compare_runs(run_dirs: Sequence[Path]) -> str:
     table = pd.DataFrame(rows).fillna("")
     # Groups and scores differ between tasks; what all rows have frames them.
     between = [name for name in table.columns if name not in (*_FIRST, *_LAST)]
-    return table[[*_FIRST, *between, *_LAST]].to_string(index=False)
+    shown = [name for name in (*_FIRST, *between, *_LAST) if table[name].ne("").any()]
+    return table[shown].to_string(index=False)
 
 
 def _blends_several(run_dir: Path) -> bool:
@@ -64,12 +65,12 @@ def _blends_several(run_dir: Path) -> bool:
 
 
 def scored_parts(folder: Path) -> list[Part]:
-    """Return what a stage was evaluated on: out-of-fold rows, a test part; or nothing yet.
+    """Return what a stage was judged on: out-of-fold rows, a test part; none if it has no scores.
 
     Raises
     ------
     PipelineError
-        If it was evaluated but its ``metrics.json`` is missing, or a file is damaged.
+        If it was judged but its ``metrics.json`` is missing, or a file is damaged.
     """
     return [
         Part(name, read_json(folder / file), read_json(folder / "metrics.json"))
@@ -117,7 +118,7 @@ _HEADER = (
 
 
 def results_table(run_dirs: Sequence[Path]) -> str:
-    """Return the scores of finished runs as a Markdown table, a line for each model and part.
+    """Return the scores of finished runs as a Markdown table, a line a model and judged part.
 
     Parameters
     ----------
@@ -219,7 +220,7 @@ def _model(stage: str, folder: Path, config: Experiment) -> str:
 
 
 def _how(stage: str, config: Experiment, part: Part) -> str:
-    """How the validation rows were kept apart."""
+    """How the judged rows were kept apart."""
     folds = config.folds
     group = part.evaluation["group"]
     if stage == "ensemble" and part.name == "out of fold":

@@ -62,7 +62,7 @@ _PICTURES = {
 
 
 def headline(folder: Path, metrics: Mapping) -> tuple[str, str, str]:
-    """Return the AUC out of fold, that of the test part, and the number of images scored."""
+    """Return the AUC out of fold, that of the test part, and the number of images judged."""
     names = {part: f"oof_auc{end}" for part, end in
              (("value", ""), ("low", "_low"), ("high", "_high"))}  # fmt: skip
     out_of_fold = describe_score({part: metrics.get(name) for part, name in names.items()})

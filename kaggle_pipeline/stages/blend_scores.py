@@ -92,7 +92,7 @@ def blend_scores(run: Run) -> Path | None:
     if {"context", "metadata"} <= set(config.use):
         # Before any row goes: test patients keep all their images, too.
         examples = examples.join(patient_context(examples, spec))
-    # Rows that the folds leave out stay out. Our own stages score what a fold validates on.
+    # Rows that the folds leave out stay out. Our own stages score what a fold judges.
     folds = run.folds()
     scores = read_scores(run, "oof", (folds.validated if config.models else folds.table).index)
     models = list(scores.table.columns)
@@ -226,7 +226,7 @@ def require_coverage(oof: Scores, test: Scores | None, say: Callable[[str], None
     """Say which images lack a score, and stop where that is no gap but a mistake.
 
     A missing score is left out of an image's mean. That is fair where the test part lacks no more
-    than the training part did, by which the ways to blend are compared.
+    than the training part did, by which the ways to blend are judged.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Calibration and decision of an evaluated stage.
+"""Calibration and decision of a judged stage.
 
 In: a stage's out-of-fold predictions. Out: its ``calibration.json`` and ``decision.json`` with
 their pictures. A stage's predictions stay as the models gave them.
@@ -42,7 +42,7 @@ def calibrate_stage(
     examples : pandas.DataFrame
         Groups, and truth of the training rows.
     test_truth : pandas.DataFrame or None
-        Of a labelled test part, on which both are then evaluated once more (``test`` in the files).
+        Of a labelled test part, which then judges both once more (``test`` in the files).
     spec : DatasetSpec
     config : Experiment
         ``calibration``, ``decision`` and ``seed``.

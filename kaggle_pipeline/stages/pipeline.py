@@ -1,12 +1,15 @@
 """All stages in a row: raw folder → ``submission.csv``."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from kaggle_pipeline.config.names import METADATA_STAGES
+from kaggle_pipeline.core.progress import describe_seconds
 from kaggle_pipeline.ensembling.blend import check_blend
 from kaggle_pipeline.stages.explore_data import draw_data
 from kaggle_pipeline.stages.make_submission import make_submission
-from kaggle_pipeline.stages.prepare import prepare_data, require_data
+from kaggle_pipeline.stages.prepare import prepare_data, require_tables
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.train_image import check_image, train_image
 from kaggle_pipeline.stages.train_tabular import train_tabular
@@ -15,15 +18,35 @@ from kaggle_pipeline.stages.train_tabular import train_tabular
 def run_pipeline(run: Run) -> Path | None:
     """Prepare, train the models that are blended; return the submission's path, if there is one."""
     wanted = run.config.blend.models
+    with_image, with_tabular = "image" in wanted, bool(set(METADATA_STAGES) & set(wanted))
     check_blend(run.config.blend, run.spec)
     # What is missing is said now, not after the conversion; weights are downloaded last of all.
-    if not (run.prepared / "folds.csv").exists():
-        require_data(run)
-    device = check_image(run) if "image" in wanted else None
-    prepare_data(run, with_records="image" in wanted)
+    require_tables(run)
+    device = check_image(run) if with_image else None
+    begin = _Steps(run, 2 + with_image + with_tabular).begin
+    begin("data: audit, folds" + (", records" if with_image else ""))
+    fit = prepare_data(run, with_records=with_image)
     draw_data(run)
-    if "image" in wanted:
-        train_image(run, device=device)
-    if set(METADATA_STAGES) & set(wanted):
-        train_tabular(run)
+    chained = replace(run, chained=True)
+    if with_image:
+        begin("image model")
+        train_image(chained, device=device, fit=fit)
+    if with_tabular:
+        begin("metadata models" if len(run.config.tabular.learners) > 1 else "metadata model")
+        train_tabular(chained)
+    begin("blend and submission")
     return make_submission(run)
+
+
+class _Steps:
+    """Says which step of how many begins, and when."""
+
+    def __init__(self, run: Run, total: int) -> None:
+        self._run, self._total, self._number = run, total, 0
+        self._started = time.monotonic()
+
+    def begin(self, what: str) -> None:
+        """Say that the next step begins."""
+        self._number += 1
+        since = f", after {describe_seconds(time.monotonic() - self._started)}"
+        self._run.say(f"step {self._number} of {self._total}: {what}{since * (self._number > 1)}")

@@ -54,7 +54,7 @@ from kaggle_pipeline.records.tfrecords import (
     list_shards,
 )
 from kaggle_pipeline.stages.run import Run
-from kaggle_pipeline.stages.run_folder import open_stage
+from kaggle_pipeline.stages.run_folder import drop_if_empty, open_stage
 
 PREPARED_BY = ("dataset", "table", "seed", "examples", "folds", "leakage", "external")
 """Parts of the config that decide examples and folds; models may differ in the rest."""
@@ -98,7 +98,11 @@ def prepare_data(
         _require_same_tables(run, folder)
         run.say(f"prepared already: {folder}")
     else:
-        _prepare_tables(run, folder, learners)
+        try:
+            _prepare_tables(run, folder, learners)
+        except PipelineError:
+            drop_if_empty(folder)
+            raise
     if not with_records:
         return None
     image = run.config.image
@@ -121,6 +125,18 @@ def require_data(run: Run) -> None:
     """Raise a PipelineError unless the data folder is there."""
     if not run.data_dir.is_dir():
         raise PipelineError(f"no data folder {run.data_dir}: {run.spec.source}")
+
+
+def require_tables(run: Run) -> None:
+    """Raise a PipelineError where nothing is prepared yet and the tables cannot be read.
+
+    It takes seconds, and is asked before weights are downloaded. A table of one's own is first
+    learned, by ``prepare_data``.
+    """
+    if not (run.prepared / "folds.csv").exists():
+        require_data(run)
+        if run.config.table is None:
+            run.spec.read_raw(run.data_dir)
 
 
 def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
@@ -311,7 +327,7 @@ def _write_report(run: Run, report: LeakageReport, folder: Path) -> None:
     for finding in report.findings:
         run.say(f"  {finding.status:>13}  {finding.check}: {finding.detail}")
     apart = f"{run.spec.group}s apart" if run.spec.group else "images apart"
-    run.say(f"  AUC of single columns, {apart} (out of fold):")
+    run.say(f"  AUC of single columns, {apart} (judged on folds the tree has not seen):")
     for row in report.single_features:
         mark = "  acquisition, not the lesion" if row["acquisition"] else ""
         run.say(f"    {row['oof_auc']:.3f}  {row['feature']}{mark}")

@@ -49,6 +49,9 @@ class Run:
         When to stop, with everything on disk to go on with.
     beam : sequence of str, optional
         Convert photos by Apache Beam with these options of its own; None: by processes here.
+    chained : bool
+        Whether the command has prepared the data before and goes on to the blend, which says all
+        scores in one table.
     """
 
     config: Experiment
@@ -60,6 +63,7 @@ class Run:
     interactive: bool = False
     deadline: Deadline = field(default_factory=lambda: Deadline.after(None))
     beam: Sequence[str] | None = None
+    chained: bool = False
 
     @property
     def spec(self) -> DatasetSpec:
@@ -112,7 +116,7 @@ class Run:
             return
         try:
             # Settings that are newer than the run get their defaults.
-            before = to_mapping(parse_experiment(yaml.safe_load(path.read_text())))
+            before = to_mapping(parse_experiment(yaml.safe_load(path.read_text(encoding="utf-8"))))
         except yaml.YAMLError:
             raise PipelineError(f"{path} is damaged: start anew with --overwrite") from None
         now = to_mapping(self.config)
@@ -218,7 +222,7 @@ def _summarise(evaluation: dict) -> dict:
 
 
 def _seen_in_training(examples: pd.DataFrame, folds: Folds) -> pd.Series:
-    """Whether the model that validated an image had learned from another one of its group."""
+    """Whether the model that judged an image had learned from another one of its group."""
     groups = examples["group_id"]
     known = set(groups.loc[folds.table.index])
     seen = {one: groups[one] in known for one in split_rows(examples, "test").index}

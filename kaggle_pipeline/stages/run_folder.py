@@ -45,3 +45,10 @@ def open_stage(run_dir: Path, stage: str, *, resume: bool, overwrite: bool) -> P
             )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def drop_if_empty(folder: Path) -> None:
+    """Delete a stage's folder, and then the run's, where a failure has left nothing in it."""
+    for place in (folder, folder.parent):
+        if place.is_dir() and not any(place.iterdir()):
+            place.rmdir()

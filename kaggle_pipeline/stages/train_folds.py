@@ -132,8 +132,10 @@ def finish_stage(run: Run, stage: str) -> None:
     )  # fmt: skip
     _draw_histories(folder, folds.numbers)
     run.say(f"{stage}: {_describe(metrics, run.spec)}")
-    run.say(compare_runs([run.run_dir]))
-    run.say(f"report: {write_report(run.run_dir, run.spec)}")
+    report = write_report(run.run_dir, run.spec)
+    if not run.chained:
+        run.say(compare_runs([run.run_dir]))
+        run.say(f"report: {report}")
 
 
 def _describe(metrics: dict, spec: DatasetSpec) -> str:

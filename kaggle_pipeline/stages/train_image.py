@@ -16,8 +16,9 @@ from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.leakage.audit import check_features
 from kaggle_pipeline.models.composite import OneModelPerClass, SeedEnsemble
 from kaggle_pipeline.models.protocols import Model
+from kaggle_pipeline.records.geometry import RecordFit
 from kaggle_pipeline.records.tfrecords import shards_holding
-from kaggle_pipeline.stages.prepare import prepare_data, require_whole
+from kaggle_pipeline.stages.prepare import prepare_data, require_tables, require_whole
 from kaggle_pipeline.stages.run import Run
 
 if TYPE_CHECKING:
@@ -26,18 +27,25 @@ from kaggle_pipeline.stages.train_folds import train_folds
 
 
 def train_image(
-    run: Run, only: Sequence[int] | None = None, device: "Accelerator | None" = None
+    run: Run,
+    only: Sequence[int] | None = None,
+    device: "Accelerator | None" = None,
+    fit: RecordFit | None = None,
 ) -> None:
     """Cross-validate the image model; prepares tables and records first where they are missing.
 
-    ``device`` is what :func:`check_image` returned, where that was asked already.
+    ``device`` is what :func:`check_image` returned, where that was asked already, ``fit`` what
+    ``prepare_data`` did in a chain of stages.
     """
     require_folds(run.config.folds, only or ())
-    device = device or check_image(run)  # before hours of conversion, not after
+    if device is None:  # before hours of conversion, not after
+        require_tables(run)
+        device = check_image(run)
     precision = run.config.image.mixed_precision
     run.say(f"device: {device.describe(mixed_precision=precision)}")
     # Without --overwrite: that of a model does not convert again.
-    fit = prepare_data(replace(run, overwrite=False))
+    if not run.chained:
+        fit = prepare_data(replace(run, overwrite=False))
     index_path = run.prepared / "records.csv"
     if not index_path.exists():
         raise PipelineError(

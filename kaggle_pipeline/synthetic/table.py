@@ -30,7 +30,7 @@ _PLACES = ("arm", "back", "face", "leg")
 _MOST_PHOTOS = 4
 """Of a patient."""
 _NEW_SHARE = 0.2
-"""Share of the patients whose findings are not known."""
+"""Share of the patients whose findings are not told."""
 _CLINICS = ("clinic A", "clinic A/2025", "clinic B")
 
 

@@ -5,7 +5,7 @@ What a lesion looks like is decided in ``lesion_painter``; which ones there are,
 module.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from kaggle_pipeline.config.names import MADE_UP_MARK
 from kaggle_pipeline.core.child_process import map_in_order
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
-from kaggle_pipeline.core.progress import Advance
+from kaggle_pipeline.core.progress import Advance, Progress
 from kaggle_pipeline.synthetic.lesion_painter import MIN_SIZE_PX, Morphology, Skin, draw_lesion
 
 JPEG_QUALITY = 92
@@ -43,17 +43,19 @@ class Drawing:
     """How far the camera is turned, in steps of 90 degrees."""
 
 
-def draw_all(drawings: Iterable[Drawing], workers: int | None, progress: Advance) -> None:
+def draw_all(drawings: Sequence[Drawing], workers: int | None, progress: Advance) -> None:
     """Draw every image and write it as JPEG.
 
     Parameters
     ----------
-    drawings : iterable of Drawing
+    drawings : sequence of Drawing
     workers : int or None
         Processes that draw; None is one a core. The files do not depend on it.
     progress : callable
         Told the number of images drawn since the last call.
     """
+    if isinstance(progress, Progress):  # how many photos the patients have was a draw, too
+        progress.expect(len(drawings))
     remedy = "free some memory and run the same command again"
     for _ in map_in_order(_draw, drawings, workers, what="drawing", remedy=remedy):
         progress(1)

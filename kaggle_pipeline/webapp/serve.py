@@ -70,7 +70,7 @@ def serve(run_dir: Path, *, host: str, port: int, say: Callable[[str], None] = p
 
 
 def server_settings(host: str, port: int) -> dict[str, object]:
-    """Return Streamlit's settings: nothing leaves the machine, no file is monitored.
+    """Return Streamlit's settings: nothing leaves the machine, no file is watched.
 
     Keys are Streamlit's with an underscore for the dot, as its command line passes them.
     """

@@ -35,7 +35,7 @@ class Threshold:
 
 
 class TrainingDistribution:
-    """Out-of-fold probabilities of all training images that have one.
+    """Out-of-fold probabilities of all judged training images.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class TrainingDistribution:
     truth : pandas.DataFrame
         0 or 1, the same classes; rows of other ids are left out.
     thresholds : mapping of str to list of dict
-        Thresholds of the run's calibration, which evaluated them nested; others are found here.
+        Thresholds of the run's calibration, which judged them nested; others are found here.
 
     Raises
     ------

@@ -149,7 +149,7 @@ def _check_header(name: str, content: bytes) -> None:
     except Image.DecompressionBombError:
         text = f"{name} has far more than the {MAX_PIXELS:,} pixels allowed"
         raise PipelineError(text) from None
-    # Anything else that Pillow cannot open is named when it is decoded.
+    # Anything else that Pillow cannot open is told apart, in words, when it is decoded.
     except Exception:
         return
     if size[0] * size[1] > MAX_PIXELS:

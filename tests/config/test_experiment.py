@@ -1,5 +1,6 @@
 """Tests of the experiment file: strict keys, types and ranges, overrides, round trip."""
 
+import re
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -262,3 +263,16 @@ def test_mapping_is_plain_and_complete():
     mapping = to_mapping(ImageConfig())
     assert mapping["augment"]["zoom"] == 0.1
     assert to_mapping(Experiment("x", "y"))["tabular"]["hidden"] == [64, 32]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("epochs=3", "did you mean image.epochs or tabular.epochs?"),
+        ("batch_size=8", "image.batch_size"),
+        ("device=cuda", "did you mean 'gpu'?"),
+    ],
+)
+def test_a_hint_is_what_was_meant(override, said):
+    with pytest.raises(PipelineError, match=re.escape(said)):
+        load_experiment(CONFIGS[0].with_name("demo.yaml"), [override])

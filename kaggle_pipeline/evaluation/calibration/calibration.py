@@ -24,7 +24,7 @@ from kaggle_pipeline.evaluation.labelled import LabelledPredictions, join_truth
 
 METHODS = ("none", "temperature", "isotonic")
 FILE = "calibration.json"
-"""In the folder of an evaluated stage."""
+"""In the folder of a judged stage."""
 PERCENTILES = tuple(range(101))
 
 
@@ -71,7 +71,7 @@ class Calibration:
         seed: int,
         n_replicates: int = 1000,
     ) -> "Calibration":
-        """Learn curves on all rows, and evaluate such ones nested.
+        """Learn curves on all rows, and judge such ones nested.
 
         Parameters
         ----------
@@ -112,8 +112,8 @@ class Calibration:
         found = _compare(labelled, config, why_not, seed)
         method, why = study.choose(config.method, found["values"])
         leave = study.left_alone(method, spec.task, why_not)
-        truth = pd.DataFrame(labelled.truth, oof.index, classes)
-        maps = fit_maps(method, oof[classes], truth, spec.task, leave=leave)
+        told = pd.DataFrame(labelled.truth, oof.index, classes)
+        maps = fit_maps(method, oof[classes], told, spec.task, leave=leave)
         calibrated = apply_maps(maps, oof[classes], spec.task)
         nested, values = found["nested"][method], found["values"]
         facts |= {

@@ -36,7 +36,7 @@ from kaggle_pipeline.metrics.weighted_scores import THRESHOLD
 
 Array = np.ndarray
 FILE = "decision.json"
-"""In the folder of an evaluated stage."""
+"""In the folder of a judged stage."""
 _CALIBRATION_FILE = "calibration.json"
 """Which held the thresholds of runs made before."""
 

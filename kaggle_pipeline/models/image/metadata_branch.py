@@ -1,4 +1,4 @@
-"""Metadata beside the image: what the network knows of the patient.
+"""Metadata beside the image: what the network is told of the patient.
 
 In: a spec and training rows. Out: an encoder fitted on them, and the layers that take its numbers.
 """

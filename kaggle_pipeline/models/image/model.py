@@ -64,7 +64,7 @@ class ImageModel:
     callbacks : sequence of keras.callbacks.Callback
         Further ones of every fit.
     verbose : {0, 1, 2}
-        Of Keras: silent, progress bar, a line an epoch.
+        Of Keras: silent, progress bar (of predictions too), a line an epoch.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class ImageModel:
         self.verbose = verbose
         self._predictor = Predictor(
             config, self.spec, shards_of, self._predicting,
-            features_dir or self.folder.parent / "features", swap_red_blue, verbose,
+            features_dir or self.folder.parent / "features", swap_red_blue, verbose == 1,
             self.deadline,
         )  # fmt: skip
 
@@ -129,7 +129,7 @@ class ImageModel:
         train : pandas.DataFrame
             Examples to learn from.
         valid : pandas.DataFrame or None
-            Validation examples; they choose the epoch only where ``selection`` says so.
+            Examples to watch; they choose the epoch only where ``selection`` says so.
 
         Raises
         ------

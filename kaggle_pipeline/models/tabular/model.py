@@ -78,7 +78,7 @@ class TabularModel:
         ----------
         train : pandas.DataFrame
         valid : pandas.DataFrame or None
-            Rows that stop the training early where ``patience`` is set; else only scored.
+            Rows that stop the training early where ``patience`` is set; else only watched.
 
         Raises
         ------
@@ -114,8 +114,8 @@ class TabularModel:
     ) -> pd.DataFrame:
         """Train the network; return a row an epoch.
 
-        Where ``patience`` is set, the weights of the first epoch with the best validation AUC stay;
-        an epoch whose AUC is NaN is no better and no worse.
+        Where ``patience`` is set, the weights of the first epoch with the best watched AUC stay; an
+        epoch whose AUC is NaN is no better and no worse.
         """
         config, rows, best, worse = self.config, [], (-np.inf, None), 0
         with NumpyAdam(

@@ -29,16 +29,16 @@ from kaggle_pipeline.models.image.label_mapping import (
 
 
 class ValidationScores(keras.callbacks.Callback):
-    """Scores validation rows after every epoch, by the probabilities that ``predict`` would give.
+    """Judges watched rows after every epoch, by the answers that ``predict`` would give.
 
     Keras' own validation has a last batch that no number of replicas divides, and an AUC in steps.
 
     Parameters
     ----------
     answer : callable
-        Returns the network's probabilities (n, answers) for the validation rows.
+        Returns the network's probabilities (n, answers) for the watched rows.
     examples : pandas.DataFrame
-        The validation rows.
+        The watched rows.
     config : ImageConfig
     spec : DatasetSpec
         Of the data set.

@@ -6,7 +6,7 @@ on disk.
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -18,6 +18,7 @@ import pandas as pd
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.core.deadline import Deadline
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.progress import Progress
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.hardware.accelerator import Accelerator
 from kaggle_pipeline.models.image.backbones.weights import set_weights
@@ -68,6 +69,18 @@ def fused_on_cpu(network: keras.Model, device: Accelerator) -> keras.Model:
     return fuse_batch_norm(network) if device.kind == "cpu" and device.replicas == 1 else network
 
 
+def _advance(
+    progress: Progress | None, total: int, batch_size: int
+) -> Callable[[int, dict | None], None]:
+    """Return what is called after each batch; the last one is filled up with no images."""
+
+    def advance(batch: int, logs: dict | None = None) -> None:
+        if progress:
+            progress(min(batch_size, total - batch * batch_size))
+
+    return advance
+
+
 @dataclass
 class Predictor:
     """Runs networks of one configuration over images.
@@ -83,7 +96,8 @@ class Predictor:
     features_dir : pathlib.Path
         Where a frozen body's features are kept.
     swap_red_blue : bool
-    verbose : {0, 1, 2}
+    bar : bool
+        Whether ``probabilities`` shows a bar.
     deadline : Deadline
         No batch is begun after it.
     """
@@ -94,7 +108,7 @@ class Predictor:
     device: Accelerator
     features_dir: Path
     swap_red_blue: bool
-    verbose: int
+    bar: bool = False
     deadline: Deadline = field(default_factory=lambda: Deadline.after(None))
     _fused: WeakKeyDictionary = field(default_factory=WeakKeyDictionary, init=False, repr=False)
 
@@ -109,7 +123,7 @@ class Predictor:
             return self._from_features(network, ids)
         with running(self.device, self.config):
             tta_model = self.compiled(with_views(self.fused(network), views_of(self.config)))
-        return self.run(tta_model, ids, "probability", metadata)
+        return self.run(tta_model, ids, "probability", metadata, self.bar)
 
     def features(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
         """Return the body's features of ``ids``, (n, views, channels), from disk where known."""
@@ -124,22 +138,30 @@ class Predictor:
         def extract(missing: pd.Index) -> np.ndarray:
             with running(self.device, self.config):
                 tta_model = self.compiled(stacked_views(self.fused(body), VIEWS[self._views]))
-            return self.run(tta_model, missing, "features")
+            return self.run(tta_model, missing, "features", bar=self.bar)
 
         return FeatureStore(folder, extract).get(ids)
 
     def run(
-        self, tta_model: keras.Model, ids: pd.Index, key: str, metadata: np.ndarray | None = None
+        self,
+        tta_model: keras.Model,
+        ids: pd.Index,
+        key: str,
+        metadata: np.ndarray | None = None,
+        bar: bool = False,
     ) -> np.ndarray:
         """Run ``viewer`` over the images of ``ids``; return its output ``key`` in their order."""
         batch_size = photos_at_once(self.config, self.device.kind) * self.device.replicas
         batches = prediction_batches(self.source(ids), list(ids), batch_size, metadata)
-        with running(self.device, self.config, building=False):
-            found = tta_model.predict(
-                batches,
-                verbose=self.verbose and 2,
-                callbacks=[keras.callbacks.LambdaCallback(on_predict_batch_begin=self._check_time)],
+        with (
+            running(self.device, self.config, building=False),
+            Progress(len(ids), "predict", "image", bar) if bar else nullcontext() as progress,
+        ):
+            steps = keras.callbacks.LambdaCallback(
+                on_predict_batch_begin=self._check_time,
+                on_predict_batch_end=_advance(progress, len(ids), batch_size),
             )
+            found = tta_model.predict(batches, verbose=0, callbacks=[steps])
         answers = np.full((len(ids), *found[key].shape[1:]), np.nan, np.float32)
         real = found["row"] >= 0
         answered, times = np.unique(found["row"][real], return_counts=True)

@@ -21,7 +21,7 @@ class BatchSpec:
     ----------
     inputs : mapping of str to tuple of int
         ``image``, uint8 (side, side, 3); all others float32: ``metadata`` (width,), and what an
-        augmentation on the device needs of each image.
+        augmentation on the device is told of each image.
     targets : tuple of int
         (classes,), float32. Each image has a float32 weight beside it.
     """

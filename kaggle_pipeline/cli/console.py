@@ -1,0 +1,59 @@
+"""What commands print, on any console: signs that it lacks are said in others.
+
+A console of Windows, a file in latin-1 or a bare C locale has no "…" or "→". A result is worth more
+than a sign: nothing is lost because of one.
+"""
+
+import codecs
+import io
+import os
+import sys
+import unicodedata
+import warnings
+
+_PLAIN = {
+    "…": "...", "–": "-", "—": "-", "−": "-", "→": "->", "←": "<-", "×": "x", "·": "*", "≤": "<=",
+    "≥": ">=", "≠": "!=", "≈": "~", "±": "+-", "“": '"', "”": '"', "„": '"', "‘": "'", "’": "'",
+    "█": "#", "µ": "u", "σ": "s",
+}  # fmt: skip
+_HANDLER = "kaggle_pipeline.plain"
+
+
+def plain(text: str) -> str:
+    """Return text in ASCII: a sign as it is typed, a letter without its marks, else "?"."""
+    parts = []
+    for sign in text:
+        bare = unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode()
+        parts.append(_PLAIN.get(sign) or bare or "?")
+    return "".join(parts)
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return plain(error.object[error.start : error.end]), error.end
+
+
+def soften_console() -> None:
+    """Let standard output and standard error say :func:`plain` what their encoding lacks."""
+    codecs.register_error(_HANDLER, _replace)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_HANDLER)
+
+
+def quieten_packages() -> None:
+    """Keep the warnings of other packages, which are for their developers, off the terminal.
+
+    ``python -W`` and ``PYTHONWARNINGS`` show them; processes that are started follow this one.
+    """
+    if not sys.warnoptions and "PYTHONWARNINGS" not in os.environ:
+        warnings.simplefilter("ignore")
+        os.environ["PYTHONWARNINGS"] = "ignore"
+
+
+def leave_closed_pipe() -> None:
+    """Let what is still to be printed go nowhere: its reader, such as ``head``, has gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
