@@ -30,8 +30,8 @@ def train_tabular(run: Run, only: Sequence[int] | None = None) -> None:
     require_folds(run.config.folds, only or ())
     if config.context:
         require_patients(run.spec, "tabular.context")
+    stages = ["tabular" if one == "dense" else one for one in config.learners]
     if not run.chained:
-        stages = ["tabular" if one == "dense" else one for one in config.learners]
         prepare_data(replace(run, overwrite=False), with_records=False, learners=stages)
     # Before --overwrite deletes anything.
     examples, features = run.examples(), list(config.features or run.spec.features)
