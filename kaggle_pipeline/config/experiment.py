@@ -144,6 +144,10 @@ class FoldsConfig:
     by: Literal["group", "image"] = "group"
     """``image`` repeats recipes that split single images: rows of one lesion or patient then sit on
     both sides, the audit says so, and every score of the run is marked as optimistic."""
+    shared_groups: Literal["stop", "note", "train_only"] = "stop"
+    """Groups in both the training rows and the given test part: a leak that stops; or, for a
+    benchmark that is divided so, noted in every result. Folds are of whole groups still. With
+    `train_only` their training rows are learned from, and no out-of-fold score counts them."""
     test_share: float | None = None
     """Set this share of the groups aside first as a labelled test part, for one last score; for a
     data set that has no test part of its own."""

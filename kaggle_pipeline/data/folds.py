@@ -190,6 +190,35 @@ def make_folds(train: pd.DataFrame, spec: DatasetSpec, config: FoldsConfig, seed
     return Folds(pd.DataFrame({"group_id": train["group_id"], "fold": fold}))
 
 
+def shared_groups(examples: pd.DataFrame) -> list[str]:
+    """Return the groups that have rows in train and in test, sorted."""
+    by_split = examples.groupby("split")["group_id"].unique()
+    return sorted(set(by_split.get("train", ())) & set(by_split.get("test", ())))
+
+
+def divide_train(
+    train: pd.DataFrame, examples: pd.DataFrame, spec: DatasetSpec, config: FoldsConfig, seed: int
+) -> Folds:
+    """Return the folds of the training rows, those of groups of the test part unscored if asked.
+
+    Parameters
+    ----------
+    train : pandas.DataFrame
+        Training rows in use.
+    examples : pandas.DataFrame
+        All, to find the groups that ``shared_groups: train_only`` learns from alone.
+    spec, config, seed
+        As for :func:`make_folds`.
+    """
+    if config.shared_groups != "train_only":
+        return make_folds(train, spec, config, seed)
+    known = train["group_id"].isin(shared_groups(examples))
+    folds = make_folds(train[~known], spec, config, seed).table
+    others = train.loc[known, ["group_id"]].assign(fold=TRAIN_ONLY)
+    table = pd.concat([folds, others])
+    return Folds(table.loc[[one for one in train.index if one in table.index]])
+
+
 def _folds_from_column(train: pd.DataFrame, config: FoldsConfig) -> Folds:
     column = config.column
     _require_column(train, column, "column")

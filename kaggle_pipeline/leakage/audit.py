@@ -13,7 +13,7 @@ import pandas as pd
 
 from kaggle_pipeline.config.experiment import LeakageConfig
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.data.folds import Folds
+from kaggle_pipeline.data.folds import Folds, shared_groups
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.leakage.fingerprints import near_pairs
 from kaggle_pipeline.leakage.target_leakage import settles_target, single_feature_table
@@ -132,6 +132,7 @@ def audit_leakage(
     config: LeakageConfig,
     earlier: Sequence[Finding] = (),
     groups_split: bool = False,
+    shared_noted: bool = False,
 ) -> LeakageReport:
     """Run every check.
 
@@ -151,11 +152,13 @@ def audit_leakage(
         Findings made on the way here.
     groups_split : bool
         The config asked for a split of single images: shared groups are noted, not a leak.
+    shared_noted : bool
+        The config takes a test part that shares groups with train as it is: noted as well.
     """
     parts = _part_of_row(examples, folds)
     single = single_feature_table(examples, spec, folds)
     findings = [
-        _check_groups(examples, spec, groups_split),
+        _check_groups(examples, spec, groups_split, shared_noted),
         _check_fold_groups(examples, spec, parts, groups_split),
         *earlier,
         _check_test_photos(examples, pairs, config.duplicates),
@@ -167,10 +170,13 @@ def audit_leakage(
     return LeakageReport(findings, _shared_groups(examples, spec, parts), single)
 
 
-def audit_groups(examples: pd.DataFrame, spec: DatasetSpec) -> LeakageReport:
+def audit_groups(
+    examples: pd.DataFrame, spec: DatasetSpec, shared_noted: bool = False
+) -> LeakageReport:
     """Return a report on the split alone: whether a group is in train and in test."""
     shared = _shared_groups(examples, spec, examples["split"])
-    return LeakageReport([_check_groups(examples, spec)], shared, [])
+    finding = _check_groups(examples, spec, shared_noted=shared_noted)
+    return LeakageReport([finding], shared, [])
 
 
 def check_features(examples: pd.DataFrame, spec: DatasetSpec, features: Sequence[str]) -> None:
@@ -188,12 +194,16 @@ def _part_of_row(examples: pd.DataFrame, folds: Folds) -> pd.Series:
     return names.reindex(examples.index).where(examples["split"] == "train", "test").dropna()
 
 
-def _check_groups(examples: pd.DataFrame, spec: DatasetSpec, groups_split: bool = False) -> Finding:
+def _check_groups(
+    examples: pd.DataFrame,
+    spec: DatasetSpec,
+    groups_split: bool = False,
+    shared_noted: bool = False,
+) -> Finding:
     check = f"{spec.group or 'group'} in train and test"
     if spec.group is None:
         return Finding(check, "not checkable", "the data set names no groups")
-    by_split = examples.groupby("split")["group_id"].unique()
-    both = sorted(set(by_split.get("train", ())) & set(by_split.get("test", ())))
+    both = shared_groups(examples)
     if both:
         rows = examples.index[examples["group_id"] == both[0]]
         in_train, in_test = (
@@ -203,6 +213,9 @@ def _check_groups(examples: pd.DataFrame, spec: DatasetSpec, groups_split: bool 
             f"{spec.group} {both[0]} is in train and in test ({len(both)} such), by the images "
             f"{in_train} and {in_test}"
         )
+        if shared_noted:
+            detail += f"; a score on the test part is not one on new {spec.group}s"
+            return Finding(check, "note", detail, _some(both))
         return _shared(check, detail, both, groups_split)
     return Finding(check, "ok", "none shared")
 

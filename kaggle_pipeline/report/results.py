@@ -104,8 +104,13 @@ def _in_short(stage: str, folder: Path, metrics: Mapping, spec: DatasetSpec, wha
         f" out of fold, on {count} images{on_test}.",
     )
     why = describe_optimism(metrics, spec)
-    doubt = html.note(f"Too optimistic: {'; '.join(why)}.", warning=True) if why else ""
-    return html.join([said, doubt])
+    doubts = [f"Too optimistic: {'; '.join(why)}."] if why else []
+    if shared := metrics.get("groups_shared_with_test"):
+        doubts.append(
+            f"{shared:,} {spec.group}s of the test part have images in training too: a score on "
+            f"the test part is not one on new {spec.group}s. The scores out of fold are."
+        )
+    return html.join([said, *(html.note(one, warning=True) for one in doubts)])
 
 
 def _on_test(run_dir: Path, spec: DatasetSpec) -> Html:

@@ -84,6 +84,8 @@ def marks_of(part: Part) -> list[str]:
     marks = [short for key, (short, _) in OPTIMISTIC.items() if part.metrics.get(key)]
     if part.name == "test part":  # no epoch was ever chosen by it
         marks = [short for short in marks if "epoch" not in short]
+        shared = part.metrics.get("groups_shared_with_test")
+        marks += [f"shares {shared} {part.evaluation['group']}s with training"] if shared else []
     return marks
 
 

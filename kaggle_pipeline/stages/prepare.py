@@ -23,7 +23,7 @@ from kaggle_pipeline.data.examples import (
     validate_examples,
     write_examples,
 )
-from kaggle_pipeline.data.folds import Folds, make_folds, set_test_aside
+from kaggle_pipeline.data.folds import Folds, divide_train, set_test_aside
 from kaggle_pipeline.data.metadata_encoder import choose_features
 from kaggle_pipeline.data.spec import RawData
 from kaggle_pipeline.data.submission import require_sample
@@ -191,7 +191,7 @@ def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
     if config.examples.missing == "drop":  # not from the examples: context counts them
         before, train = len(train), drop_incomplete(train, spec)
         run.say(f"{before - len(train)} training rows with a missing feature are in no fold")
-    folds = make_folds(train, spec, config.folds, config.seed)
+    folds = divide_train(train, examples, spec, config.folds, config.seed)
     run_models = {*config.blend.models, *learners}
     for line in require_learnable(train, folds, spec, config, run_models):
         run.say(f"note: {line}")
@@ -202,6 +202,7 @@ def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
     report = audit_leakage(
         examples, spec, folds, pairs, fingerprints, features, config.leakage,
         earlier=earlier, groups_split=config.folds.by == "image",
+        shared_noted=config.folds.shared_groups != "stop",
     )  # fmt: skip
     _write_report(run, report, folder)
     report.stop_on_leak()
@@ -218,7 +219,7 @@ def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
 
 def _stop_on_shared_groups(run: Run, examples: pd.DataFrame, folder: Path) -> None:
     """Report and stop when a group is in train and in test: nothing after it would mean much."""
-    report = audit_groups(examples, run.spec)
+    report = audit_groups(examples, run.spec, run.config.folds.shared_groups != "stop")
     if any(finding.status == "leak" for finding in report.findings):
         _write_report(run, report, folder)
         report.stop_on_leak()

@@ -20,7 +20,7 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json, write_json
 from kaggle_pipeline.core.progress import Progress
 from kaggle_pipeline.data.examples import read_examples, split_rows
-from kaggle_pipeline.data.folds import Folds
+from kaggle_pipeline.data.folds import Folds, shared_groups
 from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets import spec_of
@@ -177,6 +177,8 @@ class Run:
         calibrate_stage(folder, oof, test, examples, truth, spec, self.config)
         metrics = _summarise(evaluation)
         metrics |= {**further, "groups_ignored": groups_split, "peak_memory_mb": peak_memory_mb()}
+        if spec.group is not None:
+            metrics["groups_shared_with_test"] = len(shared_groups(examples))
         metrics["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
         write_json(folder / "metrics.json", metrics)
         return metrics

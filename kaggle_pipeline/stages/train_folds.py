@@ -153,6 +153,8 @@ def _describe(metrics: dict, spec: DatasetSpec) -> str:
         f"peak memory {describe_memory(metrics)} MiB"
     )
     marks = [short for key, (short, _) in OPTIMISTIC.items() if metrics[key]]
+    if shared := metrics.get("groups_shared_with_test"):
+        text += f"; the test part shares {shared} {spec.group}s with training"
     return text + (f" (optimistic: {', '.join(marks)})" if marks else "")
 
 

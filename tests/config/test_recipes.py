@@ -40,6 +40,11 @@ LIGHTER = {
     "siim_isic_2020": (*SMALL_NETWORK, "image.train_from=stage0_pool"),
     "siim_isic_2020_seed": SMALL_NETWORK,
     "my_photos": (*SMALL_NETWORK, "image.backbone_layer=stage1_pool"),
+    "siim_isic_2020_mlebench": (
+        *SMALL_NETWORK,
+        "image.train_from=stage0_pool",
+        "records.source=auto",
+    ),
     "siim_mini": (
         *SMALL_NETWORK,
         "image.backbone_layer=stage1_pool",
