@@ -102,13 +102,13 @@ def _describe_lack(
 ) -> str:
     rare = 0 if learned[name].sum() == 0 else 1
     held = train[train[name] != rare]
+    lacks = f"fold {fold}: of the {len(learned)} images to learn from, all have {name} = {rare}"
+    if held.empty:
+        return f"{lacks}, as all {len(train)} training images have: add images of the other kind"
     groups = held["group_id"].nunique()
     where = f"all {len(held)} such images are of {groups} {spec.group or 'image'}"
-    where += f" ({held['group_id'].iloc[0]})" if groups == 1 else "s"
-    return (
-        f"fold {fold}: of the {len(learned)} images to learn from, all have {name} = {rare}; "
-        f"{where}: add images of others, use fewer folds.k, or say folds.holdout"
-    )
+    where += "" if groups == 1 else "s"
+    return f"{lacks}; {where}: add images of others, use fewer folds.k, or say folds.holdout"
 
 
 def _require_neighbours(rows: pd.DataFrame, fold: int, spec: DatasetSpec, resampling: str) -> None:

@@ -17,7 +17,6 @@ from typing import Any
 import streamlit as st
 
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.photo_kinds import SUFFIXES
 from kaggle_pipeline.data.spec import Number
 from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
@@ -30,7 +29,6 @@ from kaggle_pipeline.webapp.service import Look, Service, compare
 from kaggle_pipeline.webapp.shared_service import shared_service
 from kaggle_pipeline.webapp.upload import MAX_FILE_MIB, MAX_FILES, plain_name
 
-_TYPES = [ending.removeprefix(".") for ending in SUFFIXES]
 _PAGE_STYLE = """
 .stMainBlockContainer { max-width: 76rem; padding-top: 1.5rem; padding-bottom: 4rem; }
 .stAppHeader { pointer-events: none; background: transparent; }
@@ -94,11 +92,12 @@ def _lesion(service: Service) -> None:
 
 
 def _one_file() -> Any:
-    label = f"Photo of the lesion (JPEG, PNG or DICOM, at most {MAX_FILE_MIB} MiB)"
+    label = f"Photo of the lesion (JPEG, PNG, DICOM and others, at most {MAX_FILE_MIB} MiB)"
     # The camera asks for leave as soon as it is shown, so it is not shown unasked.
     if st.toggle("Use the camera", key="camera"):
         return st.camera_input("Photo of the lesion")
-    return st.file_uploader(label, type=_TYPES, key="lesion_file")
+    # Of any ending: what a file holds decides, and many DICOM files have none.
+    return st.file_uploader(label, key="lesion_file")
 
 
 def _metadata(service: Service, key: str) -> dict[str, object]:
@@ -161,9 +160,10 @@ def _patient(service: Service) -> None:
     photos, shown, about = _sheet()
     with photos:
         files = st.file_uploader(
-            f"Photos of one patient’s lesions (at most {MAX_FILES})", type=_TYPES,
-            accept_multiple_files=True, key="patient_files",
-        )  # fmt: skip
+            f"Photos of one patient’s lesions (at most {MAX_FILES})",
+            accept_multiple_files=True,
+            key="patient_files",
+        )
     with about:
         metadata = _metadata(service, "patient")
         name, sensitivity = _wishes(service, "patient")
