@@ -115,7 +115,8 @@ def _read_csv(path: Path, text: Sequence[str]) -> pd.DataFrame:
 def _read_parquet(path: Path, text: Sequence[str]) -> pd.DataFrame:
     table = pd.read_parquet(path)
     for name in [one for one in text if one in table.columns]:
-        table[name] = table[name].astype(object).map(_as_written, na_action="ignore")
+        written = table[name].astype(object).map(_as_written, na_action="ignore")
+        table[name] = written.astype(object)  # also where all of it is missing
     return table
 
 

@@ -119,6 +119,8 @@ class Run:
             before = to_mapping(parse_experiment(yaml.safe_load(path.read_text(encoding="utf-8"))))
         except yaml.YAMLError:
             raise PipelineError(f"{path} is damaged: start anew with --overwrite") from None
+        except PipelineError as error:
+            raise PipelineError(f"{path}: {error}") from None
         now = to_mapping(self.config)
         for one in (*(before.get("external") or ()), *now["external"]):
             one.pop("data_dir", None)  # where it lies decides nothing: Kaggle mounts it elsewhere

@@ -157,6 +157,9 @@ def test_parquet_gives_numbers_as_a_file_of_text_would(folder):
     raw = spec_of(experiment(train="my.parquet"), None, folder).read_raw(folder)
     assert raw.examples["group_id"].tolist() == ["1", "1", "2", "3", "4", "4"]
     assert raw.examples["age"].tolist() == [1.5] * 6
+    rows.assign(place=None).to_parquet(folder / "my.parquet")
+    with pytest.raises(PipelineError, match=r"column 'place' .* holds no value that is known"):
+        spec_of(experiment(train="my.parquet"), None, folder)
 
 
 def test_parquet_without_a_reader_is_one_line(folder, monkeypatch):

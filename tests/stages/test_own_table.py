@@ -70,7 +70,8 @@ def test_a_table_that_changed_since_is_refused(drawn, tmp_path, capsys):
     place = shutil.copytree(drawn, tmp_path / "data")
     changes = ("examples.unreadable=drop",)
     assert prepare(place, tmp_path / "run", *changes) == 0
-    assert prepare(place, tmp_path / "run", *changes) == 0
+    (place / "predictions.csv").write_text("image_id,melanoma\n")
+    assert prepare(place, tmp_path / "run", *changes) == 0, "no table of this run"
     with (place / "lesions.csv").open("a") as table:
         table.write("\n")
     assert prepare(place, tmp_path / "run", *changes) == 2
