@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,19 @@ _KILLED = (
     "folds={holdout: 0.3}",
     "leakage.fingerprints=false",
 )
+WHOLE = (
+    "records.image_size_px=48",
+    "records.workers=2",
+    "image.image_size_px=48",
+    "image.epochs=2",
+    "image.steps_per_epoch=4",
+    "image.tta=none",
+    "folds.k=2",
+    "tabular.epochs=3",
+    "tabular.learners=[dense,logistic]",
+    "blend.models=[image,tabular,logistic]",
+)
+"""All stages in well under a minute."""
 _WEIGHTS = "image/fold0/model.weights.h5"
 
 
@@ -54,22 +67,22 @@ def measure_kills(
         generate(data, patients=60, image_size_px=48, seed=1)
     for folder in (fresh, whole):
         shutil.rmtree(folder, ignore_errors=True)
-    _finish(_start("prepare_data.py", data, fresh))
+    finish(start("prepare_data.py", data, fresh))
     shutil.copytree(fresh, whole)
     started = time.perf_counter()
-    _finish(_start("train_image.py", data, whole))
+    finish(start("train_image.py", data, whole))
     seconds = time.perf_counter() - started
     say(f"left alone it takes {seconds:.1f} s")
     for number, share in enumerate(np.random.default_rng(seed).uniform(0.2, 1.0, runs)):
         folder = work_dir / f"killed{number}"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(fresh, folder)
-        process = _start("train_image.py", data, folder)
+        process = start("train_image.py", data, folder)
         time.sleep(share * seconds)
         process.kill()
         process.communicate()
         done = len(_epochs(folder))
-        _finish(_start("train_image.py", data, folder, "--resume"))
+        finish(start("train_image.py", data, folder, "--resume"))
         if (folder / _WEIGHTS).read_bytes() != (whole / _WEIGHTS).read_bytes():
             raise PipelineError(f"{folder}: other weights than {whole} after a kill and --resume")
         if _epochs(folder) != _epochs(whole):
@@ -88,16 +101,23 @@ def _epochs(run: Path) -> list[int]:
         return [int(row["epoch"]) for row in csv.DictReader(file)]
 
 
-def _start(script: str, data: Path, run: Path, *more: str) -> subprocess.Popen:
+def start(
+    script: str, data: Path, run: Path, *more: str, settings: Sequence[str] = _KILLED
+) -> subprocess.Popen:
+    """Start a script on a made-up competition, in a process group of its own."""
     command = [sys.executable, str(CHECKOUT / "scripts" / script)]
     command += ["--config", str(CHECKOUT / "configs" / "demo.yaml"), "--run-dir", str(run)]
     command += ["--data-dir", str(data / "competition"), *more]
-    for setting in _KILLED:
+    for setting in settings:
         command += ["--set", setting]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
 
 
-def _finish(process: subprocess.Popen) -> None:
+def finish(process: subprocess.Popen) -> None:
+    """Wait for a script; a PipelineError with its last line if it fails."""
     _, words = process.communicate()
     if process.returncode:
         raise PipelineError(f"{process.args[1]} failed: {words.strip().splitlines()[-1]}")

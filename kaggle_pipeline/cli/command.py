@@ -1,7 +1,7 @@
 """A command: its options, its function and its examples in one entry, and how commands end.
 
-In: commands and words. Out: an exit code: 0, 75 when ``--max-hours`` are up, or 2 with one line on
-standard error that says what to mend.
+In: commands and words. Out: an exit code: 0, 75 when ``--max-hours`` are up, 128 and a signal's
+number after that signal, or 2 with one line on standard error that says what to mend.
 """
 
 import argparse
@@ -15,6 +15,8 @@ from kaggle_pipeline import DISCLAIMER, __version__
 from kaggle_pipeline.cli.console import leave_closed_pipe, quieten_packages, soften_console
 from kaggle_pipeline.core.deadline import OutOfTime
 from kaggle_pipeline.core.errors import PipelineError, describe_missing
+from kaggle_pipeline.core.room import describe_system_error
+from kaggle_pipeline.core.stopping import GO_ON, Stopped, stoppable
 
 OUT_OF_TIME = 75
 """Exit code after ``--max-hours``: not done, not failed (EX_TEMPFAIL of BSD's sysexits)."""
@@ -22,7 +24,6 @@ INSTALLED = "kaggle-pipeline"
 """The command that an installation gives; ``scripts/`` come with a checkout alone."""
 CLOSED_PIPE = 141
 """Exit code where the reader of what is printed has gone: that of a program which SIGPIPE ends."""
-_GO_ON = "run the same command with --resume to go on"
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,14 @@ def run_command(commands: Sequence[Command], arguments: Sequence[str] | None = N
     said = as_installed if arguments is None else str
     options = build_parser(commands, said).parse_args(arguments)
     try:
-        options.command.run(options)
-        sys.stdout.flush()  # here, where a closed pipe is no traceback
+        with stoppable():
+            options.command.run(options)
+            sys.stdout.flush()  # here, where a closed pipe is no traceback
     except BrokenPipeError:
         leave_closed_pipe()
         return CLOSED_PIPE
     except OutOfTime as stop:
-        print(f"stopped in time: {stop}; {_GO_ON}", file=sys.stderr)
+        print(f"stopped in time: {stop}; {GO_ON}", file=sys.stderr)
         return OUT_OF_TIME
     except PipelineError as error:
         print(said(f"error: {error}"), file=sys.stderr)
@@ -128,9 +130,16 @@ def run_command(commands: Sequence[Command], arguments: Sequence[str] | None = N
         print(f"error: {describe_missing(error.name)}", file=sys.stderr)
         return 2
     except OSError as error:  # a full disk, a folder that may not be written, a file in its place
-        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        named = f"{error.filename or 'a file'}: {error.strerror or error}"
+        print(f"error: {describe_system_error(error) or named}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"interrupted: {_GO_ON}", file=sys.stderr)
-        return 130
+    except Exception as error:
+        line = describe_system_error(error)  # TensorFlow's own errors of a full disk
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(stop if isinstance(stop, Stopped) else f"interrupted: {GO_ON}", file=sys.stderr)
+        return stop.code if isinstance(stop, Stopped) else 130
     return 0

@@ -151,6 +151,20 @@ def _score_submission(options: argparse.Namespace) -> None:
     print(score_submission(options.submission, options.truth, options.seed))
 
 
+def _verify_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run-dir", type=Path, required=True, help="of any stage or version")
+    parser.add_argument(
+        "--accept-changes", action="store_true",
+        help="take all files as they are now: you edited them on purpose",
+    )  # fmt: skip
+
+
+def _verify_run(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.verify import verify_run
+
+    verify_run(options.run_dir, accept_changes=options.accept_changes)
+
+
 LOOK_COMMANDS = (
     Command(
         "make-synthetic",
@@ -204,6 +218,15 @@ LOOK_COMMANDS = (
         """\
   python scripts/results_table.py runs/siim_isic_2020
   python scripts/results_table.py runs/ham10000 runs/isic_2017 --update docs/results.md""",
+    ),
+    Command(
+        "verify-run",
+        "Compare every file of a run with the sizes and SHA-256 that were written down.",
+        _verify_run_options,
+        _verify_run,
+        """\
+  python scripts/verify_run.py --run-dir runs/mine
+  python scripts/verify_run.py --run-dir runs/mine --accept-changes""",
     ),
     Command(
         "list-backbones",

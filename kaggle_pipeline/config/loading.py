@@ -20,6 +20,7 @@ from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.names import HOME
 from kaggle_pipeline.core.errors import PipelineError, nearest
 from kaggle_pipeline.core.files import atomic_path
+from kaggle_pipeline.core.record import read_checked
 
 _ALSO_CALLED = {"cuda": "gpu", "nvidia": "gpu", "mps": "gpu", "rocm": "gpu", "xla": "tpu"}
 """What other packages call a device."""
@@ -48,7 +49,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """
     path = _find(Path(path))
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_checked(path).decode())
     except FileNotFoundError:
         raise PipelineError(f"no config {path}{_nearest_config(path)}") from None
     except OSError as error:
@@ -71,6 +72,25 @@ def _find(path: Path) -> Path:
     shipped = HOME / "configs" / f"{path}.yaml"
     bare = path.name == str(path) and not path.suffix
     return shipped if bare and not path.exists() and shipped.exists() else path
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the resolved config that a stage keeps, as plain dicts.
+
+    Raises
+    ------
+    PipelineError
+        If it is damaged, or not what was written.
+    """
+    try:
+        content = yaml.safe_load(read_checked(path).decode())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        content = None
+    if not isinstance(content, dict):
+        raise PipelineError(
+            f"{path} is damaged: bring it back from a copy, or run that stage anew with --overwrite"
+        )
+    return content
 
 
 def _nearest_config(path: Path) -> str:
@@ -123,7 +143,12 @@ def to_mapping(config: Any) -> dict[str, Any]:
 def write_experiment(path: Path, config: Any) -> None:
     """Write the resolved config as YAML, atomically; reading it gives an equal object."""
     with atomic_path(path) as temporary:
-        temporary.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False), encoding="utf-8")
+        temporary.write_bytes(resolved_yaml(config))
+
+
+def resolved_yaml(config: Any) -> bytes:
+    """Return what :func:`write_experiment` writes."""
+    return yaml.safe_dump(to_mapping(config), sort_keys=False).encode()
 
 
 def _plain(value: Any) -> Any:

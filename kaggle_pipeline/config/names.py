@@ -20,6 +20,8 @@ MADE_UP_MARK = "made_up.txt"
 """In a data folder and in ``prepare/``: says that the photos are drawn."""
 TEST_SCORE = "test_score.json"
 """What ``score_submission.py`` found of a run's ``submission.csv``, beside it."""
+SUBMISSION = "submission.csv"
+"""What is handed in, in the run's own folder."""
 CHECKOUT = Path(__file__).resolve().parents[2]
 """The folder that holds the package."""
 PACKED = CHECKOUT / "kaggle_pipeline"

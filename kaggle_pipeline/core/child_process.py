@@ -5,18 +5,17 @@ TensorFlow or JAX, and hang.
 """
 
 import os
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
-from threading import Thread
+from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.worker_pool import WorkerPool, end_with_parent, signals_held
 
 FEWER_WORKERS = "run the same command with --resume --set records.workers=1 to go on"
 _IN_FLIGHT = 8
@@ -68,8 +67,8 @@ def map_in_order(
 @contextmanager
 def worker_pool(
     workers: int, what: str, remedy: str, start_process: Callable[[], object] | None = None
-) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool of processes that end with this one; what waits in it goes where it raises.
+) -> Iterator[WorkerPool]:
+    """Yield a pool of processes that end with this one, and at once where the block raises.
 
     Parameters
     ----------
@@ -82,32 +81,15 @@ def worker_pool(
     Raises
     ------
     PipelineError
-        If a process is killed, as the system does when memory runs out.
+        If a process is killed, as the system does when memory runs out, or cannot be started.
     """
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (start_process,))
     try:
-        yield pool
+        with WorkerPool(workers, start_process) as pool:
+            yield pool
     except BrokenProcessPool:
         raise PipelineError(
             f"{what}: a worker process was killed, most often for want of memory: {remedy}"
         ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker(start_process: Callable[[], object] | None) -> None:
-    """Let this process end when the one that started it is gone, then prepare it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it says one line
-    parent = parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    Thread(target=end_with_parent, daemon=True).start()
-    if start_process:
-        start_process()
 
 
 class EndedSilently(Exception):
@@ -170,9 +152,10 @@ def answers_of_child(
     """
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=work, args=(*arguments, theirs))
+    child = context.Process(target=_work_apart, args=(work, *arguments, theirs))
     until = None if patience is None else time.monotonic() + patience
-    child.start()
+    with signals_held():
+        child.start()
     theirs.close()
     try:
         while ours.poll(None if until is None else max(0.0, until - time.monotonic())):
@@ -185,3 +168,8 @@ def answers_of_child(
     finally:
         child.kill()
         child.join()
+
+
+def _work_apart(work: Callable[..., None], *arguments: Any) -> None:
+    end_with_parent()
+    work(*arguments)

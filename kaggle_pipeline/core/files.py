@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.record import read_checked
+from kaggle_pipeline.core.room import not_written, system_error
 
 SAVED = "model.json"
 """File whose presence says that a model is trained and saved: settings, written last of all."""
@@ -26,16 +29,50 @@ def atomic_path(path: Path) -> Iterator[Path]:
     ------
     pathlib.Path
         Where to write. A block that raises leaves ``path`` as it was and no temporary file.
+
+    Raises
+    ------
+    PipelineError
+        If the disk is full, read-only or broken, whatever writes; it names ``path`` and the room.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: matplotlib, Keras and pandas choose a format by it.
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    _unfinished.add(temporary)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
+    except Exception as error:
+        number = system_error(error)
+        of_another = getattr(error, "filename", None) not in (
+            None, str(temporary), str(path.parent)
+        )  # fmt: skip
+        if number is None or of_another or isinstance(error, PipelineError):
+            raise
+        written = temporary.stat().st_size if temporary.exists() else 0
+        temporary.unlink(missing_ok=True)  # first: what is free is told
+        raise not_written(path, number, written) from None
     finally:
         temporary.unlink(missing_ok=True)
+        _unfinished.discard(temporary)
+
+
+_unfinished: set[Path] = set()
+"""What this process is writing right now: the one thing that an end by force must know."""
+
+
+def remove_unfinished() -> None:
+    """Remove all that :func:`atomic_path` has not finished; for a process that ends here."""
+    for path in list(_unfinished):
+        path.unlink(missing_ok=True)
+
+
+def sweep_unfinished(folder: Path) -> None:
+    """Remove what killed processes left of :func:`atomic_path` in a folder that nobody works in."""
+    for path in Path(folder).rglob(".[0-9]*.*"):
+        if re.fullmatch(r"\.\d+\..+", path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -52,10 +89,10 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     PipelineError
-        If the file is missing or is not JSON.
+        If the file is missing, is not JSON or not what was written.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(read_checked(path))
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing: run the stage that writes it first") from None
     except ValueError as error:  # not JSON, or not even text

@@ -4,7 +4,8 @@ In: a path. Out: a table, or an error of one line that names the file and what i
 """
 
 import codecs
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError, nearest
 from kaggle_pipeline.core.photo_kinds import HEAD_BYTES, kind_of
+from kaggle_pipeline.core.record import read_checked
 
 _NO_TEXT = {
     "ZIP": "an Excel workbook or an archive: save it as CSV, or unpack it",
@@ -123,6 +125,48 @@ def _read_parquet(path: Path, text: Sequence[str]) -> pd.DataFrame:
 def _as_written(value: object) -> str:
     """A value as a CSV file would have it: a whole number that a gap made a float, without .0."""
     return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def read_own(
+    path: Path, types: Mapping[str, type], *, needed: Sequence[str] | None = None, remedy: str
+) -> pd.DataFrame:
+    """Read a CSV file that a stage of this package wrote, as it was written.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    types : mapping
+        Of columns; those not named are guessed.
+    needed : sequence of str, optional
+        Columns that must be there; by default those of ``types``.
+    remedy : str
+        How it is made anew, after "bring it back from a copy, or".
+
+    Raises
+    ------
+    PipelineError
+        If the file is missing, no such table, or not what was written.
+    """
+    try:
+        content = read_checked(path)
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing: bring it back from a copy, or {remedy}") from None
+    try:
+        # pandas' quick parser is off by a last bit now and then.
+        table = pd.read_csv(
+            io.BytesIO(content), dtype=dict(types), low_memory=False, float_precision="round_trip"
+        )
+        for column in types if needed is None else needed:
+            if column not in table.columns:
+                raise ValueError(f"no column {column!r}")
+        if "image_id" in table and table["image_id"].isna().any():
+            raise ValueError("a row without an image_id")
+    except ValueError as error:  # empty, no text, no CSV, a number that is none
+        reason = str(error).strip().splitlines()[0]
+        raise PipelineError(
+            f"{path} is damaged ({reason}): bring it back from a copy, or {remedy}"
+        ) from None
+    return table
 
 
 def index_by(table: pd.DataFrame, column: str, path: Path) -> pd.DataFrame:

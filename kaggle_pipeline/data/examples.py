@@ -21,12 +21,18 @@ import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
+from kaggle_pipeline.core.tables import read_own
 from kaggle_pipeline.data.spec import DatasetSpec
 
 EXTERNAL = "external"
 """Split of rows from other collections: in no fold, judged by nothing."""
 SPLITS = ("train", "test", EXTERNAL)
 _TEXT = ("group_id", "split", "image_path")
+PREPARE_ANEW = (
+    "delete {folder} and run the same command with --resume, which prepares anew and keeps records "
+    "and models"
+)
+"""How a damaged file of the preparation is made anew."""
 
 
 def validate_examples(table: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
@@ -165,14 +171,15 @@ def read_examples(path: Path, spec: DatasetSpec) -> pd.DataFrame:
     Raises
     ------
     PipelineError
-        If the file is missing.
+        If the file is missing or damaged.
     """
     path = Path(path)
     if not path.exists():
         raise PipelineError(f"{path} is missing: run prepare_data first")
-    text = dict.fromkeys(("image_id", *_TEXT, *spec.categorical), str)
-    table = pd.read_csv(path, dtype=text, float_precision="round_trip").set_index("image_id")
-    return table.astype({column: float for column in (*spec.classes, *spec.numeric)})
+    types = dict.fromkeys(("image_id", *_TEXT, *spec.categorical), str)
+    types |= dict.fromkeys((*spec.classes, *spec.numeric), float)
+    table = read_own(path, types, remedy=PREPARE_ANEW.format(folder=path.parent))
+    return table.set_index("image_id")
 
 
 def splits_of(table: pd.DataFrame) -> list[str]:

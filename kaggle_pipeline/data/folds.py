@@ -13,6 +13,8 @@ import pandas as pd
 from kaggle_pipeline.config.experiment import FoldsConfig
 from kaggle_pipeline.core.errors import PipelineError, nearest
 from kaggle_pipeline.core.files import atomic_path
+from kaggle_pipeline.core.tables import read_own
+from kaggle_pipeline.data.examples import PREPARE_ANEW
 from kaggle_pipeline.data.spec import DatasetSpec
 
 TRAIN_ONLY = -1
@@ -71,12 +73,13 @@ class Folds:
 
     @classmethod
     def read(cls, path: Path) -> "Folds":
-        """Read what :meth:`write` wrote; a PipelineError if it is missing or splits a group."""
+        """Read what :meth:`write` wrote; errors where it is damaged or splits a group."""
         path = Path(path)
         if not path.exists():
             raise PipelineError(f"{path} is missing: run prepare_data first")
-        table = pd.read_csv(path, dtype={"image_id": str, "group_id": str}).set_index("image_id")
-        return cls(table)
+        types = {"image_id": str, "group_id": str, "fold": int}
+        remedy = PREPARE_ANEW.format(folder=path.parent)
+        return cls(read_own(path, types, remedy=remedy).set_index("image_id"))
 
 
 def possible_folds(config: FoldsConfig) -> list[int]:

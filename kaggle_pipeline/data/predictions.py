@@ -11,11 +11,14 @@ import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
-from kaggle_pipeline.core.tables import require_probabilities
+from kaggle_pipeline.core.tables import read_own, require_probabilities
 
 SPLITS = ("oof", "test")
 AVERAGED = -1
 """Value of ``fold`` for a test prediction that is the mean over the folds' models."""
+_REMEDY = (
+    "make it anew with --resume, once this file is deleted (a fold is trained again, a mean is not)"
+)
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,10 @@ class Predictions:
         path = Path(path)
         if not path.exists():
             raise PipelineError(f"{path} is missing: train that model first")
+        table = read_own(path, {"image_id": str, "split": str, "fold": int}, remedy=_REMEDY)
         try:
-            # pandas' quick parser is off by a last bit now and then; a blend must repeat exactly.
-            table = pd.read_csv(
-                path, dtype={"image_id": str, "split": str}, float_precision="round_trip"
-            ).set_index("image_id")
-            return cls(table, tuple(classes))
-        except (PipelineError, KeyError, ValueError) as error:  # ValueError: no CSV, no number
+            return cls(table.set_index("image_id"), tuple(classes))
+        except PipelineError as error:
             raise PipelineError(f"{path}: {error}") from None
 
     def write(self, path: Path) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
+from kaggle_pipeline.core.record import require_written
 from kaggle_pipeline.core.tables import read_table, require_probabilities
 from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.data.spec import DatasetSpec
@@ -20,9 +21,10 @@ def read_submission(path: Path, spec: DatasetSpec) -> pd.DataFrame:
     Raises
     ------
     PipelineError
-        If the file is missing or is no such table.
+        If the file is missing, no such table, or a run's and not what was written.
     """
     id_column = spec.submission.id_column
+    require_written(path)
     return read_table(path, [id_column], text=[id_column])
 
 

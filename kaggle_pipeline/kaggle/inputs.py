@@ -12,8 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kaggle_pipeline.config.names import MODEL_STAGES, WEIGHTS_OF
+from kaggle_pipeline.core.commit import narrow
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
+from kaggle_pipeline.core.record import RECORD, is_done, read_record
+from kaggle_pipeline.models.cross_validation import LAST
 
 RUN = "run"
 """Folder of a run in a kernel's output."""
@@ -94,15 +97,20 @@ def gather_run(sources: Sequence[Path], run_dir: Path, *, with_weights: bool = T
     for source in sources:
         _copy_preparation(source, run_dir)
         for stage in MODEL_STAGES:
+            fresh = not (run_dir / stage).is_dir()
             for path in sorted((source / stage).glob("fold*")):
                 _copy_fold(path, run_dir / stage / path.name, with_weights)
             for path in sorted((source / stage).glob("*.*")):
-                _copy_file(path, run_dir / stage / path.name)
+                if fresh or path.name != RECORD:  # it is that of its own source's files
+                    _copy_file(path, run_dir / stage / path.name)
 
 
 def _copy_preparation(source: Path, run_dir: Path) -> None:
+    fresh = not (run_dir / "prepare").is_dir()
     for path in sorted(path for path in (source / "prepare").rglob("*") if path.is_file()):
         target = run_dir / path.relative_to(source)
+        if path.name == RECORD and not fresh:
+            continue
         decides = path.name in ("folds.csv", "examples.csv")
         if decides and target.exists() and target.read_bytes() != path.read_bytes():
             raise PipelineError(
@@ -113,18 +121,21 @@ def _copy_preparation(source: Path, run_dir: Path) -> None:
 
 
 def _copy_fold(fold: Path, target: Path, with_weights: bool) -> None:
-    done = fold / "oof.csv"
-    if (target / "oof.csv").exists() and done.exists():
-        if (target / "oof.csv").read_bytes() != done.read_bytes():
+    done = fold / LAST
+    if is_done(target, LAST) and is_done(fold, LAST):
+        if (target / LAST).read_bytes() != done.read_bytes():
             raise PipelineError(f"{fold} was trained by two attached kernels: attach one of them")
         return
     if target.exists():
-        if not done.exists():
+        if not is_done(fold, LAST):
             return
         shutil.rmtree(target)  # half done elsewhere, done here
     for path in sorted(path for path in fold.rglob("*") if path.is_file()):
         if with_weights or path.suffix in _RESULTS:
             _copy_file(path, target / path.relative_to(fold))
+    record = read_record(fold)
+    if record is not None:
+        narrow(target, record)
 
 
 def _copy_file(path: Path, target: Path) -> None:

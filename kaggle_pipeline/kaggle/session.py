@@ -20,6 +20,7 @@ from kaggle_pipeline.config.names import CHECKOUT
 from kaggle_pipeline.core.deadline import Deadline, OutOfTime
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json, write_json
+from kaggle_pipeline.core.record import is_done
 from kaggle_pipeline.kaggle.inputs import RUN, find_runs, find_source, find_weights, gather_run
 from kaggle_pipeline.kaggle.kernels import EXPERIMENT, SETTINGS
 from kaggle_pipeline.models.cross_validation import unfinished
@@ -174,7 +175,7 @@ def _blend(run: Run, working: Path) -> None:
             raise PipelineError(
                 f"folds {missing} of the {model} model are not trained: run their kernels first"
             )
-        if not (run.run_dir / model / "oof.csv").exists():  # folds of several kernels
+        if not is_done(run.run_dir / model, "oof.csv"):  # folds of several kernels
             finish_stage(run, model)
     submission = make_submission(replace(run, resume=False))
     if submission:

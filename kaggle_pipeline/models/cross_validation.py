@@ -16,10 +16,12 @@ import pandas as pd
 from kaggle_pipeline.config.experiment import FoldsConfig, TabularConfig
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.core.child_process import worker_pool
+from kaggle_pipeline.core.commit import adopt, begin, commit
 from kaggle_pipeline.core.deadline import Deadline, OutOfTime
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import SAVED, write_json
 from kaggle_pipeline.core.progress import describe_seconds
+from kaggle_pipeline.core.record import is_done
 from kaggle_pipeline.data.examples import EXTERNAL, require_choice, split_rows
 from kaggle_pipeline.data.folds import Folds, make_folds
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions, average
@@ -30,6 +32,9 @@ ALL_ROWS = "all"
 """Folder of the model that learned from the rows of all folds, beside those of the folds."""
 ALL_NUMBER = 99
 """Stands for a fold's number where that model's seed and size are chosen."""
+LAST = "oof.csv"
+"""What a fold writes last before its record."""
+REMEDY = "delete {folder} and run the same command with --resume, which trains that fold anew"
 
 
 def cross_validate(
@@ -85,8 +90,9 @@ def cross_validate(
     """
     pending = []
     for fold in _chosen(folds, only):
-        if all_min((folder / f"fold{fold}" / "oof.csv").exists()):
-            report(f"fold {fold}: done already")
+        place = folder / f"fold{fold}"
+        if all_min(is_done(place, LAST)):
+            report(f"fold {fold}: done already{adopt(place, REMEDY)}")
         else:
             pending.append(fold)
     outside = len(split_rows(examples, EXTERNAL))
@@ -134,6 +140,7 @@ def _train_fold(
     place = folder / f"fold{fold}"
     train, scored = (examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold)))
     place.mkdir(parents=True, exist_ok=True)
+    begin(place, REMEDY)
     started = time.perf_counter()
     model = make_model(fold, place)
     if all_min((place / SAVED).exists()):  # stopped between training and the last prediction
@@ -148,7 +155,8 @@ def _train_fold(
     oof = Predictions.build(model.predict(scored), fold, "oof")
     seconds = time.perf_counter() - started
     write_json(place / "metrics.json", {"fold": fold, "n": len(scored), "seconds": seconds})
-    oof.write(place / "oof.csv")  # last of all: its presence says that the fold is done
+    oof.write(place / LAST)
+    commit(place)
     return seconds
 
 
@@ -167,12 +175,13 @@ def train_on_all(
     Nothing is left to judge it by. Parameters and errors as for :func:`cross_validate`.
     """
     place, test = folder / ALL_ROWS, split_rows(examples, "test")
-    if all_min(int((place / SAVED).exists() and ((place / "test.csv").exists() or test.empty))):
-        report("model of all rows: done already")
+    if all_min(int(is_done(place, SAVED if test.empty else "test.csv"))):
+        report(f"model of all rows: done already{adopt(place, REMEDY)}")
         return
     if deadline and not all_min(deadline.leaves()):
         raise OutOfTime("the time is up before the model of all rows")
     place.mkdir(parents=True, exist_ok=True)
+    begin(place, REMEDY)
     model = make_model(ALL_NUMBER, place)
     if all_min((place / SAVED).exists()):
         model.load(place)
@@ -183,6 +192,7 @@ def train_on_all(
         model.save(place)
     if len(test):
         Predictions.build(model.predict(test), AVERAGED, "test").write(place / "test.csv")
+    commit(place)
 
 
 def collect_folds(
@@ -220,8 +230,14 @@ def collect_folds(
 
 
 def unfinished(folds: Folds, folder: Path) -> list[int]:
-    """Return the folds that have no predictions on disk yet."""
-    return [fold for fold in folds.numbers if not (folder / f"fold{fold}" / "oof.csv").exists()]
+    """Return the folds that are not done yet.
+
+    Raises
+    ------
+    PipelineError
+        If a file of one that is done differs from what was written.
+    """
+    return [fold for fold in folds.numbers if not is_done(folder / f"fold{fold}", LAST)]
 
 
 def _chosen(folds: Folds, only: Sequence[int] | None) -> list[int]:

@@ -19,12 +19,14 @@ from PIL import Image
 
 from kaggle_pipeline.config.experiment import RecordsConfig
 from kaggle_pipeline.core.child_process import FEWER_WORKERS, map_in_order
+from kaggle_pipeline.core.commit import begin, commit, renew
 from kaggle_pipeline.core.engine import import_tensorflow
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import atomic_path, read_json, write_json
+from kaggle_pipeline.core.files import atomic_path, read_json, sweep_unfinished, write_json
 from kaggle_pipeline.core.photo_kinds import kind_of_file
 from kaggle_pipeline.core.photos import read_image
 from kaggle_pipeline.core.progress import Advance
+from kaggle_pipeline.core.record import is_as_written, read_record
 from kaggle_pipeline.data.examples import SPLITS, require_images, split_rows
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.records.tfrecords import check_shard, encode_record, list_shards, shard_name
@@ -84,11 +86,13 @@ def convert(
             write_shard(out_dir / name, rows, islice(images, len(rows)), spec, progress)
             manifest["shards"][name] = digest
             write_json(out_dir / MANIFEST, manifest)
+            renew(out_dir, name)
     close_conversion(out_dir, plan)
 
 
 _RECIPE = ("image_size_px", "fit", "quality")
 MANIFEST = "manifest.json"
+_REMEDY = "delete {file} and run the same command with --resume, which converts anew"
 Plan = list[tuple[str, pd.DataFrame]]
 
 
@@ -103,6 +107,9 @@ def open_conversion(
         If an image is not known, or ``out_dir`` holds shards of other settings.
     """
     require_images(examples, spec)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    if read_record(out_dir) is None and not list(out_dir.glob("*.tfrec")):
+        begin(out_dir, _REMEDY)
     plan = plan_shards(examples, config)
     recipe = {"dataset": spec.id, "shards": {}} | {
         name: value for name, value in asdict(config).items() if name in _RECIPE
@@ -112,7 +119,11 @@ def open_conversion(
 
 def is_done(manifest: dict, name: str, digest: str, out_dir: Path) -> bool:
     """Return whether the shard is there, made from what :func:`digest_rows` tells."""
-    return manifest["shards"].get(name) == digest and (out_dir / name).exists()
+    if manifest["shards"].get(name) != digest or not (out_dir / name).exists():
+        return False
+    record = read_record(out_dir)
+    # A shard that a kill left out of the record is whole, but it is cheap to be sure.
+    return record is None or name not in record.files or is_as_written(out_dir / name)
 
 
 def plan_shards(examples: pd.DataFrame, config: RecordsConfig) -> Plan:
@@ -232,7 +243,6 @@ def _open_manifest(out_dir: Path, recipe: dict) -> dict:
     """Return the manifest that is there, if it is of the same recipe, else a new one."""
     path = out_dir / MANIFEST
     if not path.exists():
-        out_dir.mkdir(parents=True, exist_ok=True)
         return recipe
     manifest = read_json(path)
     for key in ("dataset", *_RECIPE):
@@ -245,10 +255,13 @@ def _open_manifest(out_dir: Path, recipe: dict) -> dict:
 
 
 def close_conversion(out_dir: Path, plan: Plan) -> None:
-    """Delete shards of an earlier plan, then check that every shard keeps its word."""
+    """Delete shards of an earlier plan and what a kill left; check that each keeps its word."""
+    sweep_unfinished(out_dir)
     planned = {name for name, _ in plan}
     for shard in list_shards(out_dir):
         if shard.path.name in planned:
             check_shard(shard)
         else:
             shard.path.unlink()
+    if read_record(out_dir) is not None:  # hashing those of an earlier version may take minutes
+        commit(out_dir, without=[MANIFEST])

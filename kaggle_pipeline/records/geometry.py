@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-import pandas as pd
 from PIL import Image
 
 from kaggle_pipeline.config.experiment import Experiment, RecordsConfig
@@ -20,7 +19,7 @@ from kaggle_pipeline.core.files import read_json, write_json
 from kaggle_pipeline.data.examples import EXTERNAL
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.records.convert import MANIFEST
-from kaggle_pipeline.records.tfrecords import list_shards, read_records
+from kaggle_pipeline.records.tfrecords import list_shards, read_index, read_records
 
 NOTE = "records.json"
 _FITS = ("crop", "stretch")
@@ -177,10 +176,9 @@ def _read(path: Path) -> RecordFit:
 
 def _indexed_place(run_dir: Path) -> Path | None:
     """Folder that the data set's own records were in, as ``records.csv`` says."""
-    path = run_dir / "prepare" / "records.csv"
-    if not path.exists():
+    index = read_index(run_dir)
+    if index is None:
         return None
-    index = pd.read_csv(path, dtype=str, usecols=["folder", "shard"])
     own = index[~index["shard"].str.startswith(EXTERNAL)]
     return Path(own["folder"].iloc[0]) if len(own) else None
 

@@ -20,6 +20,8 @@ from kaggle_pipeline.core.engine import import_tensorflow
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.photo_folder import is_hidden
 from kaggle_pipeline.core.photo_kinds import HEAD_BYTES, jpeg_end, kind_of
+from kaggle_pipeline.core.record import require_written
+from kaggle_pipeline.core.tables import read_own
 from kaggle_pipeline.data.spec import DatasetSpec, RecordField
 
 _NAME = re.compile(r"^(?P<stem>.+)-(?P<count>\d+)\.tfrec(ords?)?$")
@@ -129,7 +131,11 @@ def count_records(path: Path) -> int:
 
 
 def check_shard(shard: Shard) -> None:
-    """Raise a PipelineError if the shard does not hold as many records as its name says."""
+    """Raise a PipelineError if the shard does not hold as many records as its name says.
+
+    Or if one that was converted here has another size than it was written with.
+    """
+    require_written(shard.path, hashed=False)
     found = count_records(shard.path)
     if found != shard.count:
         raise PipelineError(
@@ -256,6 +262,27 @@ def index_records(shards: Sequence[Shard], spec: DatasetSpec) -> Iterator[dict[s
                 "image_sha256": hashlib.sha256(image).hexdigest(),
                 **record,
             }
+
+
+def read_index(run_dir: Path) -> pd.DataFrame | None:
+    """Return what each record says of itself and where it is, from ``prepare/records.csv``.
+
+    None where the run has no records.
+
+    Raises
+    ------
+    PipelineError
+        If the file is damaged.
+    """
+    path = Path(run_dir) / "prepare" / "records.csv"
+    if not path.exists():
+        return None
+    remedy = "delete it and run prepare_data with --resume, which looks into the records anew"
+    places = ["image_id", "folder", "shard"]
+    index = read_own(path, dict.fromkeys(places, str), remedy=remedy)
+    if index[places].isna().to_numpy().any():
+        raise PipelineError(f"{path} is damaged (a row lacks its shard): {remedy}")
+    return index
 
 
 def check_index(index: pd.DataFrame, examples: pd.DataFrame, spec: DatasetSpec) -> None:

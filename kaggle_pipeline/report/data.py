@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from kaggle_pipeline.core.files import read_json
-from kaggle_pipeline.data.examples import read_examples, split_rows, splits_of
+from kaggle_pipeline.core.tables import read_own
+from kaggle_pipeline.data.examples import PREPARE_ANEW, read_examples, split_rows, splits_of
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
@@ -109,7 +110,8 @@ def _known_groups(prepared: Path) -> set[str]:
     known = set()
     for name in ("folds.csv", "examples.csv"):  # the folds hold training rows only
         if (prepared / name).exists():
-            table = pd.read_csv(prepared / name, usecols=["group_id"], dtype=str)
+            remedy = PREPARE_ANEW.format(folder=prepared)
+            table = read_own(prepared / name, {"group_id": str}, remedy=remedy)
             known |= set(table["group_id"].dropna())
     return {one for one in known if not one.isdigit()}  # "12" would blot out counts
 

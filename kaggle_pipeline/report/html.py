@@ -12,6 +12,8 @@ from string import Template
 
 from PIL import Image
 
+from kaggle_pipeline.core.record import read_checked
+
 CSS_DPI = 96
 """Pixels of a style sheet an inch."""
 
@@ -162,7 +164,7 @@ def picture_alone(path: Path, alt: str, *, photos: bool = False) -> Html:
     path = Path(path)
     if not path.is_file():
         return Html("")
-    content = path.read_bytes()
+    content = read_checked(path)
     kind = "jpeg" if content.startswith(b"\xff\xd8") else "png"
     class_, size = "photo" if photos else "plot", ""
     with Image.open(BytesIO(content)) as image:

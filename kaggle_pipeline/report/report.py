@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-import yaml
-
 from kaggle_pipeline import DISCLAIMER
+from kaggle_pipeline.config.loading import read_settings
 from kaggle_pipeline.config.names import SCORED_STAGES
+from kaggle_pipeline.core.commit import renew
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json
 from kaggle_pipeline.data.spec import DatasetSpec
@@ -66,6 +66,7 @@ def write_report(run_dir: Path, spec: DatasetSpec) -> Path:
             ),
             encoding="utf-8",
         )
+    renew(run_dir, path.name)
     return path
 
 
@@ -121,15 +122,7 @@ def collect_sections(run_dir: Path, spec: DatasetSpec) -> tuple[str, dict[str, t
 def _read_config(folder: Path) -> dict:
     """Resolved config of a stage, empty where there is none."""
     path = folder / "config.yaml"
-    if not path.exists():
-        return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        content = None
-    if not isinstance(content, dict):
-        raise PipelineError(f"{path} is damaged: run that stage anew with --overwrite")
-    return content
+    return read_settings(path) if path.exists() else {}
 
 
 # ---------------------------------------------------------------------------- a stage

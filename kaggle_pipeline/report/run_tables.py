@@ -67,11 +67,15 @@ def _blends_several(run_dir: Path) -> bool:
 def scored_parts(folder: Path) -> list[Part]:
     """Return what a stage was judged on: out-of-fold rows, a test part; none if it has no scores.
 
+    ``metrics.json`` is written last: without it the judging was stopped, and there are none yet.
+
     Raises
     ------
     PipelineError
-        If it was judged but its ``metrics.json`` is missing, or a file is damaged.
+        If a file is damaged.
     """
+    if not (folder / "metrics.json").exists():
+        return []
     return [
         Part(name, read_json(folder / file), read_json(folder / "metrics.json"))
         for file, name in _PARTS.items()

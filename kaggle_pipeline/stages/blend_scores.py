@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.config.names import TEST_SCORE
+from kaggle_pipeline.core.commit import begin, commit, renew
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json, write_json
 from kaggle_pipeline.core.tables import index_by, read_table, require_probabilities
@@ -26,7 +27,7 @@ from kaggle_pipeline.report.report import write_report
 from kaggle_pipeline.stages.make_submission import write_checked_submission
 from kaggle_pipeline.stages.prepare import prepare_data
 from kaggle_pipeline.stages.run import Run
-from kaggle_pipeline.stages.run_folder import open_stage
+from kaggle_pipeline.stages.run_folder import open_stage, remedy_of
 
 STAGE = "ensemble"
 _PERFECT = 0.9999
@@ -81,13 +82,18 @@ def blend_scores(run: Run) -> Path | None:
         If a file or column is missing, an id is listed twice, scores and images do not match, or
         the task has several classes.
     """
+    with run.working_on(STAGE):
+        return _blend_scores(run)
+
+
+def _blend_scores(run: Run) -> Path | None:
     config, spec = run.config.ensemble, run.spec
     if len(spec.classes) > 1:
         raise PipelineError(f"ensemble: {spec.id} has {len(spec.classes)} classes; it takes one")
     if "context" in config.use:
         require_patients(spec, "ensemble.use: context")
     started = time.perf_counter()
-    prepare_data(replace(run, overwrite=False), with_records=False)
+    prepare_data(replace(run, overwrite=False), with_records=False, wait=True)
     examples = run.examples()
     if {"context", "metadata"} <= set(config.use):
         # Before any row goes: test patients keep all their images, too.
@@ -119,6 +125,8 @@ def blend_scores(run: Run) -> Path | None:
     chosen = config.method or study.chosen
     folder = open_stage(run.run_dir, STAGE, resume=False, overwrite=True)
     (run.run_dir / TEST_SCORE).unlink(missing_ok=True)  # of the submission before
+    renew(run.run_dir, TEST_SCORE)
+    begin(folder, remedy_of(STAGE))
     run.record_origin(folder)
     for line in describe(study, chosen):
         run.say(line)
@@ -147,6 +155,7 @@ def blend_scores(run: Run) -> Path | None:
         ),
     )  # fmt: skip
     write_gallery(folder, examples, nested, spec, run.data_dir)
+    commit(folder)
     run.say(f"report: {write_report(run.run_dir, spec)}")
     return write_checked_submission(run, blended, folder) if blended is not None else None
 

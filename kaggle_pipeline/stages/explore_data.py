@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.core.commit import begin, commit
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.record import is_done
 from kaggle_pipeline.data.examples import validate_examples
 from kaggle_pipeline.data.explore import explore
 from kaggle_pipeline.datasets import spec_of
@@ -40,9 +42,15 @@ def draw_data(run: Run) -> None:
     A picture that cannot be drawn, say of a photo that cannot be read, is said and ends nothing.
     """
     folder = run.run_dir / "explore"
-    if (folder / "summary.json").exists() and not run.overwrite:
-        return
+    try:
+        if is_done(folder, "summary.json") and not run.overwrite:
+            return
+    except PipelineError as error:
+        run.say(f"note: {str(error).partition(',')[0]}: the data are drawn anew")
+    folder.mkdir(parents=True, exist_ok=True)
+    begin(folder, "delete {folder} and run the same command with --resume, which draws anew")
     try:
         explore(run.examples(), run.spec, run.data_dir, folder, seed=run.config.seed)
     except PipelineError as error:
         run.say(f"note: not all pictures of the data are drawn: {error}")
+    commit(folder)

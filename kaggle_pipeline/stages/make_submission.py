@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from kaggle_pipeline.config.names import MODEL_STAGES, TEST_SCORE
+from kaggle_pipeline.config.names import MODEL_STAGES, SUBMISSION, TEST_SCORE
+from kaggle_pipeline.core.commit import begin, commit, renew
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json, write_json
+from kaggle_pipeline.core.record import is_done
 from kaggle_pipeline.data.examples import split_rows
 from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.data.submission import (
@@ -25,7 +27,7 @@ from kaggle_pipeline.report.report import write_report
 from kaggle_pipeline.report.run_tables import compare_runs
 from kaggle_pipeline.stages.prepare import PREPARED_BY
 from kaggle_pipeline.stages.run import Run
-from kaggle_pipeline.stages.run_folder import open_stage
+from kaggle_pipeline.stages.run_folder import open_stage, remedy_of
 
 
 def make_submission(run: Run) -> Path | None:
@@ -41,6 +43,11 @@ def make_submission(run: Run) -> Path | None:
     PipelineError
         If a model named in ``blend.models`` is not trained, or the result fails the check.
     """
+    with run.working_on("blend"):
+        return _make_submission(run)
+
+
+def _make_submission(run: Run) -> Path | None:
     started = time.perf_counter()
     run.require_same(run.prepared, PREPARED_BY)  # another config could hide how rows were divided
     config, spec = run.config, run.spec
@@ -54,6 +61,8 @@ def make_submission(run: Run) -> Path | None:
     # Cheap and derived from files that are kept: it is simply made anew.
     folder = open_stage(run.run_dir, "blend", resume=False, overwrite=True)
     (run.run_dir / TEST_SCORE).unlink(missing_ok=True)  # of the submission before
+    renew(run.run_dir, TEST_SCORE)
+    begin(folder, remedy_of("blend"))
     run.record_origin(folder)
     blend, nested = fit_nested(oof, examples, folds, spec, config.blend, seed=config.seed)
     nested.write(folder / "oof.csv")
@@ -74,6 +83,9 @@ def make_submission(run: Run) -> Path | None:
     )  # fmt: skip
     run.draw_roc(folder, {**oof, "blend": nested}, examples)
     write_gallery(folder, examples, nested, spec, run.data_dir)
+    if blended is not None:
+        blended.write(folder / "test.csv")
+    commit(folder)
     run.say(compare_runs([run.run_dir]))
     weights = ", ".join(
         f"{name} {weight:.2f}" + (f" (effective {shares[name]:.0%})" if len(shares) > 1 else "")
@@ -84,7 +96,6 @@ def make_submission(run: Run) -> Path | None:
     if blended is None:
         run.say(f"{spec.id} has no test rows here, so there is nothing to submit")
         return None
-    blended.write(folder / "test.csv")
     return write_checked_submission(run, blended, folder)
 
 
@@ -110,8 +121,9 @@ def write_checked_submission(run: Run, blended: Predictions, folder: Path) -> Pa
     submission = build_submission(blended, spec, sample)
     if sample is not None:
         check_submission(submission, spec, sample)
-    path = run.run_dir / "submission.csv"
+    path = run.run_dir / SUBMISSION
     write_submission(submission, path)
+    renew(run.run_dir, SUBMISSION)
     checked = "no sample to check against" if sample is None else "checked against the sample"
     run.say(f"{path}: {len(submission)} rows, {checked}")
     return path
@@ -133,7 +145,7 @@ def _rescale(run: Run, blended: Predictions, folder: Path) -> Predictions:
 
 def _read_model(run: Run, name: str, split: str) -> Predictions:
     path = run.run_dir / name / f"{split}.csv"
-    if not path.exists():
+    if not is_done(path.parent, path.name) or not path.exists():
         folds = run.folds()
         missing = unfinished(folds, run.run_dir / name)
         if len(missing) < len(folds.numbers):

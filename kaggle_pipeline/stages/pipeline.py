@@ -24,18 +24,19 @@ def run_pipeline(run: Run) -> Path | None:
     require_tables(run)
     device = check_image(run) if with_image else None
     begin = _Steps(run, 2 + with_image + with_tabular).begin
-    begin("data: audit, folds" + (", records" if with_image else ""))
-    fit = prepare_data(run, with_records=with_image)
-    draw_data(run)
-    chained = replace(run, chained=True)
-    if with_image:
-        begin("image model")
-        train_image(chained, device=device, fit=fit)
-    if with_tabular:
-        begin("metadata models" if len(run.config.tabular.learners) > 1 else "metadata model")
-        train_tabular(chained)
-    begin("blend and submission")
-    return make_submission(run)
+    with run.working_on():
+        begin("data: audit, folds" + (", records" if with_image else ""))
+        fit = prepare_data(run, with_records=with_image)
+        draw_data(run)
+        chained = replace(run, chained=True)
+        if with_image:
+            begin("image model")
+            train_image(chained, device=device, fit=fit)
+        if with_tabular:
+            begin("metadata models" if len(run.config.tabular.learners) > 1 else "metadata model")
+            train_tabular(chained)
+        begin("blend and submission")
+        return make_submission(run)
 
 
 class _Steps:

@@ -3,20 +3,23 @@
 In: a :class:`Run`. Out: the run's ``prepare/`` and, where images are converted here, ``records/``.
 """
 
-import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from kaggle_pipeline.config.experiment import ExternalConfig, RecordsConfig
+from kaggle_pipeline.config.experiment import RecordsConfig
 from kaggle_pipeline.config.names import MADE_UP_MARK, METADATA_STAGES, TEST_TRUTH
+from kaggle_pipeline.core.commit import adopt, begin, commit, renew
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import atomic_path, read_json, write_json
+from kaggle_pipeline.core.files import atomic_path, write_json
 from kaggle_pipeline.core.photo_kinds import kind_of_file
+from kaggle_pipeline.core.record import is_done, read_record
+from kaggle_pipeline.core.room import require_room
 from kaggle_pipeline.data.examples import (
     EXTERNAL,
+    PREPARE_ANEW,
     drop_incomplete,
     require_images,
     split_rows,
@@ -52,16 +55,26 @@ from kaggle_pipeline.records.tfrecords import (
     describe_others,
     index_records,
     list_shards,
+    read_index,
+)
+from kaggle_pipeline.stages.raw_tables import (
+    TABLES,
+    digest_tables,
+    mark_of,
+    require_same_tables,
+    table_folders,
 )
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.run_folder import drop_if_empty, open_stage
 
+_BYTES_A_PIXEL = 0.05
+"""Of a JPEG in a record, at least: the competition's at 1024 px have 0.17."""
 PREPARED_BY = ("dataset", "table", "seed", "examples", "folds", "leakage", "external")
 """Parts of the config that decide examples and folds; models may differ in the rest."""
 
 
 def prepare_data(
-    run: Run, *, with_records: bool = True, learners: Sequence[str] = ()
+    run: Run, *, with_records: bool = True, learners: Sequence[str] = (), wait: bool = False
 ) -> RecordFit | None:
     """Raw folder → examples, leak audit, folds and (where there are images) TFRecords.
 
@@ -75,16 +88,25 @@ def prepare_data(
         False for a tabular model: no image is needed, and none is converted.
     learners : sequence of str
         Tabular stages that will be trained beside the models that are blended.
+    wait : bool
+        Where another process prepares this run, wait for it: folds are trained on several
+        machines, of which one prepares.
 
     Raises
     ------
     PipelineError
-        If data is missing or broken, the audit finds a leak, or the run folder holds another
-        experiment's preparation.
+        If data is missing or broken, the audit finds a leak, the run folder holds another
+        experiment's preparation, or another process works there.
     """
     if run.beam is not None:
         import_beam()  # before hours of audit, not after
-    if run.overwrite or not (run.prepared / "folds.csv").exists():
+    # What --overwrite deletes, nobody may be reading.
+    with run.working_on("" if run.overwrite else "prepare", wait=wait):
+        return _prepare(run, with_records, learners)
+
+
+def _prepare(run: Run, with_records: bool, learners: Sequence[str]) -> RecordFit | None:
+    if run.overwrite or not is_prepared(run.prepared):
         require_data(run)
     if "image" in run.config.blend.models:
         require_whole(run.config.image.weights)
@@ -93,10 +115,11 @@ def prepare_data(
         open_stage(run.run_dir, "records", resume=False, overwrite=True)
         run.drop_blend()
     folder = open_stage(run.run_dir, "prepare", resume=True, overwrite=False)
-    if (folder / "folds.csv").exists():
+    if is_prepared(folder):
         run.require_same(folder, PREPARED_BY)
-        _require_same_tables(run, folder)
-        run.say(f"prepared already: {folder}")
+        require_same_tables(run, folder)
+        _require_examples(run)
+        run.say(f"prepared already: {folder}{adopt(folder, PREPARE_ANEW)}")
     else:
         try:
             _prepare_tables(run, folder, learners)
@@ -121,6 +144,11 @@ def require_whole(weights: str | None) -> None:
         raise PipelineError(f"image.weights: {weights} holds no weights but a {kind}: {how}")
 
 
+def is_prepared(folder: Path) -> bool:
+    """Return whether the tables are done and still as they were written; as :func:`is_done`."""
+    return is_done(folder, "folds.csv", apart=("config.yaml", "records.csv"))
+
+
 def require_data(run: Run) -> None:
     """Raise a PipelineError unless the data folder is there."""
     if not run.data_dir.is_dir():
@@ -133,7 +161,7 @@ def require_tables(run: Run) -> None:
     It takes seconds, and is asked before weights are downloaded. A table of one's own is first
     learned, by ``prepare_data``.
     """
-    if not (run.prepared / "folds.csv").exists():
+    if not is_prepared(run.prepared):
         require_data(run)
         if run.config.table is None:
             run.spec.read_raw(run.data_dir)
@@ -141,6 +169,7 @@ def require_tables(run: Run) -> None:
 
 def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
     config = run.config
+    begin(folder, PREPARE_ANEW)
     if config.table is not None:
         write_learned(config.table, run.data_dir, folder)
     spec = run.spec
@@ -161,9 +190,11 @@ def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
         found = read_external(config.external, run.data_dir, spec)
         for note in found.notes:
             run.say(f"external: {note}")
-        tables |= {_mark(one): found.tables[one.dataset] for one in config.external}
+        tables |= {mark_of(one): found.tables[one.dataset] for one in config.external}
         outside = found.table
-    digests = _digest(_folders(run), tables)  # of what was read, before hours of fingerprints
+    digests = digest_tables(
+        table_folders(run), tables
+    )  # of what was read, before hours of fingerprints
     # A row of the same id goes for that alone.
     fresh = None if outside is None else outside[~outside.index.isin(examples.index)]
     fingerprints, faults = _fingerprint(run, examples, fresh, folder)
@@ -212,8 +243,11 @@ def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
             temporary.write_text("The photos of this run are drawn.\n")
     write_examples(pd.concat([examples, outside]), folder / "examples.csv")
     run.record_origin(folder)
-    write_json(folder / "tables.json", digests)
-    folds.write(folder / "folds.csv")  # last: it says that the tables are done
+    write_json(folder / TABLES, digests)
+    folds.write(folder / "folds.csv")
+    commit(folder)
+    if read_record(run.run_dir) is None:
+        begin(run.run_dir, "run make_submission or report again, which write it anew")
     _tell_examples(run, examples, folds)
 
 
@@ -225,56 +259,14 @@ def _stop_on_shared_groups(run: Run, examples: pd.DataFrame, folder: Path) -> No
         report.stop_on_leak()
 
 
-def _mark(one: ExternalConfig) -> str:
-    """What stands before the names of a further collection's tables."""
-    return f"external {one.dataset}: "
-
-
-def _folders(run: Run) -> dict[str, Path]:
-    """The data folder, under no mark, and those of the further collections."""
-    return {"": run.data_dir} | {
-        _mark(one): run.data_dir / one.data_dir for one in run.config.external
-    }
-
-
-def _digest(
-    folders: Mapping[str, Path], tables: Mapping[str, Sequence[Path]]
-) -> dict[str, str | None]:
-    """SHA-256 of tables by mark and name, None of one that is not there."""
-    found = {}
-    for mark, folder in folders.items():
-        for path in tables[mark]:
-            inside = path.is_relative_to(folder)
-            name = mark + (path.relative_to(folder) if inside else path.absolute()).as_posix()
-            there = path.is_file()
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest() if there else None
-    return found
-
-
-def _require_same_tables(run: Run, folder: Path) -> None:
-    """Stop when the tables that were read are not what they were; the data folder may be gone.
-
-    A file that no reader asked for is nobody's business.
-    """
-    before = read_json(folder / "tables.json")
-    for mark, place in _folders(run).items():
-        names = [name for name in before if name.startswith("external ") == bool(mark)]
-        names = [name for name in names if name.startswith(mark)]
-        if not names or not place.is_dir():  # it may be gone as well
-            continue
-        now = _digest({mark: place}, {mark: [place / name.removeprefix(mark) for name in names]})
-        if not any(now.values()) and any(before[name] for name in names):
-            raise PipelineError(
-                f"{place} holds none of the tables that {folder} was made from "
-                f"({', '.join(name for name in names if before[name])}): is --data-dir right?"
-            )
-        for name in names:
-            if before[name] != now[name]:
-                what = "changed" if before[name] and now[name] else "came or went"
-                raise PipelineError(
-                    f"{place / name.removeprefix(mark)} {what} since {folder} was made: say its "
-                    "--data-dir, choose another --run-dir, or prepare_data --overwrite"
-                )
+def _require_examples(run: Run) -> None:
+    """Stop where the folds hold an image that the examples lack: a table that was cut off."""
+    missing = run.folds().table.index.difference(run.examples().index)
+    if len(missing):
+        raise PipelineError(
+            f"{run.prepared / 'examples.csv'} lacks {missing[0]} of the folds ({len(missing)} such)"
+            f": {PREPARE_ANEW.format(folder=run.prepared)}"
+        )
 
 
 def _fingerprint(
@@ -376,6 +368,9 @@ def _prepare_records(run: Run, folder: Path) -> RecordFit | None:
 
 def _convert(run: Run, photos: pd.DataFrame, place: Path, config: RecordsConfig) -> None:
     """Make records of photos, by processes or by Beam."""
+    there = sum(path.stat().st_size for path in place.glob("*.tfrec"))
+    needed = round(len(photos) * config.image_size_px**2 * _BYTES_A_PIXEL) - there
+    require_room(place, needed, f"the records of {len(photos)} photos")
     if run.beam is None:
         with run.progress(len(photos), f"convert to {config.image_size_px} px") as progress:
             convert(photos, run.spec, run.data_dir, place, config, progress)
@@ -390,8 +385,7 @@ def _index(run: Run, places: Sequence[Path], folder: Path) -> pd.DataFrame:
     """Return what is in the records of ``places`` and keep it as ``records.csv``."""
     shards = [shard for place in places for shard in list_shards(place)]
     path = folder / "records.csv"
-    if path.exists():
-        index = pd.read_csv(path, dtype={"image_id": str, "folder": str, "shard": str})
+    if (index := _known_index(run, path)) is not None:
         known = {Path(row.folder) / row.shard for row in index[["folder", "shard"]].itertuples()}
         if known == {shard.path.parent.resolve() / shard.path.name for shard in shards}:
             for shard in shards:
@@ -404,9 +398,21 @@ def _index(run: Run, places: Sequence[Path], folder: Path) -> pd.DataFrame:
                 rows.append({"folder": str(shard.path.parent.resolve()), **row})
                 progress(1)
     index = pd.DataFrame(rows)
+    path.unlink(missing_ok=True)
+    renew(folder, path.name)  # first: what a kill leaves is not taken for damage
     with atomic_path(path) as temporary:
         index.to_csv(temporary, index=False)
+    renew(folder, path.name)
     return index
+
+
+def _known_index(run: Run, path: Path) -> pd.DataFrame | None:
+    """The index that is there; None where it is damaged, for the records tell it anew."""
+    try:
+        return read_index(run.run_dir)
+    except PipelineError as error:
+        run.say(f"note: {str(error).partition(':')[0]}: it is made anew from the records")
+        return None
 
 
 def _record_source(run: Run, examples: pd.DataFrame) -> Path | None:

@@ -3,23 +3,33 @@
 In: a config and folders. Out: a :class:`Run`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from kaggle_pipeline.config.experiment import Experiment
-from kaggle_pipeline.config.loading import parse_experiment, to_mapping, write_experiment
-from kaggle_pipeline.config.names import BLEND_STAGES, TEST_SCORE, TEST_TRUTH
+from kaggle_pipeline.config.loading import (
+    parse_experiment,
+    read_settings,
+    resolved_yaml,
+    to_mapping,
+    write_experiment,
+)
+from kaggle_pipeline.config.names import BLEND_STAGES, SUBMISSION, TEST_SCORE, TEST_TRUTH
+from kaggle_pipeline.core.commit import renew
 from kaggle_pipeline.core.deadline import Deadline
 from kaggle_pipeline.core.environment import peak_memory_mb, versions
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import read_json, write_json
+from kaggle_pipeline.core.files import read_json, sweep_unfinished, write_json
+from kaggle_pipeline.core.lock import locked
 from kaggle_pipeline.core.progress import Progress
-from kaggle_pipeline.data.examples import read_examples, split_rows
+from kaggle_pipeline.core.record import is_as_written, was_written
+from kaggle_pipeline.core.tables import read_own
+from kaggle_pipeline.data.examples import PREPARE_ANEW, read_examples, split_rows
 from kaggle_pipeline.data.folds import Folds, shared_groups
 from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.data.spec import DatasetSpec
@@ -75,6 +85,17 @@ class Run:
         """Folder of the prepare stage."""
         return self.run_dir / "prepare"
 
+    @contextmanager
+    def working_on(self, part: str = "", *, wait: bool = False) -> Iterator[None]:
+        """Hold a part of the run's folder, the whole of it by default; see :func:`locked`.
+
+        What killed processes left half-written there is removed.
+        """
+        with locked(self.run_dir, part, wait=wait, say=self.say):
+            for name in ("prepare", "records") if part == "prepare" else (part,):
+                sweep_unfinished(self.run_dir / name)
+            yield
+
     def examples(self) -> pd.DataFrame:
         """Examples in use, read from disk."""
         return read_examples(self.prepared / "examples.csv", self.spec)
@@ -100,8 +121,9 @@ class Run:
         for stage in BLEND_STAGES:
             if (self.run_dir / stage).exists():
                 open_stage(self.run_dir, stage, resume=False, overwrite=True).rmdir()
-        for name in ("submission.csv", TEST_SCORE):
+        for name in (SUBMISSION, TEST_SCORE):
             (self.run_dir / name).unlink(missing_ok=True)
+        renew(self.run_dir, SUBMISSION, TEST_SCORE)
 
     def require_same(self, folder: Path, keys: Sequence[str]) -> None:
         """Stop unless the stage in ``folder`` was begun with the same values of (dotted) ``keys``.
@@ -112,13 +134,17 @@ class Run:
             That names the setting that differs.
         """
         path = folder / "config.yaml"
+        if was_written(path, resolved_yaml(self.config)):
+            if not is_as_written(path, hashed=True):
+                write_experiment(path, self.config)
+                self.say(f"note: {path} was damaged: written anew, with the same content")
+            return
         if not path.exists():
             return
+        content = read_settings(path)
         try:
             # Settings that are newer than the run get their defaults.
-            before = to_mapping(parse_experiment(yaml.safe_load(path.read_text(encoding="utf-8"))))
-        except yaml.YAMLError:
-            raise PipelineError(f"{path} is damaged: start anew with --overwrite") from None
+            before = to_mapping(parse_experiment(content))
         except PipelineError as error:
             raise PipelineError(f"{path}: {error}") from None
         now = to_mapping(self.config)
@@ -171,7 +197,9 @@ class Run:
         write_evaluation(folder, evaluation)
         truth, truth_path = None, self.prepared / TEST_TRUTH
         if test is not None and truth_path.exists():
-            truth = pd.read_csv(truth_path, dtype={"image_id": str}).set_index("image_id")
+            types = {"image_id": str, **dict.fromkeys(spec.classes, float)}
+            remedy = PREPARE_ANEW.format(folder=self.prepared)
+            truth = read_own(truth_path, types, remedy=remedy).set_index("image_id")
             scored = evaluate(
                 examples, test.probabilities, spec, seed=seed, truth=truth, marks=marks
             )

@@ -5,9 +5,24 @@ from pathlib import Path
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import SAVED
+from kaggle_pipeline.core.record import RECORD
+from kaggle_pipeline.core.room import require_room
 
-_OURS = ("config.yaml", "leakage.json", "spec.json", "manifest.json", "history.csv", SAVED)
+_OURS = (RECORD, "config.yaml", "leakage.json", "spec.json", "manifest.json", "history.csv", SAVED)
 """A stage's folder holds one of these; nothing else is ever deleted."""
+
+
+_TABLES_BYTES = 8 * 2**20
+"""What a stage writes at least, weights and records apart."""
+
+
+def remedy_of(stage: str) -> str:
+    """Return how a damaged file of a stage's own folder, not of its folds', is made anew."""
+    if stage == "blend":
+        return "run make_submission again, which makes it anew"
+    if stage == "ensemble":
+        return "run blend_scores again, which makes it anew"
+    return f"run its training again with --resume, which writes {stage}/ anew"
 
 
 def open_stage(run_dir: Path, stage: str, *, resume: bool, overwrite: bool) -> Path:
@@ -34,7 +49,7 @@ def open_stage(run_dir: Path, stage: str, *, resume: bool, overwrite: bool) -> P
         if overwrite:
             if not any((folder / name).exists() for name in _OURS):
                 raise PipelineError(
-                    f"{folder} holds files but no {_OURS[0]}: it may not be a run's, so it is not "
+                    f"{folder} holds files but no {RECORD}: it may not be a run's, so it is not "
                     "deleted; remove it by hand or choose another --run-dir"
                 )
             shutil.rmtree(folder)
@@ -43,12 +58,15 @@ def open_stage(run_dir: Path, stage: str, *, resume: bool, overwrite: bool) -> P
                 f"{folder} already holds results: say --resume to go on, --overwrite to start "
                 "anew, or choose another --run-dir"
             )
+    require_room(folder, _TABLES_BYTES, "a stage's tables and pictures")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def drop_if_empty(folder: Path) -> None:
     """Delete a stage's folder, and then the run's, where a failure has left nothing in it."""
+    if folder.is_dir() and [path.name for path in folder.iterdir()] == [RECORD]:
+        (folder / RECORD).unlink()  # that it was begun
     for place in (folder, folder.parent):
         if place.is_dir() and not any(place.iterdir()):
             place.rmdir()

@@ -14,8 +14,10 @@ import pandas as pd
 
 from kaggle_pipeline.config.loading import load_experiment
 from kaggle_pipeline.config.names import TEST_SCORE
+from kaggle_pipeline.core.commit import renew
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import write_json
+from kaggle_pipeline.core.record import require_written
 from kaggle_pipeline.core.tables import index_by, read_table, require_probabilities
 from kaggle_pipeline.metrics.roc_bootstrap import auc_with_interval
 from kaggle_pipeline.report.report import write_report
@@ -27,6 +29,7 @@ def _read_scored(path: Path, columns: Sequence[str] | None = None) -> pd.DataFra
 
     ``columns`` (id first) must be there; by default all are taken.
     """
+    require_written(path)
     table = read_table(path, columns or ())
     id_column, *scored = columns or table.columns
     table = index_by(table, id_column, path)
@@ -87,5 +90,6 @@ def _keep(submission_path: Path, found: dict) -> None:
     digest = hashlib.sha256(submission_path.read_bytes()).hexdigest()
     # The digest tells whether the submission is still the one that was scored.
     write_json(run_dir / TEST_SCORE, {"submission_sha256": digest, **found})
+    renew(run_dir, TEST_SCORE)
     config = load_experiment(run_dir / "prepare" / "config.yaml")
     write_report(run_dir, Run(config, run_dir, run_dir).spec)

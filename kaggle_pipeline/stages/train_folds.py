@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pandas as pd
 
 from kaggle_pipeline.config.experiment import TabularConfig
 from kaggle_pipeline.config.names import LEARNERS
+from kaggle_pipeline.core.commit import begin, commit
 from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.core.tables import read_own
 from kaggle_pipeline.data.examples import EXTERNAL
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.models.cross_validation import (
@@ -28,7 +31,7 @@ from kaggle_pipeline.report.results import OPTIMISTIC
 from kaggle_pipeline.report.run_tables import compare_runs, describe_memory
 from kaggle_pipeline.stages.prepare import PREPARED_BY
 from kaggle_pipeline.stages.run import Run
-from kaggle_pipeline.stages.run_folder import open_stage
+from kaggle_pipeline.stages.run_folder import open_stage, remedy_of
 
 Enrich = Callable[[pd.DataFrame], pd.DataFrame]
 """Adds columns to the examples before a model sees them."""
@@ -53,7 +56,26 @@ def train_folds(
     side_by_side: Mapping[str, Any] | None = None,
     fit: RecordFit | None = None,
 ) -> None:
-    """Cross-validate and, once every fold is done, finish the stage."""
+    """Cross-validate and, once every fold is done, finish the stage.
+
+    Single folds may be trained beside each other by several processes, on several machines.
+    """
+    with ExitStack() as held:
+        for part in [f"{stage}/fold{fold}" for fold in only or ()] or [stage]:
+            held.enter_context(run.working_on(part))
+        _train_folds(run, stage, make_model, only, all_min, enrich, side_by_side, fit)
+
+
+def _train_folds(
+    run: Run,
+    stage: str,
+    make_model: Callable[[int, Path], Model],
+    only: Sequence[int] | None,
+    all_min: Callable[[int], int],
+    enrich: Enrich | None,
+    side_by_side: Mapping[str, Any] | None,
+    fit: RecordFit | None,
+) -> None:
     # A stage of which some folds are done is open for the others; a fold is never done twice.
     folder = open_stage(
         run.run_dir,
@@ -70,6 +92,7 @@ def train_folds(
         for fold in only or ():
             shutil.rmtree(folder / f"fold{fold}", ignore_errors=True)
         run.drop_blend()
+    begin(folder, remedy_of(stage))
     run.record_origin(folder)
     if fit:
         fit.write(folder)
@@ -116,6 +139,11 @@ def finish_stage(run: Run, stage: str) -> None:
     PipelineError
         If a fold is not done, or the folds' files do not fit together.
     """
+    with run.working_on(f"{stage}/joining", wait=True):
+        _finish_stage(run, stage)
+
+
+def _finish_stage(run: Run, stage: str) -> None:
     folder = run.run_dir / stage
     examples, folds = run.examples(), run.folds()
     oof, test = collect_folds(folds, run.spec, examples, folder)
@@ -131,6 +159,7 @@ def finish_stage(run: Run, stage: str) -> None:
         tested_on_all_rows=trained_on_all(folder) is not None,
     )  # fmt: skip
     _draw_histories(folder, folds.numbers)
+    commit(folder)
     run.say(f"{stage}: {_describe(metrics, run.spec)}")
     report = write_report(run.run_dir, run.spec)
     if not run.chained:
@@ -164,6 +193,8 @@ def _draw_histories(folder: Path, folds: Sequence[int]) -> None:
         place = folder / f"fold{fold}"
         for path in sorted(place.rglob("history.csv")):
             part = " ".join(path.parent.relative_to(place).parts)  # a class, a seed
-            histories[f"fold {fold} {part}".strip()] = pd.read_csv(path)
+            remedy = f"delete {place} and say --resume, which trains that fold anew"
+            history = read_own(path, {"epoch": int}, remedy=remedy)
+            histories[f"fold {fold} {part}".strip()] = history
     if histories:  # a forest has no epochs
         plot_histories(histories, folder / "learning_curves.png")

@@ -17,7 +17,7 @@ from kaggle_pipeline.leakage.audit import check_features
 from kaggle_pipeline.models.composite import OneModelPerClass, SeedEnsemble
 from kaggle_pipeline.models.protocols import Model
 from kaggle_pipeline.records.geometry import RecordFit
-from kaggle_pipeline.records.tfrecords import shards_holding
+from kaggle_pipeline.records.tfrecords import read_index, shards_holding
 from kaggle_pipeline.stages.prepare import prepare_data, require_tables, require_whole
 from kaggle_pipeline.stages.run import Run
 
@@ -45,16 +45,16 @@ def train_image(
     run.say(f"device: {device.describe(mixed_precision=precision)}")
     # Without --overwrite: that of a model does not convert again.
     if not run.chained:
-        fit = prepare_data(replace(run, overwrite=False))
-    index_path = run.prepared / "records.csv"
-    if not index_path.exists():
+        fit = prepare_data(replace(run, overwrite=False), wait=True)
+    index = read_index(run.run_dir)
+    if index is None:
         raise PipelineError(
             f"no images for {run.spec.id} in {run.data_dir}: it needs jpeg/, DICOM or tfrecords/"
         )
     if run.config.image.metadata:
         check_features(run.examples(), run.spec, run.spec.features)
     make_model = image_model_maker(
-        run.config, run.spec, partial(shards_holding, pd.read_csv(index_path, dtype=str)), device,
+        run.config, run.spec, partial(shards_holding, index), device,
         features_dir=run.run_dir / "image" / "features",
         swap_red_blue=run.config.records.channel_order == "bgr",
         verbose=1 if run.interactive else 2,

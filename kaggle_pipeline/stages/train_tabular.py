@@ -32,7 +32,8 @@ def train_tabular(run: Run, only: Sequence[int] | None = None) -> None:
         require_patients(run.spec, "tabular.context")
     stages = ["tabular" if one == "dense" else one for one in config.learners]
     if not run.chained:
-        prepare_data(replace(run, overwrite=False), with_records=False, learners=stages)
+        fresh = replace(run, overwrite=False)
+        prepare_data(fresh, with_records=False, learners=stages, wait=True)
     # Before --overwrite deletes anything.
     examples, features = run.examples(), list(config.features or run.spec.features)
     choose_features(run.spec, features, examples)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from kaggle_pipeline.core.files import SAVED
 from kaggle_pipeline.data.folds import Folds
+from kaggle_pipeline.records.tfrecords import read_index
 from kaggle_pipeline.webapp.models import RunModels
 from kaggle_pipeline.webapp.ood import OodReference, sharpness
 
@@ -66,10 +67,9 @@ def find_reference(
 
 def _index(run_dir: Path) -> pd.DataFrame | None:
     """Where each image's record is, or None if a file is not there."""
-    path = run_dir / "prepare" / "records.csv"
-    if not path.exists() or not (run_dir / "prepare" / "folds.csv").exists():
+    index = read_index(run_dir)
+    if index is None or not (run_dir / "prepare" / "folds.csv").exists():
         return None
-    index = pd.read_csv(path, dtype=str, usecols=["image_id", "folder", "shard"])
     here = index["shard"].map(lambda name: (run_dir / "records" / name).exists())
     index.loc[here, "folder"] = str(run_dir / "records")  # the run may have moved
     places = index[["folder", "shard"]].drop_duplicates()

@@ -140,6 +140,7 @@ def test_files_of_a_fold_and_of_all(examples, folds, spec, tmp_path):
             "metrics.json",
             "oof.csv",
             "test.csv",
+            "written.json",
         }
         assert read_json(place / "metrics.json")["n"] == len(folds.valid_ids(fold))
     for name, found in (("oof", oof), ("test", test)):

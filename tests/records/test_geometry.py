@@ -194,12 +194,12 @@ def test_a_photo_gets_the_probability_of_its_record(trained, oblong, tmp_path, c
     tolerance = 0.05 * known.std() if how == "found" else 1e-6
     np.testing.assert_allclose(seen, known.loc[seen.index], rtol=0, atol=tolerance)
     # And it would be seen if they were made square in the other way.
-    note = run_dir / "image" / "records.json"
+    note = Path(shutil.copytree(run_dir, tmp_path / "turned")) / "image" / "records.json"
+    (note.parent / "written.json").unlink()
     kept = note.read_text()
     other = {"crop": "stretch", "stretch": "crop"}[json.loads(kept)["fit"]]
     note.write_text(json.dumps({**json.loads(kept), "fit": other}))
-    turned = predicted(run_dir, oblong / "jpeg" / "test", tmp_path / "out.csv")
-    note.write_text(kept)
+    turned = predicted(note.parents[1], oblong / "jpeg" / "test", tmp_path / "out.csv")
     assert (turned - known).abs().median() > 10 * (seen - known).abs().median()
     assert (turned - known).abs().max() > 0.3 * known.std()
 
@@ -280,6 +280,7 @@ def test_a_run_remembers_and_does_not_mix(trained, oblong, found, tmp_path, caps
     error = capsys.readouterr().err
     assert "was trained on photos stretched to a square" in error and "--overwrite" in error
     (copy / "image" / "records.json").write_text('{"fit": "diagonal"}')
+    (copy / "image" / "written.json").unlink()
     photos = ["--images", str(oblong / "jpeg" / "test"), "--out", str(tmp_path / "out.csv")]
     assert main(["predict", "--run-dir", str(copy), *photos]) == 2
     assert "records.json is damaged" in capsys.readouterr().err

@@ -165,6 +165,7 @@ def test_photos_of_any_kind_are_taken_and_a_broken_one_is_left_out(ham, tmp_path
     run = Path(shutil.copytree(ham[1], tmp_path / "run"))
     with (run / "prepare" / "folds.csv").open("a") as file:
         file.write("ISIC_9,HAM_9,1\n")  # a fold that was never trained
+    (run / "prepare" / "written.json").unlink()
     out = tmp_path / "out.csv"
     out.write_text("of yesterday\n")
     assert main([*predict(run, folder, out), "--overwrite"]) == 0

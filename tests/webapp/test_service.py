@@ -371,6 +371,7 @@ def test_a_run_of_before_whose_one_fold_was_judged_with_other_weights_says_so(ru
     assert RunModels(run, "cpu").judged_as_used  # two folds: nested
     folds = pd.read_csv(run / "prepare" / "folds.csv")
     folds.assign(fold=folds["fold"] - 1).to_csv(run / "prepare" / "folds.csv", index=False)
+    (run / "prepare" / "written.json").unlink()
     for stage in ("image", "logistic"):
         shutil.rmtree(run / stage / "fold1")
     service = Service(run, "cpu")

@@ -12,8 +12,9 @@ import keras
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.config.loading import to_mapping
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import SAVED, atomic_path, read_json, write_json
+from kaggle_pipeline.core.files import SAVED, read_json, write_json
 from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.models.weights_file import save_weights
 
 WEIGHTS = "model.weights.h5"
 _ARCHITECTURE = (
@@ -52,8 +53,7 @@ def write_model(
     """
     # A fresh wrapper has no optimizer, whose state would triple the file.
     bare = keras.Model(network.inputs, network.outputs)
-    with atomic_path(Path(folder) / WEIGHTS) as temporary:
-        bare.save_weights(temporary)
+    save_weights(bare, Path(folder) / WEIGHTS)
     settings = {
         "image": to_mapping(config),
         "dataset": spec.id,

@@ -13,7 +13,9 @@ from scipy.special import softmax
 
 from kaggle_pipeline.config.experiment import TabularConfig
 from kaggle_pipeline.config.loading import to_mapping
+from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import SAVED, atomic_path, read_json, write_json
+from kaggle_pipeline.core.record import require_written
 from kaggle_pipeline.data.examples import require_choice
 from kaggle_pipeline.data.metadata_encoder import FeatureEncoder, choose_features
 from kaggle_pipeline.data.spec import DatasetSpec
@@ -22,6 +24,7 @@ from kaggle_pipeline.models.class_balance import label_sets
 from kaggle_pipeline.models.tabular.network import build_network
 from kaggle_pipeline.models.tabular.numpy_adam import NumpyAdam
 from kaggle_pipeline.models.tabular.smote import resample_rows
+from kaggle_pipeline.models.weights_file import save_weights
 
 _WEIGHTS, _HISTORY = "model.weights.h5", "history.csv"
 
@@ -161,8 +164,7 @@ class TabularModel:
         """Write weights, and settings with the encoder's bounds as JSON."""
         folder = Path(folder)
         bare = keras.Model(self.network_.inputs, self.network_.outputs)  # leaves the optimizer out
-        with atomic_path(folder / _WEIGHTS) as temporary:
-            bare.save_weights(temporary)
+        save_weights(bare, folder / _WEIGHTS)
         if hasattr(self, "history_"):
             with atomic_path(folder / _HISTORY) as temporary:
                 self.history_.to_csv(temporary, index=False)
@@ -177,11 +179,23 @@ class TabularModel:
         )
 
     def load(self, folder: Path) -> "TabularModel":
-        """Read what :meth:`save` wrote; ``predict`` then gives the same numbers."""
+        """Read what :meth:`save` wrote; ``predict`` then gives the same numbers.
+
+        Raises
+        ------
+        PipelineError
+            If a file is missing, damaged or not what was written.
+        """
         settings = read_json(Path(folder) / SAVED)
         self.encoder_ = FeatureEncoder.from_mapping(settings)
         self.network_ = self._build(self.encoder_.width)
-        self.network_.load_weights(Path(folder) / _WEIGHTS)
+        path = Path(folder) / _WEIGHTS
+        require_written(path)
+        try:
+            self.network_.load_weights(path)
+        except (OSError, ValueError, KeyError) as error:  # h5py's, Keras'
+            reason = str(error).strip().splitlines()[0]
+            raise PipelineError(f"{path} cannot be read ({reason}): train that fold anew") from None
         return self
 
     @property

@@ -18,6 +18,7 @@ from kaggle_pipeline.config.experiment import TabularConfig
 from kaggle_pipeline.config.loading import to_mapping
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import SAVED, atomic_path, read_json, write_json
+from kaggle_pipeline.core.record import require_written
 from kaggle_pipeline.data.metadata_encoder import FeatureEncoder, choose_features
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.models.tabular.tree_arrays import Trees, from_boosting, from_forest
@@ -174,6 +175,7 @@ class LearnerModel:
         settings = read_json(Path(folder) / SAVED)
         self.encoder_ = FeatureEncoder.from_mapping(settings["encoder"])
         path = Path(folder) / _ARRAYS
+        require_written(path)
         try:
             with np.load(path, allow_pickle=False) as stored:
                 self.arrays_ = [

@@ -457,7 +457,7 @@ class TestMetadata:
         many["leak"] = many["target"] * 3.0
         (tmp_path / "records.csv").write_text("image_id\n")
         spec = replace(SPEC, numeric={**SPEC.numeric, "leak": Number()})
-        monkeypatch.setattr(stage, "prepare_data", lambda run: None)
+        monkeypatch.setattr(stage, "prepare_data", lambda run, wait: None)
         monkeypatch.setattr(stage, "check_image", lambda run: choose_accelerator("cpu"))
         monkeypatch.setattr(stage, "replace", lambda run, **changes: run)
         config = SimpleNamespace(image=tiny_config(metadata=True), folds=FoldsConfig())

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.record import require_written
 
 
 def load_weights(model: keras.Model, path: Path) -> None:
@@ -18,10 +19,11 @@ def load_weights(model: keras.Model, path: Path) -> None:
     Raises
     ------
     PipelineError
-        If the file is missing or does not fit.
+        If the file is missing, does not fit or is not what was written.
     """
     if not path.exists():
         raise PipelineError(f"image.weights: {path} does not exist")
+    require_written(path)
     try:
         model.load_weights(path)
     # h5py and Keras raise what they like on a file that is not theirs.

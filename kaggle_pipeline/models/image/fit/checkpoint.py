@@ -17,7 +17,10 @@ import pandas as pd
 from kaggle_pipeline.core.deadline import Deadline, OutOfTime
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json, write_json
+from kaggle_pipeline.core.room import require_room
+from kaggle_pipeline.core.tables import read_own
 from kaggle_pipeline.models.image.fit.weight_averaging import averaged_weights
+from kaggle_pipeline.models.weights_file import save_weights, weights_bytes
 
 _HISTORY, _BEGUN = "history.csv", "begun.json"
 
@@ -82,6 +85,9 @@ class EpochKeeper(keras.callbacks.Callback):
         """
         self._network = network
         network.optimizer.build(network.trainable_variables)
+        if self._keep_state:  # two are kept while a third is written
+            needed = 3 * weights_bytes(network)
+            require_room(self._folder, needed, "a fold's weights, with those to go on from,")
         self._require_same(network)
         variables = [*network.weights, *network.optimizer.variables]
         fresh = [keras.ops.convert_to_numpy(variable) for variable in variables]
@@ -99,7 +105,8 @@ class EpochKeeper(keras.callbacks.Callback):
             for variable, value in zip(variables, fresh, strict=True):  # half-read ones too
                 variable.assign(value)
             return 0
-        history = pd.read_csv(self._folder / _HISTORY, float_precision="round_trip")
+        remedy = f"delete {self._folder} and say --resume, which trains that fold anew"
+        history = read_own(self._folder / _HISTORY, {"epoch": int}, remedy=remedy)
         self.history = history[history["epoch"] < agreed]
         return agreed
 
@@ -151,13 +158,12 @@ class EpochKeeper(keras.callbacks.Callback):
             self.history.to_csv(temporary, index=False)
         if is_best:
             best = self._folder / "best.weights.h5"
-            with atomic_path(best) as temporary, averaged_weights(self.model):
-                self._saved.save_weights(temporary)
+            with averaged_weights(self.model):
+                save_weights(self._saved, best)
         if not self._keep_state:
             return
         older = self._states()
-        with atomic_path(self._folder / f"state-{epoch + 1}.weights.h5") as temporary:
-            self._saved.save_weights(temporary)
+        save_weights(self._saved, self._folder / f"state-{epoch + 1}.weights.h5")
         for _, path in sorted(older)[:-1]:  # the one before stays, in case this one is damaged
             path.unlink()
         if epoch + 1 < self.params["epochs"]:
