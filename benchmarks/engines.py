@@ -20,6 +20,7 @@ from benchmarks.turns import Turns
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.core.environment import peak_memory_mb
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.private_api import all_layers
 from kaggle_pipeline.datasets import get_spec
 
 PEERS = {
@@ -184,7 +185,7 @@ def forward_gflop(network: Any) -> float:
     rest (normalisation, activation, pooling) is some percent, and left out by common use.
     """
     total = 0
-    for layer in network._flatten_layers():
+    for layer in all_layers(network):
         kernel = getattr(layer, "kernel", None)
         if kernel is not None:
             shape = layer.output.shape  # (batch, rows, columns, channels) or (batch, channels)

@@ -19,6 +19,7 @@ import pytest  # noqa: E402
 from helpers_image import tiny_config  # noqa: E402
 from keras.src.legacy.saving import legacy_h5_format  # noqa: E402
 
+from kaggle_pipeline.core.private_api import all_layers  # noqa: E402
 from kaggle_pipeline.datasets.synthetic import SPEC  # noqa: E402
 from kaggle_pipeline.hardware.accelerator import choose_accelerator  # noqa: E402
 from kaggle_pipeline.models.image.backbones import inception_merged, registry  # noqa: E402
@@ -76,7 +77,7 @@ def enliven(network, config):
 
     With those of an untrained one a deep network says the same of every image.
     """
-    for layer in network._flatten_layers(include_self=False):
+    for layer in all_layers(network)[1:]:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
         if isinstance(layer, keras.layers.Dropout):
@@ -100,7 +101,7 @@ def photos(config):
 def layers_of(network):
     """What a network consists of: kind, shapes of weights and constants of each layer."""
     found = []
-    for layer in network._flatten_layers(include_self=False):
+    for layer in all_layers(network)[1:]:
         shapes = [tuple(one.shape) for one in layer.weights]
         constants = [getattr(layer, name, None) for name in ("scale", "offset")]
         found.append(repr((type(layer).__name__, shapes, constants)))

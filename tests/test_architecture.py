@@ -30,6 +30,7 @@ MAX_LINES = 450
 DOORS = {
     "tensorflow": {
         "core.engine",
+        "core.private_api",
         "hardware.accelerator",
         "hardware.distribution",
         "models.image.fit.optimizer",  # Adam in one operation
@@ -42,6 +43,7 @@ DOORS = {
         "preflight.lowering",
     },
     "jax": {
+        "core.private_api",
         "hardware.accelerator",
         "hardware.compile_log",
         "hardware.distribution",
@@ -51,7 +53,7 @@ DOORS = {
     },
     "torch": {"models.image.backbones.torch_weights"},
     "safetensors": {"models.image.backbones.torch_weights"},
-    "streamlit": {"webapp.app", "webapp.serve"},
+    "streamlit": {"core.private_api", "webapp.app"},
 }
 """The modules that may import a heavy package."""
 KERAS = {"hardware", "models", "preflight"}
@@ -218,6 +220,58 @@ def test_nothing_runs_code_from_data():
             assert keywords.get("allow_pickle") is not True, where
             assert keywords.get("safe_mode") is not False, where
             assert keywords.get("shell") is not True, where
+
+
+UNDOCUMENTED = ("tensorflow.python", "streamlit.web", "streamlit.runtime", "starlette")
+"""Parts of other packages that they do not document for users, though no name says so."""
+
+
+def private_parts(tree):
+    """What a module takes of others that is theirs: ``x._name`` that it does not define itself."""
+    own, used = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            own.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            own.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            # Set on itself: on another object it may be that object's.
+            (own if ast.unparse(node.value) in {"self", "cls"} else used).add(node.attr)
+        elif isinstance(node, ast.Attribute):
+            used.add(node.attr)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("attr", "attr__")):
+            to_itself = ast.unparse(node.func) == "object.__setattr__"  # of a frozen dataclass
+            names = {str(a.value) for a in node.args[1:2] if isinstance(a, ast.Constant)}
+            (own if to_itself else used).update(names)
+        elif isinstance(node, ast.Import):
+            used |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            used |= {f"{node.module}.{alias.name}" for alias in node.names}
+    used -= own | {"_exit"}  # os._exit is documented
+    parts = {name: name.split(".") for name in used}
+    return {
+        name
+        for name, words in parts.items()
+        if any((w.startswith("_") and not w.startswith("__")) or w == "src" for w in words)
+        or name.startswith(UNDOCUMENTED)
+    }
+
+
+def test_private_parts_of_other_packages_are_used_in_one_module():
+    found = {path: private_parts(tree) for path, tree in TREES.items()}
+    door = FILES["kaggle_pipeline.core.private_api"]
+    assert found.pop(door)
+    assert not {str(path): names for path, names in found.items() if names}
+
+
+def test_private_parts_are_found_however_they_are_reached():
+    for line in (
+        "network._nodes", "getattr(network, '_nodes', 1)", "network._nodes = 1", "import jax._src",
+        "from keras.src import ops", "from tensorflow.python.framework import kernels",
+    ):  # fmt: skip
+        assert private_parts(ast.parse(line)), line
+    for line in ("self._own = 1; other._own", "x.__class__", "os._exit(1)", "from a import src_of"):
+        assert not private_parts(ast.parse(line)), line
 
 
 def test_no_bare_except_hides_a_mistake():

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kaggle_pipeline.core.errors import PipelineError, nearest
+from kaggle_pipeline.core.private_api import hlo_compiler
 
 TOPOLOGIES = {
     "v2-8": "v2:2x2",
@@ -197,40 +198,11 @@ def compile_jitted(
 
 def compile_hlo(description: Any, module: bytes, hbm_gib: float) -> Verdict:
     """Compile a serialised HLO module, as TensorFlow gives it, for one device of a topology."""
-    # No public function takes a module for a topology; ``jax.jit`` itself ends in these calls.
-    from jax._src.interpreters import mlir
-    from jax._src.lib import _jax, xla_client
-    from jax._src.lib.mlir import ir
-
-    with mlir.make_ir_context():
-        stable = ir.Module.parse(_jax.mlir.hlo_to_stablehlo(module))
-        _drop_copies(stable, ir)
-        options = xla_client.CompileOptions()
-        options.num_replicas = options.num_partitions = 1
-        device = description.devices[0]
-        devices = xla_client.DeviceList((device,))
-        return _timed(
-            lambda: device.client.compile(
-                stable, executable_devices=devices, compile_options=options
-            ),
-            lambda compiled: compiled.get_compiled_memory_stats(),
-            hbm_gib,
-        )
-
-
-def _drop_copies(module: Any, ir: Any) -> None:
-    """Take out copies, which are HLO's only and say no more than "another buffer"."""
-    copies = []
-
-    def visit(operation: Any) -> Any:
-        if operation.name == "mhlo.copy":
-            copies.append(operation.operation)
-        return ir.WalkResult.ADVANCE
-
-    module.operation.walk(visit)
-    for copy in copies:
-        copy.results[0].replace_all_uses_with(copy.operands[0])
-        copy.erase()
+    return _timed(
+        hlo_compiler(module, description.devices[0]),
+        lambda compiled: compiled.get_compiled_memory_stats(),
+        hbm_gib,
+    )
 
 
 def _compile(lower: Callable[[], Any], hbm_gib: float) -> Verdict:

@@ -12,6 +12,7 @@ import numpy as np
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.core.environment import peak_memory_mb, versions
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.private_api import devices_with_kernel, make_all_variables
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.preflight.compiler import (
     compile_hlo,
@@ -93,7 +94,6 @@ def refused_ops(graph: Any) -> list[str]:
     that XLA has for CPUs, less :data:`NOT_ON_TPU`.
     """
     import tensorflow as tf
-    from tensorflow.python.framework import kernels
 
     # XLA's kernels are registered when it first compiles something.
     tf.function(lambda: tf.zeros(()) + 1, jit_compile=True)()
@@ -104,8 +104,7 @@ def refused_ops(graph: Any) -> list[str]:
     own = {function.signature.name for function in definition.library.function}
     refused = set()
     for name in {node.op for node in nodes} - own - _WITHOUT_KERNEL:
-        found = kernels.get_registered_kernels_for_op(name).kernel
-        devices = {kernel.device_type for kernel in found}
+        devices = devices_with_kernel(name)
         compiled = "XLA_TPU_JIT" in devices or ("XLA_CPU_JIT" in devices and name not in NOT_ON_TPU)
         if not compiled:
             refused.add(name)
@@ -203,8 +202,7 @@ def _compiled_network(image: ImageConfig, spec: DatasetSpec, one: tuple[Any, ...
     network = build_network(image, spec, load_published=False)
     compile_network(network, image, spec, steps_per_epoch=1000, jit_compile=True)
     network = trained_model(network, image, spec, 1000, _TPU)
-    # As fit does before its first step: makes the variables of metrics and optimizer.
-    network._symbolic_build(data_batch=one)
+    make_all_variables(network, one)
     return network
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from kaggle_pipeline import DISCLAIMER
 from kaggle_pipeline.config.names import DEMO_RUN
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.private_api import keep_uploads_in_memory, run_streamlit
 from kaggle_pipeline.webapp import upload
 
 _PAGE = Path(__file__).with_name("app.py")
@@ -43,7 +44,7 @@ def serve(run_dir: Path, *, host: str, port: int, say: Callable[[str], None] = p
         )
     from kaggle_pipeline.webapp.shared_service import shared_service
 
-    _keep_uploads_in_memory()
+    keep_uploads_in_memory((upload.MAX_FILE_MIB + 1) * 2**20)
     say(f"loading {run_dir} …")
     service = shared_service(run_dir)
     say(f"{service.spec.id}: {len(service.models.folds)} folds loaded and warm. {DISCLAIMER}")
@@ -59,12 +60,8 @@ def serve(run_dir: Path, *, host: str, port: int, say: Callable[[str], None] = p
         say(f"note: folds {lacking} are not trained and are missing from the mean")
     if line := service.models.fit.describe():
         say(line)
-    from streamlit.web import bootstrap
-
-    settings = server_settings(host, port)
-    bootstrap.load_config_options(settings)
     try:
-        bootstrap.run(str(_PAGE), False, ["--run-dir", str(run_dir)], settings)
+        run_streamlit(_PAGE, ["--run-dir", str(run_dir)], server_settings(host, port))
     finally:
         service.close()
 
@@ -87,19 +84,3 @@ def server_settings(host: str, port: int) -> dict[str, object]:
         "theme_light_primaryColor": "#2a78b5",
         "theme_dark_primaryColor": "#6cb0e3",
     }
-
-
-def _keep_uploads_in_memory() -> None:
-    """Starlette, under Streamlit from 1.5x on, would put a file of more than 1 MiB on disk."""
-    try:
-        from starlette.formparsers import MultiPartParser
-    except ImportError:  # an older Streamlit: Tornado keeps uploads in memory
-        return
-    # Named so from Starlette 0.46 on; another name's being set would change nothing.
-    names = [one for one in ("spool_max_size", "max_file_size") if hasattr(MultiPartParser, one)]
-    if not names:
-        raise PipelineError(
-            "this Starlette puts uploads on disk and has no setting against it: pip install "
-            "'starlette==1.10'"
-        )
-    setattr(MultiPartParser, names[0], (upload.MAX_FILE_MIB + 1) * 2**20)

@@ -547,17 +547,15 @@ def test_without_streamlit_the_extra_is_named(capsys, monkeypatch):
     assert "pip install '.[app]'" in error_of(["serve"], capsys)
 
 
-def test_uploads_stay_in_memory_and_nothing_is_told_to_anybody(monkeypatch):
+def test_uploads_stay_in_memory_and_nothing_is_told_to_anybody(tmp_path, monkeypatch):
     from kaggle_pipeline.webapp import serve
     from kaggle_pipeline.webapp.upload import MAX_FILE_MIB
 
     settings = serve.server_settings("127.0.0.1", 1)
     assert settings["browser_gatherUsageStats"] is False
     assert settings["server_maxUploadSize"] == MAX_FILE_MIB
-    parsers = pytest.importorskip("starlette.formparsers")
-    assert hasattr(parsers.MultiPartParser, "spool_max_size")  # before it is set
-    serve._keep_uploads_in_memory()
-    assert parsers.MultiPartParser.spool_max_size > MAX_FILE_MIB * 2**20
-    monkeypatch.setattr(parsers, "MultiPartParser", type("Renamed", (), {}))
-    with pytest.raises(PipelineError, match="puts uploads on disk"):
-        serve._keep_uploads_in_memory()
+    in_memory = []
+    monkeypatch.setattr(serve, "keep_uploads_in_memory", in_memory.append)
+    with pytest.raises(PipelineError):  # which is done before a run is looked at
+        serve.serve(tmp_path / "none", host="127.0.0.1", port=1)
+    assert in_memory[0] > MAX_FILE_MIB * 2**20

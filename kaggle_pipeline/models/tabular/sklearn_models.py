@@ -18,6 +18,7 @@ from kaggle_pipeline.config.experiment import TabularConfig
 from kaggle_pipeline.config.loading import to_mapping
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import SAVED, atomic_path, read_json, write_json
+from kaggle_pipeline.core.private_api import boosting_baseline
 from kaggle_pipeline.core.record import require_written
 from kaggle_pipeline.data.metadata_encoder import FeatureEncoder, choose_features
 from kaggle_pipeline.data.spec import DatasetSpec
@@ -33,7 +34,7 @@ def _fit_boosting(x: np.ndarray, y: np.ndarray, seed: int) -> Arrays:
         learning_rate=0.03, max_iter=200, max_leaf_nodes=15, min_samples_leaf=60,
         l2_regularization=5.0, max_features=0.5, early_stopping=False, random_state=seed,
     ).fit(x, y)  # fmt: skip
-    return {**from_boosting(model).to_arrays(), "base": model._baseline_prediction.ravel()}
+    return {**from_boosting(model).to_arrays(), "base": boosting_baseline(model)}
 
 
 def _fit_forest(x: np.ndarray, y: np.ndarray, seed: int) -> Arrays:

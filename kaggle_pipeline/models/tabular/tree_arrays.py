@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 
+from kaggle_pipeline.core.private_api import boosting_nodes
+
 _LEAF = -1
 
 
@@ -78,12 +80,11 @@ def from_forest(forest: ExtraTreesClassifier) -> Trees:
 
 def from_boosting(boosting: HistGradientBoostingClassifier) -> Trees:
     """Return a fitted boosting's trees; their total and the baseline are the raw scores."""
-    # scikit-learn has no public view of these trees; a test compares its answers with ours.
-    outputs = len(boosting._predictors[0])
+    iterations = boosting_nodes(boosting)
+    outputs = len(iterations[0])
     parts = []
-    for iteration in boosting._predictors:
-        for output, predictor in enumerate(iteration):
-            nodes = predictor.nodes
+    for iteration in iterations:
+        for output, nodes in enumerate(iteration):
             leaf = nodes["is_leaf"].astype(bool)
             value = np.zeros((len(nodes), outputs))
             value[leaf, output] = nodes["value"][leaf]

@@ -14,6 +14,7 @@ from helpers_image import tiny_config
 from keras import layers
 
 from kaggle_pipeline.config.image import ImageConfig
+from kaggle_pipeline.core.private_api import all_layers
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.hardware.accelerator import choose_accelerator
 from kaggle_pipeline.models.image.inference.fuse_batch_norm import fuse_batch_norm, update_fused
@@ -34,9 +35,7 @@ def shake(network, seed=0):
 
 
 def norms_of(network):
-    return [
-        layer for layer in network._flatten_layers() if isinstance(layer, layers.BatchNormalization)
-    ]
+    return [layer for layer in all_layers(network) if isinstance(layer, layers.BatchNormalization)]
 
 
 def small(build):

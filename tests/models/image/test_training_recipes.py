@@ -14,6 +14,7 @@ from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.config.experiment import FoldsConfig
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.core.private_api import averaged_variables
 from kaggle_pipeline.data.spec import Number
 from kaggle_pipeline.datasets.external import TRANSLATIONS
 from kaggle_pipeline.datasets.isic_2017 import SPEC as ISIC_2017
@@ -337,7 +338,7 @@ class TestAveragedWeights:
         network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
         network.compile(keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.5), "mse")
         network.fit(np.ones((2, 1)), np.full((2, 1), 9.0), batch_size=1, verbose=0)
-        mean = np.array(network.optimizer._model_variables_moving_average[0])
+        mean = np.array(averaged_variables(network.optimizer)[0])
         np.testing.assert_array_equal(network.get_weights()[0], mean)  # as every fit ends
         network.set_weights([mean + 1])
         with averaged_weights(network):

@@ -13,6 +13,7 @@ from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.config.experiment import TabularConfig
 from kaggle_pipeline.config.names import LEARNERS as NAMES
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.private_api import boosting_baseline
 from kaggle_pipeline.data.examples import split_rows
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
@@ -35,7 +36,7 @@ def test_a_forests_arrays_answer_as_the_forest(answers):
 @pytest.mark.parametrize("answers", [Y, KINDS], ids=["two", "three"])
 def test_a_boostings_arrays_answer_as_the_boosting(answers):
     model = HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(X, answers)
-    raw = from_boosting(model).total(X) + model._baseline_prediction.ravel()
+    raw = from_boosting(model).total(X) + boosting_baseline(model)
     wanted = model.decision_function(X).reshape(len(X), -1)
     np.testing.assert_allclose(raw, wanted, atol=1e-9)
     if raw.shape[1] == 1:

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from kaggle_pipeline.config.image import ImageConfig
+from kaggle_pipeline.core.private_api import adam_moments
 
 
 def make_optimizer(config: ImageConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -70,11 +71,11 @@ class AdamW(keras.optimizers.Adam):
         if self._powers is None:
             super().update_step(gradient, variable, learning_rate)
             return
-        index = self._get_variable_index(variable)
+        gradients, squares = adam_moments(self, variable)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
+            m=gradients.value.handle,
+            v=squares.value.handle,
             beta1_power=self._powers[0],
             beta2_power=self._powers[1],
             lr=learning_rate,

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import keras
 from keras import ops
 
+from kaggle_pipeline.core.private_api import averaged_variables
+
 
 @contextmanager
 def averaged_weights(network: keras.Model) -> Iterator[None]:
@@ -25,7 +27,7 @@ def averaged_weights(network: keras.Model) -> Iterator[None]:
         yield
         return
     variables = network.trainable_variables
-    means = optimizer._model_variables_moving_average
+    means = averaged_variables(optimizer)
     own = [ops.convert_to_numpy(variable) for variable in variables]
     for variable, mean in zip(variables, means, strict=True):
         variable.assign(ops.convert_to_numpy(mean))

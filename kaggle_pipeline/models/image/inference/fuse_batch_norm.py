@@ -12,6 +12,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from kaggle_pipeline.core.private_api import calls_within
+
 _CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D)
 _Pairs = dict[str, tuple[Any, layers.BatchNormalization]]
 
@@ -78,8 +80,7 @@ def _pairs(network: keras.Model) -> _Pairs:
     Both are called once, nothing else takes the convolution's output, and it computes in float32:
     shorter numbers would round the products once more.
     """
-    # The calls within this network: a layer knows those in all networks that share it.
-    nodes = [node for level in network._nodes_by_depth.values() for node in level]
+    nodes = calls_within(network)
     calls = Counter(id(node.operation) for node in nodes)
     uses = Counter(id(tensor) for tensor in network.outputs)
     uses.update(id(tensor) for node in nodes for tensor in node.input_tensors)
