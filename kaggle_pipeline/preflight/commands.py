@@ -14,6 +14,7 @@ from kaggle_pipeline.core.files import read_json, write_json
 from kaggle_pipeline.data.examples import EXTERNAL, split_rows, validate_examples
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.preflight.estimate import CAVEAT, Images, make_plan, preflight
+from kaggle_pipeline.preflight.host import describe_host, measure_host
 from kaggle_pipeline.preflight.timing import time_steps
 from kaggle_pipeline.stages.run import Run
 
@@ -60,7 +61,11 @@ def preflight_run(
     found["caveat"] = CAVEAT
     if weekly_hours and found["hours_at_least"] is not None:
         found["share_of_weekly_quota"] = round(found["hours_at_least"] / weekly_hours, 3)
-    for line in describe(found):
+    lines = describe(found)
+    if found["fits"] and not run.config.image.frozen:
+        found["host"] = _measure_host(run, "tpu")
+        lines.insert(-1, describe_host(found["host"], found["images_per_second_at_most"]))
+    for line in lines:
         run.say(line)
     if json_path:
         write_json(json_path, found)
@@ -107,7 +112,14 @@ def smoke_run(run: Run, *, beside: Path | None = None, steps: int = 10) -> dict[
         if device.kind == "tpu":
             line += f"; {predicted['floor_step_seconds'] / measured['step_seconds']:.0%} reached"
         run.say(line)
+    if device.kind != "cpu":  # there the same cores train
+        measured["host"] = _measure_host(run, device.kind)
+        run.say(describe_host(measured["host"], measured["images_per_second"]))
     return measured
+
+
+def _measure_host(run: Run, kind: str) -> dict[str, Any]:
+    return measure_host(run.config.image, run.config.records.image_size_px, run.spec, kind)
 
 
 def _require_same_step(image: ImageConfig, predicted: dict[str, Any], path: Path) -> None:
