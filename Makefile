@@ -141,7 +141,9 @@ bench: $(VENV)/dev.stamp further
 	@$(BIN)/python scripts/benchmark.py convert
 	@$(BIN)/python scripts/benchmark.py tabular
 	@$(BIN)/python scripts/benchmark.py input
-	@$(BIN)/python scripts/benchmark.py train
+	@$(BIN)/python scripts/benchmark.py train --json runs/benchmark/train.json
+	@$(BIN)/python scripts/benchmark.py loop --json runs/benchmark/loop.json
+	@for one in train loop; do $(BIN)/python scripts/benchmark.py compare runs/benchmark/$$one.json || exit 1; done
 	@$(BIN)/python scripts/benchmark.py predict
 
 clean:

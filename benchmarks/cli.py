@@ -19,7 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=list(_MEASUREMENTS))
-    parser.add_argument("file", type=Path, nargs="?", help="for compare: figures just measured")
+    parser.add_argument(
+        "file", type=Path, nargs="?", help="for compare: new figures; for table: a document"
+    )
     parser.add_argument(
         "--kept", type=Path, metavar="FILE",
         help="for compare (default: the file of that name in benchmarks/results)",
@@ -128,6 +130,12 @@ def _compare(options: argparse.Namespace, place: Path) -> None:
         sys.exit("\n".join(["worse than before:", *worse]))  # exit code 1: nobody's mistake
 
 
+def _table(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.table import write_table
+
+    write_table(options.file)
+
+
 def _card(options: argparse.Namespace, place: Path) -> None:
     from benchmarks.card import measure_card
 
@@ -195,6 +203,7 @@ _MEASUREMENTS = {
     "loop": _loop,
     "card": _card,
     "compare": _compare,
+    "table": _table,
     "convert": _convert,
     "tabular": _tabular,
     "serve": _serve,
@@ -223,6 +232,7 @@ COMMAND = Command(
   python scripts/benchmark.py loop --config configs/siim_isic_2020.yaml --image-size-px 1024 \\
       --batch-size 32 --device gpu --steps 40
   python scripts/benchmark.py compare step.json --kept benchmarks/results/step.json
+  python scripts/benchmark.py table docs/results.md
   python scripts/benchmark.py card --device gpu --seconds 250 --json card.json
   python scripts/benchmark.py serve --backbone InceptionResNetV2 --image-size-px 299""",
 )

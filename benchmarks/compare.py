@@ -46,6 +46,9 @@ def compare_results(
     """
     kept_path = kept_path or RESULTS / Path(new_path).name
     kept, new = (_figures(Path(path)) for path in (kept_path, new_path))
+    for path in (kept_path, new_path):
+        if is_busy(read_json(path).get("machine", {})):
+            say(f"note: {path} was measured beside other work; differences may be due to that")
     worse, common = [], [name for name in kept if name in new]
     if not common:
         raise PipelineError(f"{new_path} and {kept_path} have no figure in common")
@@ -60,6 +63,11 @@ def compare_results(
         if name not in new:
             say(f"{name}: {kept[name][1]:.4g} → not measured")
     return worse
+
+
+def is_busy(machine: Mapping[str, Any]) -> bool:
+    """Return whether other work took cores when a measurement began."""
+    return machine.get("load", 0) > machine.get("cores", math.inf)
 
 
 def _figures(path: Path) -> dict[str, tuple[str, float]]:

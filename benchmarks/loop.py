@@ -6,7 +6,6 @@ fed with two batches that lie in memory, by turns; and of the input alone. What 
 against the step is the host's fault.
 """
 
-import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -129,9 +128,9 @@ def made_up_examples(ids: list[str]) -> pd.DataFrame:
 def _input_rate(stream: Any, steps: int, batch: int) -> float:
     """Return photos a second of a stream that nobody else waits for."""
     batches = iter(stream)
-    for _ in itertools.repeat(None, 2):  # what it reads ahead
+    for _ in range(2):  # what it reads ahead
         next(batches)
     started = time.perf_counter()
-    for _ in itertools.repeat(None, steps):
+    for _ in range(steps):
         next(batches)
     return batch * steps / (time.perf_counter() - started)

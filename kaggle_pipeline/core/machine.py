@@ -6,9 +6,15 @@ import subprocess
 from pathlib import Path
 
 
-def describe_machine() -> dict[str, str | int]:
-    """Return ``processor``, ``cores`` this process may use, and ``gpu`` where there is one."""
-    found: dict[str, str | int] = {"processor": _processor(), "cores": count_cores()}
+def describe_machine() -> dict[str, str | float]:
+    """Return ``processor``, ``cores`` this process may use, ``load`` on them, ``gpu`` if any.
+
+    The load is the mean number of processes of the last minute that ran or waited for a core,
+    where the system counts it: above ``cores`` what is measured has not had them for itself.
+    """
+    found: dict[str, str | float] = {"processor": _processor(), "cores": count_cores()}
+    if hasattr(os, "getloadavg"):
+        found["load"] = round(os.getloadavg()[0], 1)
     gpu = _gpu()
     return {**found, "gpu": gpu} if gpu else found
 

@@ -10,6 +10,8 @@ from benchmarks import compare, step
 from benchmarks.cli import main
 from benchmarks.compare import compare_results
 from benchmarks.engines import Load, time_keras, time_products
+from benchmarks.table import BEGIN, END, write_table
+from kaggle_pipeline.config.names import CHECKOUT
 from kaggle_pipeline.core.errors import PipelineError
 
 KEPT = {
@@ -51,6 +53,7 @@ def test_what_is_worse_is_named(tmp_path, capsys, changes, words):
         main(["benchmark", "compare", str(new), "--kept", str(kept)])
     assert words in end.value.code and "MobileNetV2 at 224 px, tensorflow" in end.value.code
     said = capsys.readouterr()
+    assert "note: " not in said.out
     assert len(said.out.splitlines()) == 6  # every figure has its line, worse or not
 
 
@@ -66,6 +69,13 @@ def test_a_slower_machine_is_no_slow_down(tmp_path):
     new = written(tmp_path / "new.json", {"MobileNetV2": new})
     assert compare_results(new, kept, lines.append) == []
     assert sum("(+0%)" in line for line in lines) == len(lines) == 6
+
+
+def test_a_busy_machine_is_said(tmp_path):
+    busy = KEPT | {"machine": {"processor": "a CPU", "cores": 2, "load": 7.5}}
+    path, lines = written(tmp_path / "kept.json", busy), []
+    assert compare_results(path, path, lines.append) == []
+    assert "beside other work" in lines[0]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +96,32 @@ def test_kept_figures_can_be_read():
     for path in compare.RESULTS.glob("*.json"):
         lines = []
         assert compare_results(path, path, lines.append) == [] and lines
+
+
+def test_the_documents_table_is_that_of_the_kept_figures(tmp_path):
+    said = []
+    write_table(None, say=said.append)
+    document = (CHECKOUT / "docs" / "results.md").read_text()
+    assert f"{BEGIN}\n{said[0]}\n{END}" in document, "scripts/benchmark.py table docs/results.md"
+    with pytest.raises(PipelineError, match="no figures"):
+        write_table(None, tmp_path)
+
+
+def test_a_row_says_what_was_not_reached(tmp_path):
+    machine = {"processor": "a CPU", "cores": 2, "gpu": "NVIDIA H200"}
+    load = {"backbone": "B", "image_size_px": 512, "batch_size": 32}
+    engines = {
+        "jax": {"train": 553.21, "peak_mb": 9000},
+        "compiled": {"error": "ended after 200 s"},
+    }
+    card = {"what": "card", "machine": machine, "jobs": {"x": {
+        "what": "step", "load": load, "engines": engines, "machine": machine}}}  # fmt: skip
+    written(tmp_path / "card.json", card)
+    said = []
+    write_table(None, tmp_path, said.append)
+    lines = said[0].splitlines()
+    assert "| jax | 553 | – | – | 9,000 | NVIDIA H200 |" in lines[2]
+    assert "| compiled: ended after 200 s | – |" in lines[3]
 
 
 @pytest.mark.ci
