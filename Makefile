@@ -143,7 +143,8 @@ bench: $(VENV)/dev.stamp further
 	@$(BIN)/python scripts/benchmark.py input
 	@$(BIN)/python scripts/benchmark.py train --json runs/benchmark/train.json
 	@$(BIN)/python scripts/benchmark.py loop --json runs/benchmark/loop.json
-	@for one in train loop; do $(BIN)/python scripts/benchmark.py compare runs/benchmark/$$one.json || exit 1; done
+	@for kept in benchmarks/results/*.json; do \
+	  $(BIN)/python scripts/benchmark.py compare runs/benchmark/$$(basename $$kept) || exit 1; done
 	@$(BIN)/python scripts/benchmark.py predict
 
 clean:
