@@ -138,6 +138,8 @@ bench: $(VENV)/dev.stamp further
 	@$(BIN)/python -m pytest -m slow
 	@$(BIN)/python scripts/benchmark.py memory
 	@$(BIN)/python scripts/benchmark.py kills
+	@$(BIN)/python scripts/benchmark.py stops
+	@$(BIN)/python scripts/benchmark.py changes
 	@$(BIN)/python scripts/benchmark.py convert
 	@$(BIN)/python scripts/benchmark.py tabular
 	@$(BIN)/python scripts/benchmark.py input

@@ -88,6 +88,18 @@ def _kills(options: argparse.Namespace, place: Path) -> None:
     measure_kills(place)
 
 
+def _stops(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.stops import measure_stops
+
+    measure_stops(place)
+
+
+def _changes(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.changes import measure_changes
+
+    measure_changes(place)
+
+
 def _step(options: argparse.Namespace, place: Path) -> None:
     from benchmarks.step import ENGINES, Load, measure_step
 
@@ -199,6 +211,8 @@ _MEASUREMENTS = {
     "recipes": _recipes,
     "memory": _memory,
     "kills": _kills,
+    "stops": _stops,
+    "changes": _changes,
     "step": _step,
     "loop": _loop,
     "card": _card,
@@ -220,6 +234,8 @@ COMMAND = Command(
     """\
   python scripts/benchmark.py memory
   python scripts/benchmark.py kills
+  python scripts/benchmark.py stops
+  python scripts/benchmark.py changes
   python scripts/benchmark.py convert --json convert.json
   python scripts/benchmark.py tabular --data-dir data/siim_isic_2020
   python scripts/benchmark.py input --json input.json
