@@ -50,7 +50,49 @@ def _smoke(options: argparse.Namespace) -> None:
     smoke_run(make_run(options), beside=options.beside, steps=max(1, options.steps))
 
 
+def _plan_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-dir", type=Path, required=True, help="raw data")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--dataset", help="a published data set, such as ham10000")
+    which.add_argument(
+        "--table", metavar="CONFIG", type=Path,
+        help="config with a section `table`, such as a copy of configs/my_photos.yaml",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, default=Path("planned.yaml"), help="default: %(default)s"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="write over an existing --out")
+    parser.add_argument("--hours", type=hours, default=1.0, help="for everything (default: 1)")
+    parser.add_argument("--preset", choices=["quick", "good", "best"], default="good")
+    parser.add_argument("--device", choices=["auto", "cpu", "gpu"], default="auto")
+    parser.add_argument("--weights", default="imagenet", help="or a file (default: imagenet)")
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.config.loading import load_experiment, to_mapping
+    from kaggle_pipeline.preflight.plan import plan_experiment
+
+    base = {"name": options.out.stem, "dataset": options.dataset}
+    if options.table:
+        given = to_mapping(load_experiment(options.table))
+        base |= {key: given[key] for key in ("dataset", "table", "examples")}
+    plan_experiment(
+        base, options.data_dir, options.out, hours=options.hours, preset=options.preset,
+        device=options.device, weights=options.weights, overwrite=options.overwrite,
+    )  # fmt: skip
+
+
 HARDWARE_COMMANDS = (
+    Command(
+        "plan",
+        "Plan an experiment from the data, the hours and this machine; time a few photos.",
+        _plan_options,
+        _plan,
+        """\
+  python scripts/plan.py --dataset ham10000 --data-dir data/ham10000 --hours 0.7
+  python scripts/plan.py --table configs/my_photos.yaml --data-dir data/made_up/competition \\
+      --hours 0.2 --preset quick --out mine.yaml""",
+    ),
     Command(
         "preflight",
         "Compile the training step for a TPU that is not there; predict its cost.",

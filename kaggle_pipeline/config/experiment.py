@@ -11,6 +11,7 @@ from typing import Literal
 from kaggle_pipeline.config.checks import inner, positive, require, share
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.config.names import LEARNERS, MODEL_STAGES
+from kaggle_pipeline.config.planned import PlannedStage
 from kaggle_pipeline.config.table import DATASET, TableConfig
 
 
@@ -316,6 +317,8 @@ class Experiment:
     tabular: TabularConfig = field(default_factory=TabularConfig)
     blend: BlendConfig = field(default_factory=BlendConfig)
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    planned: tuple[PlannedStage, ...] = ()
+    """What `plan` predicted; decides nothing."""
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
 

@@ -22,6 +22,8 @@ TEST_SCORE = "test_score.json"
 """What ``score_submission.py`` found of a run's ``submission.csv``, beside it."""
 SUBMISSION = "submission.csv"
 """What is handed in, in the run's own folder."""
+TOOK = "took.json"
+"""In ``prepare/``: seconds and peak memory of a preparation that was done in one go."""
 CHECKOUT = Path(__file__).resolve().parents[2]
 """The folder that holds the package."""
 PACKED = CHECKOUT / "kaggle_pipeline"

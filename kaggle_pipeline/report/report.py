@@ -20,6 +20,7 @@ from kaggle_pipeline.report.calibration import calibration_section
 from kaggle_pipeline.report.data import data_section, leak_section
 from kaggle_pipeline.report.decision import decision_section
 from kaggle_pipeline.report.html import Html
+from kaggle_pipeline.report.planned import planned_section
 from kaggle_pipeline.report.results import STAGE_TITLES, describe_optimism, results_section
 from kaggle_pipeline.report.scores import evaluation_section
 
@@ -106,16 +107,18 @@ def collect_sections(run_dir: Path, spec: DatasetSpec) -> tuple[str, dict[str, t
         for stage, folder in stages.items()
         if (folder / "metrics.json").exists()
     }
+    basis = next((config for config in configs.values() if config), {})
     sections = {
         "results": results_section(run_dir, stages, metrics, spec),
         "data": data_section(run_dir, spec),
         "leaks": leak_section(prepared),
         **{stage: _stage(stage, folder, metrics.get(stage), spec)
            for stage, folder in stages.items()},
+        "plan": planned_section(run_dir, basis.get("planned") or [], metrics, STAGE_TITLES),
         "settings": _settings(configs, run_dir),
     }  # fmt: skip
     titles = {"results": "Results", "data": "Data", "leaks": "Leak audit", **STAGE_TITLES,
-              "settings": "Settings and versions"}  # fmt: skip
+              "plan": "Plan and run", "settings": "Settings and versions"}  # fmt: skip
     return name, {key: (titles[key], section) for key, section in sections.items() if section}
 
 
@@ -206,7 +209,8 @@ def _how_out_of_fold(spec: DatasetSpec, groups_ignored: bool) -> str:
 def _settings(configs: Mapping[str, dict], run_dir: Path) -> Html | None:
     parts = []
     basis = next((config for config in configs.values() if config), {})
-    plain = {key: value for key, value in _flatten(basis).items() if "." not in key}
+    plain = {key: value for key, value in _flatten(basis).items()
+             if "." not in key and key != "planned"}  # fmt: skip
     if plain:
         parts.append(html.table(["setting", "value"], plain.items()))
     for stage, config in configs.items():

@@ -10,8 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from kaggle_pipeline.config.experiment import RecordsConfig
-from kaggle_pipeline.config.names import MADE_UP_MARK, METADATA_STAGES, TEST_TRUTH
+from kaggle_pipeline.config.names import MADE_UP_MARK, METADATA_STAGES, TEST_TRUTH, TOOK
 from kaggle_pipeline.core.commit import adopt, begin, commit, renew
+from kaggle_pipeline.core.environment import peak_memory_mb
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, write_json
 from kaggle_pipeline.core.photo_kinds import kind_of_file
@@ -106,6 +107,7 @@ def prepare_data(
 
 
 def _prepare(run: Run, with_records: bool, learners: Sequence[str]) -> RecordFit | None:
+    started = time.perf_counter()
     if run.overwrite or not is_prepared(run.prepared):
         require_data(run)
     if "image" in run.config.blend.models:
@@ -115,7 +117,8 @@ def _prepare(run: Run, with_records: bool, learners: Sequence[str]) -> RecordFit
         open_stage(run.run_dir, "records", resume=False, overwrite=True)
         run.drop_blend()
     folder = open_stage(run.run_dir, "prepare", resume=True, overwrite=False)
-    if is_prepared(folder):
+    begun = is_prepared(folder)
+    if begun:
         run.require_same(folder, PREPARED_BY)
         require_same_tables(run, folder)
         _require_examples(run)
@@ -131,7 +134,12 @@ def _prepare(run: Run, with_records: bool, learners: Sequence[str]) -> RecordFit
     image = run.config.image
     if "image" in run.config.blend.models and image.selection != "none":
         require_choices(image, run.examples(), run.folds(), run.spec, run.config.seed)
-    return _prepare_records(run, folder)
+    fit = _prepare_records(run, folder)
+    if not begun:
+        seconds = round(time.perf_counter() - started, 1)
+        write_json(folder / TOOK, {"seconds": seconds, "peak_memory_mb": peak_memory_mb()})
+        renew(folder, TOOK)
+    return fit
 
 
 def require_whole(weights: str | None) -> None:

@@ -1,0 +1,49 @@
+"""What was planned beside what happened, for ``report.py``.
+
+In: a run's resolved settings and its stages' own figures. Out: a table.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from kaggle_pipeline.config.names import TOOK
+from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.report import html
+from kaggle_pipeline.report.html import Html
+
+
+def planned_section(
+    run_dir: Path, planned: list[Mapping], metrics: Mapping[str, Mapping], titles: Mapping[str, str]
+) -> Html | None:
+    """Return predicted and real seconds and memory of each stage; None where nothing was planned.
+
+    Parameters
+    ----------
+    run_dir : pathlib.Path
+    planned : list of mapping
+        ``planned`` of the run's settings.
+    metrics : mapping of str to mapping
+        ``metrics.json`` of the finished stages.
+    titles : mapping of str to str
+        What a stage is called.
+    """
+    path = Path(run_dir) / "prepare" / TOOK
+    found = {**metrics, **({"prepare": read_json(path)} if path.exists() else {})}
+    rows = []
+    for one in planned:
+        real = found.get(one["stage"], {})
+        rows.append(
+            [
+                titles.get(one["stage"], "Preparation"),
+                f"{one['seconds']:,.0f} s",
+                _or_dash(real.get("seconds"), "s"),
+                f"{one['memory_mb']:,.0f} MiB",
+                _or_dash(real.get("peak_memory_mb"), "MiB"),
+            ]
+        )
+    header = ["stage", "time planned", "time taken", "memory planned", "memory at most"]
+    return html.table(header, rows) if rows else None
+
+
+def _or_dash(value: float | None, unit: str) -> str:
+    return "–" if value is None else f"{value:,.0f} {unit}"
