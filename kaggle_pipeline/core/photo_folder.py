@@ -210,7 +210,7 @@ def _walk(folder: Path, subfolders: bool) -> Iterator[tuple[str, str]]:
             continue
         seen.add(real)
         for entry in entries:
-            path, is_folder = below + entry.name, entry.is_dir()
+            path, is_folder = below + entry.name, _is_folder(entry)
             if is_hidden(entry.name):
                 yield path + "/" * is_folder, "hidden or system files"
             elif not is_folder:
@@ -219,9 +219,20 @@ def _walk(folder: Path, subfolders: bool) -> Iterator[tuple[str, str]]:
                 waiting.append(path + "/")
 
 
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or behind a folder that may not be entered
+        return False
+
+
 def _take_for(entry: os.DirEntry) -> str:
     """What a file is taken for: by its name where that is a photo's, else by its content."""
-    if not entry.is_file():
+    try:
+        is_file = entry.is_file()
+    except OSError:  # as in _is_folder
+        is_file = False
+    if not is_file:
         return "broken links" if entry.is_symlink() else "devices"
     promised = SUFFIXES.get(PurePath(entry.name).suffix.lower())
     if promised is not None:

@@ -24,7 +24,7 @@ from kaggle_pipeline.data.spec import DatasetSpec, Number, RawData, RecordField,
 from kaggle_pipeline.datasets.table_columns import (
     Column,
     Target,
-    describe_numbers,
+    learn_numbers,
     learn_target,
     learn_words,
     read_numbers,
@@ -39,6 +39,8 @@ SPEC_FILE = "spec.json"
 _OURS = ("image_id", "group_id", "split", "image_path", "width_px", "height_px", "row_weight",
          "source")  # fmt: skip
 """Columns of the examples: a feature or class of such a name would hide one."""
+_OF_PREDICTIONS = ("fold",)
+"""Columns of predictions beside the classes."""
 _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 
 
@@ -124,17 +126,16 @@ def learn_table(table: TableConfig, data_dir: Path) -> Learned:
     target = learn_target(part.columns("target", table.targets), table.positive)
     for key, names in (("target", target.words), ("numeric", table.numeric),
                        ("categorical", table.categorical)):  # fmt: skip
-        features = (*table.numeric, *table.categorical) if key == "target" else ()
-        taken = [name for name in names if name in (*_OURS, *features)]
+        others = ()
+        if key == "target":
+            others = (*_OF_PREDICTIONS, *table.numeric, *table.categorical)
+        taken = [name for name in names if name in (*_OURS, *others)]
         if taken:
             raise PipelineError(
                 f"table.{key}: {part.path} says {taken[0]!r}, which means something else here: "
                 "rename it there"
             )
-    numbers = {
-        one.name: describe_numbers(read_numbers(one), one.name)
-        for one in part.columns("numeric", table.numeric)
-    }
+    numbers = {one.name: learn_numbers(one) for one in part.columns("numeric", table.numeric)}
     words = part.columns("categorical", table.categorical)
     vocabularies = {one.name: learn_words(one) for one in words}
     several = ()
@@ -242,8 +243,8 @@ def _read_part(
     """Rows of one split as examples, in their order and with their index."""
     (image,) = part.columns("image", [table.image])
     image.stop(image.values.isna(), ": every row names its photo")
-    image.stop(image.values.duplicated(), ", as in an earlier row")
     ids = image.values.str.replace("\\", "/").str.removeprefix("./")  # Windows writes paths so
+    image.stop(ids.duplicated(), ", as in an earlier row")
     paths = pd.Series(np.nan, image.values.index, object)
     if photos is not None:
         paths = _find_photos(image, photos, drop)

@@ -104,6 +104,7 @@ def read_numbers(column: Column) -> pd.Series:
     )
     numbers = {word: float(match[1].replace(",", ".")) for word, match in found.items()}
     values = known.map(numbers).astype(float)
+    column.stop(np.isinf(values), ", expected a number")  # such as 1e999
     if is_age(column.name):
         values = values.mask(values == -1)
         outside = (values < AGE_YEARS.least) | (values > AGE_YEARS.greatest)
@@ -116,9 +117,13 @@ def is_age(name: str) -> bool:
     return bool(_AGE.fullmatch(name))
 
 
-def describe_numbers(values: pd.Series, name: str) -> Number:
-    """Return what to expect of a column of numbers: of an age that of any, else bands of thirds."""
-    if is_age(name):
+def learn_numbers(column: Column) -> Number:
+    """Return what to expect of a column of training rows: of an age that of any, else bands of
+    thirds."""
+    values = read_numbers(column)
+    if values.isna().all():
+        column.refuse(" holds no value that is known")
+    if is_age(column.name):
         return AGE_YEARS
     edges = values.quantile(_BANDS).map(lambda edge: float(f"{edge:.2g}"))
     inside = [edge for edge in sorted(set(edges)) if values.min() < edge <= values.max()]
@@ -197,7 +202,10 @@ def learn_target(columns: Sequence[Column], positive: str | None) -> Target:
         for column in columns:
             _require_two(column, flags[column.name])
         one_each = bool((flags.sum(axis=1) == 1).all())
-        return Target("multiclass" if one_each else "multilabel", dict.fromkeys(flags.columns))
+        classes = dict.fromkeys(class_name(column.name) for column in columns)
+        if len(classes) < len(columns):
+            columns[0].refuse(" and another differ only in their punctuation")
+        return Target("multiclass" if one_each else "multilabel", classes)
     (column,) = columns
     column.stop(column.values.isna(), ": every training row needs a label")
     words = _spellings(column.values)
@@ -210,7 +218,7 @@ def learn_target(columns: Sequence[Column], positive: str | None) -> Target:
             )
         return Target("binary", {class_name(positive): words[positive.lower()]})
     if set(words) <= set(_FLAGS):
-        return Target("binary", {column.name: None})
+        return Target("binary", {class_name(column.name): None})
     column.stop(column.values.str.fullmatch(r"[-+]?\d*[.,]\d+"), ", expected 0 or 1, or a word")
     if len(words) == 2:
         column.refuse(f" holds {_some(words.values())}: say which one counts with table.positive")
@@ -245,8 +253,15 @@ def read_target(columns: Sequence[Column], target: Target) -> pd.DataFrame:
 
 
 def class_name(word: str) -> str:
-    """Return a word as a class is called: it becomes part of file names."""
-    return re.sub(r"[^\w .+()-]+", "_", word)
+    """Return a word or a column's name as a class is called: it becomes a folder's name.
+
+    Examples
+    --------
+    >>> class_name("naevus / mole"), class_name("../.."), class_name("..")
+    ('naevus _ mole', '.._..', '__')
+    """
+    name = re.sub(r"[^\w .+()-]+", "_", word)
+    return name if name.strip(". ") else name.replace(".", "_")  # no folder is called ".."
 
 
 def _require_two(column: Column, values: pd.Series) -> None:

@@ -214,3 +214,12 @@ def test_an_open_folder_costs_one_look_at_each_name(tmp_path, monkeypatch):
     fill(tmp_path, *(f"{i}.jpg" for i in range(20)))
     monkeypatch.setattr(Path, "open", lambda *_, **__: pytest.fail("a file was opened"))
     assert len(list_photos(tmp_path).photos) == 20
+
+
+def test_a_link_that_leads_nowhere_is_skipped_and_counted(tmp_path):
+    fill(tmp_path, "a.jpg")
+    for name, goal in {"b": "b", "c.jpg": "c.jpg", "d": "e", "e": "d/x", "f.png": "gone"}.items():
+        (tmp_path / name).symlink_to(goal)
+    found = list_photos(tmp_path)
+    assert found.photos == {"a": "a.jpg"}
+    assert found.skipped == {"broken links": ["b", "c.jpg", "d", "e", "f.png"]}

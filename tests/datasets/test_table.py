@@ -10,6 +10,7 @@ from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.data.examples import validate_examples
 from kaggle_pipeline.datasets import spec_of
 from kaggle_pipeline.datasets.table import SPEC_FILE, write_learned
+from kaggle_pipeline.models.composite import OneModelPerClass
 
 ROWS = pd.DataFrame(
     {
@@ -97,6 +98,27 @@ def test_several_columns_are_labels_and_one_each_are_classes(folder):
     spec, raw = read(folder, flags.assign(nv=1 - flags["mel"]), target=["mel", "nv"])
     assert spec.task == "multiclass"
     assert (raw.examples[["mel", "nv"]].sum(axis=1) == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("columns", "classes"),
+    [
+        (["../../evil", "/tmp/evil"], (".._.._evil", "_tmp_evil")),
+        (["..", "a b (c)"], ("__", "a b (c)")),
+        (["../evil"], (".._evil",)),
+    ],
+)
+def test_a_class_is_no_path_that_leads_out_of_its_folder(folder, columns, classes):
+    flags = {name: [1, 1, 0, 0, 1, 0][number:] + [0, 1][:number] for number, name in
+             enumerate(columns)}  # fmt: skip
+    target = columns if len(columns) > 1 else columns[0]
+    spec, raw = read(folder, ROWS.assign(**flags), target=target)
+    assert spec.classes == classes
+    table = validate_examples(raw.examples, spec)
+    assert table[list(classes)].to_numpy().T.tolist() == list(flags.values())
+    made = []
+    OneModelPerClass(lambda _, place: made.append(place), spec, folder / "fold0")
+    assert [place.resolve().parent for place in made] == [folder / "fold0"] * len(classes)
 
 
 def test_without_groups_the_spec_names_none(folder):
@@ -220,6 +242,15 @@ WRONG = {
     "our own name": ({"numeric": ["width_px"]}, {"width_px": "3"}, "table.numeric: .*'width_px'"),
     "a class of a feature's name": ({}, {"finding": ["age", "b", "c", "age", "b", "c"]},
                                     "table.target: .*'age'"),
+    "a class of a column of predictions": ({}, {"finding": ["fold", "b", "c"] * 2},
+                                           "table.target: .*'fold'"),
+    "a number beyond all": ({}, {"age": ["45", "1e999", "1", "2", "3", "9"]},
+                            r"row 3: column 'age'.*'1e999'.*a number"),
+    "no number": ({}, {"age": ["", "unknown"] * 3}, r"column 'age' \(table.numeric\) holds no"),
+    "the same path": ({"images": None}, {"file": [*ROWS["file"][:4], "a\\five", "a/five"]},
+                      r"row 7: .*'a/five'.*earlier"),
+    "labels of one name": ({"target": ["a/b", "a:b"]}, {"a/b": [0, 1] * 3, "a:b": [0, 1] * 3},
+                           r"column 'a/b' \(table.target\) and another differ only"),
     "no rows": ({}, None, "my.csv has no rows"),
 }  # fmt: skip
 
