@@ -48,6 +48,28 @@ def _train_tabular(options: argparse.Namespace) -> None:
     train_tabular(make_run(options), only=options.fold)
 
 
+def _embed_options(parser: argparse.ArgumentParser) -> None:
+    add_run_options(parser)
+    add_hardware_options(parser)
+
+
+def _embed(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.embed import embed
+
+    embed(make_run(options))
+
+
+def _train_embedding_options(parser: argparse.ArgumentParser) -> None:
+    add_run_options(parser)
+    add_fold_option(parser)
+
+
+def _train_embedding(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.train_embedding import train_embedding
+
+    train_embedding(make_run(options), only=options.fold)
+
+
 def _make_submission(options: argparse.Namespace) -> None:
     from kaggle_pipeline.stages.make_submission import make_submission
 
@@ -102,6 +124,28 @@ STAGE_COMMANDS = (
         """\
   python scripts/train_tabular.py --data-dir data/siim_isic_2020 --run-dir runs/mine
   python scripts/train_tabular.py --set tabular.resampling=smote --set tabular.patience=null""",
+    ),
+    Command(
+        "embed",
+        "Turn photos into vectors by encoders that stay as they are.",
+        _embed_options,
+        _embed,
+        """\
+  python scripts/embed.py --data-dir data/siim_isic_2020 --run-dir runs/mine \\
+      --set 'embedding.encoders=[keras:MobileNetV2]'
+  python scripts/embed.py --run-dir runs/mine \\
+      --set 'embedding.encoders=["timm:vit_small_patch14_dinov2.lvd142m", "file:others.npz"]'""",
+    ),
+    Command(
+        "train-embedding",
+        "Cross-validate a linear head on the vectors of encoders.",
+        _train_embedding_options,
+        _train_embedding,
+        """\
+  python scripts/train_embedding.py --data-dir data/siim_isic_2020 --run-dir runs/mine \\
+      --set 'embedding.encoders=[keras:MobileNetV2]' --set embedding.metadata=true
+  python scripts/train_embedding.py --run-dir runs/mine \\
+      --set 'embedding.encoders=["file:vectors.parquet"]'""",
     ),
     Command(
         "make-submission",

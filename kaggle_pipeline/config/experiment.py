@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kaggle_pipeline.config.checks import inner, positive, require, share
+from kaggle_pipeline.config.embedding import EmbeddingConfig
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.config.names import LEARNERS, MODEL_STAGES
 from kaggle_pipeline.config.planned import PlannedStage
@@ -314,6 +315,7 @@ class Experiment:
     leakage: LeakageConfig = field(default_factory=LeakageConfig)
     records: RecordsConfig = field(default_factory=RecordsConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
+    embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     tabular: TabularConfig = field(default_factory=TabularConfig)
     blend: BlendConfig = field(default_factory=BlendConfig)
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
@@ -326,6 +328,8 @@ class Experiment:
         own = self.dataset == DATASET
         wish = "a section" if own else f"null, or dataset {DATASET}"
         require(own == (self.table is not None), "table", self.table and "a section", wish)
+        fine = bool(self.embedding.encoders) or "embedding" not in self.blend.models
+        require(fine, "embedding.encoders", [], "named where blend.models has embedding")
         drop, wish = self.examples.unreadable, "stop where leakage.fingerprints reads no photo"
         fine = self.leakage.fingerprints or drop == "stop"
         require(fine, "examples.unreadable", drop, wish)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
+from kaggle_pipeline.config.embedding import EncoderConfig
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.names import HOME
 from kaggle_pipeline.core.errors import PipelineError, nearest
@@ -28,6 +29,8 @@ _FORMER = {"image": {"shuffle_buffer_mb"}}
 """Keys of runs made before, by section, that mean nothing any more and are not looked at."""
 _MOVED = {("calibration", "sensitivities"): "decision"}
 """Keys of runs made before that stand in another section now."""
+_SHORT = {EncoderConfig: "source"}
+"""Sections that a word may stand for, and the key that it is then the value of."""
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -206,6 +209,8 @@ def _sections_with(hints: Mapping[str, Any], key: str) -> list[str]:
 def _convert(hint: Any, value: Any, key: str) -> Any:
     """Return ``value`` as type ``hint`` or raise; YAML reads 1e-4 as text, so floats are parsed."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint in _SHORT and isinstance(value, str):
+        value = {_SHORT[hint]: value}
     if dataclasses.is_dataclass(hint):
         return _parse(hint, value, key + ".")
     if origin is types.UnionType:

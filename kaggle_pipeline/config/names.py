@@ -6,8 +6,14 @@ LEARNERS = ("boosting", "forest", "logistic")
 """scikit-learn's models of the metadata; each is a stage of its own."""
 METADATA_STAGES = ("tabular", *LEARNERS)
 """Stages that learn from metadata alone; ``tabular`` is the dense network."""
-MODEL_STAGES = ("image", *METADATA_STAGES)
+MODEL_STAGES = ("image", "embedding", *METADATA_STAGES)
 """Stages that train a model a fold and leave ``oof.csv`` and ``test.csv``."""
+TRAINED_BY = {
+    "image": "train_image",
+    "embedding": "train_embedding",
+    **dict.fromkeys(METADATA_STAGES, "train_tabular"),
+}
+"""The script that trains a stage's models."""
 BLEND_STAGES = ("blend", "ensemble")
 """Stages that make one score of several."""
 SCORED_STAGES = (*MODEL_STAGES, *BLEND_STAGES)

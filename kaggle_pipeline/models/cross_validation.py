@@ -15,6 +15,7 @@ import pandas as pd
 
 from kaggle_pipeline.config.experiment import FoldsConfig, TabularConfig
 from kaggle_pipeline.config.image import ImageConfig
+from kaggle_pipeline.config.names import TRAINED_BY
 from kaggle_pipeline.core.child_process import worker_pool
 from kaggle_pipeline.core.commit import adopt, begin, commit
 from kaggle_pipeline.core.deadline import Deadline, OutOfTime
@@ -312,7 +313,7 @@ def trained_folds(stage: Path) -> dict[int, Path]:
     """
     folders = sorted(path.parent for path in Path(stage).glob(f"fold*/{SAVED}"))
     if not folders or not (stage / "config.yaml").exists():
-        script = "train_image" if stage.name == "image" else "train_tabular"
+        script = TRAINED_BY.get(stage.name, "train_tabular")
         raise PipelineError(f"{stage} holds no trained {stage.name} model: run {script} first")
     return {int(folder.name.removeprefix("fold")): folder for folder in folders}
 

@@ -18,6 +18,7 @@ from kaggle_pipeline.report.scores import headline
 
 STAGE_TITLES = {
     "image": "Image model",
+    "embedding": "Linear head on encoders",
     "tabular": "Dense network on the patient data",
     "boosting": "Boosted trees on the patient data",
     "forest": "Forest on the patient data",

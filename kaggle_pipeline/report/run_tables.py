@@ -218,6 +218,8 @@ def _model(stage: str, folder: Path, config: Experiment) -> str:
     if stage == "image":
         sizes = config.image.fold_sizes_px or (config.image.image_size_px,)
         return f"image: {config.image.backbone}, {', '.join(map(str, sizes))} px"
+    if stage == "embedding":
+        return f"embedding: {', '.join(one.source for one in config.embedding.encoders)}"
     if stage == "blend":
         return f"blend: {', '.join(config.blend.models)}"
     if stage == "ensemble":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kaggle_pipeline.config.names import MODEL_STAGES, SUBMISSION, TEST_SCORE
+from kaggle_pipeline.config.names import MODEL_STAGES, SUBMISSION, TEST_SCORE, TRAINED_BY
 from kaggle_pipeline.core.commit import begin, commit, renew
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json, write_json
@@ -149,7 +149,7 @@ def _read_model(run: Run, name: str, split: str) -> Predictions:
         folds = run.folds()
         missing = unfinished(folds, run.run_dir / name)
         if len(missing) < len(folds.numbers):
-            script = "train_image" if name == "image" else "train_tabular"
+            script = TRAINED_BY[name]
             lacking = f"folds {missing} of the model {name!r} are not trained yet"
             how = "".join(f" --fold {fold}" for fold in missing)
             if not missing:

@@ -11,6 +11,7 @@ from kaggle_pipeline.stages.explore_data import draw_data
 from kaggle_pipeline.stages.make_submission import make_submission
 from kaggle_pipeline.stages.prepare import prepare_data, require_tables
 from kaggle_pipeline.stages.run import Run
+from kaggle_pipeline.stages.train_embedding import check_embedding, train_embedding
 from kaggle_pipeline.stages.train_image import check_image, train_image
 from kaggle_pipeline.stages.train_tabular import train_tabular
 
@@ -19,19 +20,26 @@ def run_pipeline(run: Run) -> Path | None:
     """Prepare, train the models that are blended; return the submission's path, if there is one."""
     wanted = run.config.blend.models
     with_image, with_tabular = "image" in wanted, bool(set(METADATA_STAGES) & set(wanted))
+    with_embedding = "embedding" in wanted
+    with_records = with_image or (with_embedding and run.config.embedding.reads_photos)
     check_blend(run.config.blend, run.spec)
+    if with_embedding:
+        check_embedding(run, run.spec)
     # What is missing is said now, not after the conversion; weights are downloaded last of all.
     require_tables(run)
     device = check_image(run) if with_image else None
-    begin = _Steps(run, 2 + with_image + with_tabular).begin
+    begin = _Steps(run, 2 + with_image + with_embedding + with_tabular).begin
     with run.working_on():
-        begin("data: audit, folds" + (", records" if with_image else ""))
-        fit = prepare_data(run, with_records=with_image)
+        begin("data: audit, folds" + (", records" if with_records else ""))
+        fit = prepare_data(run, with_records=with_records)
         draw_data(run)
         chained = replace(run, chained=True)
         if with_image:
             begin("image model")
             train_image(chained, device=device, fit=fit)
+        if with_embedding:
+            begin("embeddings and their head")
+            train_embedding(chained, fit=fit)
         if with_tabular:
             begin("metadata models" if len(run.config.tabular.learners) > 1 else "metadata model")
             train_tabular(chained)

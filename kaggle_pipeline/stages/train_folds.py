@@ -41,6 +41,7 @@ _DECIDING = {
     "tabular": [
         f"tabular.{field.name}" for field in fields(TabularConfig) if field.name != "learners"
     ],
+    "embedding": ["embedding", *_RECORDS],
     **{name: ["tabular.features", "tabular.context"] for name in LEARNERS},
 }
 """Settings that a stage's folds must agree in."""
@@ -132,7 +133,7 @@ def finish_stage(run: Run, stage: str) -> None:
     ----------
     run : Run
     stage : str
-        ``image``, ``tabular`` or a learner's name.
+        ``image``, ``embedding``, ``tabular`` or a learner's name.
 
     Raises
     ------

@@ -1,0 +1,197 @@
+"""Make the vectors of every encoder: records → ``embeddings/<name>/`` of the run."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from kaggle_pipeline.config.embedding import EmbeddingConfig, EncoderConfig
+from kaggle_pipeline.config.loading import to_mapping
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.photos import decode_image
+from kaggle_pipeline.data.examples import EXTERNAL
+from kaggle_pipeline.models.embedding.vector_files import read_vector_file
+from kaggle_pipeline.models.embedding.vector_store import FOLDER, VectorStore
+from kaggle_pipeline.models.embedding.vector_table import VectorTable
+from kaggle_pipeline.records.tfrecords import read_records
+from kaggle_pipeline.stages.prepare import prepare_data
+from kaggle_pipeline.stages.run import Run
+
+if TYPE_CHECKING:
+    from kaggle_pipeline.hardware.accelerator import Accelerator
+    from kaggle_pipeline.models.embedding.encoder import Encoder
+
+_THREADS = 4
+
+
+def embed(run: Run) -> None:
+    """Make the vectors that are missing; prepares tables and records first where they are.
+
+    With ``--overwrite`` those of the experiment's encoders are made anew.
+
+    Raises
+    ------
+    PipelineError
+        If no encoder is named, or one, its weights, its file or a record cannot be had.
+    """
+    config = run.config.embedding
+    if not config.encoders:
+        raise PipelineError("embedding.encoders is empty: name one, such as keras:MobileNetV2")
+    stores = {one.folder: VectorStore(run.run_dir / FOLDER / one.folder) for one in config.encoders}
+    _require_same(run, stores)
+    prepare_data(
+        replace(run, overwrite=False), with_records=config.reads_photos, learners=["embedding"]
+    )
+    examples = run.examples()
+    ids = examples.index[examples["split"] != EXTERNAL]
+    if run.overwrite:
+        for store in stores.values():
+            store.drop()
+    missing = []
+    for one in config.encoders:
+        store = stores[one.folder]
+        if store.finished:
+            store.read().mean(ids, f"{store.folder} (say --overwrite)")
+            run.say(f"{one.folder}: done already")
+        elif one.reads_photos:
+            missing.append(one)
+        else:
+            array, digest = read_vector_file(Path(one.what), ids, run.spec.record_id)
+            about = {"library": "file", "weights_sha256": digest, "preprocessing": "of others",
+                     "image_size_px": one.image_size_px}  # fmt: skip
+            store.write(ids, _stored(array, config), {**to_mapping(one), **about})
+            run.say(f"{one.folder}: {_describe(array)} of {one.what}")
+    if missing:
+        _embed_records(run, missing, stores, ids)
+
+
+def _require_same(run: Run, stores: Mapping[str, VectorStore]) -> None:
+    """Stop where a folder's vectors are of other settings."""
+    for one in run.config.embedding.encoders:
+        store = stores[one.folder]
+        if not store.finished or run.overwrite:
+            continue
+        about, now = store.about(), to_mapping(one)
+        for key in ("source", "weights", "options", "layer", "pool_share", "views"):
+            if about.get(key) != now[key]:
+                raise PipelineError(
+                    f"{store.folder} was made with {key} = {about.get(key)}, this experiment says "
+                    f"{now[key]}: give the encoder another name, or say --overwrite"
+                )
+
+
+def _embed_records(
+    run: Run, missing: Sequence[EncoderConfig], stores: Mapping[str, VectorStore], ids: pd.Index
+) -> None:
+    from kaggle_pipeline.hardware.accelerator import choose_accelerator
+
+    index_path = run.prepared / "records.csv"
+    if not index_path.exists():
+        raise PipelineError(
+            f"no images for {run.spec.id} in {run.data_dir}: it needs jpeg/, DICOM or tfrecords/"
+        )
+    config = run.config.embedding
+    device = choose_accelerator(run.config.device, run.config.replicas)
+    run.say(f"device: {device.describe(mixed_precision=False)}")
+    encoders = open_encoders(missing, device, config.batch_size)
+    about = {one.folder: {**to_mapping(one), **encoders[one.folder].about} for one in missing}
+    for name in encoders:
+        stores[name].require_same_weights(about[name])
+    index = pd.read_csv(index_path, dtype=str)
+    index = index[index["image_id"].isin(ids)]
+    shards = index.groupby(["folder", "shard"], sort=True)["image_id"].agg(set)
+    blocks = [Path(shard).stem for _, shard in shards.index]
+    swap = run.config.records.channel_order == "bgr"
+    with run.progress(len(index), f"embed by {', '.join(encoders)}") as progress:
+        for ((folder, shard), wanted), block in zip(shards.items(), blocks, strict=True):
+            todo = {
+                name: one for name, one in encoders.items() if not stores[name].has_block(block)
+            }
+            if todo:
+                photos = read_photos([Path(folder) / shard], run.spec.record_id, wanted, swap)
+                found, vectors = encode_photos(photos, todo, config.batch_size)
+                for name, array in vectors.items():
+                    stores[name].write_block(block, found, _stored(array, config), about[name])
+            progress(len(wanted))
+    for name, store in stores.items():
+        if name in encoders:
+            store.join_blocks(blocks, ids, about[name])
+            run.say(
+                f"{name}: {_describe(store.read().array)}, at {about[name]['image_size_px']} px"
+            )
+
+
+def open_encoders(
+    wanted: Sequence[EncoderConfig], device: "Accelerator", batch_size: int
+) -> dict[str, "Encoder"]:
+    """Return encoders that read photos, by their folders' names; their weights are loaded."""
+    from kaggle_pipeline.models.embedding.encoder import open_encoder
+
+    return {one.folder: open_encoder(one, device, batch_size) for one in wanted}
+
+
+def read_photos(
+    shards: Sequence[Path], record_id: str, wanted: set[str], swap_red_blue: bool = False
+) -> Iterator[tuple[str, Image.Image]]:
+    """Yield id and photo, upright RGB, of the ids that are wanted, in the records' order.
+
+    Raises
+    ------
+    PipelineError
+        If a shard or a photo is damaged.
+    """
+    for shard in shards:
+        for record in read_records(shard):
+            if record[record_id] in wanted:
+                photo = decode_image(record["image"], f"{shard}: image {record[record_id]}")
+                if swap_red_blue:
+                    photo = Image.merge("RGB", photo.split()[::-1])
+                yield record[record_id], photo
+
+
+def encode_photos(
+    photos: Iterator[tuple[str, Image.Image]],
+    encoders: Mapping[str, "Encoder"],
+    batch_size: int,
+) -> tuple[pd.Index, dict[str, np.ndarray]]:
+    """Return the ids and float32 vectors (n, views, width) of each encoder.
+
+    A photo is decoded once for all encoders.
+    """
+    ids, parts = [], {name: [] for name in encoders}
+    with ThreadPoolExecutor(_THREADS) as threads:
+        while batch := list(islice(photos, batch_size)):
+            ids += [image_id for image_id, _ in batch]
+            for name, encoder in encoders.items():
+                prepared = threads.map(encoder.prepare, [photo for _, photo in batch])
+                parts[name].append(encoder.encode(prepared))
+    return pd.Index(ids, dtype=object), {name: np.concatenate(part) for name, part in parts.items()}
+
+
+def read_vector_table(run: Run, examples: pd.DataFrame) -> VectorTable:
+    """Return the stored vectors of the examples, as the head is to see them."""
+    config = run.config.embedding
+    vectors = {}
+    for one in config.encoders:
+        store = VectorStore(run.run_dir / FOLDER / one.folder)
+        vectors[one.folder] = store.read().mean(examples.index, store.folder)
+    patient = examples["group_id"] if config.context else None
+    return VectorTable.build(examples.index, vectors, patient)
+
+
+def _stored(array: np.ndarray, config: EmbeddingConfig) -> np.ndarray:
+    found = array.astype(config.dtype)
+    if not np.isfinite(found).all():
+        raise PipelineError(f"embedding.dtype {config.dtype} cannot hold a vector: say float32")
+    return found
+
+
+def _describe(array: np.ndarray) -> str:
+    n, views, width = array.shape
+    return f"{n} vectors of {width} numbers" + (f", {views} views each" if views > 1 else "")
