@@ -51,7 +51,9 @@ DOORS = {
         "preflight.compiler",
         "preflight.lowering",
     },
-    "torch": {"models.image.backbones.torch_weights"},
+    "torch": {"models.embedding.torch_encoders", "models.image.backbones.torch_weights"},
+    "timm": {"models.embedding.torch_encoders"},
+    "open_clip": {"models.embedding.torch_encoders"},
     "safetensors": {"models.image.backbones.torch_weights"},
     "streamlit": {"core.private_api", "webapp.app"},
 }

@@ -133,7 +133,13 @@ class VectorStore:
         n, views, width = array.shape
         write_json(
             self.folder / _ABOUT,
-            {**about, "images": n, "views": views, "width": width, "dtype": str(array.dtype)},
+            {
+                **about,
+                "images": n,
+                "views_per_image": views,
+                "width": width,
+                "dtype": str(array.dtype),
+            },
         )
         shutil.rmtree(self.folder / "blocks", ignore_errors=True)
 
@@ -152,7 +158,7 @@ class VectorStore:
             raise PipelineError(f"{path} is damaged ({error}): say --overwrite") from None
         table = read_table(self.folder / _IDS, ("image_id",), text=("image_id",))
         ids = pd.Index(table["image_id"].astype(object))
-        wanted = (len(ids), about["views"], about["width"])
+        wanted = (len(ids), about["views_per_image"], about["width"])
         if array.shape != wanted:
             raise PipelineError(f"{path} has the shape {array.shape}, expected {wanted}")
         return Vectors(ids, array, about)

@@ -1,0 +1,94 @@
+"""Encoders, from photos to a submission: the whole way on drawn lesions."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers_demo import DEMO
+
+from kaggle_pipeline.cli.main import main
+
+pytestmark = pytest.mark.ci
+LENET = "{source: keras:LeNet, weights: null, options: {filters: 4}, image_size_px: 32}"
+TINY = [
+    "folds.k=2", "records.image_size_px=32", "records.records_per_shard=40", "records.workers=1",
+    "leakage.fingerprints=false", "examples.unreadable=stop", "leakage.duplicates=drop",
+    "blend.models=[embedding,logistic]", "tabular.learners=[logistic]",
+    "embedding.inner_folds=2",
+]  # fmt: skip
+
+
+def words(data, run, encoders, *more):
+    changes = [*TINY, f"embedding.encoders=[{encoders}]"]
+    sets = [word for change in changes for word in ("--set", change)]
+    return [*DEMO, *sets, "--data-dir", str(data), "--run-dir", str(run), *more]
+
+
+@pytest.fixture(scope="module")
+def run(competition, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("embedding")
+    more = ["--set", "embedding.metadata=true", "--set", "embedding.context=true"]
+    assert (
+        main(["run-pipeline", *words(competition / "competition", folder / "run", LENET, *more)])
+        == 0
+    )
+    return folder / "run"
+
+
+def test_a_head_on_an_encoder_joins_the_blend(run):
+    blend = json.loads((run / "blend" / "blend.json").read_text())
+    assert set(blend["weights"]) == {"embedding", "logistic"}
+    examples = pd.read_csv(run / "prepare" / "examples.csv", dtype={"image_id": str})
+    vectors = np.load(run / "embeddings" / "keras-LeNet-32px" / "vectors.npy")
+    about = json.loads((run / "embeddings" / "keras-LeNet-32px" / "encoder.json").read_text())
+    assert vectors.shape == (len(examples), 1, about["width"])
+    metrics = json.loads((run / "embedding" / "metrics.json").read_text())
+    assert metrics["oof_auc_low"] > 0.5  # the drawn lesions can be told apart by colour alone
+    assert (run / "submission.csv").exists() and "Linear head" in (run / "report.html").read_text()
+
+
+def test_vectors_are_those_of_the_frozen_image_model(run, competition):
+    """Photo by photo: what the image model's body says of the records."""
+    from kaggle_pipeline.config.embedding import EncoderConfig
+    from kaggle_pipeline.hardware.accelerator import choose_accelerator
+    from kaggle_pipeline.models.embedding.encoder import open_encoder
+    from kaggle_pipeline.models.image.input.pipeline import decode_photo
+    from kaggle_pipeline.records.tfrecords import read_records
+
+    config = EncoderConfig("keras:LeNet", weights=None, options={"filters": 4}, image_size_px=32)
+    encoder = open_encoder(config, choose_accelerator("cpu"), 8)
+    shard = sorted((run / "records").glob("train*.tfrec"))[0]
+    records = [record for record, _ in zip(read_records(shard), range(8), strict=False)]
+    expected = encoder.encode([decode_photo(one["image"], 32) for one in records])
+    folder = run / "embeddings" / "keras-LeNet-32px"
+    ids = pd.read_csv(folder / "ids.csv", dtype=str)["image_id"].tolist()
+    rows = [ids.index(one["image_name"]) for one in records]
+    np.testing.assert_allclose(np.load(folder / "vectors.npy")[rows], expected, atol=2e-2)
+
+
+def test_a_file_of_vectors_needs_no_photo(run, competition, tmp_path, capsys):
+    made = run / "embeddings" / "keras-LeNet-32px"
+    ids = pd.read_csv(made / "ids.csv", dtype=str)["image_id"].to_numpy(str)
+    vectors = np.load(made / "vectors.npy")[:, 0]
+    np.savez(tmp_path / "v.npz", image_id=ids[::-1], vectors=vectors[::-1])
+    source = f"'file:{tmp_path / 'v.npz'}'"
+    assert main(["embed", *words(competition / "competition", tmp_path / "run", source)]) == 0
+    assert not (tmp_path / "run" / "records").exists()
+    found = np.load(tmp_path / "run" / "embeddings" / "file-v" / "vectors.npy")
+    np.testing.assert_array_equal(found[:, 0], vectors)
+    np.savez(tmp_path / "v.npz", image_id=ids[1:], vectors=vectors[1:])
+    capsys.readouterr()
+    assert (
+        main(
+            ["embed", *words(competition / "competition", tmp_path / "run", source, "--overwrite")]
+        )
+        == 2
+    )
+    assert f"no vector of {ids[0]} (1 missing)" in capsys.readouterr().err
+
+
+def test_other_settings_under_the_same_name_are_refused(run, competition, capsys):
+    other = LENET.replace("filters: 4", "filters: 8")
+    assert main(["embed", *words(competition / "competition", run, other)]) == 2
+    assert "was made with options" in capsys.readouterr().err
