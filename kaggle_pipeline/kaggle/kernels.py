@@ -121,6 +121,11 @@ class Build:
         ):
             if not re.fullmatch(pattern, name):
                 raise PipelineError(f"{what} {name!r} is not a name that Kaggle gives")
+        if "embedding" in self.experiment.blend.models:
+            raise PipelineError(
+                f"{self.experiment.name} blends the stage embedding, which no kernel trains: leave "
+                "it out of blend.models"
+            )
         require_folds(self.experiment.folds, self.folds)
         if self.folds and "image" not in self.stages:
             raise PipelineError(f"--fold: {self.experiment.name} blends no image model")

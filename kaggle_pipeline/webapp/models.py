@@ -97,6 +97,11 @@ class RunModels:
         self.judged_as_used = blend.judged_as_used(len(self.folds) + len(self.missing))
         weights = {name: weight for name, weight in blend.weights.items() if weight > 0}
         self.blend = replace(blend, weights=weights)
+        if "embedding" in weights:
+            raise PipelineError(
+                f"{stored} blends the stage embedding, which the page does not read: blend again "
+                "without it, say by --set blend.models=[image]"
+            )
         self._image = {fold: _load_networks(trained, fold, device) for fold in self.folds}
         self._others = {
             name: _Tabular(run_dir / name, self.spec, self.folds)
