@@ -19,7 +19,8 @@ from kaggle_pipeline.data.examples import EXTERNAL
 from kaggle_pipeline.models.embedding.vector_files import read_vector_file
 from kaggle_pipeline.models.embedding.vector_store import FOLDER, VectorStore
 from kaggle_pipeline.models.embedding.vector_table import VectorTable
-from kaggle_pipeline.records.tfrecords import read_records
+from kaggle_pipeline.records.geometry import RecordFit
+from kaggle_pipeline.records.tfrecords import read_index, read_records
 from kaggle_pipeline.stages.prepare import prepare_data
 from kaggle_pipeline.stages.run import Run
 
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
 _THREADS = 4
 
 
-def embed(run: Run) -> None:
+def embed(run: Run, fit: RecordFit | None = None) -> RecordFit | None:
     """Make the vectors that are missing; prepares tables and records first where they are.
 
-    With ``--overwrite`` those of the experiment's encoders are made anew.
+    With ``--overwrite`` those of the experiment's encoders are made anew. In a chain of stages
+    ``fit`` is what ``prepare_data`` returned; it is returned, None where no photo is read.
 
     Raises
     ------
@@ -45,9 +47,16 @@ def embed(run: Run) -> None:
         raise PipelineError("embedding.encoders is empty: name one, such as keras:MobileNetV2")
     stores = {one.folder: VectorStore(run.run_dir / FOLDER / one.folder) for one in config.encoders}
     _require_same(run, stores)
-    prepare_data(
-        replace(run, overwrite=False), with_records=config.reads_photos, learners=["embedding"]
-    )
+    if not run.chained:
+        fresh, with_records = replace(run, overwrite=False), config.reads_photos
+        fit = prepare_data(fresh, with_records=with_records, learners=["embedding"], wait=True)
+    with run.working_on(FOLDER, wait=True):
+        _embed(run, stores)
+    return fit if config.reads_photos else None
+
+
+def _embed(run: Run, stores: Mapping[str, VectorStore]) -> None:
+    config = run.config.embedding
     examples = run.examples()
     ids = examples.index[examples["split"] != EXTERNAL]
     if run.overwrite:
@@ -91,8 +100,8 @@ def _embed_records(
 ) -> None:
     from kaggle_pipeline.hardware.accelerator import choose_accelerator
 
-    index_path = run.prepared / "records.csv"
-    if not index_path.exists():
+    index = read_index(run.run_dir)
+    if index is None:
         raise PipelineError(
             f"no images for {run.spec.id} in {run.data_dir}: it needs jpeg/, DICOM or tfrecords/"
         )
@@ -103,7 +112,6 @@ def _embed_records(
     about = {one.folder: {**to_mapping(one), **encoders[one.folder].about} for one in missing}
     for name in encoders:
         stores[name].require_same_weights(about[name])
-    index = pd.read_csv(index_path, dtype=str)
     index = index[index["image_id"].isin(ids)]
     shards = index.groupby(["folder", "shard"], sort=True)["image_id"].agg(set)
     blocks = [Path(shard).stem for _, shard in shards.index]

@@ -12,21 +12,24 @@ from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.leakage.audit import check_features
 from kaggle_pipeline.models.embedding.model import EmbeddingModel
 from kaggle_pipeline.models.learnable import require_learnable
-from kaggle_pipeline.records.geometry import read_fit
+from kaggle_pipeline.records.geometry import RecordFit
 from kaggle_pipeline.stages.embed import embed, read_vector_table
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.train_folds import train_folds
 
 
-def train_embedding(run: Run, only: Sequence[int] | None = None) -> None:
+def train_embedding(
+    run: Run, only: Sequence[int] | None = None, fit: RecordFit | None = None
+) -> None:
     """Cross-validate the head; makes the vectors first where they are missing.
 
-    ``run.overwrite`` is of the head's folds: vectors are made anew by :func:`embed` alone.
+    ``run.overwrite`` is of the head's folds: vectors are made anew by :func:`embed` alone. ``fit``
+    is what ``prepare_data`` returned in a chain of stages.
     """
     config, spec = run.config.embedding, run.spec
     require_folds(run.config.folds, only or ())
     check_embedding(run, spec)
-    embed(replace(run, overwrite=False))
+    fit = embed(replace(run, overwrite=False), fit)
     examples, folds = run.examples(), run.folds()
     if config.metadata:
         check_features(examples, spec, spec.features)
@@ -39,7 +42,6 @@ def train_embedding(run: Run, only: Sequence[int] | None = None) -> None:
     def make_model(fold: int, folder: Path) -> EmbeddingModel:
         return EmbeddingModel(config, spec, vectors, seed=run.config.seed + fold)
 
-    fit = read_fit(run.run_dir, run.config, spec) if config.reads_photos else None
     train_folds(run, "embedding", make_model, only, fit=fit)
 
 

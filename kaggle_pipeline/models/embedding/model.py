@@ -14,6 +14,7 @@ from kaggle_pipeline.config.experiment import FoldsConfig
 from kaggle_pipeline.config.loading import to_mapping
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import SAVED, atomic_path, read_json, write_json
+from kaggle_pipeline.core.record import require_written
 from kaggle_pipeline.data.folds import make_folds
 from kaggle_pipeline.data.metadata_encoder import FeatureEncoder
 from kaggle_pipeline.data.spec import DatasetSpec
@@ -133,6 +134,7 @@ class EmbeddingModel:
         encoder = settings["encoder"]
         self.encoder_ = FeatureEncoder.from_mapping(encoder) if encoder else None
         path = Path(folder) / _ARRAYS
+        require_written(path)
         try:
             with np.load(path, allow_pickle=False) as stored:
                 self.heads_ = [

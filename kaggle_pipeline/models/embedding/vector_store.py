@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kaggle_pipeline.core.commit import begin, commit
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json, write_json
+from kaggle_pipeline.core.record import require_written
 from kaggle_pipeline.core.tables import read_table
 
 FOLDER = "embeddings"
+_REMEDY = "run embed with --overwrite, which makes the vectors anew"
 _VECTORS, _IDS, _ABOUT = "vectors.npy", "ids.csv", "encoder.json"
 
 
@@ -126,6 +129,7 @@ class VectorStore:
 
     def write(self, ids: pd.Index, array: np.ndarray, about: dict[str, Any]) -> None:
         """Write all vectors (n, views, width); ``encoder.json`` comes last."""
+        begin(self.folder, _REMEDY)
         with atomic_path(self.folder / _VECTORS) as temporary, temporary.open("wb") as file:
             np.save(file, array, allow_pickle=False)
         with atomic_path(self.folder / _IDS) as temporary:
@@ -142,6 +146,7 @@ class VectorStore:
             },
         )
         shutil.rmtree(self.folder / "blocks", ignore_errors=True)
+        commit(self.folder)
 
     def read(self) -> Vectors:
         """Return all vectors.
@@ -152,6 +157,7 @@ class VectorStore:
             If a file is missing or damaged, or they do not fit together.
         """
         about, path = self.about(), self.folder / _VECTORS
+        require_written(path)
         try:
             array = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:

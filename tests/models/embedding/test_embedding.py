@@ -180,7 +180,7 @@ def test_blocks_are_gone_on_with_and_joined_by_id(tmp_path):
     with pytest.raises(PipelineError, match="no vector of z"):
         found.mean(pd.Index(["z"]), "e")
     assert sorted(path.name for path in store.folder.iterdir()) == [
-        "encoder.json", "ids.csv", "vectors.npy",
+        "encoder.json", "ids.csv", "vectors.npy", "written.json",
     ]  # fmt: skip
 
 
