@@ -139,7 +139,7 @@ def open_encoders(
     wanted: Sequence[EncoderConfig], device: "Accelerator", batch_size: int
 ) -> dict[str, "Encoder"]:
     """Return encoders that read photos, by their folders' names; their weights are loaded."""
-    from kaggle_pipeline.models.embedding.encoder import open_encoder
+    from kaggle_pipeline.models.embedding.registry import open_encoder
 
     return {one.folder: open_encoder(one, device, batch_size) for one in wanted}
 

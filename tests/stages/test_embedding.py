@@ -52,7 +52,7 @@ def test_vectors_are_those_of_the_frozen_image_model(run, competition):
     """Photo by photo: what the image model's body says of the records."""
     from kaggle_pipeline.config.embedding import EncoderConfig
     from kaggle_pipeline.hardware.accelerator import choose_accelerator
-    from kaggle_pipeline.models.embedding.encoder import open_encoder
+    from kaggle_pipeline.models.embedding.registry import open_encoder
     from kaggle_pipeline.models.image.input.pipeline import decode_photo
     from kaggle_pipeline.records.tfrecords import read_records
 

@@ -1,21 +1,16 @@
 """What an encoder is: photos in, vectors out.
 
-In: an :class:`~kaggle_pipeline.config.embedding.EncoderConfig`. Out: an :class:`Encoder`, whichever
-library its network is of.
+In: photos. Out: vectors of their views; ``registry.py`` opens encoders by name.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from kaggle_pipeline.config.embedding import EncoderConfig
 from kaggle_pipeline.core.errors import PipelineError
-
-if TYPE_CHECKING:
-    from kaggle_pipeline.hardware.accelerator import Accelerator
 
 
 @dataclass(frozen=True)
@@ -57,32 +52,6 @@ class Encoder:
         if not np.isfinite(vectors).all():
             raise PipelineError(f"{self.about['library']}: a vector holds NaN: are these weights?")
         return vectors
-
-
-def open_encoder(config: EncoderConfig, device: "Accelerator", batch_size: int) -> Encoder:
-    """Return the encoder of a setting, its weights loaded.
-
-    Parameters
-    ----------
-    config : EncoderConfig
-        That reads photos.
-    device : Accelerator
-        Where Keras' networks run; PyTorch's run on a GPU where it sees one, unless this is a CPU.
-    batch_size : int
-        Photos that it will be given at once, or fewer.
-
-    Raises
-    ------
-    PipelineError
-        If library, network or weights cannot be had.
-    """
-    if config.kind == "keras":
-        from kaggle_pipeline.models.embedding.keras_encoder import keras_encoder
-
-        return keras_encoder(config, device, batch_size)
-    from kaggle_pipeline.models.embedding.torch_encoders import torch_encoder
-
-    return torch_encoder(config, use_gpu=device.kind != "cpu")
 
 
 VIEWS = {
