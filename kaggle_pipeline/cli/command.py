@@ -80,7 +80,8 @@ def build_parser(
 ) -> argparse.ArgumentParser:
     """Return the parser of ``commands``; ``options.command`` is the chosen :class:`Command`.
 
-    ``said`` turns the help's command lines into those that work where this was started.
+    ``said``, later ``options.said``, turns command lines of a text into those that work where this
+    was started.
     """
     parser = Parser(prog=INSTALLED, description=DISCLAIMER)
     parser.add_argument("--version", action="version", version=__version__)
@@ -95,7 +96,7 @@ def build_parser(
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_options(below)
-        below.set_defaults(command=command)
+        below.set_defaults(command=command, said=said)
     return parser
 
 

@@ -37,11 +37,12 @@ def _build_kernels_options(parser: argparse.ArgumentParser) -> None:
 def _build_kernels(options: argparse.Namespace) -> None:
     from kaggle_pipeline.kaggle.kernels import build
 
-    build(
+    folders = build(
         make_run(options), CHECKOUT, options.out, options.overrides, owner=options.owner,
         hardware=options.hardware, folds=tuple(options.fold or ()), weights=options.weights,
         keep_records=options.keep_records,
     )  # fmt: skip
+    print(options.said(f"push them: python scripts/push_kernels.py {' '.join(map(str, folders))}"))
 
 
 def _push_kernels_options(parser: argparse.ArgumentParser) -> None:

@@ -365,7 +365,6 @@ def build(
     if found.lacking:
         others = "".join(f" --fold {fold}" for fold in found.lacking)
         run.say(f"{folders.pop()} reads all folds: build (with{others}) and push the others first")
-    run.say(f"push them: python scripts/push_kernels.py {' '.join(map(str, folders))}")
     return folders
 
 

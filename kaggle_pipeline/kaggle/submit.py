@@ -44,7 +44,8 @@ def submit(
     Raises
     ------
     PipelineError
-        If a file is missing, the check finds a fault, Kaggle refuses, or cannot score it.
+        If a file is missing, the check finds a fault, Kaggle refuses, or cannot score it. Not
+        where it took the file and does not tell the score.
     """
     slug = competition_of(spec, otherwise="nothing to submit to")
     tables = [read_submission(Path(path), spec) for path in (file, sample)]
@@ -67,12 +68,22 @@ def _say_score(
     waiting: Waiting,
     say: Callable[[str], None],
 ) -> bool:
-    """Say the scores of the submission that is not among ``earlier``; False if time is up first."""
+    """Say the scores of the submission that is not among ``earlier``.
+
+    False if time is up first, or Kaggle does not say.
+    """
     say(f"waiting up to {waiting.minutes:g} minutes for the score")
     until = time.monotonic() + 60 * waiting.minutes
     while True:
-        rows = patiently(lambda: _submissions(slug), [waiting.poll_seconds] * _FORGIVEN)
-        ours = [row for row in rows if row["ref"] not in earlier and row["description"] == message]
+        try:
+            rows = patiently(lambda: _submissions(slug), [waiting.poll_seconds] * _FORGIVEN)
+        except PipelineError as error:  # what was handed in stays so
+            say(f"the score cannot be asked for: {error}")
+            return False
+        ours = [
+            row for row in rows
+            if row["ref"] not in earlier and row["description"].split() == message.split()
+        ]  # fmt: skip
         state = ours[0]["status"].rpartition(".")[2].lower() if ours else "pending"
         if state == "complete":
             # A competition that has not ended keeps its private score to itself.
@@ -97,6 +108,6 @@ def _submissions(slug: str) -> list[dict[str, str]]:
         "competitions", "submissions", slug, "--csv",
         accepted=lambda text: "publicScore" in text or "No submissions found" in text,
     )  # fmt: skip
-    lines = text.splitlines()
+    lines = text.splitlines(keepends=True)  # a message may have several
     head = next((i for i, line in enumerate(lines) if "publicScore" in line), len(lines))
-    return list(csv.DictReader(lines[head:]))
+    return list(csv.DictReader(lines[head:], restval=""))

@@ -82,6 +82,8 @@ def test_the_wheel_holds_configs_and_builds_kernels(installed, tmp_path):
     assert (tmp_path / "runs" / "demo" / "tabular" / "oof.csv").exists()
     built = run("build-kernels", "--owner", "me")
     assert built.returncode == 0, built.stderr
+    assert "push them: kaggle-pipeline push-kernels build" in built.stdout
+    assert "scripts/" not in built.stdout + trained.stdout + drawn.stdout
     from_checkout = tmp_path / "checkout"
     assert main(["build-kernels", "--owner", "me", "--out", str(from_checkout)]) == 0
     for kernel in ("image", "tabular", "blend"):

@@ -324,6 +324,35 @@ def test_a_submission_that_cannot_be_scored_fails(scored, files, capsys):
 
 
 @pytest.mark.ci
+def test_a_submission_that_kaggle_took_is_no_failure_where_its_score_cannot_be_asked_for(
+    scored, files, capsys
+):
+    listed = scored.answers["ListSubmissions"]
+    scored.answers["ListSubmissions"] = lambda body: (
+        {"code": 403, "message": "Forbidden"} if scored.bodies("CreateSubmission") else listed(body)
+    )
+    assert hand_in(files) == 0
+    said = capsys.readouterr()
+    assert "Successfully submitted" in said.out and not said.err
+    assert "the score cannot be asked for: kaggle competitions submissions:" in said.out
+    assert f"score: kaggle competitions submissions {SLUG}" in said.out
+
+
+@pytest.mark.ci
+def test_a_message_of_several_lines_is_known_again(scored, files, capsys):
+    scored.after = ["COMPLETE"]
+    listed = scored.answers["ListSubmissions"]
+
+    def in_lines(body):
+        rows = listed(body)["submissions"]
+        return {"submissions": [{**row, "description": "five\n rows"} for row in rows]}
+
+    scored.answers["ListSubmissions"] = in_lines
+    assert hand_in(files, "--wait-minutes", "0.05", "--message", "five\n rows") == 0
+    assert "public score 0.9412" in capsys.readouterr().out
+
+
+@pytest.mark.ci
 def test_waiting_for_a_score_comes_to_an_end(scored, files, capsys):
     scored.after = ["PENDING"]
     assert hand_in(files, "--wait-minutes", "0.001") == 0
