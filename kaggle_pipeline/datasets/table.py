@@ -95,13 +95,19 @@ def table_spec(
     Raises
     ------
     PipelineError
-        As :func:`learn_table`, if it is learned here; if neither place has it.
+        As :func:`learn_table`, if it is learned here; if neither place has it, or it is damaged.
     """
     path = None if prepared is None else Path(prepared) / SPEC_FILE
     if path is not None and (path.exists() or data_dir is None):
         stored = read_json(path)
-        if data_dir is None or stored["table"] == to_mapping(table):
-            return _make_spec(table, Learned.from_mapping(stored["learned"]), drop)
+        try:
+            if data_dir is None or stored["table"] == to_mapping(table):
+                return _make_spec(table, Learned.from_mapping(stored["learned"]), drop)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise PipelineError(
+                f"{path} is damaged ({error!r}): bring it back from a copy, or prepare again with "
+                "--overwrite"
+            ) from None
     return _make_spec(table, learn_table(table, data_dir), drop)
 
 

@@ -288,6 +288,13 @@ def test_what_was_learned_is_read_back_and_needs_no_data(folder, tmp_path):
         spec_of(experiment(), tmp_path / "nowhere", None)
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", '{"learned": {}}', '{"learned": null}'])
+def test_a_damaged_file_of_what_was_learned_is_named(tmp_path, content):
+    (tmp_path / SPEC_FILE).write_text(content)
+    with pytest.raises(PipelineError, match=r"spec\.json is damaged .*--overwrite"):
+        spec_of(experiment(), tmp_path, None)
+
+
 def test_a_table_that_changed_its_section_is_learned_anew(folder, tmp_path):
     read(folder)
     write_learned(experiment().table, folder, tmp_path / "prepare")
