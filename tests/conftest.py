@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers_demo import demo_words
+from hypothesis import settings
 
 from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.config.experiment import FoldsConfig
@@ -20,6 +21,10 @@ from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets.synthetic import SPEC
 from kaggle_pipeline.synthetic import MADE_UP, generate_like
 from kaggle_pipeline.synthetic.siim_isic_2020 import generate
+
+# No test asserts on the clock: a busy machine takes longer.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 _FIRST = ("test_app.py", "test_service.py", "test_families.py", "test_client.py", "test_session.py")
 """Files that wait long for one thing: begun last, they would keep one worker when all others are

@@ -62,7 +62,6 @@ def test_there_are_shipped_configs():
 )
 @settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_writing_then_loading_gives_an_equal_object(

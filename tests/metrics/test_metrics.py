@@ -4,7 +4,7 @@ from math import erf
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import (
@@ -221,7 +221,6 @@ def test_score_mapping_gives_a_reason_or_a_number_never_both():
     assert nothing == {"value": None, "low": None, "high": None, "reason": "why"}
 
 
-@settings(deadline=None)  # scikit-learn's checks take long on a busy machine
 @given(rows=ROWS)
 def test_rank_scores_equal_scikit_learn(rows):
     targets, scores, weights = map(np.array, zip(*rows, strict=True))

@@ -86,7 +86,7 @@ def shard(tmp_path):
     return write_records(tmp_path, examples, jpegs, SPEC, shards=1)[0]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=ROWS)
 def test_reading_gives_what_was_encoded(rows, tmp_path_factory):
     path = tmp_path_factory.mktemp("records") / "train00-0.tfrec"

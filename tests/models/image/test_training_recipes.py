@@ -456,14 +456,21 @@ class TestMetadata:
 
         many = make_examples(60)
         many["leak"] = many["target"] * 3.0
-        (tmp_path / "records.csv").write_text("image_id\n")
         spec = replace(SPEC, numeric={**SPEC.numeric, "leak": Number()})
+        monkeypatch.setattr(stage, "require_tables", lambda run: None)
+        monkeypatch.setattr(stage, "read_index", lambda folder: many)
         monkeypatch.setattr(stage, "prepare_data", lambda run, wait: None)
         monkeypatch.setattr(stage, "check_image", lambda run: choose_accelerator("cpu"))
         monkeypatch.setattr(stage, "replace", lambda run, **changes: run)
         config = SimpleNamespace(image=tiny_config(metadata=True), folds=FoldsConfig())
         run = SimpleNamespace(
-            config=config, spec=spec, prepared=tmp_path, examples=lambda: many, say=lambda line: 0
+            config=config,
+            spec=spec,
+            prepared=tmp_path,
+            run_dir=tmp_path,
+            chained=False,
+            examples=lambda: many,
+            say=lambda line: 0,
         )
         with pytest.raises(PipelineError, match="leak"):
             stage.train_image(run)

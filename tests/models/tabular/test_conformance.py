@@ -181,7 +181,7 @@ ROWS = st.lists(
 ).map(lambda rows: pd.DataFrame(rows, columns=["age_years", "offset", *SPEC.categorical]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(table=ROWS, method=st.sampled_from(["smotenc", "smote", "none"]), flags=st.booleans())
 def test_originals_are_encoded_and_invented_rows_lie_in_between(table, method, flags):
     numeric, categorical = choose_features(SPEC, tuple(table.columns), table)

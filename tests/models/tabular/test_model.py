@@ -47,7 +47,7 @@ def table(ages, sex="male", site="torso"):
 class TestFeatureEncoder:
     """Metadata → numbers."""
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(train=TABLES, other=TABLES)
     def test_every_number_is_in_the_unit_interval(self, train, other):
         fitted = encoder().fit(train)
@@ -60,7 +60,7 @@ class TestFeatureEncoder:
                 there = rows[column].notna().to_numpy()
                 np.testing.assert_array_equal(matrix[:, block].sum(axis=1), there)
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(train=TABLES)
     def test_one_hot_columns_name_the_category(self, train):
         matrix = encoder().fit(train).transform(train)

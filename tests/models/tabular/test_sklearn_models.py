@@ -185,7 +185,7 @@ def test_an_epoch_that_cannot_be_chosen_is_said_before_anything_is_converted(
     competition, tmp_path, capsys, command, change, words
 ):
     data, run = few_melanomas(competition, tmp_path), tmp_path / "run"
-    sets = [word for one in ("folds.k=2", change) for word in ("--set", one)]
+    sets = [word for one in ("folds.holdout=0.2", change) for word in ("--set", one)]
     places = ["--data-dir", str(data), "--run-dir", str(run)]
     assert main([command, "--config", "configs/demo.yaml", *places, *sets]) == 2
     said = capsys.readouterr().err
@@ -196,7 +196,7 @@ def test_an_epoch_that_cannot_be_chosen_is_said_before_anything_is_converted(
 
 def test_where_no_image_model_is_wanted_none_has_to_choose_an_epoch(competition, tmp_path):
     data, run = few_melanomas(competition, tmp_path), tmp_path / "run"
-    changes = ("folds.k=2", "image.checkpoint=best_inner", "blend.models=[tabular]")
+    changes = ("folds.holdout=0.2", "image.checkpoint=best_inner", "blend.models=[tabular]")
     sets = [word for one in changes for word in ("--set", one)]
     places = ["--data-dir", str(data), "--run-dir", str(run)]
     assert main(["prepare-data", "--config", "configs/demo.yaml", *places, *sets]) == 0
@@ -204,7 +204,7 @@ def test_where_no_image_model_is_wanted_none_has_to_choose_an_epoch(competition,
 
 
 def few_melanomas(competition, tmp_path):
-    """A copy with all melanomas but one patient's made benign: that one is in one of two folds."""
+    """A copy with all melanomas but one patient's made benign: a holdout has none of them."""
     data = tmp_path / "data"
     shutil.copytree(competition / "competition", data)
     raw = pd.read_csv(data / "train.csv")
