@@ -242,7 +242,7 @@ COMMAND = Command(
   python scripts/benchmark.py train
   python scripts/benchmark.py predict
   python scripts/benchmark.py recipes --config configs/isic_2017.yaml --run-dir runs/isic_2017 \\
-      --changes configs/recipes/isic_2017.yaml --rows runs/recipes/isic_2017.jsonl
+      --changes benchmarks/changes/isic_2017.yaml --rows runs/recipes/isic_2017.jsonl
   python scripts/benchmark.py step --backbone InceptionResNetV2 --image-size-px 299 --batch-size 16
   python scripts/benchmark.py step --backbone EfficientNetB4 --image-size-px 512 --device gpu
   python scripts/benchmark.py loop --config configs/siim_isic_2020.yaml --image-size-px 1024 \\

@@ -128,8 +128,13 @@ def measure_recipes(
     """
     started = time.monotonic()
     changes = read_changes(changes_path)
-    for one in changes:
-        load_experiment(config_path, [*common, *one.set])  # a mistake is said before any fit
+    for one in changes:  # a mistake is said before any fit
+        chosen = load_experiment(config_path, [*common, *one.set]).image
+        if chosen.selection != "none":
+            raise PipelineError(
+                f"{changes_path}: {one.name}: image.checkpoint is {chosen.checkpoint}, must be "
+                "last: nothing is held out to choose an epoch by"
+            )
     rows_path.parent.mkdir(parents=True, exist_ok=True)
     done = {(row["change"], row["number"]) for row in read_rows(rows_path)}
     fits = plan_fits(changes, done)
@@ -147,10 +152,11 @@ def measure_recipes(
         worker.start()
     left = len(fits)
     while left and (limit_s is None or time.monotonic() - started < limit_s):
+        working = any(worker.is_alive() for worker in workers)  # before: the last row may wait
         try:
             row = finished.get(timeout=1)
         except Empty:
-            if not any(worker.is_alive() for worker in workers):
+            if not working:
                 break
             continue
         left -= 1
@@ -161,6 +167,9 @@ def measure_recipes(
             file.write(json.dumps(row) + "\n")
         say(f"{time.monotonic() - started:6.0f} s  {row['change']}, seed {row['number']}: "
             f"{row['seconds']:.0f} s")  # fmt: skip
+    if left:
+        why = "the time is up" if any(worker.is_alive() for worker in workers) else "a process died"
+        say(f"{left} fits are not done: {why}; the same command goes on")
     for worker in workers:
         worker.terminate()
 
@@ -222,7 +231,8 @@ def fit_once(
     with TemporaryDirectory() as scratch:
         make_model = image_model_maker(
             config, spec, partial(shards_holding, index), chosen,
-            features_dir=Path(scratch) / "features", swap_red_blue=False, verbose=0,
+            features_dir=Path(scratch) / "features", verbose=0,
+            swap_red_blue=config.records.channel_order == "bgr",
         )  # fmt: skip
         for fold in folds.numbers:
             place = Path(scratch) / f"fold{fold}"
@@ -296,7 +306,18 @@ def describe_rows(
         Of :func:`measure_recipes`.
     examples : pandas.DataFrame
     spec : DatasetSpec
+
+    Raises
+    ------
+    PipelineError
+        If two fits scored other photos: they cannot be compared in pairs.
     """
+    for row in rows:
+        if row["ids"] != rows[0]["ids"]:
+            raise PipelineError(
+                f"{row['change']}, seed {row['number']}, scored other photos than "
+                f"{rows[0]['change']}: write the fits of another prepared run to other --rows"
+            )
     scores = {(row["change"], row["number"]): score_fit(row, examples, spec) for row in rows}
     numbers = {number for name, number in scores if name == BASELINE}
     head = ["change", "seeds", "AUC", "spread", f"AUC {spec.classes[0]}", "log loss",

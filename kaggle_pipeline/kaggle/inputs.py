@@ -16,7 +16,7 @@ from kaggle_pipeline.core.commit import narrow
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
 from kaggle_pipeline.core.record import RECORD, is_done, read_record
-from kaggle_pipeline.models.cross_validation import LAST
+from kaggle_pipeline.models.cross_validation import ALL_ROWS, LAST
 
 RUN = "run"
 """Folder of a run in a kernel's output."""
@@ -98,7 +98,7 @@ def gather_run(sources: Sequence[Path], run_dir: Path, *, with_weights: bool = T
         _copy_preparation(source, run_dir)
         for stage in MODEL_STAGES:
             fresh = not (run_dir / stage).is_dir()
-            for path in sorted((source / stage).glob("fold*")):
+            for path in [*sorted((source / stage).glob("fold*")), source / stage / ALL_ROWS]:
                 _copy_fold(path, run_dir / stage / path.name, with_weights)
             for path in sorted((source / stage).glob("*.*")):
                 if fresh or path.name != RECORD:  # it is that of its own source's files
@@ -121,13 +121,13 @@ def _copy_preparation(source: Path, run_dir: Path) -> None:
 
 
 def _copy_fold(fold: Path, target: Path, with_weights: bool) -> None:
-    done = fold / LAST
-    if is_done(target, LAST) and is_done(fold, LAST):
-        if (target / LAST).read_bytes() != done.read_bytes():
+    last = "test.csv" if fold.name == ALL_ROWS else LAST
+    if is_done(target, last) and is_done(fold, last):
+        if (target / last).read_bytes() != (fold / last).read_bytes():
             raise PipelineError(f"{fold} was trained by two attached kernels: attach one of them")
         return
     if target.exists():
-        if not is_done(fold, LAST):
+        if not is_done(fold, last):
             return
         shutil.rmtree(target)  # half done elsewhere, done here
     for path in sorted(path for path in fold.rglob("*") if path.is_file()):

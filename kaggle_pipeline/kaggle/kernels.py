@@ -129,6 +129,11 @@ class Build:
         require_folds(self.experiment.folds, self.folds)
         if self.folds and "image" not in self.stages:
             raise PipelineError(f"--fold: {self.experiment.name} blends no image model")
+        if self.folds and self.experiment.train_all:
+            raise PipelineError(
+                "--fold: train_all trains one more model after the last fold, which no kernel of "
+                "one fold does: build without --fold, or say --set train_all=false"
+            )
         for one, place in zip(self.experiment.external, self.external, strict=True):
             if not place:
                 raise PipelineError(f"external: {one.dataset} is not on Kaggle: build without it")

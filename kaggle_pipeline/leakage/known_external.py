@@ -8,7 +8,8 @@ from kaggle_pipeline.leakage.fingerprints import known_pairs, near_pairs
 _CHECK = "external photos that this data set has too"
 SHARED_PATIENTS = Finding(
     "patients of external photos", "not checkable",
-    "the collections do not name them: one of them may be in a fold or in test too",
+    "lesions are compared by their names, patients the collections do not name: one of them may "
+    "be in a fold or in test too",
 )  # fmt: skip
 
 
@@ -23,14 +24,16 @@ def drop_known(
     """Leave out external rows whose photo the data set has, in train or in test.
 
     A photo is known by its id (the ISIC archive numbers photos, whatever collection they are in),
-    by an official list, by its bytes, or by a perceptual hash at most ``near_bits`` away: one row
-    lost is nothing beside one test photo learned from. Of a photo that two other collections have,
-    the first one's row stays; how alike the photos within a collection are is its own business.
+    by its lesion where both collections name it alike (HAM10000 and ISIC 2019), by an official
+    list, by its bytes, or by a perceptual hash at most ``near_bits`` away: one row lost is nothing
+    beside one test photo learned from. Of a photo that two other collections have, the first one's
+    row stays; how alike the photos within a collection are is its own business.
 
     Parameters
     ----------
     outside, own : pandas.DataFrame
-        ``own`` with every row that was read, also those that were dropped since.
+        Groups of ``outside`` stand behind the collection's name and a colon. ``own`` with every row
+        that was read, also those that were dropped since.
     official : pandas.DataFrame or None
         Pairs of ids.
     fingerprints : pandas.DataFrame or None
@@ -46,6 +49,8 @@ def drop_known(
     """
     rest = outside[~outside.index.isin(own.index)]
     dropped = {"id": outside.index.difference(rest.index)}
+    same = rest["group_id"].str.partition(":")[2].isin(own["group_id"])
+    dropped["lesion"], rest = rest.index[same], rest[~same]
     ids = own.index.append(rest.index)  # the first of a pair is the data set's own
     photos = None if fingerprints is None else fingerprints.reindex(ids).dropna(subset="sha256")
     ways = {"the official list or bytes": known_pairs(pd.DataFrame(index=ids), official, photos)}

@@ -219,9 +219,8 @@ def collect_folds(
     ids = split_rows(examples, "test").index
     if not len(ids):
         return oof, None
-    of_all = folder / ALL_ROWS / "test.csv"
-    if of_all.exists():
-        test = Predictions.read(of_all, spec.classes)
+    if of_all := trained_on_all(folder):
+        test = Predictions.read(of_all / "test.csv", spec.classes)
     else:
         test = average([Predictions.read(place / "test.csv", spec.classes) for place in places])
     test.require(ids, str(folder))

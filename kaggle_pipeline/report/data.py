@@ -62,7 +62,7 @@ def _counts(examples: pd.DataFrame, spec: DatasetSpec) -> Html:
             f"images of {spec.class_label(name)}",
             f"{int(parts['train'][name].sum()):,}",
             *(["not counted here"] if tested else []),
-            *(f"{int(parts[split][name].sum()):,}" for split in further),
+            *(_count(parts[split][name]) for split in further),
         ]
         for name in spec.classes
     ]
@@ -71,6 +71,12 @@ def _counts(examples: pd.DataFrame, spec: DatasetSpec) -> Html:
                   for part in parts.values())  # fmt: skip
         rows.append([f"{spec.feature_label(feature)} missing", *shares])
     return html.table(["", "training", *(["test"] if tested else []), *further], rows)
+
+
+def _count(labels: pd.Series) -> str:
+    """How many images are of a class, and how many may be: another collection's words differ."""
+    missing = int(labels.isna().sum())
+    return f"{int(labels.sum()):,}" + (f"; unknown for {missing:,}" if missing else "")
 
 
 def leak_section(prepared: Path) -> Html | None:

@@ -6,10 +6,12 @@ In: ``decision.json`` and its picture. Out: tables that say what the decision re
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.evaluation.decision.decision import FILE, read_thresholds
-from kaggle_pipeline.evaluation.decision.rules import NONE_OF_THEM
+from kaggle_pipeline.evaluation.decision.rules import NONE_OF_THEM, equal_costs
 from kaggle_pipeline.evaluation.plots import describe_score
 from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
@@ -81,7 +83,7 @@ def describe_rule(found: Mapping, spec: DatasetSpec) -> str:
     told = ", ".join(f"{name} {weight:.3g}" for name, weight in weights)
     power = rule["exponent"]
     how = "" if power is None else f" (the class shares to the power −{power:g})"
-    equal = {cost for row in rule["costs"] for cost in row} <= {0, 1}
+    equal = np.array_equal(rule["costs"], equal_costs(len(classes)))
     which = "The highest is the decision." if equal else "The decision of the least cost is taken."
     return f"Each calibrated probability is multiplied by a weight{how}: {told}. {which}"
 

@@ -1,6 +1,6 @@
 """Predictions of a trained image model for a folder of new photos.
 
-In: a run's folder and photos that nobody has labelled. Out: a CSV by image id.
+In: a run's folder and photos without labels. Out: a CSV by image id.
 """
 
 import tempfile
@@ -18,6 +18,7 @@ from kaggle_pipeline.core.files import atomic_path
 from kaggle_pipeline.core.photo_folder import PhotoFolder, list_photos, printable
 from kaggle_pipeline.core.photos import fault_of
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions, average
+from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.evaluation.calibration.calibration import FILE, read_calibration
 from kaggle_pipeline.evaluation.decision.decision import FILE as DECISION_FILE
 from kaggle_pipeline.evaluation.decision.decision import read_decision
@@ -56,9 +57,10 @@ def predict_images(
     out : pathlib.Path
         CSV to write: ``image_id`` (the file's name, without its ending where that is enough: see
         :class:`~kaggle_pipeline.core.photo_folder.PhotoFolder`), then a probability a class, as
-        the model says it; where the stage has a calibration then ``<class>_calibrated``; where it
-        has a decision, that in words: a class (of several yes-or-no questions all that apply,
-        joined by " + ", or ``none``).
+        the model says it; where the stage has a calibration then ``<class>_calibrated``; a softmax
+        of several classes has ``most_probable``, the one that is most probable; where the stage has
+        a decision then ``decision`` (of several yes-or-no questions all that apply, joined by
+        " + ", or ``none``). Both columns call classes by their full names.
     device : {"auto", "cpu", "gpu", "tpu"}
     workers : int, optional
         Processes that read the photos; as the run had it by default.
@@ -114,15 +116,17 @@ def predict_images(
             parts.append(Predictions.build(answers, AVERAGED if fold is None else fold, "test"))
             say("done" if fold is None else f"fold {fold}: done")
     mean = average(parts).probabilities.sort_index()
-    table = _with_decision(mean, trained.stage, say)
+    table = _with_decision(mean, trained.stage, spec, say)
     with atomic_path(Path(out)) as temporary:
         table.to_csv(temporary)
     say(f"{out}: {len(table)} rows, {', '.join(table.columns)}")
     return Path(out)
 
 
-def _with_decision(mean: pd.DataFrame, stage: Path, say: Callable[[str], None]) -> pd.DataFrame:
-    """The probabilities, ``<class>_calibrated`` and ``decision``, as far as the stage has them."""
+def _with_decision(
+    mean: pd.DataFrame, stage: Path, spec: DatasetSpec, say: Callable[[str], None]
+) -> pd.DataFrame:
+    """The probabilities and, as far as the stage has them, what is made of them."""
     table, calibrated = mean, mean
     found = read_calibration(stage)
     if found is None or found.method == "none":
@@ -138,11 +142,14 @@ def _with_decision(mean: pd.DataFrame, stage: Path, say: Callable[[str], None]) 
         )
         calibrated = found.apply(mean)
         table = mean.join(calibrated.add_suffix("_calibrated"))
+    words = {name: spec.class_label(name) for name in spec.classes}
+    if spec.task == "multiclass":
+        table = table.assign(most_probable=calibrated[list(words)].idxmax(axis=1).map(words))
     decision = read_decision(stage)
     if decision is None:
         return table
     say(f"decision: by {stage / DECISION_FILE} ({decision.why}), of the calibrated probabilities")
-    return table.join(decision.decide(calibrated))
+    return table.join(decision.decide(calibrated, words))
 
 
 def photo_examples(found: PhotoFolder) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from kaggle_pipeline.core.tables import read_own
 from kaggle_pipeline.data.examples import EXTERNAL
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.models.cross_validation import (
+    ALL_ROWS,
     collect_folds,
     cross_validate,
     train_on_all,
@@ -92,6 +93,8 @@ def _train_folds(
     if run.overwrite:
         for fold in only or ():
             shutil.rmtree(folder / f"fold{fold}", ignore_errors=True)
+        # It learned from the rows of every fold, those that are begun anew among them.
+        shutil.rmtree(folder / ALL_ROWS, ignore_errors=True)
         run.drop_blend()
     begin(folder, remedy_of(stage))
     run.record_origin(folder)

@@ -91,6 +91,22 @@ def test_what_helps_is_above_the_baseline_in_pairs():
     assert float(by_name["same"][8].split()[0]) == pytest.approx(0, abs=0.02)
 
 
+def test_fits_of_other_photos_are_not_compared_in_pairs():
+    rows, examples, spec = rows_of("binary", {BASELINE: 0.6, "better": 0.1})
+    rows[-1] |= {key: rows[-1][key][1:] for key in ("ids", "probabilities")}
+    with pytest.raises(PipelineError, match="better, seed 1, scored other photos than baseline"):
+        describe_rows(rows, examples, spec)
+
+
+def test_an_epoch_that_rows_would_have_to_choose_is_named_before_any_fit(tmp_path):
+    (tmp_path / "changes.yaml").write_text(
+        "- {name: baseline}\n- {name: best, set: [image.checkpoint=best_inner]}"
+    )
+    config = ROOT / "configs" / "isic_2017.yaml"
+    with pytest.raises(PipelineError, match=r"best: image\.checkpoint is best_inner, must be last"):
+        measure_recipes(config, tmp_path / "changes.yaml", tmp_path, tmp_path / "rows.jsonl")
+
+
 def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     path = tmp_path / "rows.jsonl"
     assert read_rows(path) == []

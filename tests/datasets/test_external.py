@@ -169,6 +169,7 @@ def test_planted_copies_are_dropped_by_id_list_bytes_and_look(small_examples):
         {"source": ["ham10000"] * 6 + ["isic_2017"] * 2},
         index=[own.index[-1], *["listed", "bytes", "look", "twin", "alone", "copy", "free"]],
     )
+    rows["group_id"] = rows["source"] + ":" + rows.index
     photos = hashes(own.index.append(rows.index[1:]))
     photos.loc["bytes", "sha256"] = photos["sha256"].iloc[3]
     near = int(photos["phash"].iloc[4], 16) ^ 0b11
@@ -178,13 +179,24 @@ def test_planted_copies_are_dropped_by_id_list_bytes_and_look(small_examples):
     official = pd.DataFrame({"a": ["listed"], "b": [own.index[7]]})
     rest, finding = drop_known(rows, own, official, photos, 2)
     assert list(rest.index) == ["twin", "alone", "free"] and finding.status == "ok"
-    assert "5 dropped (1 by id, 3 by the official list or bytes, 1 by a look" in finding.detail
+    told = "5 dropped (1 by id, 0 by lesion, 3 by the official list or bytes, 1 by a look"
+    assert told in finding.detail
     assert "of the data set's own photos they show 3 train, 1 test" in finding.detail
     assert "look" in drop_known(rows, own, official, photos, 1)[0].index
     for seen in (None, photos.loc[rows.index[1:]]):  # own photos in TFRecords: never hashed
         rest, finding = drop_known(rows, own, official, seen, 2)
         assert finding.status == "note" and "not all photos could be hashed" in finding.detail
         assert not {"listed", own.index[-1]} & set(rest.index)
+
+
+def test_another_photo_of_a_lesion_that_is_scored_is_not_learned_from(small_examples):
+    """HAM10000 without a part of its photos, beside ISIC 2019, which has them all."""
+    own = small_examples()
+    lesion = own["group_id"].iloc[0]
+    groups = [f"isic_2019:{lesion}", "isic_2019:another"]
+    rows = pd.DataFrame({"source": "isic_2019", "group_id": groups}, index=["sibling", "free"])
+    rest, finding = drop_known(rows, own, None, hashes(own.index.append(rows.index)), 2)
+    assert list(rest.index) == ["free"] and "1 by lesion" in finding.detail
 
 
 class Witness:
@@ -274,7 +286,7 @@ def test_a_shared_id_and_a_changed_table_are_noticed(places, spec, tmp_path):
     config = Experiment(name="x", dataset="synthetic", external=external)
     run = Run(config, places, tmp_path / "run", say=lines.append)
     prepare_data(run, with_records=False)
-    assert any("1 dropped (1 by id, 0 by the official list" in line for line in lines)
+    assert any("1 dropped (1 by id, 0 by lesion, 0 by the official list" in line for line in lines)
     assert run.examples().loc[own, "split"] == "train"
     path.write_text(path.read_text() + "\n")
     with pytest.raises(PipelineError, match=r"HAM10000_metadata\.csv changed"):

@@ -137,6 +137,14 @@ def test_thresholds_of_a_question_follow_the_metric():
     assert free == pytest.approx(share, abs=0.06)
 
 
+@pytest.mark.parametrize("parameters", ["exponent", "offsets"])
+def test_where_every_call_costs_more_than_it_saves_none_is_called(parameters):
+    truth, found = np.array([[0], [1], [0], [0]]), np.array([[0.9], [0.6], [0.2], [0.1]])
+    dear = settings(metric="cost", costs={"mel": {"false_alarm": 100}}, parameters=parameters)
+    rule = fit_rule(truth, found, "binary", ("mel",), dear)
+    assert not rule.decide(found).any()
+
+
 @pytest.mark.parametrize(("wanted", "threshold"), [(0.9, 0.2), (0.91, 0.1), (0.05, 1.0)])
 def test_a_threshold_counts_positives_exactly(wanted, threshold):
     scores = np.arange(1, 11) / 10
@@ -264,6 +272,8 @@ def test_json_gives_the_same_decisions_back(task, tmp_path):
     path.write_text(json.dumps(found.to_mapping(), allow_nan=False))
     again, calibrated = read_decision(tmp_path), calibration.apply(frame)
     assert again.rule == found.rule and again.decide(calibrated).equals(found.decide(calibrated))
+    turned = calibrated[calibrated.columns[::-1]]  # joined by name, whatever the columns' order
+    assert again.decide(turned).equals(found.decide(calibrated))
     assert read_thresholds(tmp_path) == json.loads(json.dumps(found.thresholds))
     plot_decision(json.loads(path.read_text()), tmp_path / "decision.png")
     assert is_picture(tmp_path / "decision.png")
@@ -322,6 +332,13 @@ def test_settings_are_checked_by_key(given, key):
 def test_a_class_that_is_not_there_is_named(given, key):
     with pytest.raises(PipelineError, match=key):
         check_decision(settings(**given), "multiclass", ("mel", "nv"))
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
+def test_a_question_without_any_cost_is_named_before_training(task):
+    given = settings(metric="cost", costs={"mel": {"missed": 0, "false_alarm": 0}})
+    with pytest.raises(PipelineError, match=r"decision\.costs\.mel: every cost is 0"):
+        check_decision(given, task, ("mel", "sk")[: 1 if task == "binary" else 2])
 
 
 def test_sensitivities_of_a_config_made_before_move_here():

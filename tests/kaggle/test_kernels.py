@@ -130,6 +130,13 @@ def test_a_built_kernel_holds_what_a_session_needs(folder, built):
     assert (folder / metadata).read_bytes() == (made / metadata).read_bytes()
 
 
+def test_a_model_of_all_rows_has_no_kernel_of_a_fold(tmp_path, capsys):
+    words = ["--owner", "jane", "--out", str(tmp_path), "--set", "train_all=true"]
+    words += ["--set", "image.checkpoint=last"]
+    assert main(["build-kernels", *words, "--fold", "0"]) == 2
+    assert "--fold: train_all" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 def test_owner_folds_and_weights_come_from_the_command(tmp_path, capsys):
     words = ["--owner", "jane", "--weights", "jane/imagenet", "--out", str(tmp_path)]
     folds = ["--fold", "0", "--fold", "3"]

@@ -404,6 +404,16 @@ def test_outputs_that_do_not_belong_together_are_refused(tmp_path):
         gather_run([first, twice], tmp_path / "run2")
 
 
+def test_the_model_of_all_rows_goes_on_in_the_next_session(tmp_path):
+    half = write(tmp_path / "a", {"image/all/state-2.weights.h5": "s", "image/fold0/oof.csv": "0"})
+    done = write(tmp_path / "b", {"image/all/test.csv": "t", "image/all/model.json": "m"})
+    cases = (([half], {"state-2.weights.h5"}), ([half, done], {"test.csv", "model.json"}))
+    for number, (sources, found) in enumerate(cases):
+        run = tmp_path / f"run{number}"
+        gather_run(sources, run)
+        assert {path.name for path in (run / "image" / "all").iterdir()} == found
+
+
 def test_a_fold_that_is_done_wins_over_one_that_is_half_done(tmp_path):
     half = write(
         tmp_path / "a", {"image/fold0/state-2.weights.h5": "s", "image/fold1/oof.csv": "1"}

@@ -373,6 +373,9 @@ def test_a_model_of_all_rows_predicts_the_test_part_and_is_judged_by_nothing(
     train_on_all(make, table, folds, tmp_path)
     assert not hasattr(models[1], "train")
     assert collect_folds(folds, spec, table, tmp_path)[1].table.equals(of_all.table)
+    (tmp_path / "all" / "test.csv").unlink()
+    with pytest.raises(PipelineError, match=r"all.test\.csv"):  # never the folds' in its place
+        collect_folds(folds, spec, table, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -19,19 +19,22 @@ from helpers_evaluation import PNG, SPECS, make_examples, make_probabilities
 from PIL import Image
 
 from kaggle_pipeline import DISCLAIMER
-from kaggle_pipeline.config.experiment import CalibrationConfig, Experiment
+from kaggle_pipeline.config.experiment import CalibrationConfig, DecisionConfig, Experiment
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.data.examples import write_examples
 from kaggle_pipeline.data.explore import explore
 from kaggle_pipeline.data.predictions import Predictions
+from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.evaluation.calibration.calibration import Calibration
+from kaggle_pipeline.evaluation.decision.rules import SoftmaxRule, cost_matrix
 from kaggle_pipeline.evaluation.evaluate import evaluate
 from kaggle_pipeline.evaluation.gallery import SHOWN, write_gallery
 from kaggle_pipeline.evaluation.plots import describe_score, write_evaluation
 from kaggle_pipeline.leakage.overlap_figure import plot_overlap
 from kaggle_pipeline.models import learning_curves
 from kaggle_pipeline.report import html as html_module
+from kaggle_pipeline.report.decision import describe_rule
 from kaggle_pipeline.report.report import write_report
 from kaggle_pipeline.stages import calibrate
 
@@ -175,12 +178,25 @@ def test_the_data_table_has_a_column_a_split(evaluations, tmp_path, external):
             split=examples["split"].mask(np.arange(len(examples)) < 9, "external")
         )
         examples.loc[examples["split"] == "external", "target"] = 1.0
+        examples.loc[examples.index[:2], "target"] = np.nan  # that collection cannot tell
     write_prepared(tmp_path, spec, examples)
     counts = re.search(r"<table>.*?</table>", Page(write_report(tmp_path, spec)).html, re.DOTALL)[0]
     width = counts.count('scope="col"')
     assert width == 3 + external and ("external" in counts) == external
+    assert (">7; unknown for 2</td>" in counts) == external
     for row in re.findall(r"<tr><th scope=\"row\">.*?</tr>", counts, re.DOTALL):
         assert row.count("<td") == width - 1, row
+
+
+@pytest.mark.parametrize(
+    ("costs", "told"),
+    [({"nv": {"mel": 0}}, "least cost"), ({"nv": {"mel": 2}}, "least cost"), ({}, "highest")],
+)
+def test_costs_that_differ_are_said(costs, told):
+    spec = get_spec("ham10000")
+    config = DecisionConfig(metric="cost" if costs else "accuracy", costs=costs)
+    rule = SoftmaxRule((1.0,) * 7, cost_matrix(config, spec.classes)).to_mapping()
+    assert told in describe_rule({"rule": rule, "classes": spec.classes}, spec)
 
 
 def test_a_column_for_the_test_part_only_where_there_is_one(whole, tmp_path):

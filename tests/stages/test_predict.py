@@ -14,6 +14,7 @@ from PIL import Image
 
 from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.evaluation.calibration.calibration import Calibration, read_calibration
 from kaggle_pipeline.evaluation.decision.decision import read_decision
 from kaggle_pipeline.report.run_tables import compare_runs
@@ -83,7 +84,7 @@ def test_a_saved_model_predicts_the_same_in_another_process(ham, photos, tmp_pat
     known = pd.read_csv(run_dir / "image" / "test.csv").set_index("image_id")
     classes = ["mel", "nv", "bcc", "akiec", "bkl", "df", "vasc"]
     added = [f"{name}_calibrated" for name in classes]
-    assert list(found.columns) == [*classes, *added, "decision"]
+    assert list(found.columns) == [*classes, *added, "most_probable", "decision"]
     assert "uncalibrated, as the model" in done.stdout
     assert set(found.index) == set(known.index) and len(found) > 20
     np.testing.assert_allclose(found[classes], known.loc[found.index, classes], atol=1e-6)
@@ -93,7 +94,11 @@ def test_a_saved_model_predicts_the_same_in_another_process(ham, photos, tmp_pat
     expected = calibration.apply(known.loc[found.index, classes])
     np.testing.assert_allclose(found[added], expected, atol=1e-5)
     decision = read_decision(run_dir / "image")
-    assert (found["decision"] == decision.decide(expected)).mean() > 0.95  # ties at 1e-5
+    words = {name: get_spec("ham10000").class_label(name) for name in classes}
+    near = 0.95  # ties at 1e-5
+    assert (found["decision"] == decision.decide(expected, words)).mean() > near
+    highest = found[added].idxmax(axis=1).str.removesuffix("_calibrated").map(words)
+    assert (found["most_probable"] == highest).all()
 
 
 def test_the_highest_number_of_a_submission_is_the_decision(ham, tmp_path, capsys):
@@ -134,12 +139,21 @@ def test_a_model_of_all_rows_is_added_to_a_run_and_used_for_new_photos(
     assert "the model of all rows: it is not judged itself" in capsys.readouterr().out
     found = pd.read_csv(out).set_index("image_id")["mel"]
     np.testing.assert_allclose(found, now.loc[found.index], atol=1e-6)
+    anew = ["--run-dir", str(run_dir), "--data-dir", str(data_dir), "--overwrite", "--fold", "0"]
+    assert main(["train-image", "--config", str(config), *anew, *TINY]) == 0
+    assert not (run_dir / "image" / "all").exists()  # it may have learned from other rows
 
 
 def test_a_run_without_a_calibration_says_that_its_numbers_have_none(tmp_path):
-    said, mean = [], pd.DataFrame({"mel": [0.5]}, ["a"])
-    assert _with_decision(mean, tmp_path, said.append) is mean
+    said, spec = [], get_spec("ham10000")
+    mean = pd.DataFrame(np.eye(7)[[0, 3]] * 0.3 + 0.1, ["a", "b"], list(spec.classes))
+    table = _with_decision(mean, tmp_path, spec, said.append)
+    assert list(table.columns) == [*spec.classes, "most_probable"]
+    expected = ["melanoma", "actinic keratosis or Bowen’s disease"]
+    assert table["most_probable"].tolist() == expected
     assert "uncalibrated" in said[0] and "calibration.json" in said[0]
+    mean, spec = pd.DataFrame({"target": [0.5]}, ["a"]), get_spec("siim_isic_2020")
+    assert _with_decision(mean, tmp_path, spec, said.append).equals(mean)
 
 
 def test_photos_of_any_kind_are_taken_and_a_broken_one_is_left_out(ham, tmp_path, capsys):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -142,10 +143,21 @@ class Decision:
             _why(config), _tabulate(labelled, calibrated, decided, config, lacking), facts,
         )  # fmt: skip
 
-    def decide(self, calibrated: pd.DataFrame) -> pd.Series:
-        """Return the decision of each row of calibrated probabilities, in words."""
+    def decide(
+        self, calibrated: pd.DataFrame, words: Mapping[str, str] = MappingProxyType({})
+    ) -> pd.Series:
+        """Return the decision of each row of calibrated probabilities.
+
+        Parameters
+        ----------
+        calibrated : pandas.DataFrame
+            A column a class.
+        words : mapping of str to str, optional
+            What a class is called; else by its own name.
+        """
         decided = self.rule.decide(calibrated[list(self.classes)].to_numpy(float))
-        return pd.Series(name_decisions(decided, self.classes), calibrated.index, name="decision")
+        called = [words.get(name, name) for name in self.classes]
+        return pd.Series(name_decisions(decided, called), calibrated.index, name="decision")
 
     def judge(self, labelled: LabelledPredictions, calibrated: Array) -> dict[str, Any]:
         """Return what the rule is worth on rows that nothing was learned from.

@@ -146,6 +146,7 @@ def _fit_threshold(name: str, truth: Array, probabilities: Array, config: Decisi
         tried = np.array([exponent_threshold(truth, a, missed, false_alarm) for a in EXPONENTS])
     else:
         tried = np.unique(probabilities)[::-1]
+        tried = np.append(np.nextafter(tried[0], np.inf), tried)  # the first finds none
     hits, alarms = (
         len(part) - np.searchsorted(np.sort(part), tried)
         for part in (probabilities[truth == 1], probabilities[truth == 0])

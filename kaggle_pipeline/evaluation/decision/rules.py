@@ -161,12 +161,13 @@ def yes_or_no_costs(config: DecisionConfig, name: str) -> tuple[float, float]:
 
 
 def check_decision(config: DecisionConfig, task: Task, classes: Sequence[str]) -> None:
-    """Stop where the section ``decision`` names a class that the data set does not have.
+    """Stop where the section ``decision`` does not fit the data set.
 
     Raises
     ------
     PipelineError
-        That names the key and the nearest class.
+        If a class is not there: that names the key and the nearest class. Or if costs are 0
+        whatever is decided.
     """
 
     def require(name: str, known: Sequence[str], key: str) -> None:
@@ -180,7 +181,11 @@ def check_decision(config: DecisionConfig, task: Task, classes: Sequence[str]) -
         others = [one for one in classes if one != truth] if task == "multiclass" else []
         for decided in row:
             require(decided, [*others, MISSED, FALSE_ALARM], f"decision.costs.{truth}")
-    matrix = np.asarray(cost_matrix(config, classes))
-    fine = task != "multiclass" or (matrix + np.eye(len(classes)) > 0).any(axis=1).all()
-    if not fine or (matrix.max(initial=0) <= 0 and task == "multiclass"):
-        raise PipelineError("decision.costs: every cost is 0: nothing could be learned from it")
+    nothing = "every cost is 0: nothing could be learned from it"
+    if task == "multiclass":
+        if np.max(cost_matrix(config, classes)) <= 0:
+            raise PipelineError(f"decision.costs: {nothing}")
+        return
+    for name in classes:
+        if max(yes_or_no_costs(config, name)) <= 0:
+            raise PipelineError(f"decision.costs.{name}: {nothing}")
