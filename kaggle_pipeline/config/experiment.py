@@ -116,7 +116,7 @@ class DecisionConfig:
 
 @dataclass(frozen=True)
 class ExternalConfig:
-    """One further collection: rows that the image model learns from and nothing is judged by."""
+    """One further collection: rows that the image model learns from and nothing is scored on."""
 
     dataset: str
     """Such as ``ham10000``."""
@@ -141,7 +141,7 @@ class FoldsConfig:
     """Instead of k folds, hold out this share of the groups once (0.05 to 0.9) and train on the
     rest: of each class the nearest whole number of groups, at least one and not all."""
     judge: str | None = None
-    """Judge the rows where this raw column is true (say ``official_validation``), train on the
+    """Score on the rows where this raw column is true (say ``official_validation``), train on the
     others."""
     by: Literal["group", "image"] = "group"
     """``image`` repeats recipes that split single images: rows of one lesion or patient then sit on
@@ -306,7 +306,7 @@ class Experiment:
     divides the CPU into as many logical devices, which is for tests."""
     train_all: bool = False
     """After the folds train each model once more on all labelled rows: its test predictions are
-    submitted, and ``predict`` uses it. It is not judged itself: the scores are the folds' models',
+    submitted, and ``predict`` uses it. It is not scored itself: the scores are the folds' models',
     which also fix its settings, so it chooses no epoch. The page keeps to the folds' models."""
     examples: ExamplesConfig = field(default_factory=ExamplesConfig)
     folds: FoldsConfig = field(default_factory=FoldsConfig)

@@ -83,7 +83,7 @@ class ImageConfig:
     """Keep the pretrained batch normalisation as it is: better for few images."""
     batch_norm_momentum: float | None = None
     """null: the backbone's own. Keras' MobileNetV2 averages over 1,000 steps (0.999), which a short
-    fit does not have: until then it is judged by ImageNet's statistics."""
+    fit does not have: until then it is scored with ImageNet's statistics."""
     dropout: float = 0.3
     """Share of the pooled features that a training step leaves out."""
     dropout_samples: int = 1
@@ -92,8 +92,8 @@ class ImageConfig:
     metadata: bool = False
     """Late fusion (Ha, Liu & Liu 2020, arXiv:2010.05351): the declared metadata, encoded by the
     training rows' bounds, goes through a dense layer of its own to the head. A collection that
-    lacks a feature (ISIC 2017 the site) can be told by that: of ``external`` ones name those that
-    have all."""
+    lacks a feature (ISIC 2017 the site) can be recognised by that: of ``external`` ones name
+    those that have all."""
     batch_size: int = 16
     """Images a replica and step; the global batch is this times the replicas."""
     epochs: int = 16
@@ -115,7 +115,7 @@ class ImageConfig:
     """Penalty on the squared weights of the last layer."""
     ema: float | None = None
     """Momentum of an exponential moving average of the trained weights, say 0.999; it is what is
-    judged and kept (Tarvainen & Valpola 2017, arXiv:1703.01780). It looks back over about
+    scored and kept (Tarvainen & Valpola 2017, arXiv:1703.01780). It looks back over about
     1 / (1 - momentum) steps, which a fit should have many times over."""
     target: Literal["classes", "diagnosis"] = "classes"
     """``diagnosis``: learn a softmax over the data set's diagnoses; the score is the sum over those
@@ -142,7 +142,7 @@ class ImageConfig:
     """For several independent questions: one network with a sigmoid each, or a network each."""
     checkpoint: Literal["last", "best_inner", "best_fold"] = "last"
     """Which epoch's weights to keep. ``best_inner``: best AUC on patients held out of the training
-    folds. ``best_fold``: best AUC on the very fold that is judged, the usual habit, and
+    folds. ``best_fold``: best AUC on the very fold that is scored, the usual habit, and
     optimistic; results say so. Both need images of every class to choose by."""
     inner_share: float = 0.15
     """Share of the training groups that ``best_inner`` holds out."""
@@ -199,7 +199,7 @@ class ImageConfig:
 
     @property
     def selection(self) -> Literal["none", "inner", "fold"]:
-        """Which rows may choose an epoch: none, some of the training groups, the judged fold's."""
+        """Which rows may choose an epoch: none, some of the training groups, the scored fold's."""
         return {"last": "none", "best_inner": "inner", "best_fold": "fold"}[self.checkpoint]
 
     @property

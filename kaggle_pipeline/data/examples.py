@@ -25,7 +25,7 @@ from kaggle_pipeline.core.tables import read_own
 from kaggle_pipeline.data.spec import DatasetSpec
 
 EXTERNAL = "external"
-"""Split of rows from other collections: in no fold, judged by nothing."""
+"""Split of rows from other collections: in no fold, never scored."""
 SPLITS = ("train", "test", EXTERNAL)
 _TEXT = ("group_id", "split", "image_path")
 PREPARE_ANEW = (

@@ -1,4 +1,4 @@
-"""Folds: which training image is judged by which model; a group is never in two of them.
+"""Folds: which training image is scored by which model; a group is never in two of them.
 
 In: examples. Out: ``folds.csv`` (``image_id, group_id, fold``), written once, read by every model.
 """
@@ -18,7 +18,7 @@ from kaggle_pipeline.data.examples import PREPARE_ANEW
 from kaggle_pipeline.data.spec import DatasetSpec
 
 TRAIN_ONLY = -1
-"""Fold of a row that every model may train on and none is judged by."""
+"""Fold of a row that every model may train on and none is scored on."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Folds:
         return self.table.index[self.table["fold"] != fold]
 
     def valid_ids(self, fold: int) -> pd.Index:
-        """Ids that the model of ``fold`` is judged by."""
+        """Ids that the model of ``fold`` is scored on."""
         return self.table.index[self.table["fold"] == fold]
 
     @property

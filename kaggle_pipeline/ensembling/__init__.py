@@ -1,1 +1,1 @@
-"""Several models' predictions become one, judged on rows nothing was fitted on."""
+"""Several models' predictions become one, scored on rows nothing was fitted on."""

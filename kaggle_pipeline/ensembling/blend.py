@@ -23,7 +23,7 @@ from kaggle_pipeline.metrics.weighted_scores import clipped_logit
 _STEPS = 20
 """Weights are multiples of 1/20: finer ones follow the noise of the folds."""
 INNER_PARTS = 5
-"""Parts of the patients where there is one fold, each judged by the weights of the others."""
+"""Parts of the patients where there is one fold, each scored with the weights of the others."""
 _KNOTS = 1001
 Frames = Mapping[str, pd.DataFrame]
 
@@ -43,8 +43,8 @@ class Blend:
     sums_to_one : bool
         Whether the classes exclude each other, so that a row is a distribution.
     method : {"nested", "equal", "single", ""}
-        How the weights came about: fitted, and judged by weights of other patients; equal, by wish
-        or because there is too little to fit on; of a single model. Empty in a file of a release
+        How the weights came about: fitted, and scored with weights of other patients; equal, by
+        wish or because there is too little to fit on; of a single model. Empty in a file of a release
         that did not write it.
     why : str
         The same in words.
@@ -222,13 +222,13 @@ def _plan(
     if config.weights == "equal":
         return fold, "equal", "equal, as blend.weights says"
     if fold.nunique() > 1:
-        part, whose = fold, "each fold judged by weights of the others"
+        part, whose = fold, "each fold scored with weights of the others"
     elif why_not := _too_few(rows, spec):
         return fold, "equal", f"equal, for weights cannot be fitted in one fold: {why_not}"
     else:
         part = make_folds(rows, spec, FoldsConfig(k=INNER_PARTS), seed).table["fold"]
         unit = spec.group or "image"
-        whose = f"one fold, so {INNER_PARTS} parts of its {unit}s, each judged by the others'"
+        whose = f"one fold, so {INNER_PARTS} parts of its {unit}s, each scored with the others'"
     for number in sorted(part.unique()):
         outside = rows.loc[part != number, list(spec.classes)]
         for name, column in outside.items():

@@ -1,4 +1,4 @@
-"""Ensembles of many scores, judged on patients that nothing was fitted on.
+"""Ensembles of many scores, scored on patients that nothing was fitted on.
 
 In: a table of scores a model (of our own stages or other people's files; some may be missing), the
 examples, the truth. Out: each candidate's nested predictions, how it compares in pairs, and the one

@@ -319,7 +319,7 @@ def _check_shortcuts(single: list[dict], features: Sequence[str]) -> Finding:
     strong = [row for row in single if row["acquisition"] and row["oof_auc"] >= ACQUISITION_AUC]
     if not any(row["acquisition"] for row in single):
         return Finding(
-            check, "not checkable", "photos' original size unknown, or no folds to judge by"
+            check, "not checkable", "photos' original size unknown, or no folds to score on"
         )
     used = [row for row in strong if row["feature"] in features]
     if not strong:

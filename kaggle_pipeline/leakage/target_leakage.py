@@ -56,7 +56,7 @@ def single_feature_table(
     """
     train = examples.loc[folds.table.index]
     fold = folds.table["fold"].to_numpy()
-    if len(np.unique(fold)) < 2:  # nothing to learn from beside what is judged
+    if len(np.unique(fold)) < 2:  # nothing to learn from beside what is scored
         return []
     columns = {name: train[[name]] for name in (*spec.features, *spec.acquisition) if name in train}
     if spec.features:

@@ -102,7 +102,7 @@ def cross_validate(
 
     def announce(fold: int) -> None:
         learned, scored = len(folds.train_ids(fold)), len(folds.valid_ids(fold))
-        report(f"fold {fold}: {learned} images{more} to learn from, {scored} to judge by")
+        report(f"fold {fold}: {learned} images{more} to learn from, {scored} for validation")
 
     if processes == 1 or len(pending) < 2:
         for done, fold in enumerate(pending, start=1):
@@ -188,7 +188,7 @@ def train_on_all(
         model.load(place)
     else:
         train = examples.loc[folds.table.index]
-        report(f"model of all rows: {len(train)} images to learn from, none to judge by")
+        report(f"model of all rows: {len(train)} images to learn from, none for validation")
         model.fit(pd.concat([train, split_rows(examples, EXTERNAL)]), None)
         model.save(place)
     if len(test):
@@ -207,7 +207,7 @@ def collect_folds(
     Raises
     ------
     PipelineError
-        If a fold is not done yet, or an id is judged by no fold or by two.
+        If a fold is not done yet, or an id is scored by no fold or by two.
     """
     places = [folder / f"fold{fold}" for fold in folds.numbers]
     parts = [Predictions.read(place / "oof.csv", spec.classes) for place in places]
@@ -294,7 +294,7 @@ def fit_rows(
     """Return rows to learn from and rows to watch.
 
     Only a model that chooses nothing by the watched rows, or says openly that it does, is shown
-    the rows that it will be judged by.
+    the rows that it will be scored on.
     """
     if model.selection != "inner":
         return train, scored

@@ -135,10 +135,10 @@ def count_views(image: ImageConfig) -> int:
 
 
 def count_images(run: Run) -> Images:
-    """Return how many images an experiment learns from, is judged by and predicts.
+    """Return how many images an experiment learns from, is scored on and predicts.
 
     Read from the prepared run, else from the data folder, else from the published counts; only the
-    first knows its folds, and the last none that are judged by a mark (``folds.judge``).
+    first knows its folds, and the last none that are scored by a mark (``folds.judge``).
     """
     spec, judge = run.spec, run.config.folds.judge
     classes = list(spec.classes)

@@ -43,7 +43,7 @@ class Images:
     learned_share : float or None
         Of these, what a fold of mean size learns from; None: what the config says.
     validated : float or None
-        Images that a fold of mean size is judged by; None: what the config says.
+        Images that a fold of mean size is scored on; None: what the config says.
     tests : int
         Of the test part.
     counted_in : str

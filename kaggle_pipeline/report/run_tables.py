@@ -65,7 +65,7 @@ def _blends_several(run_dir: Path) -> bool:
 
 
 def scored_parts(folder: Path) -> list[Part]:
-    """Return what a stage was judged on: out-of-fold rows, a test part; none if it has no scores.
+    """Return what a stage was scored on: out-of-fold rows, a test part; none if it has no scores.
 
     ``metrics.json`` is written last: without it the judging was stopped, and there are none yet.
 

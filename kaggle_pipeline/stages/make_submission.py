@@ -36,7 +36,7 @@ def make_submission(run: Run) -> Path | None:
     Returns
     -------
     pathlib.Path or None
-        None where the data set has no test rows: the blend is judged, there is nothing to submit.
+        None where the data set has no test rows: the blend is scored, there is nothing to submit.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def _make_submission(run: Run) -> Path | None:
     for name, predictions in oof.items():
         predictions.require(folds.validated.index, name)
         if not predictions.table["fold"].loc[folds.validated.index].equals(folds.validated["fold"]):
-            raise PipelineError(f"the model {name!r} was judged on other folds than this run's")
+            raise PipelineError(f"the model {name!r} was scored on other folds than this run's")
     # Cheap and derived from files that are kept: it is simply made anew.
     folder = open_stage(run.run_dir, "blend", resume=False, overwrite=True)
     (run.run_dir / TEST_SCORE).unlink(missing_ok=True)  # of the submission before

@@ -328,7 +328,7 @@ def _write_report(run: Run, report: LeakageReport, folder: Path) -> None:
     for finding in report.findings:
         run.say(f"  {finding.status:>13}  {finding.check}: {finding.detail}")
     apart = f"{run.spec.group}s apart" if run.spec.group else "images apart"
-    run.say(f"  AUC of single columns, {apart} (judged on folds the tree has not seen):")
+    run.say(f"  AUC of single columns, {apart} (scored on folds the tree has not seen):")
     for row in report.single_features:
         mark = "  acquisition, not the lesion" if row["acquisition"] else ""
         run.say(f"    {row['oof_auc']:.3f}  {row['feature']}{mark}")

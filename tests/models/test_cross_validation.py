@@ -361,7 +361,7 @@ def test_a_model_of_all_rows_predicts_the_test_part_and_is_judged_by_nothing(
     train_on_all(make, table, folds, tmp_path, report=said.append)
     (model,) = models
     assert set(model.train.index) == set(folds.table.index) | set(outside.index)
-    assert model.valid is None and "none to judge by" in said[0]
+    assert model.valid is None and "none for validation" in said[0]
     again, of_all = collect_folds(folds, spec, table, tmp_path)
     assert again.table.equals(oof.table)
     expected = model.predict(split_rows(table, "test"))["target"]

@@ -21,7 +21,7 @@ from kaggle_pipeline.metrics.roc_bootstrap import MeanAuc, score_mapping, score_
 
 Array = np.ndarray
 FOLDS = 5
-"""Parts of the groups; a part is judged by what the others gave."""
+"""Parts of the groups; a part is scored with what the others gave."""
 Fit = Callable[[Array, Array], Callable[[Array], Array]]
 """From truth and calibrated probabilities (n, classes) to a function: such ones -> decisions."""
 
@@ -45,7 +45,7 @@ def lacking(labelled: LabelledPredictions) -> dict[str, str]:
     """Return why a class cannot be calibrated, for those that cannot.
 
     Every one of the :data:`FOLDS` parts needs a group with an image of the class, and one with
-    another: else what is fitted, or what it is judged by, would be no more than a guess.
+    another: else what is fitted, or what it is scored on, would be no more than a guess.
     """
     found, unit = {}, labelled.spec.group or "image"
     for name, column in zip(labelled.spec.classes, labelled.truth.T, strict=True):
