@@ -44,8 +44,8 @@ class Blend:
         Whether the classes exclude each other, so that a row is a distribution.
     method : {"nested", "equal", "single", ""}
         How the weights came about: fitted, and scored with weights of other patients; equal, by
-        wish or because there is too little to fit on; of a single model. Empty in a file of a release
-        that did not write it.
+        wish or because there is too little to fit on; of a single model. Empty in a file of
+        a release that did not write it.
     why : str
         The same in words.
     """
