@@ -55,11 +55,14 @@ def write_report(run_dir: Path, spec: DatasetSpec) -> Path:
         html.element("section", html.element("h2", title), section, id=key)
         for key, (title, section) in sections.items()
     ]
+    title, folder = f"{spec.heading}: results of the run “{name}”", Path(run_dir).resolve().name
+    if folder != name:  # several runs of one config
+        title += f" in the folder “{folder}”"
     path = Path(run_dir) / "report.html"
     with atomic_path(path) as temporary:
         temporary.write_text(
             html.page(
-                f"{spec.heading}: results of the run “{name}”",
+                title,
                 html.element("p", describe_run(run_dir), class_="faint"),
                 html.note(html.element("strong", f"{DISCLAIMER} {ADVICE}"), *_made_up(spec)),
                 html.element("nav", *links),

@@ -86,13 +86,12 @@ def predict_images(
         recipe = replace(recipe, workers=workers)
     examples = _readable(photo_examples(found), Path(images), recipe.workers, say)
     from kaggle_pipeline.hardware.accelerator import choose_accelerator
-    from kaggle_pipeline.models.image.metadata_branch import blank_metadata
 
     chosen = choose_accelerator(device)
     say(f"device: {chosen.describe(mixed_precision=config.image.mixed_precision)}")
     if trained.of_all:
         say(
-            f"{len(examples)} photos, the model of all rows: it is not judged itself, calibration "
+            f"{len(examples)} photos, the model of all rows: it is not scored itself, calibration "
             "and decision are of the folds' models"
         )
     else:
@@ -102,6 +101,8 @@ def predict_images(
     if line := fit.describe():
         say(line)
     if config.image.metadata:
+        from kaggle_pipeline.models.image.metadata_branch import blank_metadata
+
         say("note: photos come without metadata; the models take all of it as missing")
         examples = blank_metadata(examples, spec)
     with tempfile.TemporaryDirectory() as scratch:
@@ -134,11 +135,11 @@ def _with_decision(
         say(f"image model only, uncalibrated: {why}")
     else:
         names = ", ".join(mean.columns)
-        say(f"image model only; {names}: uncalibrated, as the model says")
+        say(f"image model only; {names}: the model's own scores, uncalibrated")
+        calibrated_names = ", ".join(f"{name}_calibrated" for name in mean.columns)
         say(
-            f"…_calibrated: by {stage / FILE} ({found.method}), learned from out-of-fold answers "
-            f"of one fold's model each; with photos like the {found.study['n']:,} of that run they "
-            "mean what they say, with others they need not"
+            f"{calibrated_names}: probabilities, by {stage / FILE} ({found.method}); they hold for "
+            f"photos like the {found.study['n']:,} of that run"
         )
         calibrated = found.apply(mean)
         table = mean.join(calibrated.add_suffix("_calibrated"))

@@ -85,6 +85,11 @@ def check_image(run: Run) -> "Accelerator":
     if run.config.image.networks == "one_per_class" and run.spec.task != "multilabel":
         raise PipelineError(f"image.networks: {run.spec.id} asks one question; say one")
     check_backbone(run.config.image)
+    if run.config.image.frozen and run.config.image.weights is None:
+        run.say(
+            "note: image.frozen with image.weights = null trains a head on random features alone; "
+            "say --set image.frozen=false to train the whole network"
+        )
     return device
 
 

@@ -93,7 +93,7 @@ def test_the_same_sources_give_the_same_bytes(root, tmp_path):
         script_of(build_kernels(root, tmp_path / name, make_build())[0]).read_bytes()
         for name in ("a", "b")
     )
-    assert first == second and len(first) < 400_000
+    assert first == second and len(first) < 500_000  # Kaggle takes a million
 
 
 def without_archive(script):

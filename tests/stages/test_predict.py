@@ -85,7 +85,7 @@ def test_a_saved_model_predicts_the_same_in_another_process(ham, photos, tmp_pat
     classes = ["mel", "nv", "bcc", "akiec", "bkl", "df", "vasc"]
     added = [f"{name}_calibrated" for name in classes]
     assert list(found.columns) == [*classes, *added, "most_probable", "decision"]
-    assert "uncalibrated, as the model" in done.stdout
+    assert "scores, uncalibrated" in done.stdout
     assert set(found.index) == set(known.index) and len(found) > 20
     np.testing.assert_allclose(found[classes], known.loc[found.index, classes], atol=1e-6)
     for columns in (classes, added):
@@ -136,7 +136,7 @@ def test_a_model_of_all_rows_is_added_to_a_run_and_used_for_new_photos(
     assert "trained on all labelled rows" in (run_dir / "report.html").read_text()
     out = tmp_path / "new.csv"
     assert main(predict(run_dir, photos, out)) == 0
-    assert "the model of all rows: it is not judged itself" in capsys.readouterr().out
+    assert "the model of all rows: it is not scored itself" in capsys.readouterr().out
     found = pd.read_csv(out).set_index("image_id")["mel"]
     np.testing.assert_allclose(found, now.loc[found.index], atol=1e-6)
     anew = ["--run-dir", str(run_dir), "--data-dir", str(data_dir), "--overwrite", "--fold", "0"]
