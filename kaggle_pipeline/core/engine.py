@@ -1,7 +1,7 @@
 """TensorFlow loaded without what its C++ part prints on loading.
 
 It writes of its CPU kernels and of absl's log past ``TF_CPP_MIN_LOG_LEVEL``, before any setting is
-read. Whoever sets that variable sees all of it.
+read. Whoever sets that variable below 3 sees all of it.
 """
 
 import contextlib
@@ -15,15 +15,15 @@ _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
 def import_tensorflow() -> ModuleType:
-    """Return TensorFlow; its messages below an error are left out unless the variable is set.
+    """Return TensorFlow; what it prints on loading is left out, unless the variable asks for it.
 
     Raises
     ------
     ImportError
         If it is not installed, or does not load; then all that it printed is shown.
     """
-    quiet = "tensorflow" not in sys.modules and _LEVEL not in os.environ
-    os.environ.setdefault(_LEVEL, "3")
+    # Processes that this one starts inherit the variable, and are as quiet.
+    quiet = "tensorflow" not in sys.modules and os.environ.setdefault(_LEVEL, "3") == "3"
     with _kept_back_errors() if quiet else contextlib.nullcontext():
         import tensorflow
     return tensorflow

@@ -338,7 +338,7 @@ class TestResume:
 
         monkeypatch.setattr(keras.Model, "save_weights", fill_up)
         model = make_model(**RESUMED)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(PipelineError, match="no space left"):
             model.fit(TRAIN, None)
         states = {"state-1.weights.h5", "state-2.weights.h5"}
         assert files(model.folder) == {"history.csv", "begun.json", *states}
