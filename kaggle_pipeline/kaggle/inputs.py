@@ -101,8 +101,11 @@ def gather_run(sources: Sequence[Path], run_dir: Path, *, with_weights: bool = T
             for path in [*sorted((source / stage).glob("fold*")), source / stage / ALL_ROWS]:
                 _copy_fold(path, run_dir / stage / path.name, with_weights)
             for path in sorted((source / stage).glob("*.*")):
-                if fresh or path.name != RECORD:  # it is that of its own source's files
+                if path.name != RECORD:
                     _copy_file(path, run_dir / stage / path.name)
+            record = read_record(source / stage)
+            if fresh and record is not None:  # it is that of its own source's files
+                narrow(run_dir / stage, record)
 
 
 def _copy_preparation(source: Path, run_dir: Path) -> None:
