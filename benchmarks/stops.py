@@ -61,7 +61,7 @@ def measure_stops(
             raise PipelineError(f"{run}: SIGTERM after {after:.1f} s did not end it") from None
         took = time.monotonic() - began
         # A lock may be left by an end by force: that its process is gone is seen by the next one.
-        left = [*_living(process.pid), *run.rglob(".[0-9]*.*")]
+        left = [*living(process.pid), *run.rglob(".[0-9]*.*")]
         if left or process.returncode not in (0, 128 + signal.SIGTERM):
             raise PipelineError(f"{run}: code {process.returncode}, left: {left}, {words[-400:]}")
         finish(start("run_pipeline.py", work_dir / "data", run, "--resume", settings=WHOLE))
@@ -70,7 +70,7 @@ def measure_stops(
         say(f"SIGTERM after {after:4.1f} s: ended in {took:.1f} s, nothing left, same submission")
 
 
-def _living(group: int) -> list[str]:
+def living(group: int) -> list[str]:
     """Processes of a group that have not ended."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):

@@ -43,27 +43,9 @@ def generate_images(
     workers: int | None = None,
     progress: Advance = ignore_progress,
 ) -> None:
-    """Write a collection and its truth.
+    """Write a collection and ``truth.csv``, as :func:`~kaggle_pipeline.synthetic.generate_like`.
 
-    Parameters
-    ----------
-    out_dir : pathlib.Path
-        Gets ``competition/`` and ``truth.csv``; must not hold a finished one yet.
-    images : int
-        Number of photos, at least 60.
-    image_size_px : int
-        Side of the square photos.
-    seed : int
-        Same seed, same bytes.
-    workers : int, optional
-        Processes that draw; one a core by default.
-    progress : callable
-        Given the number of images drawn since the last call.
-
-    Raises
-    ------
-    PipelineError
-        If the folder holds a collection already, or a number is too small.
+    At least 60 photos, square.
     """
     competition = Path(out_dir) / "competition"
     check_request(competition / LAST_TABLE, images, LEAST_IMAGES, image_size_px, seed)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.stops import living
+
 ROOT = Path(__file__).resolve().parents[2]
 WORK = """
 import sys, time
@@ -62,19 +64,6 @@ def start(tmp_path, how="pool"):
         assert time.monotonic() < until
         time.sleep(0.05)
     return process
-
-
-def living(group):
-    """Processes of a group that have not ended."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, of_group = path.read_text().rpartition(")")[2].split()[:3]
-        except OSError:
-            continue
-        if int(of_group) == group and state != "Z":
-            found.append(path.parent.name)
-    return found
 
 
 def ended(process, seconds):
