@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.evaluation.decision.fitting import threshold_for
 
 _SENSITIVITIES = (0.80, 0.90, 0.95)
 
@@ -105,9 +106,7 @@ class TrainingDistribution:
         positive, negative = self._positive[name], self._negative[name]
         if not len(positive) or not len(negative):
             return None
-        # 1e-9 forgives the last bit of 0.9 * 10.
-        wanted = max(1, int(np.ceil(sensitivity * len(positive) - 1e-9)))
-        value = float(positive[len(positive) - wanted])
+        value = threshold_for(np.ones(len(positive)), positive, sensitivity)
         spared = float(np.mean(negative < value))
         return Threshold(value, (spared, np.nan, np.nan), nested=False)
 
