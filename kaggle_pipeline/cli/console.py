@@ -45,8 +45,10 @@ def soften_console() -> None:
 def quieten_packages() -> None:
     """Keep the warnings of other packages, which are for their developers, off the terminal.
 
-    ``python -W`` and ``PYTHONWARNINGS`` show them; processes that are started follow this one.
+    ``python -W`` and ``PYTHONWARNINGS`` show them, and ``TF_CPP_MIN_LOG_LEVEL=0`` TensorFlow's and
+    JAX's own; processes that are started follow this one.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX's import, which makes it 1
     if not sys.warnoptions and "PYTHONWARNINGS" not in os.environ:
         warnings.simplefilter("ignore")
         os.environ["PYTHONWARNINGS"] = "ignore"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_pipeline.cli.command import CLOSED_PIPE, Command, run_command
-from kaggle_pipeline.cli.console import plain
+from kaggle_pipeline.cli.console import plain, quieten_packages
 
 ROOT = Path(__file__).resolve().parents[2]
 LINE = "left out: … 1024 × 1024 → 512, σ ≥ 2 – naïve größer 黒"
@@ -59,12 +59,27 @@ def test_a_table_with_signs_is_printed_on_other_consoles(console, tmp_path):
     assert done.stderr.startswith(b"error: ")
 
 
+def without_level():
+    """The environment as a user's, where no test's process has imported JAX."""
+    return {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+
+
+@pytest.mark.parametrize(("asked", "level"), [(None, "3"), ("0", "0")])
+def test_what_is_started_with_jax_is_quiet_too(monkeypatch, asked, level):
+    monkeypatch.setenv("PYTHONWARNINGS", "default")
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    if asked:
+        monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", asked)
+    quieten_packages()
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == level
+
+
 @pytest.mark.ci
 def test_a_reader_that_goes_is_no_error():
     """What ``list_backbones | head -1`` is to a program: a pipe that closes after a line."""
     process = subprocess.Popen(
         [sys.executable, ROOT / "scripts" / "list_backbones.py", "LeNet"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=without_level(),
     )  # fmt: skip
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait() == CLOSED_PIPE
@@ -73,11 +88,10 @@ def test_a_reader_that_goes_is_no_error():
 
 @pytest.mark.ci
 def test_tensorflow_says_nothing_on_loading():
-    quiet = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     code = "from kaggle_pipeline.core.engine import import_tensorflow as load; print(load().name)"
     code = code.replace(".name", ".__name__")
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=quiet, cwd=ROOT,
+        [sys.executable, "-c", code], capture_output=True, text=True, env=without_level(), cwd=ROOT,
         check=False,
     )  # fmt: skip
     assert done.stdout == "tensorflow\n" and done.stderr == ""
