@@ -130,6 +130,8 @@ def _on_test(run_dir: Path, spec: DatasetSpec) -> Html:
         f"({score['positive']:,} photos of {labels[name]})"
         for name, score in found["scores"].items()
     )
+    if balanced := found.get("balanced_accuracy"):
+        said += f". Balanced accuracy {describe_score(balanced)}"
     return html.element(
         "p",
         html.element("strong", f"On {found['n']:,} test photos: AUC {said}."),

@@ -19,9 +19,15 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import write_json
 from kaggle_pipeline.core.record import require_written
 from kaggle_pipeline.core.tables import index_by, read_table, require_probabilities
-from kaggle_pipeline.metrics.roc_bootstrap import auc_with_interval
+from kaggle_pipeline.metrics import weighted_scores
+from kaggle_pipeline.metrics.roc_bootstrap import auc_with_interval, bootstrap_weights, score_of
 from kaggle_pipeline.report.report import write_report
 from kaggle_pipeline.stages.run import Run
+
+_WEIGHT = "score_weight"
+"""Column of the ISIC challenges' truth: images of weight 0 are not scored."""
+_UNSCORED = "ISIC_0035068"
+"""The challenge of 2018 does not score this one either, and its table does not say so."""
 
 
 def _read_scored(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -39,14 +45,17 @@ def _read_scored(path: Path, columns: Sequence[str] | None = None) -> pd.DataFra
 def score_submission(submission_path: Path, truth_path: Path, seed: int) -> str:
     """Return one line a class with the AUC of a submission against kept-apart truth.
 
-    Where the submission is a run's, the scores are kept in the run and its report is made anew.
+    Where each image is of one class of several, a last line has the balanced accuracy of the class
+    with the highest number, by which ISIC 2018 and 2019 are scored. Where the submission is a
+    run's, the scores are kept in the run and its report is made anew.
 
     Parameters
     ----------
     submission_path : pathlib.Path
         Id column, then a probability a class.
     truth_path : pathlib.Path
-        The same columns, and, for the interval, ``patient_id`` where patients are known.
+        The same columns; ``patient_id``, for the interval, where patients are known; and
+        ``score_weight``, 0 for images that are not scored.
     seed : int
         Of the bootstrap.
 
@@ -64,9 +73,12 @@ def score_submission(submission_path: Path, truth_path: Path, seed: int) -> str:
     odd = submission.index.symmetric_difference(truth.index)
     if len(odd):
         raise PipelineError(f"{odd[0]} is in only one of {submission_path} and {truth_path}")
-    truth = truth.loc[submission.index]
-    groups = truth["patient_id"] if "patient_id" in truth else pd.Series(truth.index)
+    scored = _scored(truth.loc[submission.index], truth_path)
     lines, scores = [], {}
+    if apart := len(truth) - len(scored):
+        lines.append(f"left out, for they have the weight 0: {apart} of {len(truth)} images")
+    truth, submission = scored, submission.loc[scored.index]
+    groups = truth["patient_id"] if "patient_id" in truth else pd.Series(truth.index)
     for name in columns[1:]:
         if not truth[name].isin([0, 1]).all():
             raise PipelineError(f"{truth_path}: {name} must be 0 or 1")
@@ -79,9 +91,29 @@ def score_submission(submission_path: Path, truth_path: Path, seed: int) -> str:
         scores[name] = {**asdict(score), "positive": int(target.sum())}
         of_class = f" {name}" if len(columns) > 2 else ""
         lines.append(f"test AUC{of_class} {score} on {len(truth)} images, {target.sum()} positive")
+    found = {"truth": Path(truth_path).name, "n": len(truth), "scores": scores}
+    targets = truth[columns[1:]].to_numpy(int)
+    if targets.shape[1] > 1 and (targets.sum(axis=1) == 1).all():
+        weights = bootstrap_weights(groups.to_numpy(), 1000, seed)
+        decided = weighted_scores.decide(submission[columns[1:]].to_numpy(), "multiclass")
+        score = score_of(weighted_scores.balanced_accuracy(weights, targets, decided, "multiclass"))
+        if score:
+            lines.append(f"test balanced accuracy {score} of {targets.shape[1]} classes")
+            found["balanced_accuracy"] = asdict(score)
     if (submission_path.parent / "prepare" / "config.yaml").exists():
-        _keep(submission_path, {"truth": Path(truth_path).name, "n": len(truth), "scores": scores})
+        _keep(submission_path, found)
     return "\n".join(lines)
+
+
+def _scored(truth: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The rows that count."""
+    weight = truth[_WEIGHT] if _WEIGHT in truth else pd.Series(1, truth.index)
+    if not weight.isin([0, 1]).all():
+        raise PipelineError(f"{path}: {_WEIGHT} must be 0 or 1")
+    scored = truth[(weight == 1) & (truth.index != _UNSCORED)]
+    if scored.empty:
+        raise PipelineError(f"{path}: no image is to be scored")
+    return scored
 
 
 def _keep(submission_path: Path, found: dict) -> None:
