@@ -114,7 +114,7 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     assert [row["change"] for row in read_rows(path)] == [BASELINE]
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_fits_are_written_as_they_end_and_not_done_twice(tmp_path):
     pytest.importorskip("tensorflow")
     for name in ("isic_2017", "ham10000"):

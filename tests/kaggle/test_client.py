@@ -172,7 +172,7 @@ def test_a_call_that_was_broken_off_goes_on(built, site, tmp_path, capsys):
     assert sent["kernelDataSources"] == [sent["slug"]]
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_what_kaggle_has_no_room_for_waits_for_what_runs(built, site, tmp_path, capsys):
     save = site.answers["SaveKernel"]
 
@@ -187,7 +187,7 @@ def test_what_kaggle_has_no_room_for_waits_for_what_runs(built, site, tmp_path, 
     assert pushes(site) == ["melanoma-image", "melanoma-tabular", "melanoma-tabular"]
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.slow
 def test_restarts_come_to_an_end(built, site, tmp_path, capsys):
     site.sessions["melanoma-image"] = ["unfinished"]

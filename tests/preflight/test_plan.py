@@ -55,7 +55,7 @@ def test_what_is_written_is_read_as_the_same_experiment(tmp_path):
     assert "# features of eight views" in path.read_text()
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_a_table_is_planned_run_and_compared(tmp_path, capsys):
     pytest.importorskip("tensorflow")
     generate_like("table", tmp_path, images=60, image_size_px=64, seed=1, workers=1)

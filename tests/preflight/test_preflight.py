@@ -294,8 +294,10 @@ def _die(image, target, noise, predicting, pipe):
     raise SystemExit(7)
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "backend",
+    [pytest.param("jax", marks=pytest.mark.ci), pytest.param("tensorflow", marks=pytest.mark.slow)],
+)
 def test_a_small_step_is_compiled_for_kaggles_tpu(backend, tmp_path, capsys):
     pytest.importorskip("libtpu")
     path = tmp_path / "found.json"

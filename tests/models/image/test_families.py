@@ -176,7 +176,7 @@ def check(name, built):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(one, marks=[pytest.mark.ci] * (one not in DAILY)) for one in LIGHT]
+    "name", [pytest.param(one, marks=[pytest.mark.slow] * (one not in DAILY)) for one in LIGHT]
 )
 def test_a_light_one_of_each_family(name, light):
     check(name, light(name))
