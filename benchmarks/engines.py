@@ -102,13 +102,13 @@ def time_keras(backend: str, load: Load, tell: Tell) -> None:
     started = time.perf_counter()
     timer = StepTimer(image, spec, device, max(1, load.steps))
     tell(build_seconds=round(time.perf_counter() - started, 2))
-    tell(gflop=round(forward_gflop(timer.network), 2), doing="the first step")
+    tell(gflop=round(forward_gflop(timer.network), 2), doing="compiling the first step")
     tell(first_seconds=round(timer.seconds(1), 2))
     if log:
         tell(compile_log=log.describe())
     predict = None
     if load.predicting:
-        tell(doing="the first prediction")
+        tell(doing="compiling the first prediction")
         predict = _keras_prediction(image, spec, device, timer.batches)
         predict(1)
     if not load.steps:
@@ -219,10 +219,10 @@ def time_torch(load: Load, tell: Tell, *, compiled: bool) -> None:
         doing="building",
     )  # fmt: skip
     step = _TorchStep(load, place, mixed, compiled)
-    tell(doing="the first step")
+    tell(doing="compiling the first step")
     tell(first_seconds=round(step.seconds(step.train, 1), 2))
     if load.predicting:
-        tell(doing="the first prediction")
+        tell(doing="compiling the first prediction")
         step.seconds(step.predict, 1)
     if not load.steps:
         return
