@@ -304,7 +304,7 @@ def test_every_script_has_help_that_works_from_anywhere(script, tmp_path):
         env={"PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: python scripts/{script.name}")

@@ -11,14 +11,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Any, NoReturn
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import remove_unfinished
 
+_ENDING = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 _SETTLE_SECONDS = 0.2
 """A signal to the whole group kills workers before this process has looked at its own."""
 
@@ -69,15 +72,32 @@ class WorkerPool:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Hold back the signals that end a process, while another one starts that inherits that."""
+    """Hold back the signals that end a process, while another one starts that inherits that.
+
+    Neither process then ends between what the other expects of it.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    # Its first start, which a process's start would bring about, lets these signals through.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    came: list[tuple[int, object]] = []
+    # Another thread may take a signal still; Python calls the handler in this one.
+    handlers = {one: signal.getsignal(one) for one in _ENDING}
+    handlers = {one: handler for one, handler in handlers.items() if callable(handler)}
+    if current_thread() is not main_thread():
+        handlers = {}
+    for one in handlers:
+        signal.signal(one, lambda *what: came.append(what))
     try:
         yield
     finally:
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, frame in came[:1]:
+            handlers[number](number, frame)
 
 
 def end_with_parent(also: Connection | None = None) -> None:
@@ -91,8 +111,10 @@ def end_with_parent(also: Connection | None = None) -> None:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _end())
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: _end())
     if hasattr(signal, "pthread_sigmask"):  # it was started with them held back
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     ends = [parent.sentinel, *([also] if also else [])]
 
     def watch() -> None:

@@ -69,7 +69,7 @@ def test_the_wheel_holds_configs_and_builds_kernels(installed, tmp_path):
                    "sys.argv[0] = 'kaggle-pipeline'; sys.exit(main())", *words]  # fmt: skip
         return subprocess.run(
             command, cwd=tmp_path, env={"PYTHONPATH": str(installed), "HOME": str(tmp_path)},
-            capture_output=True, text=True, timeout=120,
+            capture_output=True, text=True, timeout=300,
         )  # fmt: skip
 
     (entry,) = installed.glob("*.dist-info/entry_points.txt")

@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from kaggle_pipeline.core import child_process
 from kaggle_pipeline.core.child_process import (
     EndedSilently,
     TookTooLong,
@@ -64,7 +66,7 @@ from kaggle_pipeline.core.child_process import (
 )
 from test_child_process import slowly
 if __name__ == "__main__":
-    for pid in map_in_order(slowly, range(1000), 2):
+    for pid in map_in_order(slowly, range(10**6), 2):
         print(pid, flush=True)
 """
 
@@ -85,12 +87,14 @@ def test_workers_end_with_the_process_that_started_them(ending, tmp_path):
     process = subprocess.Popen(
         [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONPATH": paths},
+        # A shell's background job ignores Ctrl-C, and what it starts inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     pids = {int(process.stdout.readline()) for _ in range(20)}
     process.send_signal(ending)
-    said = process.communicate(timeout=30)[1]
+    said = process.communicate(timeout=120)[1]
     assert said.count("Traceback") == (ending == signal.SIGINT)  # its own; commands say one line
-    until = time.monotonic() + 10
+    until = time.monotonic() + 120
     while any(os.path.exists(f"/proc/{pid}") for pid in pids):  # noqa: PTH110
         assert time.monotonic() < until
         time.sleep(0.05)
@@ -103,7 +107,7 @@ def _count(number, pipe):
 
 def _then_sleep(pipe):
     pipe.send("begun")
-    time.sleep(60)
+    time.sleep(900)
 
 
 def _then_die(pipe):
@@ -121,11 +125,13 @@ def test_all_answers_come_in_order():
     assert list(answers_of_child(_count, 3)) == [0, 1, 2]
 
 
-def test_what_a_slow_process_had_sent_is_kept():
-    found, started = [], time.monotonic()
+def test_what_a_slow_process_had_sent_is_kept(monkeypatch):
+    answers = answers_of_child(_then_sleep, patience=300.0)
+    assert next(answers) == "begun"
+    late = SimpleNamespace(monotonic=lambda: time.monotonic() + 300)
+    monkeypatch.setattr(child_process, "time", late)
     with pytest.raises(TookTooLong):
-        take(answers_of_child(_then_sleep, patience=3.0), found)
-    assert found == ["begun"] and time.monotonic() - started < 30
+        next(answers)
 
 
 def test_a_process_that_dies_says_with_which_code():
@@ -137,6 +143,6 @@ def test_a_process_that_dies_says_with_which_code():
 
 def test_the_first_answer_is_enough_and_none_is_an_error():
     assert run_in_child(_count, 2) == 0
-    assert run_in_child(_then_sleep, patience=30.0) == "begun"
+    assert run_in_child(_then_sleep, patience=300.0) == "begun"
     with pytest.raises(EndedSilently, match="code 0"):
         run_in_child(_count, 0)

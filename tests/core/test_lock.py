@@ -76,25 +76,26 @@ def test_stale_locks_are_known_by_process_and_host(tmp_path, elsewhere):
 
 
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from kaggle_pipeline.core.lock import locked
 with locked(Path(sys.argv[1]), sys.argv[2]):
     print("held", flush=True)
-    time.sleep(float(sys.argv[3]))
+    sys.stdin.readline()
 """
 
 
-def hold(folder, part, seconds):
-    command = [sys.executable, "-c", HOLD, str(folder), part, str(seconds)]
+def hold(folder, part):
+    """Start a process that works in ``part`` until it is written a line."""
     process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", HOLD, str(folder), part], cwd=ROOT, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
     return process, process.stdout.readline().strip()
 
 
 def test_another_process_is_refused_or_waits_and_a_killed_one_is_forgotten(tmp_path):
-    process, said = hold(tmp_path, "prepare", 60)
+    process, said = hold(tmp_path, "prepare")
     try:
         assert said == "held"
         match = rf"in use: .*process {process.pid} on"
@@ -105,9 +106,15 @@ def test_another_process_is_refused_or_waits_and_a_killed_one_is_forgotten(tmp_p
         process.communicate()
     with locked(tmp_path, ""):
         pass
-    process, said = hold(tmp_path, "prepare", 0.3)
+    process, said = hold(tmp_path, "prepare")
     lines = []
-    with locked(tmp_path, "prepare", wait=True, say=lines.append):
-        assert process.wait(5) == 0
+
+    def let_go(line):
+        lines.append(line)
+        process.stdin.write("\n")
+        process.stdin.flush()
+
+    with locked(tmp_path, "prepare", wait=True, say=let_go):
+        assert process.wait(120) == 0
     process.communicate()
     assert len(lines) == 1 and "waiting" in lines[0]

@@ -165,7 +165,7 @@ def test_streamlit_serves_a_page_from_this_process(tmp_path):
     """
     server = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 health = urllib.request.urlopen(
@@ -178,4 +178,4 @@ def test_streamlit_serves_a_page_from_this_process(tmp_path):
         assert health.read() == b"ok"
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(120)

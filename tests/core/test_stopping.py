@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.stops import living
+from kaggle_pipeline.core.stopping import Stopped, stoppable
+from kaggle_pipeline.core.worker_pool import signals_held
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_SECONDS = 120
+"""Of a wait, which ends as soon as what it waits for is there."""
 WORK = """
 import sys, time
 from pathlib import Path
@@ -23,7 +27,7 @@ def sleep(pipe=None):
     with atomic_path(Path(sys.argv[1]) / "child.txt") as temporary:
         temporary.write_text("half")
         Path(sys.argv[1], f"{temporary.name}.ready").touch()
-        time.sleep(100)
+        time.sleep(900)
 
 def work(options):
     with atomic_path(options.out / "main.txt") as temporary:
@@ -34,8 +38,8 @@ def work(options):
             (options.out / "stuck.ready").touch()
             import ctypes
             for _ in range(3):
-                ctypes.CDLL(None).sleep(100)
-            time.sleep(100)
+                ctypes.CDLL(None).sleep(900)
+            time.sleep(900)
         with worker_pool(2, "work", "") as pool:
             futures = [pool.submit(sleep) for _ in range(9)]
             futures[0].result()
@@ -49,6 +53,11 @@ if __name__ == "__main__":
 """
 
 
+def heed_ctrl_c():
+    """What a shell starts in the background ignores SIGINT, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(tmp_path, how="pool"):
     """Start the command in a process group of its own; return when its workers work."""
     script = tmp_path / "script.py"
@@ -56,9 +65,9 @@ def start(tmp_path, how="pool"):
     process = subprocess.Popen(
         [sys.executable, str(script), str(tmp_path), how], cwd=ROOT, start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c,
     )  # fmt: skip
-    wanted, until = {"pool": 2}.get(how, 1), time.monotonic() + 60
+    wanted, until = {"pool": 2}.get(how, 1), time.monotonic() + PATIENCE_SECONDS
     while len(list(tmp_path.glob("*.ready")) + list(tmp_path.glob(".*.ready"))) < wanted:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < until
@@ -66,10 +75,10 @@ def start(tmp_path, how="pool"):
     return process
 
 
-def ended(process, seconds):
+def ended(process):
     """What it said, once all of its group are gone."""
-    said = process.communicate(timeout=seconds)[1]
-    until = time.monotonic() + seconds
+    said = process.communicate(timeout=PATIENCE_SECONDS)[1]
+    until = time.monotonic() + PATIENCE_SECONDS
     while living(process.pid):
         assert time.monotonic() < until, living(process.pid)
         time.sleep(0.05)
@@ -78,6 +87,16 @@ def ended(process, seconds):
 
 def halves(folder):
     return [p.name for p in folder.glob(".[0-9]*") if not p.name.endswith(".ready")]
+
+
+def test_a_signal_waits_until_a_process_has_started():
+    """Else the new process would stand there half told what to do, and say so in a traceback."""
+    done = []
+    with pytest.raises(Stopped), stoppable(), signals_held():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+        done.append("started")
+    assert done
 
 
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
@@ -93,7 +112,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks i
 def test_a_signal_ends_all_processes_and_says_one_line(tmp_path, number, to_all, how):
     process = start(tmp_path, how)
     (os.killpg if to_all else os.kill)(process.pid, number)
-    said = ended(process, 20)
+    said = ended(process)
     assert process.returncode == 128 + number
     assert said.splitlines() == [
         f"stopped by {number.name}: run the same command with --resume to go on"
@@ -108,7 +127,7 @@ def test_a_signal_ends_all_processes_and_says_one_line(tmp_path, number, to_all,
 def test_workers_end_with_their_parent_however_it_ends(tmp_path, how):
     process = start(tmp_path, how)
     process.kill()
-    ended(process, 20)
+    ended(process)
     assert [name for name in halves(tmp_path) if "child" in name] == []
 
 
@@ -118,6 +137,6 @@ def test_a_process_that_does_not_look_at_signals_is_ended_by_force(tmp_path):
     process = start(tmp_path, "stuck")
     for _ in range(2):  # ctypes' sleep ends early at the first one
         os.kill(process.pid, signal.SIGTERM)
-    said = ended(process, 30)
+    said = ended(process)
     assert process.returncode == 128 + signal.SIGTERM and "--resume" in said
     assert not halves(tmp_path)

@@ -71,7 +71,7 @@ def server(run_dir, tmp_path_factory):
         yield one
     finally:
         one.process.terminate()
-        one.process.wait(20)
+        one.process.wait(120)
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_the_run_shows_its_card(visit):
     page = visit("this-run")
     page.get_by_text("low probability does not mean").wait_for()
     curve = page.get_by_alt_text("Blend of the models: ROC curves").first
-    for _ in range(10):  # a page that is still being drawn folds its parts again
+    for _ in range(60):  # a page that is still being drawn folds its parts again
         page.get_by_text("Blend of the models", exact=True).last.click()
         with contextlib.suppress(sync_api.TimeoutError):
             curve.wait_for(timeout=5000)
