@@ -78,7 +78,8 @@ class Parser(argparse.ArgumentParser):
 def build_parser(
     commands: Sequence[Command], said: Callable[[str], str] = str
 ) -> argparse.ArgumentParser:
-    """Return the parser of ``commands``; ``options.command`` is the chosen :class:`Command`.
+    """Return the parser of ``commands``; ``options.command`` is the chosen :class:`Command`, and
+    ``options.refuse`` ends it with a mistake that its own ``--help`` explains.
 
     ``said``, later ``options.said``, turns command lines of a text into those that work where this
     was started.
@@ -96,7 +97,7 @@ def build_parser(
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_options(below)
-        below.set_defaults(command=command, said=said)
+        below.set_defaults(command=command, said=said, refuse=below.error)
     return parser
 
 
@@ -111,7 +112,9 @@ def run_command(commands: Sequence[Command], arguments: Sequence[str] | None = N
     soften_console()
     quieten_packages()
     said = as_installed if arguments is None else str
-    options = build_parser(commands, said).parse_args(arguments)
+    options, unknown = build_parser(commands, said).parse_known_args(arguments)
+    if unknown:  # the parser of all commands would name itself
+        options.refuse(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         with stoppable():
             options.command.run(options)

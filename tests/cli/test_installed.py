@@ -27,6 +27,14 @@ def test_its_help_names_itself_and_no_script(monkeypatch, capsys):
         assert f"kaggle-pipeline {command.name}" in said and "scripts/" not in said
 
 
+@pytest.mark.parametrize("words", [["--foo", "1"], ["--set"]])
+def test_a_mistake_names_the_help_of_its_own_command(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["prepare-data", *words])
+    said = capsys.readouterr().err
+    assert said.endswith("(see python scripts/prepare_data.py --help)\n"), said
+
+
 def test_an_error_names_the_command_that_mends_it(monkeypatch, tmp_path, capsys):
     words = ["prepare-data", "--data-dir", str(tmp_path / "none"), "--run-dir", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["kaggle-pipeline", *words])
