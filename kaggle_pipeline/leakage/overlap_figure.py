@@ -34,5 +34,5 @@ def plot_overlap(shared: Mapping[str, Mapping[str, int]], group: str, path: Path
     axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
     axes.set_yticks(range(len(names)), names)
     verdict = "SHARED: a leak" if leaks.any() else "none shared"
-    axes.set_title(f"{group.capitalize()}s in common, part by part: {verdict}", fontsize=11)
+    axes.set_title(f"{group.capitalize()}s in common, part by part:\n{verdict}", fontsize=11)
     save_figure(figure, path)
