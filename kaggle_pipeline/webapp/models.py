@@ -115,6 +115,11 @@ class RunModels:
         return self.config.image.image_size_px
 
     @property
+    def detail_px(self) -> int:
+        """Side of the photos that it learned from; enlarging adds no detail."""
+        return min(self.image_size_px, self.config.records.image_size_px)
+
+    @property
     def features(self) -> tuple[str, ...]:
         """Metadata that some model of the blend reads, in the data set's order."""
         read = {name for model in self._others.values() for name in model.features}

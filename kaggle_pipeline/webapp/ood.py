@@ -173,7 +173,8 @@ def doubts(
     size_px : (int, int)
         Of the photo as it came.
     side_px : int
-        Of what the network sees.
+        Of the detail that the network learned from: its input's, or its records' if they are
+        smaller.
     square : numpy.ndarray of shape (side, side, 3), uint8
     unlikeness : float or None
         As :meth:`OodReference.unlikeness` says.
@@ -184,8 +185,8 @@ def doubts(
     width, height = size_px
     if min(width, height) < side_px:
         found.append(
-            f"The photo is small: {width} × {height} pixels. The network was trained on "
-            f"{side_px} × {side_px} pixels, so details are missing."
+            f"The photo is small: {width} × {height} pixels. The network learned from "
+            f"photos with {side_px} × {side_px} pixels, so details are missing."
         )
     if reference is None:
         return found

@@ -176,7 +176,7 @@ class Service:
             of_fold = dict(zip(models.folds, answer.embeddings, strict=True))
             unlikeness = self.reference.unlikeness(of_fold)
         found = doubts(
-            photo.image.size, models.image_size_px, square, unlikeness, self.reference
+            photo.image.size, models.detail_px, square, unlikeness, self.reference
         )  # fmt: skip
         return Look(
             photo.name, photo.digest, photo.image.size, self._shown(photo.image), answer,

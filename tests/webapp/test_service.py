@@ -465,6 +465,15 @@ def test_doubts_name_what_is_wrong_and_leave_a_good_photo_alone():
     assert "unlike the training" in doubts((640, 480), 64, fine, outside, reference)[0]
 
 
+@pytest.mark.parametrize(("records_px", "detail_px"), [(24, 24), (48, 32)])
+def test_a_photo_as_large_as_the_records_is_not_small(run_dir, records_px, detail_px):
+    """A network may see its training photos enlarged: then theirs is the detail it knows."""
+    models = RunModels.__new__(RunModels)  # no network is needed
+    change = f"records.image_size_px={records_px}"
+    models.config = load_experiment(run_dir / "image" / "config.yaml", [change])
+    assert models.detail_px == detail_px
+
+
 def test_few_of_those_that_are_like_them_are_called_unlike():
     rng = np.random.default_rng(2)
     # Channels of a network are many and mostly silent: an outlier must not judge itself.
