@@ -8,6 +8,8 @@ find_python = $(firstword $(call runs,$(1)) $(foreach one,$(call of_pyenv,$(1)),
 # Further packages for tests and measurements: with `make test TEST_PACKAGES=torch` PyTorch twins are
 # compared too, with 'jax[tpu]==0.10.2' steps are compiled for a TPU.
 TEST_PACKAGES ?=
+# Changes input by what new lines it reached; and counts lines.
+FUZZ_PACKAGES ?= atheris==3.0.0 coverage==7.17.5
 VENV := .venv
 BIN := $(VENV)/bin
 # What is never imported need not be compiled: a third of the installation.
@@ -32,7 +34,7 @@ KAGGLE_TESTS := tests/test_architecture.py tests/config/test_experiment.py tests
 DEMO_DATA := data/demo
 DEMO_RUN := runs/demo
 
-.PHONY: demo test test-ci test-latest test-kaggle lock kernels docs lint further bench clean help
+.PHONY: demo test test-ci test-latest test-kaggle lock kernels docs lint further fuzz bench clean help
 
 help:
 	@echo "make demo   the whole way on made-up lesions: runs/demo/submission.csv, a few minutes"
@@ -41,6 +43,7 @@ help:
 	@echo "make test-kaggle  the tests of what runs on Kaggle, with Kaggle's versions of everything"
 	@echo "make test-latest  the tests that other packages' new versions may break, with the newest"
 	@echo "make lock   renew locks/: the versions that make demo and make test install"
+	@echo "make fuzz   hostile input for every reader of files, ten minutes"
 	@echo "make bench  measurements that are too long for a test"
 	@echo "make clean  remove the environment, the demo's data and its run"
 	@echo "The scripts need what make demo installs: source $(BIN)/activate"
@@ -132,6 +135,11 @@ kernels: $(VENV)/engine.stamp
 # The tables of docs/configuration.md, after a change to a setting.
 docs: $(VENV)/engine.stamp
 	@$(BIN)/python -m kaggle_pipeline.config.reference docs/configuration.md
+
+# Hostile input for every reader of files, a minute each.
+fuzz: $(VENV)/dev.stamp
+	@$(PIP) $(FUZZ_PACKAGES) || echo "no atheris for this Python: inputs are drawn blindly"
+	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python scripts/benchmark.py fuzz
 
 bench: $(VENV)/dev.stamp further
 	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python scripts/list_backbones.py LeNet PrimitiveCNN MobileNetV2 ResNet50 \

@@ -45,6 +45,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--beside", type=int, default=10, metavar="EPOCHS",
         help="after so many, compare the AUC with that of Keras' fit; 0: do not (default: 10)",
     )  # fmt: skip
+    parser.add_argument(
+        "--reader", action="append", help="for fuzz (default: all; --limit: seconds a reader)"
+    )
     step = parser.add_argument_group("step (backbone and size: of serve and loop too)")
     step.add_argument("--backbone", default="MobileNetV2", help="default: MobileNetV2")
     step.add_argument("--image-size-px", type=int, default=224, help="default: 224")
@@ -98,6 +101,16 @@ def _changes(options: argparse.Namespace, place: Path) -> None:
     from benchmarks.changes import measure_changes
 
     measure_changes(place)
+
+
+def _fuzz(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.fuzz import measure_fuzz
+    from benchmarks.readers import READERS
+
+    names = options.reader or list(READERS)
+    if unknown := [name for name in names if name not in READERS]:
+        raise PipelineError(f"--reader {unknown[0]}: there are {', '.join(READERS)}")
+    measure_fuzz(place, options.limit or 60, names)
 
 
 def _step(options: argparse.Namespace, place: Path) -> None:
@@ -213,6 +226,7 @@ _MEASUREMENTS = {
     "kills": _kills,
     "stops": _stops,
     "changes": _changes,
+    "fuzz": _fuzz,
     "step": _step,
     "loop": _loop,
     "card": _card,
@@ -236,6 +250,7 @@ COMMAND = Command(
   python scripts/benchmark.py kills
   python scripts/benchmark.py stops
   python scripts/benchmark.py changes
+  python scripts/benchmark.py fuzz --reader yaml --limit 300
   python scripts/benchmark.py convert --json convert.json
   python scripts/benchmark.py tabular --data-dir data/siim_isic_2020
   python scripts/benchmark.py input --json input.json

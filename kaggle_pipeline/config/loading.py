@@ -19,6 +19,7 @@ import yaml
 from kaggle_pipeline.config.embedding import EncoderConfig
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.names import HOME
+from kaggle_pipeline.config.yaml_text import parse_yaml
 from kaggle_pipeline.core.errors import PipelineError, nearest
 from kaggle_pipeline.core.files import atomic_path
 from kaggle_pipeline.core.record import read_checked
@@ -52,13 +53,13 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """
     path = _find(Path(path))
     try:
-        content = yaml.safe_load(read_checked(path).decode())
+        content = parse_yaml(read_checked(path).decode())
     except FileNotFoundError:
         raise PipelineError(f"no config {path}{_nearest_config(path)}") from None
     except OSError as error:
         raise PipelineError(f"cannot read config {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise PipelineError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise PipelineError(f"{path}: expected keys and values at the top")
     changed = copy.deepcopy(content)
@@ -86,7 +87,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         If it is damaged, or not what was written.
     """
     try:
-        content = yaml.safe_load(read_checked(path).decode())
+        content = parse_yaml(read_checked(path).decode())
     except (yaml.YAMLError, UnicodeDecodeError):
         content = None
     if not isinstance(content, dict):
@@ -167,9 +168,9 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     if not separator or not key:
         raise PipelineError(f"--set {override}: expected key=value, such as image.epochs=3")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise PipelineError(f"--set {override}: the value is not valid YAML") from None
+        value = parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise PipelineError(f"--set {override}: the value is not valid YAML: {error}") from None
     *sections, last = key.split(".")
     for section in sections:
         content = content.setdefault(section, {})

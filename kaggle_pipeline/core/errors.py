@@ -6,7 +6,30 @@ class PipelineError(Exception):
 
     The message is one line that names the file, row or key and says what to do. The command
     line prints it and exits with code 2; every other exception is a bug and keeps its traceback.
+
+    Parameters
+    ----------
+    message : str
+        What it cites of a file, and what other packages say, is made one line.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(text: str) -> str:
+    """Return text with blanks for line breaks, and signs that no line can show as Python writes
+    them.
+
+    Examples
+    --------
+    >>> one_line("while scanning\\n  a key\\x00")
+    'while scanning a key\\\\x00'
+    """
+    words = " ".join(filter(None, map(str.strip, text.splitlines())))
+    if words.isprintable():
+        return words
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in words)
 
 
 def describe_missing(package: str) -> str:

@@ -65,7 +65,7 @@ def read_table(
         raise PipelineError(
             f"{path}: `pip install pyarrow` to read it, or save it as CSV"
         ) from None
-    except (ValueError, OSError) as error:  # no text, no CSV, empty, a folder
+    except (ValueError, OverflowError, OSError) as error:  # no text, no CSV, empty, a folder
         reason = str(error).strip().splitlines()[0]
         raise PipelineError(f"{path} cannot be read as {kind}: {reason}") from None
     for column in needed:
@@ -102,6 +102,7 @@ def _read_csv(path: Path, text: Sequence[str]) -> pd.DataFrame:
         float_precision="round_trip",
         **options,
     )
+    _require_aligned(table)
     if len(set(written.str.strip())) == len(written):
         table = table.rename(columns=str.strip)
     empty = table.isna().all(axis=1)
@@ -110,8 +111,15 @@ def _read_csv(path: Path, text: Sequence[str]) -> pd.DataFrame:
     table = table[~empty].reset_index(drop=True)
     # The gaps have made floats of whole numbers.
     numbers = table.select_dtypes(float)
-    whole = numbers.columns[(numbers % 1 == 0).all()]  # a gap is no whole number
+    exact = (numbers % 1 == 0) & (numbers.abs() < 2**53)  # a gap is no whole number
+    whole = numbers.columns[exact.all()]
     return table.astype(dict.fromkeys(whole, np.int64))
+
+
+def _require_aligned(table: pd.DataFrame) -> None:
+    """Stop where pandas took a first column for row names, which shifts all others."""
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ValueError("a row has more values than the head has names")
 
 
 def _read_parquet(path: Path, text: Sequence[str]) -> pd.DataFrame:
@@ -156,13 +164,16 @@ def read_own(
         table = pd.read_csv(
             io.BytesIO(content), dtype=dict(types), low_memory=False, float_precision="round_trip"
         )
+        _require_aligned(table)
         for column in types if needed is None else needed:
             if column not in table.columns:
                 raise ValueError(f"no column {column!r}")
         if "image_id" in table and table["image_id"].isna().any():
             raise ValueError("a row without an image_id")
-    except ValueError as error:  # empty, no text, no CSV, a number that is none
+    except (ValueError, OverflowError) as error:  # empty, no text, no CSV, no number
         reason = str(error).strip().splitlines()[0]
+        if isinstance(error, OverflowError):
+            reason = "a number is too large"
         raise PipelineError(
             f"{path} is damaged ({reason}): bring it back from a copy, or {remedy}"
         ) from None

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.tables import require_probabilities
+from kaggle_pipeline.core.tables import read_own, read_table, require_probabilities
 
 
 def test_probabilities_come_back_as_numbers():
@@ -26,3 +26,21 @@ def test_what_is_no_probability_is_named_with_its_row_and_column(odd):
     table.index = ["x", "y"]
     with pytest.raises(PipelineError, match=r"^some\.csv: b of y is .*, not in \[0, 1\]$"):
         require_probabilities(table, "some.csv")
+
+
+def test_a_row_longer_than_the_head_shifts_no_column(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("image_id,target\na,0.1,0.9\nb,0.2,0.8\n")
+    for read in (read_table, lambda path: read_own(path, {"target": float}, remedy="again")):
+        with pytest.raises(PipelineError, match=r"t\.csv .*more values than the head"):
+            read(path)
+
+
+def test_a_number_beyond_all_is_no_other_number(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n1e300,1\n,\n2,3\n")
+    table = read_table(path)
+    assert table["a"].tolist() == [1e300, 2] and table["b"].tolist() == [1, 3]
+    path.write_text("fold\n99999999999999999999\n")
+    with pytest.raises(PipelineError, match=r"t\.csv is damaged \(a number is too large\).* again"):
+        read_own(path, {"fold": int}, remedy="again")
