@@ -63,7 +63,7 @@ def read_table(
         raise PipelineError(f"{path} {what}") from None
     except ImportError:
         raise PipelineError(
-            f"{path}: `pip install pyarrow` to read it, or save it as CSV"
+            f"{path}: pip install '.[parquet]' (pyarrow) to read it, or save it as CSV"
         ) from None
     except (ValueError, OverflowError, OSError) as error:  # no text, no CSV, empty, a folder
         reason = str(error).strip().splitlines()[0]

@@ -189,7 +189,7 @@ def test_parquet_without_a_reader_is_one_line(folder, monkeypatch):
         raise ImportError("no pyarrow")
 
     monkeypatch.setattr(pd, "read_parquet", absent)
-    with pytest.raises(PipelineError, match=r"my\.parquet: `pip install pyarrow`"):
+    with pytest.raises(PipelineError, match=r"my\.parquet: pip install '\.\[parquet\]'"):
         spec_of(experiment(train="my.parquet"), None, folder)
 
 
