@@ -1,8 +1,10 @@
-"""What a measurement ran on: processor, cores, graphics card."""
+"""What a measurement ran on: processor, cores, memory that is free, graphics card."""
 
 import os
 import platform
+import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -34,11 +36,74 @@ def _processor() -> str:
 
 
 def _gpu() -> str | None:
-    """Return what NVIDIA's driver calls its cards, without loading a library that takes memory."""
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    return ", ".join(sorted(_ask_gpus("name"))) or None
+
+
+def _ask_gpus(what: str) -> list[str]:
+    """A line a card of what NVIDIA's driver tells, without loading a library that takes memory."""
+    command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
+        return []
+    return answer.stdout.strip().splitlines()
+
+
+def free_memory_mb(root: Path = Path("/")) -> float | None:
+    """Return how much memory, in MiB, this process may still take; None where nothing tells.
+
+    The least of what the system has free and of what its control group (a container's limit) and
+    ``ulimit -v`` leave. Linux alone tells. ``root`` is where ``proc`` and ``sys`` are.
+    """
+    found = [_system_free(root), *_groups_free(root), _limit_free(root)]
+    known = [one for one in found if one is not None]
+    return min(known) / 2**20 if known else None
+
+
+def gpu_memory_mb() -> float | None:
+    """Return the memory in MiB that is free on the fullest of NVIDIA's cards; None without one."""
+    free = [float(line) for line in _ask_gpus("memory.free") if line.isdigit()]
+    return min(free) if free else None
+
+
+def _system_free(root: Path) -> float | None:
+    info = _read(root / "proc/meminfo")
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", info, re.MULTILINE)
+    return float(found[1]) * 1024 if found else None
+
+
+def _groups_free(root: Path) -> Iterator[float]:
+    """What each control group around this process leaves; pages of files there can be dropped."""
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, kinds, path = line.split(":", 2)
+        if kinds not in ("", "memory"):
+            continue
+        top = root / "sys/fs/cgroup" / kinds
+        names = ("memory.max", "memory.current") if not kinds else (
+            "memory.limit_in_bytes", "memory.usage_in_bytes")  # fmt: skip
+        inner = top / path.lstrip("/")
+        for folder in [inner, *inner.parents]:
+            limit, used = (_read(folder / name).strip() for name in names)
+            if limit.isdigit() and used.isdigit():
+                stat = _read(folder / "memory.stat")
+                file = re.search(r"^(?:total_)?inactive_file (\d+)", stat, re.MULTILINE)
+                yield float(limit) - float(used) + (float(file[1]) if file else 0.0)
+            if folder == top:
+                break
+
+
+def _limit_free(root: Path) -> float | None:
+    try:
+        import resource
+    except ImportError:  # Windows
         return None
-    names = sorted(answer.stdout.strip().splitlines())
-    return ", ".join(names) or None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    used = re.search(r"^VmSize:\s+(\d+) kB", _read(root / "proc/self/status"), re.MULTILINE)
+    return None if limit == resource.RLIM_INFINITY or not used else limit - float(used[1]) * 1024
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

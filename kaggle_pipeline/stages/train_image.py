@@ -1,5 +1,6 @@
 """Cross-validate the image model: run folder with ``prepare/`` → ``image/``."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,8 @@ import pandas as pd
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.core.deadline import Deadline
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.machine import free_memory_mb, gpu_memory_mb
+from kaggle_pipeline.core.room import mib
 from kaggle_pipeline.data.folds import require_folds
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.leakage.audit import check_features
@@ -24,6 +27,9 @@ from kaggle_pipeline.stages.run import Run
 if TYPE_CHECKING:
     from kaggle_pipeline.hardware.accelerator import Accelerator
 from kaggle_pipeline.stages.train_folds import train_folds
+
+_SURE = 4 / 3
+"""Where an estimate is above what is free by more than this, it is no error of the estimate."""
 
 
 def train_image(
@@ -90,7 +96,52 @@ def check_image(run: Run) -> "Accelerator":
             "note: image.frozen with image.weights = null trains a head on random features alone; "
             "say --set image.frozen=false to train the whole network"
         )
+    check_memory(run, device)
     return device
+
+
+def check_memory(run: Run, device: "Accelerator") -> None:
+    """Say what the image model's fit takes in memory; stop where so much is surely not there.
+
+    Raises
+    ------
+    PipelineError
+        That names the largest batch that fits.
+    """
+    from kaggle_pipeline.models.image.memory import (
+        Needed,
+        largest_batch,
+        memory_needed,
+        network_size,
+    )
+
+    if device.kind == "tpu":  # its own compiler tells: preflight
+        return
+    image = run.config.image.largest()
+    size = network_size(image, run.spec)
+    needed = memory_needed(image, size, device)
+    on_card = gpu_memory_mb() if device.kind == "gpu" else None
+    found = {"host": free_memory_mb(), "device": on_card}
+    free = Needed(**{name: one if one is not None else math.inf for name, one in found.items()})
+    what = f"{image.batch_size} photos of {image.image_size_px} px a step"
+    parts = [
+        f"{mib(getattr(needed, name) * 2**20)} of {words}"
+        + (f", {mib(one * 2**20)} are free" if (one := found[name]) is not None else "")
+        for name, words in (("device", "the GPU's memory"), ("host", "memory"))
+        if name == "host" or device.kind == "gpu"
+    ]
+    line = f"{what} take about {' and '.join(parts)}"
+    if needed.device <= _SURE * free.device and needed.host <= _SURE * free.host:
+        short = needed.device > free.device or needed.host > free.host
+        run.say(("note: " if short else "memory: ") + line + ("; it may not fit" if short else ""))
+        return
+    largest = largest_batch(image, size, device, free)
+    advice = (
+        f"the largest batch that fits: --set image.batch_size={largest}"
+        if largest
+        else "not even one photo fits: say a smaller image.image_size_px, or image.frozen=true"
+    )
+    raise PipelineError(f"the image model does not fit: {line}; {advice}")
 
 
 def image_model_maker(

@@ -1,0 +1,62 @@
+"""Tests of the memory that is free: the least of what system, control group and limit leave."""
+
+import pytest
+
+from kaggle_pipeline.core.machine import free_memory_mb, gpu_memory_mb
+
+GIB = 2**30
+
+
+@pytest.fixture
+def root(tmp_path):
+    write(tmp_path, "proc/meminfo", "MemTotal: 33554432 kB\nMemAvailable:   16777216 kB\n")
+    return tmp_path
+
+
+def write(root, name, text):
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_without_a_limit_it_is_what_the_system_has(root):
+    assert free_memory_mb(root) == 16 * 1024
+    write(root, "proc/self/cgroup", "0::/user\n")
+    write(root, "sys/fs/cgroup/user/memory.max", "max\n")
+    write(root, "sys/fs/cgroup/user/memory.current", "123\n")
+    assert free_memory_mb(root) == 16 * 1024
+    assert free_memory_mb(root / "nowhere") is None
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["seen from within", "seen from outside"])
+def test_a_containers_limit_counts_and_its_cached_files_do_not(root, inside):
+    write(root, "proc/self/cgroup", "0::/machine/container\n")
+    place = "sys/fs/cgroup/" if inside else "sys/fs/cgroup/machine/container/"
+    write(root, f"{place}memory.max", f"{4 * GIB}\n")
+    write(root, f"{place}memory.current", f"{3 * GIB}\n")
+    write(root, f"{place}memory.stat", f"anon {2 * GIB}\ninactive_file {GIB}\n")
+    assert free_memory_mb(root) == 2 * 1024
+
+
+def test_the_older_kind_of_group(root):
+    write(root, "proc/self/cgroup", "5:cpu:/\n4:memory:/job\n")
+    write(root, "sys/fs/cgroup/memory/job/memory.limit_in_bytes", f"{2 * GIB}\n")
+    write(root, "sys/fs/cgroup/memory/job/memory.usage_in_bytes", f"{GIB}\n")
+    write(root, "sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
+    write(root, "sys/fs/cgroup/memory/memory.usage_in_bytes", "1\n")
+    assert free_memory_mb(root) == 1024
+
+
+def test_ulimit_counts(root, monkeypatch):
+    resource = pytest.importorskip("resource")
+    write(root, "proc/self/status", "VmPeak: 9 kB\nVmSize:  1048576 kB\n")
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (3 * GIB, 3 * GIB))
+    assert free_memory_mb(root) == 2 * 1024
+
+
+def test_the_fullest_card_counts(tmp_path, monkeypatch):
+    script = tmp_path / "nvidia-smi"
+    script.write_text("#!/bin/sh\nprintf '24000\\n9000\\n'\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert gpu_memory_mb() == 9000
