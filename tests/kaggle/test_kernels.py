@@ -60,7 +60,7 @@ def root(tmp_path):
 
 def run_script(path, cwd):
     command = [sys.executable, "-P", str(path)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=1200)
 
 
 def script_of(folder):

@@ -109,7 +109,7 @@ class Kaggle:
         before = self.state()
         done = subprocess.run(
             self.command(kernel), cwd=self.working, env=self.environment, capture_output=True,
-            text=True, timeout=300, check=False,
+            text=True, timeout=1800, check=False,
         )  # fmt: skip
         assert self.state() == before, "an input was written to"
         return done
