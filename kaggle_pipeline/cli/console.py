@@ -35,11 +35,15 @@ def _replace(error: UnicodeError) -> tuple[str, int]:
 
 
 def soften_console() -> None:
-    """Let standard output and standard error say :func:`plain` what their encoding lacks."""
+    """Let standard output and standard error say :func:`plain` what their encoding lacks.
+
+    Each line goes out at once, also into a file: there it is seen while the work goes on, and in
+    the order in which both streams said it.
+    """
     codecs.register_error(_HANDLER, _replace)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=_HANDLER)
+            stream.reconfigure(errors=_HANDLER, line_buffering=True)
 
 
 def quieten_packages() -> None:

@@ -102,7 +102,7 @@ def _download_data(options: argparse.Namespace) -> None:
     from kaggle_pipeline.kaggle.download import download_data
 
     run = make_run(options)
-    download_data(run.spec, run.data_dir, options.part, interactive=run.interactive)
+    download_data(run.spec, run.data_dir, options.part)
 
 
 KAGGLE_COMMANDS = (

@@ -1,7 +1,6 @@
 """Commands that draw, predict, show and compare; no run's training is changed."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from kaggle_pipeline import DISCLAIMER
@@ -30,7 +29,7 @@ def _make_synthetic(options: argparse.Namespace) -> None:
 
     of_patients = options.dataset == "siim_isic_2020"
     expected = round(options.patients * options.mean_images) if of_patients else options.images
-    with Progress(expected, "draw", "image", sys.stderr.isatty()) as progress:
+    with Progress(expected, "draw", "photo") as progress:
         common = {
             "image_size_px": options.image_size_px, "seed": options.seed, "progress": progress
         }  # fmt: skip

@@ -98,7 +98,7 @@ def make_run(options: argparse.Namespace) -> "Run":
         options.run_dir or Path("runs") / config.name,
         resume=getattr(options, "resume", False),
         overwrite=getattr(options, "overwrite", False),
-        interactive=sys.stderr.isatty(),
+        interactive=sys.stdout.isatty(),
         deadline=Deadline.after(getattr(options, "max_hours", None)),
         beam=None if beam is None else shlex.split(beam),
     )

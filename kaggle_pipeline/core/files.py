@@ -58,6 +58,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _unfinished.discard(temporary)
 
 
+def require_free_file(path: Path, option: str, overwrite: bool) -> None:
+    """Stop before any work on a place where a file cannot, or may not, be written.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    option : str
+        That names it, such as ``--out``.
+    overwrite : bool
+        Whether a file may be there already.
+
+    Raises
+    ------
+    PipelineError
+        If a file is there and may not be, if it is a folder, or its folder cannot be written to.
+    """
+    if path.is_dir():
+        raise PipelineError(f"{option} {path} is a folder: name a file")
+    if path.exists() and not overwrite:
+        raise PipelineError(f"{path} exists: say --overwrite, or another {option}")
+    folder = next(place for place in path.absolute().parents if place.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise PipelineError(f"{option} {path}: {folder} is no folder that can be written to")
+
+
 _unfinished: set[Path] = set()
 """What this process is writing right now: the one thing that an end by force must know."""
 

@@ -60,6 +60,8 @@ def read_table(
         table = _read_parquet(path, text) if kind == "Parquet" else _read_csv(Path(path), text)
     except FileNotFoundError:
         what = f"is missing: {hint}" if hint else "does not exist"
+        if found := _elsewhere(Path(path)):
+            what = f"is missing, but {found} is there: name the folder {found.parent}"
         raise PipelineError(f"{path} {what}") from None
     except ImportError:
         raise PipelineError(
@@ -76,6 +78,15 @@ def read_table(
     if rows_needed and table.empty:
         raise PipelineError(f"{path} has no rows")
     return table
+
+
+def _elsewhere(path: Path) -> Path | None:
+    """A file of that name one folder below or above, as where a wrong folder is named."""
+    if not path.parent.is_dir():
+        return None
+    below = sorted(path.parent.glob(f"*/{path.name}"))
+    above = path.parent.parent / path.name
+    return next((one for one in (*below, above) if one.is_file()), None)
 
 
 def _read_csv(path: Path, text: Sequence[str]) -> pd.DataFrame:

@@ -43,7 +43,6 @@ def download_data(
     out: Path,
     part: Part = "tfrecords",
     *,
-    interactive: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
     """Fetch a competition's data; what is there with the right size is not fetched again.
@@ -54,8 +53,6 @@ def download_data(
     out : pathlib.Path
     part : {"tables", "tfrecords", "all"}
         The CSV files; those and the TFRecords, file by file; or the one archive of everything.
-    interactive : bool
-        Whether a progress bar makes sense.
     say : callable
 
     Raises
@@ -83,7 +80,7 @@ def download_data(
     }
     _require_space(out, sum(missing.values()))
     say(f"{len(wanted)} files, {len(wanted) - len(missing)} of them here already")
-    with Progress(sum(missing.values()), "download", "B", interactive) as progress:
+    with Progress(sum(missing.values()), "download", "B") as progress:
         for name, size in missing.items():
             _download_file(slug, out, name, size)
             progress(size)

@@ -16,12 +16,12 @@ from kaggle_pipeline.config.loading import to_mapping
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.photos import decode_image
 from kaggle_pipeline.data.examples import EXTERNAL
-from kaggle_pipeline.models.embedding.vector_files import read_vector_file
+from kaggle_pipeline.models.embedding.vector_files import read_vector_file, require_vector_file
 from kaggle_pipeline.models.embedding.vector_store import FOLDER, VectorStore
 from kaggle_pipeline.models.embedding.vector_table import VectorTable
 from kaggle_pipeline.records.geometry import RecordFit
 from kaggle_pipeline.records.tfrecords import read_index, read_records
-from kaggle_pipeline.stages.prepare import prepare_data
+from kaggle_pipeline.stages.prepare import is_prepared, prepare_data, require_tables
 from kaggle_pipeline.stages.run import Run
 
 if TYPE_CHECKING:
@@ -43,16 +43,48 @@ def embed(run: Run, fit: RecordFit | None = None) -> RecordFit | None:
         If no encoder is named, or one, its weights, its file or a record cannot be had.
     """
     config = run.config.embedding
-    if not config.encoders:
-        raise PipelineError("embedding.encoders is empty: name one, such as keras:MobileNetV2")
-    stores = {one.folder: VectorStore(run.run_dir / FOLDER / one.folder) for one in config.encoders}
+    stores = _stores(run)
     _require_same(run, stores)
     if not run.chained:
+        if not is_prepared(run.prepared):  # before hours of conversion
+            check_encoders(run)
         fresh, with_records = replace(run, overwrite=False), config.reads_photos
         fit = prepare_data(fresh, with_records=with_records, learners=["embedding"], wait=True)
     with run.working_on(FOLDER, wait=True):
         _embed(run, stores)
     return fit if config.reads_photos else None
+
+
+def _stores(run: Run) -> dict[str, VectorStore]:
+    wanted = run.config.embedding.encoders
+    if not wanted:
+        raise PipelineError("embedding.encoders is empty: name one, such as keras:MobileNetV2")
+    return {one.folder: VectorStore(run.run_dir / FOLDER / one.folder) for one in wanted}
+
+
+def check_encoders(run: Run) -> None:
+    """Stop on what would fail only after the conversion, or after other models' training.
+
+    Encoders that are still to be run are opened, and their weights downloaded.
+
+    Raises
+    ------
+    PipelineError
+        If no encoder is named, one's package, weights or file cannot be had, or the vectors that
+        are there are of other settings.
+    """
+    config, stores = run.config.embedding, _stores(run)
+    _require_same(run, stores)
+    missing = [one for one in config.encoders if run.overwrite or not stores[one.folder].finished]
+    for one in missing:
+        if not one.reads_photos:
+            require_vector_file(Path(one.what))
+    require_tables(run)
+    if photos := [one for one in missing if one.reads_photos]:
+        from kaggle_pipeline.hardware.accelerator import choose_accelerator
+
+        device = choose_accelerator(run.config.device, run.config.replicas)
+        open_encoders(photos, device, config.batch_size)
 
 
 def _embed(run: Run, stores: Mapping[str, VectorStore]) -> None:

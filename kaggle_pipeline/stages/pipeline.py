@@ -7,13 +7,15 @@ from pathlib import Path
 from kaggle_pipeline.config.names import METADATA_STAGES
 from kaggle_pipeline.core.progress import describe_seconds
 from kaggle_pipeline.ensembling.blend import check_blend
+from kaggle_pipeline.stages.embed import check_encoders
 from kaggle_pipeline.stages.explore_data import draw_data
 from kaggle_pipeline.stages.make_submission import make_submission
 from kaggle_pipeline.stages.prepare import prepare_data, require_tables
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.train_embedding import check_embedding, train_embedding
+from kaggle_pipeline.stages.train_folds import require_trainable
 from kaggle_pipeline.stages.train_image import check_image, train_image
-from kaggle_pipeline.stages.train_tabular import train_tabular
+from kaggle_pipeline.stages.train_tabular import stages_of, train_tabular
 
 
 def run_pipeline(run: Run) -> Path | None:
@@ -23,13 +25,17 @@ def run_pipeline(run: Run) -> Path | None:
     with_embedding = "embedding" in wanted
     with_records = with_image or (with_embedding and run.config.embedding.reads_photos)
     check_blend(run.config.blend, run.spec)
-    if with_embedding:
-        check_embedding(run, run.spec)
-    # What is missing is said now, not after the conversion; weights are downloaded last of all.
-    require_tables(run)
-    device = check_image(run) if with_image else None
+    trained = ["image"] * with_image + ["embedding"] * with_embedding
+    trained += stages_of(run.config.tabular) if with_tabular else []
     begin = _Steps(run, 2 + with_image + with_embedding + with_tabular).begin
     with run.working_on():
+        # What is missing is said now, not after the conversion; weights are downloaded last of all.
+        require_trainable(run, trained)
+        require_tables(run)
+        device = check_image(run) if with_image else None
+        if with_embedding:
+            check_embedding(run, run.spec)
+            check_encoders(replace(run, overwrite=False))
         begin("data: audit, folds" + (", records" if with_records else ""))
         fit = prepare_data(run, with_records=with_records)
         draw_data(run)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from kaggle_pipeline.core.child_process import map_in_order
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import atomic_path
+from kaggle_pipeline.core.files import atomic_path, require_free_file
 from kaggle_pipeline.core.photo_folder import PhotoFolder, list_photos, printable
 from kaggle_pipeline.core.photos import fault_of
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions, average
@@ -75,8 +75,7 @@ def predict_images(
         If the run has no trained image model, the folder no photos or none that can be read,
         ``out`` is there already, or a worker process is killed.
     """
-    if Path(out).exists() and not overwrite:
-        raise PipelineError(f"{out} exists: say --overwrite, or another --out")
+    require_free_file(Path(out), "--out", overwrite)
     trained = TrainedImageModels.open(run_dir)
     config, spec, fit = trained.config, trained.spec, trained.fit
     found = _list(images)
@@ -84,10 +83,10 @@ def predict_images(
     recipe = fit.recipe(config.records)
     if workers is not None:
         recipe = replace(recipe, workers=workers)
-    examples = _readable(photo_examples(found), Path(images), recipe.workers, say)
     from kaggle_pipeline.hardware.accelerator import choose_accelerator
 
-    chosen = choose_accelerator(device)
+    chosen = choose_accelerator(device)  # a wrong one is said before the photos are read
+    examples = _readable(photo_examples(found), Path(images), recipe.workers, say)
     say(f"device: {chosen.describe(mixed_precision=config.image.mixed_precision)}")
     if trained.of_all:
         say(

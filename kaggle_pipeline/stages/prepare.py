@@ -70,6 +70,7 @@ from kaggle_pipeline.stages.run_folder import drop_if_empty, open_stage
 
 _BYTES_A_PIXEL = 0.05
 """Of a JPEG in a record, at least: the competition's at 1024 px have 0.17."""
+_SIZES = ("width_px", "height_px")
 PREPARED_BY = ("dataset", "table", "seed", "examples", "folds", "leakage", "external")
 """Parts of the config that decide examples and folds; models may differ in the rest."""
 
@@ -187,6 +188,10 @@ def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
         run.say(f"note: {line}")
     examples = validate_examples(raw.examples, spec)
     require_labels(examples, spec)
+    features = config.tabular.features or spec.features
+    features = features if set(METADATA_STAGES) & set(config.blend.models) else ()
+    # What the photos tell is not known yet.
+    choose_features(spec, [name for name in features if name not in _SIZES], examples)
     if raw.sample_submission is not None:
         require_sample(raw.sample_submission, split_rows(examples, "test").index, spec)
     _stop_on_shared_groups(run, examples, folder)
@@ -235,8 +240,6 @@ def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
     for line in require_learnable(train, folds, spec, config, run_models):
         run.say(f"note: {line}")
     # Only what a model of this experiment would use; train_tabular checks its own again.
-    features = config.tabular.features or spec.features
-    features = features if set(METADATA_STAGES) & set(config.blend.models) else ()
     choose_features(spec, features, examples)
     report = audit_leakage(
         examples, spec, folds, pairs, fingerprints, features, config.leakage,
@@ -312,7 +315,7 @@ def _add_sizes(examples: pd.DataFrame, fingerprints: pd.DataFrame | None) -> pd.
     """Fill in the photos' original sizes where the raw tables do not tell them."""
     if fingerprints is None or "width_px" not in fingerprints:
         return examples
-    for column in ("width_px", "height_px"):
+    for column in _SIZES:
         # All or nothing: a told size is the original's, a found one may be a resized copy's.
         if column not in examples or examples[column].isna().all():
             found = fingerprints[column].reindex(examples.index).astype(float)

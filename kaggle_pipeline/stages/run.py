@@ -54,7 +54,7 @@ class Run:
     say : callable
         Takes a line for the user.
     interactive : bool
-        Whether progress bars make sense.
+        Whether Keras is to draw a bar an epoch; else it says a line.
     deadline : Deadline
         When to stop, with everything on disk to go on with.
     beam : sequence of str, optional
@@ -104,12 +104,12 @@ class Run:
         """Folds, read from disk."""
         return Folds.read(self.prepared / "folds.csv")
 
-    def progress(self, total: int, what: str, unit: str = "image") -> "Progress":
-        """Return a progress bar with rate and time left; a line now and then in a log file.
+    def progress(self, total: int, what: str, unit: str = "photo") -> Progress:
+        """Return a bar with rate and time left; a line now and then in a log file.
 
         It raises ``OutOfTime`` once the deadline has come.
         """
-        return Progress(total, what, unit, self.interactive, self.deadline)
+        return Progress(total, what, unit, self.deadline)
 
     def record_origin(self, folder: Path) -> None:
         """Write the resolved config and the package versions beside a stage's results."""

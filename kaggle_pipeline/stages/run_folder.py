@@ -25,6 +25,31 @@ def remedy_of(stage: str) -> str:
     return f"run its training again with --resume, which writes {stage}/ anew"
 
 
+def require_free(run_dir: Path, stage: str, *, resume: bool, overwrite: bool) -> bool:
+    """Return whether a stage's folder holds anything; nothing is written or deleted.
+
+    Raises
+    ------
+    PipelineError
+        If :func:`open_stage` would refuse the folder.
+    """
+    folder = Path(run_dir) / stage
+    if not (folder.exists() and any(folder.iterdir())):
+        return False
+    if overwrite:
+        if not any((folder / name).exists() for name in _OURS):
+            raise PipelineError(
+                f"{folder} holds files but no {RECORD}: it may not be a run's, so it is not "
+                "deleted; remove it by hand or choose another --run-dir"
+            )
+    elif not resume:
+        raise PipelineError(
+            f"{folder} already holds results: say --resume to go on, --overwrite to start "
+            "anew, or choose another --run-dir"
+        )
+    return True
+
+
 def open_stage(run_dir: Path, stage: str, *, resume: bool, overwrite: bool) -> Path:
     """Return the folder of one stage of a run, ready to be written to.
 
@@ -45,19 +70,8 @@ def open_stage(run_dir: Path, stage: str, *, resume: bool, overwrite: bool) -> P
         If the stage already has files and neither ``resume`` nor ``overwrite`` was said.
     """
     folder = Path(run_dir) / stage
-    if folder.exists() and any(folder.iterdir()):
-        if overwrite:
-            if not any((folder / name).exists() for name in _OURS):
-                raise PipelineError(
-                    f"{folder} holds files but no {RECORD}: it may not be a run's, so it is not "
-                    "deleted; remove it by hand or choose another --run-dir"
-                )
-            shutil.rmtree(folder)
-        elif not resume:
-            raise PipelineError(
-                f"{folder} already holds results: say --resume to go on, --overwrite to start "
-                "anew, or choose another --run-dir"
-            )
+    if require_free(run_dir, stage, resume=resume, overwrite=overwrite) and overwrite:
+        shutil.rmtree(folder)
     require_room(folder, _TABLES_BYTES, "a stage's tables and pictures")
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -15,7 +15,7 @@ from kaggle_pipeline.models.learnable import require_learnable
 from kaggle_pipeline.records.geometry import RecordFit
 from kaggle_pipeline.stages.embed import embed, read_vector_table
 from kaggle_pipeline.stages.run import Run
-from kaggle_pipeline.stages.train_folds import train_folds
+from kaggle_pipeline.stages.train_folds import require_trainable, train_folds
 
 
 def train_embedding(
@@ -28,7 +28,9 @@ def train_embedding(
     """
     config, spec = run.config.embedding, run.spec
     require_folds(run.config.folds, only or ())
-    check_embedding(run, spec)
+    if not run.chained:
+        require_trainable(run, ["embedding"], only)
+        check_embedding(run, spec)
     fit = embed(replace(run, overwrite=False), fit)
     examples, folds = run.examples(), run.folds()
     if config.metadata:

@@ -32,7 +32,7 @@ from kaggle_pipeline.report.results import OPTIMISTIC
 from kaggle_pipeline.report.run_tables import compare_runs, describe_memory
 from kaggle_pipeline.stages.prepare import PREPARED_BY
 from kaggle_pipeline.stages.run import Run
-from kaggle_pipeline.stages.run_folder import open_stage, remedy_of
+from kaggle_pipeline.stages.run_folder import open_stage, remedy_of, require_free
 
 Enrich = Callable[[pd.DataFrame], pd.DataFrame]
 """Adds columns to the examples before a model sees them."""
@@ -46,6 +46,35 @@ _DECIDING = {
     **{name: ["tabular.features", "tabular.context"] for name in LEARNERS},
 }
 """Settings that a stage's folds must agree in."""
+
+
+def require_trainable(run: Run, stages: Sequence[str], only: Sequence[int] | None = None) -> None:
+    """Stop before any work where a stage's folder cannot be trained into.
+
+    Raises
+    ------
+    PipelineError
+        If another process works there, it holds results and nothing says what is to become of
+        them, or those were made with other settings.
+    """
+    for stage in stages:
+        with ExitStack() as held:
+            for part in _parts(stage, only):
+                held.enter_context(run.working_on(part))
+            _require_trainable(run, stage, only)
+
+
+def _parts(stage: str, only: Sequence[int] | None) -> list[str]:
+    return [f"{stage}/fold{fold}" for fold in only or ()] or [stage]
+
+
+def _require_trainable(run: Run, stage: str, only: Sequence[int] | None) -> None:
+    # A stage of which some folds are done is open for the others; a fold is never done twice.
+    again = {"resume": run.resume or bool(only), "overwrite": run.overwrite and not only}
+    held = require_free(run.run_dir, stage, **again)
+    # A stage without results binds nobody.
+    if held and not again["overwrite"] and any((run.run_dir / stage).glob("fold*/*")):
+        run.require_same(run.run_dir / stage, [*PREPARED_BY, *_DECIDING[stage]])
 
 
 def train_folds(
@@ -63,7 +92,7 @@ def train_folds(
     Single folds may be trained beside each other by several processes, on several machines.
     """
     with ExitStack() as held:
-        for part in [f"{stage}/fold{fold}" for fold in only or ()] or [stage]:
+        for part in _parts(stage, only):
             held.enter_context(run.working_on(part))
         _train_folds(run, stage, make_model, only, all_min, enrich, side_by_side, fit)
 
@@ -78,18 +107,15 @@ def _train_folds(
     side_by_side: Mapping[str, Any] | None,
     fit: RecordFit | None,
 ) -> None:
-    # A stage of which some folds are done is open for the others; a fold is never done twice.
+    _require_trainable(run, stage, only)
     folder = open_stage(
         run.run_dir,
         stage,
         resume=run.resume or bool(only),
         overwrite=run.overwrite and not only,
     )
-    # Before anything is deleted; a stage without results binds nobody.
-    if any(folder.glob("fold*/*")):
-        run.require_same(folder, [*PREPARED_BY, *_DECIDING[stage]])
-        if fit:
-            fit.require_same(folder)
+    if fit and any(folder.glob("fold*/*")):  # before anything is deleted
+        fit.require_same(folder)
     if run.overwrite:
         for fold in only or ():
             shutil.rmtree(folder / f"fold{fold}", ignore_errors=True)

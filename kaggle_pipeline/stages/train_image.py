@@ -23,10 +23,10 @@ from kaggle_pipeline.records.geometry import RecordFit
 from kaggle_pipeline.records.tfrecords import read_index, shards_holding
 from kaggle_pipeline.stages.prepare import prepare_data, require_tables, require_whole
 from kaggle_pipeline.stages.run import Run
+from kaggle_pipeline.stages.train_folds import require_trainable, train_folds
 
 if TYPE_CHECKING:
     from kaggle_pipeline.hardware.accelerator import Accelerator
-from kaggle_pipeline.stages.train_folds import train_folds
 
 _SURE = 4 / 3
 """Where an estimate is above what is free by more than this, it is no error of the estimate."""
@@ -45,6 +45,7 @@ def train_image(
     """
     require_folds(run.config.folds, only or ())
     if device is None:  # before hours of conversion, not after
+        require_trainable(run, ["image"], only)
         require_tables(run)
         device = check_image(run)
     precision = run.config.image.mixed_precision

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from kaggle_pipeline.config.experiment import TabularConfig
 from kaggle_pipeline.data.folds import require_folds
 from kaggle_pipeline.data.metadata_encoder import choose_features
 from kaggle_pipeline.data.patient_context import context_columns, patient_context, require_patients
@@ -18,7 +19,12 @@ from kaggle_pipeline.models.tabular.parallel_folds import dense_models
 from kaggle_pipeline.models.tabular.sklearn_models import LearnerModel
 from kaggle_pipeline.stages.prepare import prepare_data
 from kaggle_pipeline.stages.run import Run
-from kaggle_pipeline.stages.train_folds import Enrich, train_folds
+from kaggle_pipeline.stages.train_folds import Enrich, require_trainable, train_folds
+
+
+def stages_of(config: TabularConfig) -> list[str]:
+    """Return the stages of the learners; that of the dense network is called ``tabular``."""
+    return ["tabular" if one == "dense" else one for one in config.learners]
 
 
 def train_tabular(run: Run, only: Sequence[int] | None = None) -> None:
@@ -30,8 +36,9 @@ def train_tabular(run: Run, only: Sequence[int] | None = None) -> None:
     require_folds(run.config.folds, only or ())
     if config.context:
         require_patients(run.spec, "tabular.context")
-    stages = ["tabular" if one == "dense" else one for one in config.learners]
+    stages = stages_of(config)
     if not run.chained:
+        require_trainable(run, stages, only)
         fresh = replace(run, overwrite=False)
         prepare_data(fresh, with_records=False, learners=stages, wait=True)
     # Before --overwrite deletes anything.

@@ -44,3 +44,19 @@ def test_a_number_beyond_all_is_no_other_number(tmp_path):
     path.write_text("fold\n99999999999999999999\n")
     with pytest.raises(PipelineError, match=r"t\.csv is damaged \(a number is too large\).* again"):
         read_own(path, {"fold": int}, remedy="again")
+
+
+@pytest.mark.parametrize(
+    ("named", "there"),
+    [("", "competition"), ("competition/jpeg", "competition"), ("competition", "other")],
+)
+def test_a_table_in_the_folder_beside_the_one_named_is_pointed_at(named, there, tmp_path):
+    (tmp_path / "competition" / "jpeg").mkdir(parents=True)
+    (tmp_path / there).mkdir(exist_ok=True)
+    (tmp_path / there / "train.csv").write_text("id\n1\n")
+    path = tmp_path / named / "train.csv"
+    with pytest.raises(PipelineError, match="is missing") as refused:
+        read_table(path, hint="get it with download_data")
+    near = there == "competition"
+    assert (f"name the folder {tmp_path / there}" in str(refused.value)) == near
+    assert ("get it with" in str(refused.value)) != near

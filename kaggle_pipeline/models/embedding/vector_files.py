@@ -14,6 +14,12 @@ ID_NAMES = ("image_id", "image_name", "isic_id", "image", "id", "ids")
 """What the column or array of ids may be called; the data set's own name comes first."""
 
 
+def require_vector_file(path: Path) -> None:
+    """Raise a PipelineError where there is no such file."""
+    if not Path(path).is_file():
+        raise PipelineError(f"embedding.encoders: {path} does not exist")
+
+
 def read_vector_file(path: Path, ids: pd.Index, id_column: str) -> tuple[np.ndarray, str]:
     """Return the vectors of ``ids`` in a file, and the file's hash.
 
@@ -42,8 +48,7 @@ def read_vector_file(path: Path, ids: pd.Index, id_column: str) -> tuple[np.ndar
         one holds text or NaN.
     """
     path = Path(path)
-    if not path.is_file():
-        raise PipelineError(f"embedding.encoders: {path} does not exist")
+    require_vector_file(path)
     read = _read_npz if path.suffix.lower() == ".npz" else _read_columns
     known, array = read(path, (id_column, *ID_NAMES))
     if known.has_duplicates:

@@ -64,7 +64,8 @@ class ImageModel:
     callbacks : sequence of keras.callbacks.Callback
         Further ones of every fit.
     verbose : {0, 1, 2}
-        Of Keras: silent, progress bar (of predictions too), a line an epoch.
+        Of Keras: silent, progress bar, a line an epoch; unless silent, predictions too show how
+        far they are.
 
     Attributes
     ----------
@@ -103,7 +104,7 @@ class ImageModel:
         self.verbose = verbose
         self._predictor = Predictor(
             config, self.spec, shards_of, self._predicting,
-            features_dir or self.folder.parent / "features", swap_red_blue, verbose == 1,
+            features_dir or self.folder.parent / "features", swap_red_blue, verbose > 0,
             self.deadline,
         )  # fmt: skip
 

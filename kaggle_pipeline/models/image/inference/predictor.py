@@ -96,8 +96,8 @@ class Predictor:
     features_dir : pathlib.Path
         Where a frozen body's features are kept.
     swap_red_blue : bool
-    bar : bool
-        Whether ``probabilities`` shows a bar.
+    progress : bool
+        Whether it is shown how far a prediction is.
     deadline : Deadline
         No batch is begun after it.
     """
@@ -108,7 +108,7 @@ class Predictor:
     device: Accelerator
     features_dir: Path
     swap_red_blue: bool
-    bar: bool = False
+    progress: bool = False
     deadline: Deadline = field(default_factory=lambda: Deadline.after(None))
     _fused: WeakKeyDictionary = field(default_factory=WeakKeyDictionary, init=False, repr=False)
 
@@ -123,7 +123,7 @@ class Predictor:
             return self._from_features(network, ids)
         with running(self.device, self.config):
             tta_model = self.compiled(with_views(self.fused(network), views_of(self.config)))
-        return self.run(tta_model, ids, "probability", metadata, self.bar)
+        return self.run(tta_model, ids, "probability", metadata, self.progress)
 
     def features(self, network: keras.Model, ids: pd.Index) -> np.ndarray:
         """Return the body's features of ``ids``, (n, views, channels), from disk where known."""
@@ -138,7 +138,7 @@ class Predictor:
         def extract(missing: pd.Index) -> np.ndarray:
             with running(self.device, self.config):
                 tta_model = self.compiled(stacked_views(self.fused(body), VIEWS[self._views]))
-            return self.run(tta_model, missing, "features", bar=self.bar)
+            return self.run(tta_model, missing, "features", progress=self.progress)
 
         return FeatureStore(folder, extract).get(ids)
 
@@ -148,18 +148,18 @@ class Predictor:
         ids: pd.Index,
         key: str,
         metadata: np.ndarray | None = None,
-        bar: bool = False,
+        progress: bool = False,
     ) -> np.ndarray:
         """Run ``viewer`` over the images of ``ids``; return its output ``key`` in their order."""
         batch_size = photos_at_once(self.config, self.device.kind) * self.device.replicas
         batches = prediction_batches(self.source(ids), list(ids), batch_size, metadata)
         with (
             running(self.device, self.config, building=False),
-            Progress(len(ids), "predict", "image", bar) if bar else nullcontext() as progress,
+            Progress(len(ids), "predict", "photo") if progress else nullcontext() as shown,
         ):
             steps = keras.callbacks.LambdaCallback(
                 on_predict_batch_begin=self._check_time,
-                on_predict_batch_end=_advance(progress, len(ids), batch_size),
+                on_predict_batch_end=_advance(shown, len(ids), batch_size),
             )
             found = tta_model.predict(batches, verbose=0, callbacks=[steps])
         answers = np.full((len(ids), *found[key].shape[1:]), np.nan, np.float32)
