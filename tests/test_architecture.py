@@ -19,6 +19,7 @@ ORDER = (
     {"synthetic", "models"},
     {"evaluation", "ensembling"},
     {"report"},
+    {"export"},
     {"stages"},
     {"kaggle", "preflight", "webapp"},
     {"cli"},
@@ -51,6 +52,9 @@ DOORS = {
         "preflight.compiler",
         "preflight.lowering",
     },
+    "tf2onnx": {"export.formats"},
+    "onnxruntime": {"export.formats"},
+    "ai_edge_litert": {"export.formats"},
     "torch": {"models.embedding.torch_encoders", "models.image.backbones.torch_weights"},
     "timm": {"models.embedding.torch_encoders"},
     "open_clip": {"models.embedding.torch_encoders"},
@@ -58,7 +62,7 @@ DOORS = {
     "streamlit": {"core.private_api", "webapp.app"},
 }
 """The modules that may import a heavy package."""
-KERAS = {"hardware", "models", "preflight"}
+KERAS = {"export", "hardware", "models", "preflight"}
 """The rooms that may import keras."""
 FORBIDDEN = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 WITHOUT_ENGINE = "core config metrics data datasets leakage records hardware synthetic evaluation"

@@ -66,6 +66,37 @@ def _predict(options: argparse.Namespace) -> None:
     print(DISCLAIMER)
 
 
+def _export_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run-dir", type=Path, required=True, help="with a trained image/")
+    parser.add_argument(
+        "--format", choices=["onnx", "litert", "saved_model"], default="onnx",
+        help="default: %(default)s; needs the extra `export`, but for saved_model",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, help="default: export/ in the run's folder")
+    parser.add_argument("--overwrite", action="store_true", help="write over an existing --out")
+    parser.add_argument(
+        "--views", choices=["none", "flips", "dihedral"],
+        help="seen of each photo (default: as predict; fewer are faster)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--quantize", choices=["none", "float16", "int8"], default="none",
+        help="LiteRT's weights in fewer bits (default: %(default)s, float32)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--images", type=Path, help="photos to compare with predict on (default: drawn lesions)"
+    )
+
+
+def _export_model(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.export_model import export_model
+
+    export_model(
+        options.run_dir, options.out, format=options.format, views=options.views,
+        quantize=options.quantize, images=options.images, overwrite=options.overwrite,
+    )  # fmt: skip
+    print(DISCLAIMER)
+
+
 def _serve_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run-dir", type=Path, default=DEMO_RUN,
@@ -191,6 +222,16 @@ LOOK_COMMANDS = (
         """\
   python scripts/predict.py --run-dir runs/siim_isic_2020 --images photos/
   python scripts/predict.py --run-dir runs/mine --images photos/ --out photos.csv""",
+    ),
+    Command(
+        "export-model",
+        "Write a run's image models as one file for ONNX Runtime, LiteRT or TensorFlow.",
+        _export_model_options,
+        _export_model,
+        """\
+  python scripts/export_model.py --run-dir runs/siim_isic_2020
+  python scripts/export_model.py --run-dir runs/mine --format litert --views none --out mine.tflite
+  python scripts/export_model.py --run-dir runs/mine --format saved_model --images photos/""",
     ),
     Command(
         "serve",

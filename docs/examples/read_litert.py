@@ -1,0 +1,39 @@
+"""Reads photos with an exported run: python read_litert.py run.tflite photo.jpg …"""
+
+import io
+import json
+import sys
+import zipfile
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from PIL import Image, ImageOps
+
+run = Interpreter(sys.argv[1]).get_signature_runner()
+about = json.loads(zipfile.ZipFile(sys.argv[1]).read("about.json"))
+photo, labels = about["photo"], np.array(about["labels"])
+
+
+def square(path):
+    """Return a photo as the run's own were: cropped or stretched, through JPEG."""
+    image = Image.open(path)
+    stored = image.format == "JPEG" and max(image.size) <= photo["side_px"]
+    image.draft("RGB", (round(1.5 * photo["side_px"]),) * 2)
+    image = ImageOps.exif_transpose(image).convert("RGB")
+    (w, h), edge = image.size, min(image.size)
+    if not (stored and w == h):
+        left, top = (w - edge) // 2, (h - edge) // 2
+        crop = (left, top, left + edge, top + edge) if photo["fit"] == "crop" else (0, 0, w, h)
+        side = min(photo["side_px"], edge)
+        if image.size != (side, side):
+            image = image.resize((side, side), Image.Resampling.LANCZOS, crop, reducing_gap=3.0)
+        image.save(jpeg := io.BytesIO(), "JPEG", quality=photo["jpeg_quality"])
+        image = Image.open(jpeg)
+    return np.asarray(image.resize((photo["then_side_px"],) * 2, Image.Resampling.BILINEAR))
+
+
+for path in sys.argv[2:]:
+    found = run(image=square(path)[None])
+    decided = " + ".join(labels[found["decision"][0] == 1]) or "none"
+    said = [f"{x}: {p:.5f}" for x, p in zip(labels, found["probability"][0], strict=True)]
+    print(path, *said, decided)

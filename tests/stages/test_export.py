@@ -1,0 +1,105 @@
+"""Tests of a run that leaves as one file: read by others' runtimes, it says what predict says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from kaggle_pipeline.cli.main import main
+
+pytest.importorskip("tensorflow")
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "docs" / "examples"
+READERS = {
+    "onnx": ("read_onnx.py", ("onnxruntime", "tf2onnx")),
+    "litert": ("read_litert.py", ("ai_edge_litert",)),
+}
+
+
+def export(run, out, *words):
+    return main(["export-model", "--run-dir", str(run), "--out", str(out), *words])
+
+
+@pytest.fixture(scope="module")
+def predicted(demo_run, tmp_path_factory):
+    """Photos of several shapes, and what predict says of them."""
+    folder = tmp_path_factory.mktemp("export") / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number, size in enumerate([(32, 32), (90, 60), (200, 170)]):
+        coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3)).astype(np.uint8))
+        coarse.resize(size, Image.Resampling.BICUBIC).save(folder / f"photo{number}.jpg")
+    out = folder.parent / "predicted.csv"
+    words = ["--run-dir", str(demo_run), "--images", str(folder), "--out", str(out)]
+    assert main(["predict", *words]) == 0
+    return folder, pd.read_csv(out, index_col="image_id")
+
+
+@pytest.mark.ci
+def test_a_file_is_compared_and_says_what_it_is(demo_run, tmp_path, capsys):
+    out = tmp_path / "run"
+    words = ("--format", "saved_model")
+    assert export(demo_run, out, *words, "--views", "none") == 0
+    said = capsys.readouterr().out
+    assert "views none, not flips" in said
+    assert "20 photos: scores differ by" in said and " ms a photo" in said
+    assert [one.name for one in tmp_path.iterdir()] == [out.name], "nothing is left beside it"
+    about = json.loads((out / "assets.extra" / "about.json").read_text())
+    assert about["labels"] == ["melanoma"] and about["views"] == "none"
+    assert about["made_up"] and "drawn" in about["card"]
+    assert "IP_" not in json.dumps(about), "no patient is named"
+    assert export(demo_run, out, *words) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("name", ["onnx", "litert"])
+def test_the_reader_in_the_docs_says_what_predict_says(demo_run, predicted, tmp_path, name):
+    script, packages = READERS[name]
+    for package in packages:
+        pytest.importorskip(package)
+    photos, expected = predicted
+    out = tmp_path / f"run.{name}"
+    assert export(demo_run, out, "--format", name, "--images", str(photos)) == 0
+    files = sorted(map(str, photos.iterdir()))
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / script), str(out), *files],
+        capture_output=True, text=True, timeout=120, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    lines = [line.split() for line in done.stdout.splitlines() if ".jpg" in line]
+    for line, (photo, row) in zip(lines, expected.iterrows(), strict=True):
+        path, _, probability, *decided = line
+        assert Path(path).stem == photo and " ".join(decided) == row["decision"]
+        assert abs(float(probability) - row["target_calibrated"]) < 1e-4
+
+
+@pytest.mark.ci
+def test_a_file_that_answers_otherwise_is_not_written(demo_run, tmp_path, capsys, monkeypatch):
+    from kaggle_pipeline.export import formats
+
+    one = formats.FORMATS["saved_model"]
+
+    def damaged(network, about, path, quantize):
+        layer = network.get_layer("fold1").get_layer("head")
+        layer.set_weights([weight + 0.01 for weight in layer.get_weights()])
+        one.write(network, about, path, quantize)
+
+    wrong = formats.Format("", (), damaged, one.open)
+    monkeypatch.setitem(formats.FORMATS, "saved_model", wrong)
+    out = tmp_path / "new" / "run"
+    assert export(demo_run, out, "--format", "saved_model") == 2
+    assert "away from predict's" in capsys.readouterr().err
+    assert not list(out.parent.iterdir())
+
+
+def test_what_cannot_be_exported_is_said_in_one_line(demo_run, tmp_path, capsys):
+    out = tmp_path / "a.onnx"
+    assert export(demo_run, out, "--quantize", "int8") == 2
+    assert "--format litert" in capsys.readouterr().err
+    assert export(tmp_path, out) == 2
+    assert str(tmp_path) in capsys.readouterr().err
