@@ -106,7 +106,7 @@ def _embed(run: Run, stores: Mapping[str, VectorStore]) -> None:
             array, digest = read_vector_file(Path(one.what), ids, run.spec.record_id)
             about = {"library": "file", "weights_sha256": digest, "preprocessing": "of others",
                      "image_size_px": one.image_size_px}  # fmt: skip
-            store.write(ids, _stored(array, config), {**to_mapping(one), **about})
+            store.write(ids, stored_vectors(array, config), {**to_mapping(one), **about})
             run.say(f"{one.folder}: {_describe(array)} of {one.what}")
     if missing:
         _embed_records(run, missing, stores, ids)
@@ -157,7 +157,9 @@ def _embed_records(
                 photos = read_photos([Path(folder) / shard], run.spec.record_id, wanted, swap)
                 found, vectors = encode_photos(photos, todo, config.batch_size)
                 for name, array in vectors.items():
-                    stores[name].write_block(block, found, _stored(array, config), about[name])
+                    stores[name].write_block(
+                        block, found, stored_vectors(array, config), about[name]
+                    )
             progress(len(wanted))
     for name, store in stores.items():
         if name in encoders:
@@ -225,7 +227,14 @@ def read_vector_table(run: Run, examples: pd.DataFrame) -> VectorTable:
     return VectorTable.build(examples.index, vectors, patient)
 
 
-def _stored(array: np.ndarray, config: EmbeddingConfig) -> np.ndarray:
+def stored_vectors(array: np.ndarray, config: EmbeddingConfig) -> np.ndarray:
+    """Return vectors in the numbers that ``embedding.dtype`` keeps them in.
+
+    Raises
+    ------
+    PipelineError
+        If one is too large for them.
+    """
     found = array.astype(config.dtype)
     if not np.isfinite(found).all():
         raise PipelineError(f"embedding.dtype {config.dtype} cannot hold a vector: say float32")

@@ -1,4 +1,4 @@
-"""Predictions of a trained image model for a folder of new photos.
+"""Predictions of a run's models for a folder of new photos: of the image model, or of the heads.
 
 In: a run's folder and photos without labels. Out: a CSV by image id.
 """
@@ -25,6 +25,7 @@ from kaggle_pipeline.evaluation.decision.decision import read_decision
 from kaggle_pipeline.records.convert import convert
 from kaggle_pipeline.records.tfrecords import index_records, list_shards, shards_holding
 from kaggle_pipeline.stages.trained import TrainedImageModels
+from kaggle_pipeline.stages.trained_embedding import TrainedHeads
 
 _NAMED = 3
 """Photos that are left out for one reason and named one by one; of more, the first."""
@@ -51,7 +52,8 @@ def predict_images(
     Parameters
     ----------
     run_dir : pathlib.Path
-        With a finished ``image/fold<k>`` or several.
+        With a finished ``image/fold<k>`` or several; or, where it has no image stage, with
+        ``embedding/``, whose encoders then have to be at hand.
     images : pathlib.Path
         Folder with photos of any kind that is read, in it and in folders below it.
     out : pathlib.Path
@@ -72,11 +74,11 @@ def predict_images(
     Raises
     ------
     PipelineError
-        If the run has no trained image model, the folder no photos or none that can be read,
+        If the run has no trained model of photos, the folder no photos or none that can be read,
         ``out`` is there already, or a worker process is killed.
     """
     require_free_file(Path(out), "--out", overwrite)
-    trained = TrainedImageModels.open(run_dir)
+    trained = _open_trained(Path(run_dir))
     config, spec, fit = trained.config, trained.spec, trained.fit
     found = _list(images)
     say(found.describe())
@@ -87,7 +89,7 @@ def predict_images(
 
     chosen = choose_accelerator(device)  # a wrong one is said before the photos are read
     examples = _readable(photo_examples(found), Path(images), recipe.workers, say)
-    say(f"device: {chosen.describe(mixed_precision=config.image.mixed_precision)}")
+    say(f"device: {chosen.describe(mixed_precision=trained.mixed_precision)}")
     if trained.of_all:
         say(
             f"{len(examples)} photos, the model of all rows: it is not scored itself, calibration "
@@ -99,7 +101,7 @@ def predict_images(
         say(f"note: folds {lacking} of this run are not trained: the mean lacks their models")
     if line := fit.describe():
         say(line)
-    if config.image.metadata:
+    if trained.metadata:
         from kaggle_pipeline.models.image.metadata_branch import blank_metadata
 
         say("note: photos come without metadata; the models take all of it as missing")
@@ -123,6 +125,13 @@ def predict_images(
     return Path(out)
 
 
+def _open_trained(run_dir: Path) -> TrainedImageModels | TrainedHeads:
+    """The image model, or the heads of a run that has no image stage."""
+    if (run_dir / "embedding").is_dir() and not (run_dir / "image").is_dir():
+        return TrainedHeads.open(run_dir)
+    return TrainedImageModels.open(run_dir)
+
+
 def _with_decision(
     mean: pd.DataFrame, stage: Path, spec: DatasetSpec, say: Callable[[str], None]
 ) -> pd.DataFrame:
@@ -131,10 +140,10 @@ def _with_decision(
     found = read_calibration(stage)
     if found is None or found.method == "none":
         why = f"no {FILE} in {stage}" if found is None else found.why
-        say(f"image model only, uncalibrated: {why}")
+        say(f"{stage.name} model only, uncalibrated: {why}")
     else:
         names = ", ".join(mean.columns)
-        say(f"image model only; {names}: the model's own scores, uncalibrated")
+        say(f"{stage.name} model only; {names}: the model's own scores, uncalibrated")
         calibrated_names = ", ".join(f"{name}_calibrated" for name in mean.columns)
         say(
             f"{calibrated_names}: probabilities, by {stage / FILE} ({found.method}); they hold for "

@@ -71,6 +71,16 @@ class TrainedImageModels:
         missing = missing_folds(Path(run_dir), folds)
         return cls(stage, config, spec, folds, missing, fit, trained_on_all(stage))
 
+    @property
+    def metadata(self) -> bool:
+        """Whether the networks read metadata beside the photo."""
+        return self.config.image.metadata
+
+    @property
+    def mixed_precision(self) -> bool:
+        """Whether they compute in shorter numbers where the device does."""
+        return self.config.image.mixed_precision
+
     def load(
         self,
         fold: int | None,

@@ -92,3 +92,22 @@ def test_other_settings_under_the_same_name_are_refused(run, competition, capsys
     other = LENET.replace("filters: 4", "filters: 8")
     assert main(["embed", *words(competition / "competition", run, other)]) == 2
     assert "was made with options" in capsys.readouterr().err
+
+
+def test_predict_takes_new_photos_through_the_runs_encoders(competition, tmp_path, capsys):
+    data, run, out = competition / "competition", tmp_path / "run", tmp_path / "new.csv"
+    assert main(["train-embedding", *words(data, run, LENET)]) == 0
+    predict = ["predict", "--run-dir", str(run), "--images", str(data / "jpeg" / "test")]
+    assert main([*predict, "--out", str(out)]) == 0
+    assert "embedding model only" in capsys.readouterr().out
+    found = pd.read_csv(out, index_col="image_id")
+    known = pd.read_csv(run / "embedding" / "test.csv", index_col="image_id")
+    ids = found.index.intersection(known.index)
+    assert len(ids) == len(known) > 20
+    np.testing.assert_allclose(found.loc[ids, "target"], known.loc[ids, "target"], atol=1e-5)
+    assert found["target_calibrated"].between(0, 1).all() and "decision" in found
+    about = run / "embeddings" / "keras-LeNet-32px" / "encoder.json"
+    about.write_text(about.read_text().replace('"weights_sha256": "', '"weights_sha256": "0'))
+    assert main(["verify-run", "--run-dir", str(run), "--accept-changes"]) == 0
+    assert main([*predict, "--out", str(out), "--overwrite"]) == 2
+    assert "is of weights 0" in capsys.readouterr().err

@@ -1,0 +1,143 @@
+"""A run's trained linear heads, opened to predict: new photos pass the run's encoders first.
+
+In: a run folder with ``embedding/`` and ``embeddings/``. Out: settings, then models by fold.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.config.loading import load_experiment
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.datasets import spec_of
+from kaggle_pipeline.models.cross_validation import missing_folds, trained_folds
+from kaggle_pipeline.models.embedding.model import EmbeddingModel
+from kaggle_pipeline.models.embedding.vector_store import FOLDER, VectorStore
+from kaggle_pipeline.models.embedding.vector_table import VectorTable
+from kaggle_pipeline.records.geometry import RecordFit, read_fit
+from kaggle_pipeline.stages.embed import encode_photos, open_encoders, read_photos, stored_vectors
+
+if TYPE_CHECKING:
+    from kaggle_pipeline.hardware.accelerator import Accelerator
+
+
+@dataclass(frozen=True)
+class TrainedHeads:
+    """What a run's embedding stage says of itself; the like of ``TrainedImageModels``.
+
+    Attributes
+    ----------
+    stage : pathlib.Path
+        The folder ``embedding/``.
+    config : Experiment
+        Of that stage.
+    spec : DatasetSpec
+    folds : dict of int to pathlib.Path
+    missing : list of int
+        Folds of the run that are not trained.
+    fit : RecordFit
+        How the run's photos were made square, as new ones are to be.
+    """
+
+    stage: Path
+    config: Experiment
+    spec: DatasetSpec
+    folds: dict[int, Path]
+    missing: list[int]
+    fit: RecordFit
+    of_all: None = None
+    mixed_precision = False
+    _vectors: dict[tuple, VectorTable] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def open(cls, run_dir: Path) -> "TrainedHeads":
+        """Read the settings.
+
+        Raises
+        ------
+        PipelineError
+            If the run has no trained head, or one that reads vectors which others made.
+        """
+        stage = Path(run_dir) / "embedding"
+        folds = trained_folds(stage)
+        config = load_experiment(stage / "config.yaml")
+        for one in config.embedding.encoders:
+            if not one.reads_photos:
+                raise PipelineError(
+                    f"{stage} was trained on vectors of {one.what}: new photos have none; their "
+                    "encoder is not known"
+                )
+        spec = spec_of(config, Path(run_dir) / "prepare", None)
+        fit = read_fit(Path(run_dir), config, spec)
+        return cls(stage, config, spec, folds, missing_folds(Path(run_dir), folds), fit)
+
+    @property
+    def metadata(self) -> bool:
+        """Whether the heads read metadata beside the photo."""
+        return self.config.embedding.metadata
+
+    def load(
+        self,
+        fold: int,
+        device: "Accelerator",
+        shards_of: Callable[[pd.Index], list[Path]],
+        features_dir: Path,
+    ) -> "_Head":
+        """Return one fold's model; ``predict`` encodes the photos, once for all folds."""
+
+        def vectors(examples: pd.DataFrame) -> VectorTable:
+            known = tuple(examples.index)
+            if known not in self._vectors:
+                shards = shards_of(examples.index)
+                self._vectors[known] = self._encode(examples, shards, device)
+            return self._vectors[known]
+
+        return _Head(self, self.folds[fold], vectors)
+
+    def _encode(
+        self, examples: pd.DataFrame, shards: list[Path], device: "Accelerator"
+    ) -> VectorTable:
+        """The vectors of new photos, by the encoders that made the training photos'."""
+        config = self.config.embedding
+        encoders = open_encoders(config.encoders, device, config.batch_size)
+        for name, encoder in encoders.items():
+            store = VectorStore(self.stage.parent / FOLDER / name)
+            if not store.finished:
+                raise PipelineError(
+                    f"{store.folder} is not here: it says of which weights the vectors were that "
+                    f"{self.stage} was trained on"
+                )
+            store.require_same_weights(encoder.about)
+        photos = read_photos(shards, self.spec.record_id, set(examples.index))
+        ids, arrays = encode_photos(photos, encoders, config.batch_size)
+        rows = ids.get_indexer(examples.index)
+        means: Mapping[str, np.ndarray] = {
+            name: stored_vectors(array, config).mean(axis=1, dtype=np.float32)[rows]
+            for name, array in arrays.items()
+        }
+        # Nobody says which photos are of one patient: each stands alone.
+        patient = examples["group_id"] if config.context else None
+        return VectorTable.build(examples.index, means, patient)
+
+
+@dataclass(frozen=True)
+class _Head:
+    """One fold's head and what makes its vectors."""
+
+    trained: TrainedHeads
+    folder: Path
+    vectors: Callable[[pd.DataFrame], VectorTable]
+
+    def predict(self, examples: pd.DataFrame) -> pd.DataFrame:
+        """Return probabilities by image id, a column a class."""
+        trained = self.trained
+        model = EmbeddingModel(
+            trained.config.embedding, trained.spec, self.vectors(examples), seed=0
+        )
+        return model.load(self.folder).predict(examples)
