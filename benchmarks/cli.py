@@ -27,7 +27,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="for compare (default: the file of that name in benchmarks/results)",
     )  # fmt: skip
     recipes = parser.add_argument_group("recipes (and config, set, device)")
-    recipes.add_argument("--run-dir", type=Path, help="a run that it prepared")
+    recipes.add_argument("--run-dir", type=Path, help="a run that it prepared; of page: to serve")
     recipes.add_argument("--changes", type=Path, help="YAML list: name, set, seeds, keep")
     recipes.add_argument("--rows", type=Path, help="JSON lines, one a fit; those there are kept")
     recipes.add_argument("--table", action="store_true", help="of the rows there are; no fit")
@@ -111,6 +111,14 @@ def _fuzz(options: argparse.Namespace, place: Path) -> None:
     if unknown := [name for name in names if name not in READERS]:
         raise PipelineError(f"--reader {unknown[0]}: there are {', '.join(READERS)}")
     measure_fuzz(place, options.limit or 60, names)
+
+
+def _page(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.page import PageLoad, measure_page
+
+    if options.run_dir is None:
+        raise PipelineError("page needs --run-dir, a trained run")
+    measure_page(place, options.run_dir, PageLoad(minutes=(options.limit or 1800) / 60))
 
 
 def _step(options: argparse.Namespace, place: Path) -> None:
@@ -235,6 +243,7 @@ _MEASUREMENTS = {
     "convert": _convert,
     "tabular": _tabular,
     "serve": _serve,
+    "page": _page,
     "input": _input,
     "train": _train,
     "predict": _predict,
@@ -265,5 +274,6 @@ COMMAND = Command(
   python scripts/benchmark.py compare step.json --kept benchmarks/results/step.json
   python scripts/benchmark.py table docs/results.md
   python scripts/benchmark.py card --device gpu --seconds 250 --json card.json
-  python scripts/benchmark.py serve --backbone InceptionResNetV2 --image-size-px 299""",
+  python scripts/benchmark.py serve --backbone InceptionResNetV2 --image-size-px 299
+  python scripts/benchmark.py page --run-dir runs/demo --limit 1800""",
 )

@@ -104,8 +104,13 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--host", default="127.0.0.1",
-        help="address to listen on (default: this machine alone, 127.0.0.1); uploads are held in "
-        "memory and not limited in sum, so let nobody in whom you do not trust",
+        help="address to listen on (default: this machine alone, 127.0.0.1); there is no login, so "
+        "let nobody in whom you do not trust",
+    )  # fmt: skip
+    parser.add_argument(
+        "--also-called", action="append", metavar="NAME", default=[],
+        help="answer to this host name too, such as the one that a proxy passes on; requests to "
+        "other names than the page's own are refused",
     )  # fmt: skip
     parser.add_argument("--port", type=int, default=8501, help="default: 8501")
 
@@ -113,7 +118,7 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
 def _serve(options: argparse.Namespace) -> None:
     from kaggle_pipeline.webapp.serve import serve
 
-    serve(options.run_dir, host=options.host, port=options.port)
+    serve(options.run_dir, host=options.host, port=options.port, also_called=options.also_called)
 
 
 def _explore_data_options(parser: argparse.ArgumentParser) -> None:

@@ -114,15 +114,61 @@ def _drop_copies(module: Any, ir: Any) -> None:
 # Streamlit and the server under it
 
 
-def run_streamlit(page: Path, arguments: Sequence[str], settings: Mapping[str, object]) -> None:
+def run_streamlit(
+    page: Path,
+    arguments: Sequence[str],
+    settings: Mapping[str, object],
+    around: type[Any] | None = None,
+    **options: object,
+) -> None:
     """Serve a Streamlit page from this process until it is stopped, as ``streamlit run`` does.
 
-    The command itself takes no function to be run before or after.
+    The command itself takes no function to be run before or after, and no middleware.
+
+    Parameters
+    ----------
+    page : pathlib.Path
+    arguments : sequence of str
+        The page's own.
+    settings : mapping
+        Streamlit's.
+    around : type, optional
+        ASGI middleware before all of Streamlit's, made with ``options``.
+
+    Raises
+    ------
+    PipelineError
+        If this release has no place for a middleware.
     """
     from streamlit.web import bootstrap
 
+    if around is not None:
+        _put_before(around, options)
     bootstrap.load_config_options(dict(settings))
     bootstrap.run(str(page), False, list(arguments), dict(settings))
+
+
+def _put_before(around: type[Any], options: Mapping[str, object]) -> None:
+    try:
+        from starlette.middleware import Middleware
+        from streamlit.web.server.starlette import starlette_app
+
+        theirs = starlette_app.create_streamlit_middleware
+    except (ImportError, AttributeError):
+        raise PipelineError(
+            "this Streamlit has no place to check requests: pip install 'streamlit>=1.67'"
+        ) from None
+    starlette_app.create_streamlit_middleware = lambda: [Middleware(around, **options), *theirs()]
+
+
+def upload_bytes() -> int:
+    """Return how many bytes of uploads the running Streamlit keeps, of all visitors together."""
+    from streamlit.runtime import exists, get_instance
+
+    if not exists():
+        return 0
+    kept = get_instance().uploaded_file_mgr.file_storage
+    return sum(len(file.data) for files in list(kept.values()) for file in list(files.values()))
 
 
 def keep_uploads_in_memory(max_bytes: int) -> None:

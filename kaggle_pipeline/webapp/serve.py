@@ -4,19 +4,27 @@ In: a trained run. Out: a server on this machine, until it is stopped.
 """
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kaggle_pipeline import DISCLAIMER
 from kaggle_pipeline.config.names import DEMO_RUN
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.private_api import keep_uploads_in_memory, run_streamlit
+from kaggle_pipeline.core.private_api import keep_uploads_in_memory, run_streamlit, upload_bytes
 from kaggle_pipeline.webapp import upload
+from kaggle_pipeline.webapp.guard import Guard
 
 _PAGE = Path(__file__).with_name("app.py")
 
 
-def serve(run_dir: Path, *, host: str, port: int, say: Callable[[str], None] = print) -> None:
+def serve(
+    run_dir: Path,
+    *,
+    host: str,
+    port: int,
+    also_called: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+) -> None:
     """Load a run, warm it, then listen until interrupted.
 
     Parameters
@@ -26,6 +34,8 @@ def serve(run_dir: Path, *, host: str, port: int, say: Callable[[str], None] = p
     host : str
         Address to listen on; anything but this machine's own is pointed out.
     port : int
+    also_called : sequence of str
+        Further names that the page answers to, such as a proxy's; others are refused.
     say : callable
         Takes a line for the user.
 
@@ -61,7 +71,11 @@ def serve(run_dir: Path, *, host: str, port: int, say: Callable[[str], None] = p
     if line := service.models.fit.describe():
         say(line)
     try:
-        run_streamlit(_PAGE, ["--run-dir", str(run_dir)], server_settings(host, port))
+        run_streamlit(
+            _PAGE, ["--run-dir", str(run_dir)], server_settings(host, port), Guard,
+            host=host, further=tuple(also_called), held_bytes=upload_bytes,
+            state=lambda: {"readings": service.readings},
+        )  # fmt: skip
     finally:
         service.close()
 

@@ -27,10 +27,13 @@ from kaggle_pipeline.webapp.models import ImagePrediction, RunModels
 from kaggle_pipeline.webapp.ood import UNLIKE, OodReference, doubts
 from kaggle_pipeline.webapp.ood_reference import find_reference
 from kaggle_pipeline.webapp.training_distribution import TrainingDistribution
-from kaggle_pipeline.webapp.upload import MAX_PIXELS, Photo, open_upload
+from kaggle_pipeline.webapp.turns import Turns
+from kaggle_pipeline.webapp.upload import MAX_PIXELS, Photo, open_upload, plain_name
 
 SHOWN_SIDE_PX = 448
 _SHOWN_QUALITY = 88
+_WAITING, _WAIT_SECONDS = 24, 60.0
+"""Photos that may wait for their turn, and how long."""
 Metadata = Mapping[str, object]
 """Feature → value; what is missing or None is unknown."""
 
@@ -145,7 +148,9 @@ class Service:
         self.distribution = self._training_distribution()
         self.reference: OodReference | None = find_reference(self.run_dir, self.models, say)
         self._lock = threading.Lock()
-        self._decoding = threading.Semaphore(2)  # an unpacked photo takes up to 120 MB
+        # An unpacked photo takes up to 120 MB; a patient's 60 come one after the other.
+        self._decoding = Turns(2, waiting=_WAITING, seconds=_WAIT_SECONDS)
+        self._looking = Turns(1, waiting=_WAITING, seconds=_WAIT_SECONDS)
         self._worker = DicomWorker(MAX_PIXELS)
         self._warm_up()
 
@@ -156,8 +161,13 @@ class Service:
 
     def open(self, name: str, content: bytes) -> Photo:
         """Decode an uploaded file; see :func:`~kaggle_pipeline.webapp.upload.open_upload`."""
-        with self._decoding:
+        with self._decoding.turn(plain_name(name)):
             return open_upload(name, content, self._worker)
+
+    @property
+    def readings(self) -> int:
+        """Photos that are being read or wait for it."""
+        return self._decoding.here + self._looking.here
 
     def is_calibrated(self, name: str) -> bool:
         """Whether a class's probability is calibrated: some runs are so for some classes alone."""
@@ -165,11 +175,17 @@ class Service:
         return found is not None and (name not in found.lacking or SOFTMAX in found.maps)
 
     def look(self, photo: Photo) -> Look:
-        """Ask the image models about a photo."""
+        """Ask the image models about a photo.
+
+        Raises
+        ------
+        PipelineError
+            If too many others wait, or its turn does not come in a minute.
+        """
         models = self.models
-        with self._decoding:
+        with self._decoding.turn(photo.name):
             square = models.square(photo)
-        with self._lock:
+        with self._looking.turn(photo.name), self._lock:
             answer = models.look(square)
         unlikeness = None
         if self.reference is not None:

@@ -158,10 +158,19 @@ def test_streamlit_serves_a_page_from_this_process(tmp_path):
     page.write_text("import streamlit, sys\nstreamlit.write(sys.argv)\n")
     code = f"""
         from pathlib import Path
-        from kaggle_pipeline.core.private_api import run_streamlit
+        from kaggle_pipeline.core.private_api import run_streamlit, upload_bytes
+        class Before:
+            def __init__(self, app, word):
+                self.app, self.word = app, word
+            async def __call__(self, scope, receive, send):
+                if scope.get("path") != "/before":
+                    return await self.app(scope, receive, send)
+                body = f"{{self.word}} {{upload_bytes()}}".encode()
+                await send({{"type": "http.response.start", "status": 200, "headers": []}})
+                await send({{"type": "http.response.body", "body": body}})
         settings = {{"server_address": "127.0.0.1", "server_port": {port},
                      "server_headless": True}}
-        run_streamlit(Path({str(page)!r}), ["--run-dir", "x"], settings)
+        run_streamlit(Path({str(page)!r}), ["--run-dir", "x"], settings, Before, word="kept")
     """
     server = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
     try:
@@ -176,6 +185,8 @@ def test_streamlit_serves_a_page_from_this_process(tmp_path):
                 assert server.poll() is None and time.monotonic() < deadline
                 time.sleep(0.2)
         assert health.read() == b"ok"
+        before = urllib.request.urlopen(f"http://127.0.0.1:{port}/before", timeout=120)
+        assert before.read() == b"kept 0"
     finally:
         server.terminate()
         server.wait(120)

@@ -93,6 +93,7 @@ def visit(server, browser):
         page = context.new_page()
         page.set_default_timeout(WAIT_MS)
         page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda line: faults.extend(_against_policy(line.text)))
         page.on("request", lambda request: faults.extend(_elsewhere(request.url, server.url)))
         page.goto(f"{server.url}/{path}")
         page.get_by_text("no diagnosis").first.wait_for()
@@ -103,6 +104,10 @@ def visit(server, browser):
         context.close()
     assert not faults
     assert server.process.poll() is None
+
+
+def _against_policy(text):
+    return [text] if "Content Security Policy" in text else []
 
 
 def _elsewhere(url, home):
