@@ -113,7 +113,7 @@ def _visit(
 
 
 def _read(service: Service, file: tuple[str, bytes]) -> None:
-    look = service.look(service.open(*file))
+    look = service.look(*file)
     reading_block(service, service.read([look], [{}])[0], service.classes[0], 0.9)
 
 

@@ -259,7 +259,7 @@ def _look_at(service: Service, files: Sequence[Any]) -> tuple[list[Look], list[s
         names[digest] = name
         try:
             if digest not in known:
-                known[digest] = service.look(service.open(file.name, content))
+                known[digest] = service.look(file.name, content)
             looks.append(replace(known[digest], name=name))
         except PipelineError as error:
             refused.append(str(error))

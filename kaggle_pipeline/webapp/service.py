@@ -28,7 +28,7 @@ from kaggle_pipeline.webapp.ood import UNLIKE, OodReference, doubts
 from kaggle_pipeline.webapp.ood_reference import find_reference
 from kaggle_pipeline.webapp.training_distribution import TrainingDistribution
 from kaggle_pipeline.webapp.turns import Turns
-from kaggle_pipeline.webapp.upload import MAX_PIXELS, Photo, open_upload, plain_name
+from kaggle_pipeline.webapp.upload import MAX_PIXELS, open_upload, plain_name
 
 SHOWN_SIDE_PX = 448
 _SHOWN_QUALITY = 88
@@ -159,11 +159,6 @@ class Service:
         """Class names."""
         return self.spec.classes
 
-    def open(self, name: str, content: bytes) -> Photo:
-        """Decode an uploaded file; see :func:`~kaggle_pipeline.webapp.upload.open_upload`."""
-        with self._decoding.turn(plain_name(name)):
-            return open_upload(name, content, self._worker)
-
     @property
     def readings(self) -> int:
         """Photos that are being read or wait for it."""
@@ -174,30 +169,31 @@ class Service:
         found = self.calibration
         return found is not None and (name not in found.lacking or SOFTMAX in found.maps)
 
-    def look(self, photo: Photo) -> Look:
-        """Ask the image models about a photo.
+    def look(self, name: str, content: bytes) -> Look:
+        """Decode an uploaded file, and ask the image models about the photo.
+
+        A photo is unpacked in its turn alone: what waits for the models is small.
 
         Raises
         ------
         PipelineError
-            If too many others wait, or its turn does not come in a minute.
+            As :func:`~kaggle_pipeline.webapp.upload.open_upload`; if too many others wait, or its
+            turn does not come in a minute.
         """
-        models = self.models
-        with self._decoding.turn(photo.name):
-            square = models.square(photo)
-        with self._looking.turn(photo.name), self._lock:
+        models, name = self.models, plain_name(name)
+        with self._decoding.turn(name):
+            photo = open_upload(name, content, self._worker)
+            square, shown = models.square(photo), self._shown(photo.image)
+            size, digest = photo.image.size, photo.digest
+            del photo
+        with self._looking.turn(name), self._lock:
             answer = models.look(square)
         unlikeness = None
         if self.reference is not None:
             of_fold = dict(zip(models.folds, answer.embeddings, strict=True))
             unlikeness = self.reference.unlikeness(of_fold)
-        found = doubts(
-            photo.image.size, models.detail_px, square, unlikeness, self.reference
-        )  # fmt: skip
-        return Look(
-            photo.name, photo.digest, photo.image.size, self._shown(photo.image), answer,
-            tuple(found), unlikeness,
-        )  # fmt: skip
+        found = doubts(size, models.detail_px, square, unlikeness, self.reference)
+        return Look(name, digest, size, shown, answer, tuple(found), unlikeness)
 
     def read(self, looks: Sequence[Look], metadata: Sequence[Metadata]) -> list[Reading]:
         """Return the readings of one patient's lesions.

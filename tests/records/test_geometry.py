@@ -212,6 +212,7 @@ def test_the_page_sees_the_pixels_of_the_record(trained, oblong, found, tmp_path
     from kaggle_pipeline.webapp.html_figures import heat_picture
     from kaggle_pipeline.webapp.model_card import card_sections
     from kaggle_pipeline.webapp.service import Service
+    from kaggle_pipeline.webapp.upload import open_upload
 
     how, run_dir = trained
     place = found / "tfrecords" if how == "found" else run_dir / "records"
@@ -224,8 +225,8 @@ def test_the_page_sees_the_pixels_of_the_record(trained, oblong, found, tmp_path
     service = Service(run_dir, "cpu")
     try:
         for path in sorted((oblong / "jpeg" / "test").glob("*.jpg"))[:5]:
-            photo = service.open(path.name, path.read_bytes())
-            look = service.look(photo)
+            content = path.read_bytes()
+            photo, look = open_upload(path.name, content, None), service.look(path.name, content)
             apart = service.models.square(photo).astype(int) - decode_photo(records[path.stem], 32)
             assert np.abs(apart).mean() < (2 if how == "found" else 1e-9)
             tolerance = 0.05 * known.std() if how == "found" else 1e-6

@@ -150,7 +150,7 @@ def test_predict_and_the_page_need_the_run_alone(run, drawn, tmp_path, capsys):
     assert {"keratosis", "melanoma", "mole"} <= set(found) and len(found) == 2
     service = Service(away, "cpu")
     try:
-        look = service.look(service.open("new0.jpg", (photos / "new0.jpg").read_bytes()))
+        look = service.look("new0.jpg", (photos / "new0.jpg").read_bytes())
         known = {"age": 50, "sex": "male", "place": "arm"}
         (reading,) = service.read([look], [known])
         assert set(reading.probability.index) == {"keratosis", "melanoma", "mole"}

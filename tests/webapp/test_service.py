@@ -64,7 +64,7 @@ def photos(competition):
 
 @pytest.fixture(scope="module")
 def looks(service, photos):
-    return [service.look(service.open(name, content)) for name, content in photos.items()]
+    return [service.look(name, content) for name, content in photos.items()]
 
 
 def test_probabilities_are_those_of_the_predict_script(service, run_dir, photos, tmp_path):
@@ -82,7 +82,7 @@ def test_probabilities_are_those_of_the_predict_script(service, run_dir, photos,
     predict_images(run_dir, folder, tmp_path / "out.csv", device="cpu", say=lambda line: None)
     known = pd.read_csv(tmp_path / "out.csv").set_index("image_id")["target"]
     found = {
-        name[0]: service.look(service.open(name, content)).answer.probabilities.mean()
+        name[0]: service.look(name, content).answer.probabilities.mean()
         for name, content in files.items()
     }
     assert set(found) == set(known.index) and known.std() > 1e-4
@@ -147,7 +147,7 @@ def test_visitors_at_once_get_their_own_answers(service, photos, looks):
     found = {}
 
     def visit(name):
-        found[name] = service.look(service.open(name, photos[name]))
+        found[name] = service.look(name, photos[name])
 
     threads = [threading.Thread(target=visit, args=(name,)) for name in photos]
     for thread in threads:
@@ -166,9 +166,9 @@ def test_the_odd_lesion_stands_out_from_its_patients_others(service, photos):
     for number in range(7):
         noisy = np.asarray(base).astype(int) + rng.integers(-6, 7, (*base.size[::-1], 3))
         image = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
-        alike.append(service.look(service.open(f"{number}.png", encode(image, "PNG"))))
+        alike.append(service.look(f"{number}.png", encode(image, "PNG")))
     odd = Image.fromarray(255 - np.asarray(base))
-    looks = [*alike, service.look(service.open("odd.png", encode(odd, "PNG")))]
+    looks = [*alike, service.look("odd.png", encode(odd, "PNG"))]
     table = compare(service, service.read(looks, [KNOWN] * 8), "target")
     assert sorted(table["place"]) == list(table["place"])
     unlike = table.set_index("file")["outlier_factor"]
@@ -326,7 +326,7 @@ def test_the_card_tells_data_scores_and_limits(service):
 def test_other_tasks_are_read_too(dataset, photos, tmp_path):
     run_dir = make_run(dataset, tmp_path, records=False)
     service = Service(run_dir, "cpu")
-    look = service.look(service.open(*next(iter(photos.items()))))
+    look = service.look(*next(iter(photos.items())))
     reading = service.read([look], [{}])[0]
     total = reading.probability.sum()
     assert list(reading.probability.index) == list(service.classes)
