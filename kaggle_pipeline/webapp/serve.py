@@ -10,6 +10,7 @@ from pathlib import Path
 from kaggle_pipeline import DISCLAIMER
 from kaggle_pipeline.config.names import DEMO_RUN
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.machine import give_back_freed_memory
 from kaggle_pipeline.core.private_api import keep_uploads_in_memory, run_streamlit, upload_bytes
 from kaggle_pipeline.webapp import upload
 from kaggle_pipeline.webapp.guard import Guard
@@ -54,6 +55,7 @@ def serve(
         )
     from kaggle_pipeline.webapp.shared_service import shared_service
 
+    give_back_freed_memory()
     keep_uploads_in_memory((upload.MAX_FILE_MIB + 1) * 2**20)
     say(f"loading {run_dir} …")
     service = shared_service(run_dir)

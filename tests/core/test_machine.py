@@ -1,9 +1,15 @@
-"""Tests of the memory that is free: the least of what system, control group and limit leave."""
+"""Tests of memory: what system, control group and limit leave free; what a process hands back."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from kaggle_pipeline.core.machine import free_memory_mb, gpu_memory_mb
 
+ROOT = Path(__file__).resolve().parents[2]
 GIB = 2**30
 
 
@@ -60,3 +66,39 @@ def test_the_fullest_card_counts(tmp_path, monkeypatch):
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert gpu_memory_mb() == 9000
+
+
+HEAPS = """
+import ctypes, sys, threading
+from kaggle_pipeline.core.machine import give_back_freed_memory
+if len(sys.argv) > 2:
+    assert give_back_freed_memory()
+libc = ctypes.CDLL("libc.so.6")
+libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
+together = threading.Barrier(6)
+def work():
+    together.wait()
+    for _ in range(100):
+        libc.malloc(10_000)
+    together.wait()
+threads = [threading.Thread(target=work) for _ in range(6)]
+for one in threads:
+    one.start()
+for one in threads:
+    one.join()
+file = ctypes.c_void_p(libc.fopen(sys.argv[1].encode(), b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's malloc")
+def test_many_threads_have_few_heaps(tmp_path):
+    """What a thread's own heap has freed stays with this process."""
+    found = []
+    for words in ([], ["together"]):
+        path = tmp_path / "heaps.xml"
+        command = [sys.executable, "-c", HEAPS, str(path), *words]
+        subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+        found.append(path.read_text().count("<heap nr="))
+    assert found[0] > found[1] and found[1] <= 2
