@@ -61,7 +61,8 @@ class ImageConfig:
     """Passed to the backbone, say ``{alpha: 0.35}`` for MobileNetV2."""
     weights: str | None = "imagenet"
     """``imagenet`` (downloaded), a file of published weights without the top (``.h5``), for
-    torchvision's networks also a state dict (``.safetensors``, ``.pth``), or null. Unless null, the
+    torchvision's networks and those that timm has too (``EfficientNetB0`` to ``B7``,
+    ``convnextv2_…``) also a state dict (``.safetensors``, ``.pth``), or null. Unless null, the
     network is the one that published weights belong to: EfficientNet scales its input otherwise
     without."""
     image_size_px: int = 1024

@@ -15,7 +15,6 @@ from kaggle_pipeline.models.image.backbones.registry import get_backbone, unchan
 from kaggle_pipeline.models.image.backbones.torch_weights import (
     PACKAGES,
     check_library,
-    load_torch_weights,
 )
 from kaggle_pipeline.models.image.label_mapping import learned_spec
 from kaggle_pipeline.models.image.metadata_branch import metadata_branch
@@ -78,7 +77,8 @@ def check_backbone(config: ImageConfig) -> None:
 
 
 def _check_weights(config: ImageConfig) -> None:
-    published = get_backbone(config.backbone).published_torch
+    backbone = get_backbone(config.backbone)
+    published = backbone.published_torch
     if config.weights is None:
         return
     if config.weights == "imagenet":
@@ -89,9 +89,11 @@ def _check_weights(config: ImageConfig) -> None:
     if not path.exists():
         raise PipelineError(f"image.weights: {path} does not exist")
     if path.suffix in PACKAGES:
-        if published is None:
+        if backbone.load_torch is None:
             what = f"{path} is a PyTorch file, which {config.backbone} cannot take"
-            raise PipelineError(f"image.weights: {what}; choose resnet18 or its like, or a .h5")
+            raise PipelineError(
+                f"image.weights: {what}; choose resnet18, EfficientNetB0 or their like, or a .h5"
+            )
         check_library(path)
 
 
@@ -197,6 +199,6 @@ def _load_backbone(
     if load_published and config.weights not in (None, "imagenet"):
         _check_weights(config)
         path = Path(config.weights)
-        load = load_torch_weights if path.suffix in PACKAGES else backbone.load_h5
+        load = backbone.load_torch if path.suffix in PACKAGES else backbone.load_h5
         load(body, path)
     return body

@@ -10,6 +10,7 @@ tf = pytest.importorskip("tensorflow")
 
 import keras  # noqa: E402
 
+from kaggle_pipeline.models.image.backbones.convnext_v2 import CONVNEXTS  # noqa: E402
 from kaggle_pipeline.models.image.backbones.registry import (  # noqa: E402
     backbone_table,
     get_backbone,
@@ -44,6 +45,7 @@ WANTED = {
     "resnet101": TORCH,
     "resnet152": TORCH,
     "resnext50_32x4d": TORCH,
+    "convnextv2_atto": TORCH,
 }
 # Shape on 64 px and parameters without the top. Of the residual networks: the published count less
 # the top's, and the two moving statistics of each normalised channel.
@@ -102,6 +104,8 @@ def test_an_unknown_name_gives_the_nearest():
         ("MobileNetV2", {"alpha": 1.0}, (2, 2, 1280), 2_257_984),
         ("MobileNetV2", {"alpha": 0.35}, (2, 2, 1280), 410_208),
         ("LeNet", {"filters": 4}, (8, 8, 16), 9 * (12 + 32 + 128) + 4 * (4 + 8 + 16)),
+        # Published, less the top's dense layer and normalisation.
+        ("convnextv2_atto", {}, (2, 2, 320), 3_708_400 - 321_000 - 640),
         ("PrimitiveCNN", {"filters": 2}, (4, 4, 16), 9 * (6 + 8 + 32 + 128) + 2 + 4 + 8 + 16),
         *[
             pytest.param(name, {}, *wanted, marks=[pytest.mark.ci] * (name in DEEP))
@@ -147,8 +151,14 @@ def test_primitive_cnn_has_neither_normalisation_nor_shortcuts():
     assert kinds == ["InputLayer", *["Conv2D", "MaxPooling2D"] * 4]
 
 
-def test_only_torchvisions_names_take_pytorch_files():
+def test_only_torchvisions_names_download_pytorch_files():
     known = list_backbones()
+    timms = {f"EfficientNetB{n}" for n in range(8)} | set(CONVNEXTS)
+    assert {name for name, one in known.items() if one.load_torch} == timms | {
+        name for name in OWN if name.startswith("res")
+    }
+    with pytest.raises(PipelineError, match=r"image\.weights: convnextv2_atto .* CC BY-NC"):
+        known["convnextv2_atto"].build(input_shape=(32, 32, 3), weights="imagenet")
     assert {name for name, one in known.items() if one.published_torch} == {
         name for name in OWN if name.startswith("res")
     }

@@ -25,6 +25,7 @@ import keras
 
 from kaggle_pipeline.core.files import read_json, write_json
 from kaggle_pipeline.datasets.synthetic import SPEC
+from kaggle_pipeline.models.image.backbones.convnext_v2 import CONVNEXTS
 from kaggle_pipeline.models.image.backbones.registry import list_backbones
 from kaggle_pipeline.models.image.inference.fuse_batch_norm import fuse_batch_norm
 from kaggle_pipeline.models.image.network import build_body, build_network, check_backbone
@@ -35,6 +36,7 @@ TORCH = (families.COLOURS / 255 - _MEAN) / _DEVIATION
 CAFFE = families.COLOURS[:, ::-1] - np.array([103.939, 116.779, 123.68])
 SEEN = {
     "ConvNeXt": TORCH,
+    "convnextv2": TORCH,
     "DenseNet": TORCH,
     "EfficientNetB": TORCH,
     "EfficientNetV2B": TORCH,
@@ -58,7 +60,7 @@ others: MEAN_RGB and STDDEV_RGB in google/automl for EfficientNet and for V2 B0 
 (x - 128) / 128 for V2 S to L; [-1, 1] of tensorflow/models for MobileNetV3; ImageNet's mean and
 deviation of facebookresearch/ConvNeXt.
 """
-UNPUBLISHED = ("LeNet", "PrimitiveCNN")
+UNPUBLISHED = ("LeNet", "PrimitiveCNN", *CONVNEXTS)
 LIGHT = (
     "LeNet", "PrimitiveCNN", "ConvNeXtTiny", "EfficientNetB0", "EfficientNetV2B0", "MobileNet",
     "MobileNetV2", "MobileNetV3Small", "ResNet50", "ResNet50V2", "VGG16", "Xception", "resnet18",

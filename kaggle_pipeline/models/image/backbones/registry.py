@@ -21,9 +21,15 @@ import pandas as pd
 from keras import layers, ops
 
 from kaggle_pipeline.core.errors import PipelineError, nearest
+from kaggle_pipeline.models.image.backbones.convnext_v2 import (
+    CONVNEXTS,
+    build_convnext,
+    load_convnext,
+)
 from kaggle_pipeline.models.image.backbones.inception_merged import build_merged, load_original
 from kaggle_pipeline.models.image.backbones.resnets import RESNETS, build_resnet
 from kaggle_pipeline.models.image.backbones.small_nets import lenet, primitive_cnn
+from kaggle_pipeline.models.image.backbones.timm_names import load_efficientnet
 from kaggle_pipeline.models.image.backbones.torch_weights import fetch_published, load_torch_weights
 from kaggle_pipeline.models.image.backbones.weights import load_weights
 
@@ -48,8 +54,10 @@ class Backbone:
     preprocess : callable
         From pixels in [0, 255] (float32) to what the published weights were trained on.
     published_torch : str, optional
-        Address of the PyTorch file that ``weights="imagenet"`` loads. Where there is one, other
-        PyTorch files of the same architecture fit too.
+        Address of the PyTorch file that ``weights="imagenet"`` loads.
+    load_torch : callable, optional
+        ``load_torch(model, path)`` reads a PyTorch file of the same architecture; None where none
+        fits.
     load_h5 : callable
         ``load_h5(model, path)`` reads a ``.weights.h5`` file without the top.
     as_pretrained : callable
@@ -63,6 +71,7 @@ class Backbone:
     preprocess: Callable[[Any], Any]
     published_torch: str | None = None
     parameters: int | None = None
+    load_torch: Callable[[keras.Model, Path], None] | None = None
     load_h5: Callable[[keras.Model, Path], None] = load_weights
     as_pretrained: Callable[[keras.Model], keras.Model] = unchanged
 
@@ -160,7 +169,10 @@ def _keras_applications() -> dict[str, Backbone]:
             preprocess = sys.modules[build.__module__].preprocess_input
             family = build.__module__.rpartition(".")[2]
             as_pretrained = _AS_PRETRAINED.get(family, unchanged)
-            found[name] = Backbone(_without_top(build), preprocess, as_pretrained=as_pretrained)
+            found[name] = Backbone(
+                _without_top(build), preprocess, as_pretrained=as_pretrained,
+                load_torch=_LOAD_TORCH.get(family),
+            )  # fmt: skip
     return found
 
 
@@ -190,6 +202,10 @@ def divide_by_root_deviation(network: keras.Model) -> keras.Model:
 
 _AS_PRETRAINED = {"efficientnet": divide_by_root_deviation}
 """Families of keras.applications whose constructor looks at more than weights in ``weights``."""
+_LOAD_TORCH = {
+    "efficientnet": partial(load_efficientnet, _IMAGENET_MEAN, _IMAGENET_DEVIATION),
+}
+"""Families of keras.applications that timm has too, with other weights."""
 
 
 def _own_backbones() -> dict[str, Backbone]:
@@ -198,11 +214,21 @@ def _own_backbones() -> dict[str, Backbone]:
         "PrimitiveCNN": Backbone(primitive_cnn, scale_to_unit),
     }
     residual = {
-        name: Backbone(partial(_build_residual, name), standardise, kind.url, kind.parameters)
+        name: Backbone(
+            partial(_build_residual, name), standardise, kind.url, kind.parameters,
+            load_torch=load_torch_weights,
+        )
         for name, kind in RESNETS.items()
-    }
+    }  # fmt: skip
+    convnexts = {
+        name: Backbone(
+            partial(build_convnext, name), standardise, parameters=kind.parameters,
+            load_torch=load_convnext,
+        )
+        for name, kind in CONVNEXTS.items()
+    }  # fmt: skip
     merged = Backbone(build_merged, scale_to_unit, load_h5=load_original)
-    return small | residual | {"InceptionResNetV2Merged": merged}
+    return small | residual | convnexts | {"InceptionResNetV2Merged": merged}
 
 
 def _build_residual(

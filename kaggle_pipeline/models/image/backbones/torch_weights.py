@@ -1,4 +1,4 @@
-"""Weights trained in PyTorch for our residual networks.
+"""Weights trained in PyTorch, for the residual networks and the families of ``timm_names``.
 
 In: a state dict of torchvision or timm, ``.safetensors`` (needs no PyTorch) or ``.pth``/``.pt``.
 Out: the same numbers in a Keras model. Nothing in a file is ever run, and nothing is assigned
@@ -9,7 +9,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,23 @@ PACKAGES: Mapping[str, str] = {".safetensors": "safetensors", ".pth": "torch", "
 _SAFE_TORCH = (2, 6)
 """Before it, ``weights_only`` could be got round (CVE-2025-32434)."""
 Tensors = dict[str, np.ndarray]
+Place = tuple[Any, tuple[int, ...]]
+"""A variable, and which axis of PyTorch's array each of its own is."""
 _AXES = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}
-"""By number of axes: which one of PyTorch's array is each of Keras'."""
+"""Such axes by their number: of vectors, dense layers, convolutions."""
 
 
-def load_torch_weights(model: keras.Model, path: Path) -> None:
-    """Assign a PyTorch state dict to a model of ``resnets``.
+def load_torch_weights(
+    model: keras.Model,
+    path: Path,
+    places: Callable[[keras.Model], Mapping[str, Place]] | None = None,
+    top: str = "fc.",
+) -> None:
+    """Assign a PyTorch state dict to a model.
 
     Convolutions (out, in / groups, height, width) become (height, width, in / groups, out), the
     dense layer (out, in) becomes (in, out). A state dict may lie under ``state_dict`` or ``model``
-    and its keys may begin with ``module.``. The top (``fc``) is left out where the model has none.
+    and its keys may begin with ``module.``. The top is left out where the model has none.
 
     PyTorch's moving variance is the unbiased one and Keras' the biased; the numbers are taken as
     they are, since both frameworks then normalise by them in the same way.
@@ -43,9 +50,13 @@ def load_torch_weights(model: keras.Model, path: Path) -> None:
     Parameters
     ----------
     model : keras.Model
-        Its layers are called as PyTorch's modules, with ``_`` for the dots.
     path : Path
         ``.safetensors``, ``.pth`` or ``.pt``.
+    places : callable, optional
+        Where each key goes; by default that of ``resnets``, whose layers are called as PyTorch's
+        modules, with ``_`` for the dots.
+    top : str
+        What the keys of the last layer begin with.
 
     Raises
     ------
@@ -53,16 +64,16 @@ def load_torch_weights(model: keras.Model, path: Path) -> None:
         If the file is missing, damaged or holds more than tensors, if a key is missing or too
         many, if a shape or a value is wrong, or if a package is missing. The model is untouched.
     """
-    variables = _variables(model)
+    found = _residual_places(model) if places is None else places(model)
     tensors = read_state_dict(path)
-    if "fc.weight" not in variables:
-        tensors = {key: value for key, value in tensors.items() if not key.startswith("fc.")}
+    if f"{top}weight" not in found:
+        tensors = {key: value for key, value in tensors.items() if not key.startswith(top)}
     try:
-        _check_keys(model.name, list(variables), list(tensors))
-        values = {key: _fitted(key, tensors[key], variables[key].shape) for key in variables}
+        _check_keys(model.name, list(found), list(tensors))
+        values = {key: _fitted(key, tensors[key], *place) for key, place in found.items()}
     except PipelineError as error:
         raise PipelineError(f"image.weights: {path} {error}") from None
-    for key, variable in variables.items():
+    for key, (variable, _) in found.items():
         variable.assign(values[key])
 
 
@@ -154,7 +165,7 @@ def fetch_published(name: str) -> Path:
     return path
 
 
-def _variables(model: keras.Model) -> dict[str, Any]:
+def _residual_places(model: keras.Model) -> dict[str, Place]:
     """Return the variable that belongs to each of PyTorch's keys."""
     found = {}
     for layer in model.layers:
@@ -172,7 +183,7 @@ def _variables(model: keras.Model) -> dict[str, Any]:
         elif layer.weights:
             what = f"{model.name} has the layer {layer.name}, which no residual network here has"
             raise PipelineError(f"image.weights: {what}; no PyTorch file fits it")
-    return found
+    return {key: (variable, _AXES[len(variable.shape)]) for key, variable in found.items()}
 
 
 def _check_keys(name: str, wanted: list[str], found: list[str]) -> None:
@@ -187,9 +198,9 @@ def _check_keys(name: str, wanted: list[str], found: list[str]) -> None:
         raise PipelineError(f"has {extra[0]}{rest}, which {name} has not; give a file of {name}")
 
 
-def _fitted(key: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _fitted(key: str, values: np.ndarray, variable: Any, axes: tuple[int, ...]) -> np.ndarray:
     """Return PyTorch's array in Keras' order of axes, its shape and values checked."""
-    axes = _AXES[len(shape)]
+    shape = variable.shape
     wanted = tuple(shape[axes.index(axis)] for axis in range(len(shape)))
     if values.shape != wanted:
         raise PipelineError(f"has {key} of shape {values.shape}; it must be {wanted}")
