@@ -144,9 +144,12 @@ def _compare_runs_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare_runs(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.report.run_differences import describe_difference
     from kaggle_pipeline.report.run_tables import compare_runs
 
     print(compare_runs(options.runs))
+    for further in options.runs[1:]:
+        print("\n" + "\n".join(describe_difference(options.runs[0], further)))
 
 
 def _results_table_options(parser: argparse.ArgumentParser) -> None:
@@ -249,7 +252,7 @@ LOOK_COMMANDS = (
     ),
     Command(
         "compare-runs",
-        "Print the scores of several runs in one table.",
+        "Print the scores of runs in one table, and what tells the others from the first.",
         _compare_runs_options,
         _compare_runs,
         """\

@@ -118,7 +118,7 @@ STAGE_COMMANDS = (
     ),
     Command(
         "train-tabular",
-        "Cross-validate the dense network on patient metadata.",
+        "Cross-validate the tabular models: patient metadata alone.",
         _train_tabular_options,
         _train_tabular,
         """\
@@ -138,7 +138,7 @@ STAGE_COMMANDS = (
     ),
     Command(
         "train-embedding",
-        "Cross-validate a linear head on the vectors of encoders.",
+        "Cross-validate the embedding model: a linear head on encoders' vectors.",
         _train_embedding_options,
         _train_embedding,
         """\

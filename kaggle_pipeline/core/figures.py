@@ -6,8 +6,10 @@ In: files of a run. Out: PNG files beside them. Nothing here computes a result t
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 from PIL import Image
 
 from kaggle_pipeline.core.files import atomic_path
@@ -40,6 +42,19 @@ def save_figure(figure: Figure, path: Path, *, photos: bool = False) -> None:
         picture = picture.quantize(256, dither=Image.Dither.NONE)
     with atomic_path(path) as temporary:
         picture.save(temporary, dpi=(DPI, DPI), optimize=True)
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Label a logarithmic axis with numbers as people write them: 0.06, not 6 × 10⁻².
+
+    Between two powers of ten 2 and 5 are named, and more where the axis spans less than that.
+    """
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    low, high = sorted(axis.get_view_interval())
+    wide = low <= 0 or high / low > 20
+    axis.set_minor_locator(LogLocator(subs=(2, 5) if wide else (2, 3, 4, 5, 6, 8)))
+    axis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axis.set_tick_params(which="both", labelsize=9)
 
 
 def shorten(name: str, length: int = 16) -> str:

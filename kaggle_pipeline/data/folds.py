@@ -186,7 +186,7 @@ def make_folds(train: pd.DataFrame, spec: DatasetSpec, config: FoldsConfig, seed
     classes, order = _describe_groups(train, spec)
     parts = 2 if config.holdout is not None else config.k
     if len(classes) < parts:
-        raise PipelineError(f"{len(classes)} {spec.group or 'image'}s cannot fill {parts} folds")
+        raise PipelineError(f"{len(classes)} {spec.group or 'photo'}s cannot fill {parts} folds")
     dealt = _deal(classes.to_numpy(), order, config, np.random.default_rng(seed))
     fold_of_group = pd.Series(dealt, classes.index)
     fold = train["group_id"].map(fold_of_group).astype(int)

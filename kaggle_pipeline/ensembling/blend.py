@@ -227,26 +227,26 @@ def _plan(
         return fold, "equal", f"equal, for weights cannot be fitted in one fold: {why_not}"
     else:
         part = make_folds(rows, spec, FoldsConfig(k=INNER_PARTS), seed).table["fold"]
-        unit = spec.group or "image"
+        unit = spec.group or "photo"
         whose = f"one fold, so {INNER_PARTS} parts of its {unit}s, each scored with the others'"
     for number in sorted(part.unique()):
         outside = rows.loc[part != number, list(spec.classes)]
         for name, column in outside.items():
             if column.nunique() < 2:
                 kind = "negative" if column.any() else "positive"
-                why_not = f"no {kind} image of {name} lies outside fold {number}"
+                why_not = f"no {kind} photo of {name} lies outside fold {number}"
                 return fold, "equal", f"equal, for weights cannot be fitted in each fold: {why_not}"
     return part, "nested", f"fitted; {whose}"
 
 
 def _too_few(rows: pd.DataFrame, spec: DatasetSpec) -> str:
     """Why one fold's groups cannot be divided; empty where every part can get of every class."""
-    unit = spec.group or "image"
+    unit = spec.group or "photo"
     for name in spec.classes:
         for value, kind in ((1, "positive"), (0, "negative")):
             count = rows.loc[rows[name] == value, "group_id"].nunique()
             if count < INNER_PARTS:
-                return f"{count} {unit}s have a {kind} image of {name}, {INNER_PARTS} are needed"
+                return f"{count} {unit}s have a {kind} photo of {name}, {INNER_PARTS} are needed"
     return ""
 
 

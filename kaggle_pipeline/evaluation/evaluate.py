@@ -73,7 +73,7 @@ def evaluate(
         "task": spec.task,
         "classes": list(spec.classes),
         "class_labels": {name: spec.class_label(name) for name in spec.classes},
-        "group": spec.group or "image",
+        "group": spec.group or "photo",
         "n": len(labelled.rows),
         "groups": int(labelled.rows["group_id"].nunique()),
         "counts": _counts(labelled),

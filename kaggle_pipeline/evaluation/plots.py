@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.ticker import FuncFormatter
 from sklearn.metrics import roc_curve
 
 from kaggle_pipeline.core.figures import BLUE, GREY, RED, new_figure, save_figure, shorten
@@ -87,7 +88,10 @@ def plot_confusion(evaluation: Mapping, path: Path) -> None:
             _draw_confusion(one, tables[place], titled=len(evaluation["classes"]) > 1)
         else:
             one.set_axis_off()
-    figure.suptitle(f"Truth and decision\n({evaluation['confusion']['decision']})", fontsize=11)
+    figure.suptitle(
+        f"Truth and decision, before calibration\n({evaluation['confusion']['decision']})",
+        fontsize=11,
+    )
     save_figure(figure, path)
 
 
@@ -140,7 +144,7 @@ def plot_reliability(evaluation: Mapping, path: Path) -> None:
 
 
 def _draw_reliability(upper: Axes, lower: Axes, curve: Mapping, task: str, name: str) -> None:
-    few = f"under {FEW} images"
+    few = f"under {FEW} photos"
     draw_reliability(upper, curve["bins"], task, color=BLUE, style="o-", few=few)
     if few in upper.get_legend_handles_labels()[1]:
         upper.legend(fontsize=8, loc="upper left")
@@ -150,7 +154,8 @@ def _draw_reliability(upper: Axes, lower: Axes, curve: Mapping, task: str, name:
     lower.bar(left, [one["count"] for one in curve["bins"]], width, align="edge",
               color=BLUE, alpha=0.6, edgecolor="white", lw=0.5)  # fmt: skip
     lower.set_yscale("symlog", linthresh=1)
-    lower.set(xlim=(0, 1), xlabel="predicted probability", ylabel="images")
+    lower.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+    lower.set(xlim=(0, 1), xlabel="predicted probability", ylabel="photos")
     lower.grid(alpha=0.25)
 
 

@@ -145,7 +145,7 @@ def _too_few(target: Array, groups: Array, name: str, group: str | None) -> str:
         sources = len(np.unique(groups[of_kind]))
         if sources < MIN_GROUPS:
             return (
-                f"not enough {group or 'image'}s: {kind} rows of {name} come from {sources}, "
+                f"not enough {group or 'photo'}s: {kind} rows of {name} come from {sources}, "
                 f"{MIN_GROUPS} needed"
             )
     return ""
@@ -156,6 +156,6 @@ def _accuracy(right: Array, weights: Array, groups: Array, group: str | None) ->
     if len(right) < MIN_ROWS:
         reason = f"not enough rows: {len(right)}, {MIN_ROWS} needed"
     elif len(np.unique(groups)) < MIN_GROUPS:
-        reason = f"not enough {group or 'image'}s: {len(np.unique(groups))}, {MIN_GROUPS} needed"
+        reason = f"not enough {group or 'photo'}s: {len(np.unique(groups))}, {MIN_GROUPS} needed"
     values = weighted_scores.weighted_mean(weights, right)
     return score_mapping(np.full(len(weights), np.nan) if reason else values, reason)

@@ -19,6 +19,7 @@ from kaggle_pipeline.config.names import TRAINED_BY
 from kaggle_pipeline.core.child_process import worker_pool
 from kaggle_pipeline.core.commit import adopt, begin, commit
 from kaggle_pipeline.core.deadline import Deadline, OutOfTime
+from kaggle_pipeline.core.environment import peak_memory_mb
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import SAVED, write_json
 from kaggle_pipeline.core.progress import describe_seconds
@@ -102,7 +103,7 @@ def cross_validate(
 
     def announce(fold: int) -> None:
         learned, scored = len(folds.train_ids(fold)), len(folds.valid_ids(fold))
-        report(f"fold {fold}: {learned} images{more} to learn from, {scored} for validation")
+        report(f"fold {fold}: {learned} photos{more} to learn from, {scored} for validation")
 
     if processes == 1 or len(pending) < 2:
         for done, fold in enumerate(pending, start=1):
@@ -155,7 +156,8 @@ def _train_fold(
         Predictions.build(model.predict(test), fold, "test").write(place / "test.csv")
     oof = Predictions.build(model.predict(scored), fold, "oof")
     seconds = time.perf_counter() - started
-    write_json(place / "metrics.json", {"fold": fold, "n": len(scored), "seconds": seconds})
+    took = {"seconds": seconds, "peak_memory_mb": peak_memory_mb()}
+    write_json(place / "metrics.json", {"fold": fold, "n": len(scored), **took})
     oof.write(place / LAST)
     commit(place)
     return seconds
@@ -188,7 +190,7 @@ def train_on_all(
         model.load(place)
     else:
         train = examples.loc[folds.table.index]
-        report(f"model of all rows: {len(train)} images to learn from, none for validation")
+        report(f"model of all rows: {len(train)} photos to learn from, none for validation")
         model.fit(pd.concat([train, split_rows(examples, EXTERNAL)]), None)
         model.save(place)
     if len(test):

@@ -31,7 +31,7 @@ def require_labels(examples: pd.DataFrame, spec: DatasetSpec) -> None:
     if spec.task == "multiclass":
         if (counts > 0).sum() < 2:
             raise PipelineError(
-                f"{spec.id}: all {len(train)} training images are {counts.idxmax()}: there is "
+                f"{spec.id}: all {len(train)} training photos are {counts.idxmax()}: there is "
                 "nothing to learn; check the table's labels"
             )
         return
@@ -39,7 +39,7 @@ def require_labels(examples: pd.DataFrame, spec: DatasetSpec) -> None:
         if count in (0, len(train)):
             which = "none" if count == 0 else "all"
             raise PipelineError(
-                f"{spec.id}: {which} of {len(train)} training images "
+                f"{spec.id}: {which} of {len(train)} training photos "
                 f"{'is' if count == 0 else 'are'} {name} (1): there is nothing to learn; check "
                 "that column of the table"
             )
@@ -94,7 +94,7 @@ def _unscored(validated: pd.DataFrame, spec: DatasetSpec) -> Iterator[str]:
     for name in spec.classes:
         if validated[name].nunique() < 2:
             which = "all" if validated[name].any() else "none"
-            yield f"{which} of the {len(validated)} validated images is {name}: it has no AUC"
+            yield f"{which} of the {len(validated)} validated photos is {name}: it has no AUC"
 
 
 def _describe_lack(
@@ -102,13 +102,13 @@ def _describe_lack(
 ) -> str:
     rare = 0 if learned[name].sum() == 0 else 1
     held = train[train[name] != rare]
-    lacks = f"fold {fold}: of the {len(learned)} images to learn from, all have {name} = {rare}"
+    lacks = f"fold {fold}: of the {len(learned)} photos to learn from, all have {name} = {rare}"
     if held.empty:
-        return f"{lacks}, as all {len(train)} training images have: add images of the other kind"
+        return f"{lacks}, as all {len(train)} training photos have: add photos of the other kind"
     groups = held["group_id"].nunique()
-    where = f"all {len(held)} such images are of {groups} {spec.group or 'image'}"
+    where = f"all {len(held)} such photos are of {groups} {spec.group or 'photo'}"
     where += "" if groups == 1 else "s"
-    return f"{lacks}; {where}: add images of others, use fewer folds.k, or say folds.holdout"
+    return f"{lacks}; {where}: add photos of others, use fewer folds.k, or say folds.holdout"
 
 
 def _require_neighbours(rows: pd.DataFrame, fold: int, spec: DatasetSpec, resampling: str) -> None:
@@ -119,7 +119,7 @@ def _require_neighbours(rows: pd.DataFrame, fold: int, spec: DatasetSpec, resamp
     labels = sets[counts.idxmin()]
     names = [name for name, label in zip(spec.classes, labels, strict=True) if label]
     raise PipelineError(
-        f"tabular.resampling={resampling} needs 2 images of each class; of the {len(rows)} that "
+        f"tabular.resampling={resampling} needs 2 photos of each class; of the {len(rows)} that "
         f"fold {fold} learns from, {counts.min()} is {' + '.join(names) or 'of no class'}: add "
         "some, or say --set tabular.resampling=none"
     )

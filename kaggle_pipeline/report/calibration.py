@@ -16,7 +16,7 @@ _SCORES = {
     "ece": "Calibration error (ECE): average gap between predicted probability and observed share",
     "log_loss": "Log loss: penalty for confident wrong predictions; lower is better",
     "brier": "Brier score: mean squared error; lower is better",
-    "auc": "AUC: the ranking of the images, which calibration should not change",
+    "auc": "AUC: the ranking of the photos, which calibration should not change",
 }
 _METHODS = {
     "none": "none, the model’s own probabilities are kept",
@@ -44,7 +44,7 @@ def calibration_section(folder: Path, title: str, spec: DatasetSpec) -> Html | N
     study = found["study"]
     intro = (
         f"Method: {_METHODS[found['method']]}; {found['why']}. It is fitted on out-of-fold "
-        "probabilities. The scores below are cross-validated: no image is calibrated by a curve "
+        "probabilities. The scores below are cross-validated: no photo is calibrated by a curve "
         f"that was fitted on its own {study['group']}."
     )
     parts = [html.element("h3", "Calibration"), html.element("p", intro), _score_table(found)]
@@ -79,5 +79,5 @@ def _test_part(test: Mapping) -> list[Html]:
         [meaning, *(describe_score(test["scores"][when][key], 4) for when in ("before", "after"))]
         for key, meaning in _SCORES.items()
     ]
-    told = f"On the held-out test part, {test['n']:,} images:"
+    told = f"On the held-out test part, {test['n']:,} photos:"
     return [html.element("p", told), html.table(["score", "before", "after"], rows, stack=True)]

@@ -16,8 +16,8 @@ from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
 
 _EXPLORED = {
-    "classes": "Number of training images in each class.",
-    "groups": "Number of images per patient or lesion.",
+    "classes": "Number of training photos in each class.",
+    "groups": "Number of photos per patient or lesion.",
     "missing": "Share of missing values by column and split.",
     "samples": "Random training photos of each class, cropped to the middle square.",
 }
@@ -36,7 +36,7 @@ def data_section(run_dir: Path, spec: DatasetSpec) -> Html | None:
         parts.append(_counts(examples, spec))
     for one in explored:
         name = one.stem.replace("_", " ")
-        label = f"Training images: {spec.feature_label(one.stem)} by class."
+        label = f"Training photos: {spec.feature_label(one.stem)} by class."
         alt = _EXPLORED.get(name, label)
         parts.append(html.picture(one, alt, photos=name == "samples"))
     return html.join(parts) if parts else None
@@ -53,13 +53,13 @@ def _counts(examples: pd.DataFrame, spec: DatasetSpec) -> Html:
     parts = {split: part for split, part in parts.items() if len(part) or split == "train"}
     further = [split for split in parts if split not in ("train", "test")]
     tested = "test" in parts
-    rows = [["images", *(f"{len(part):,}" for part in parts.values())]]
+    rows = [["photos", *(f"{len(part):,}" for part in parts.values())]]
     if spec.group:
         groups = (f"{part['group_id'].nunique():,}" for part in parts.values())
         rows.append([f"{spec.group}s", *groups])
     rows += [
         [
-            f"images of {spec.class_label(name)}",
+            f"photos of {spec.class_label(name)}",
             f"{int(parts['train'][name].sum()):,}",
             *(["not counted here"] if tested else []),
             *(_count(parts[split][name]) for split in further),

@@ -20,7 +20,7 @@ _SCORES = {
     "accuracy": "Accuracy: share of right decisions",
     "balanced_accuracy": "Balanced accuracy: mean of the classes’ recalls (yes or no: mean of "
     "sensitivity and specificity)",
-    "cost": "Cost: mean of the experiment’s costs an image; lower is better",
+    "cost": "Cost: mean of the experiment’s costs a photo; lower is better",
 }
 _REACHED = {
     "sensitivity": "sensitivity", "specificity": "specificity", "precision": "precision",
@@ -53,7 +53,7 @@ def decision_section(folder: Path, title: str, spec: DatasetSpec) -> Html | None
     study = found["study"]
     intro = (
         f"The decision is learned on calibrated out-of-fold probabilities ({found['why']}). The "
-        f"scores below are cross-validated: no image is decided by a rule that was learned on its "
+        f"scores below are cross-validated: no photo is decided by a rule that was learned on its "
         f"own {study['group']}. For comparison the plain decision: {_plain(found)}."
     )
     parts = [
@@ -66,7 +66,7 @@ def decision_section(folder: Path, title: str, spec: DatasetSpec) -> Html | None
     ]
     if "test" in found:
         test = found["test"]
-        told = f"On the held-out test part, {test['n']:,} images:"
+        told = f"On the held-out test part, {test['n']:,} photos:"
         parts += [html.element("p", told), *_comparison(test, found, spec)]
         parts += _thresholds(test["thresholds"], "reached", spec)
     return html.join(parts)

@@ -174,7 +174,7 @@ def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec)
         parts.append(
             html.element(
                 "p",
-                "These images were set aside before anything was trained or chosen. Their labels "
+                "These photos were set aside before anything was trained or chosen. Their labels "
                 "were used only for the scores below.",
             )
         )
@@ -192,16 +192,16 @@ def _stage(stage: str, folder: Path, metrics: Mapping | None, spec: DatasetSpec)
 def _how_out_of_fold(spec: DatasetSpec, groups_ignored: bool) -> str:
     if groups_ignored:
         return (
-            "Every image is scored by a model that was trained without it, but perhaps with other "
-            f"images of the same {spec.group or 'group'}."
+            "Every photo is scored by a model that was trained without it, but perhaps with other "
+            f"photos of the same {spec.group or 'group'}."
         )
     if spec.group is None:
         return (
-            "Every image is scored by a model that was trained without it. The data names no "
-            "patients, so images of one person may be in both training and validation."
+            "Every photo is scored by a model that was trained without it. The data names no "
+            "patients, so photos of one person may be in both training and validation."
         )
     return (
-        "Every image is scored by a model that was trained without any image of the same "
+        "Every photo is scored by a model that was trained without any photo of the same "
         f"{spec.group}."
     )
 

@@ -18,11 +18,11 @@ from kaggle_pipeline.report.scores import headline
 
 STAGE_TITLES = {
     "image": "Image model",
-    "embedding": "Linear head on encoders",
-    "tabular": "Dense network on the patient data",
-    "boosting": "Boosted trees on the patient data",
-    "forest": "Forest on the patient data",
-    "logistic": "Logistic regression on the patient data",
+    "embedding": "Embedding model: linear head on encoders",
+    "tabular": "Tabular model: dense network",
+    "boosting": "Tabular model: boosted trees",
+    "forest": "Tabular model: forest",
+    "logistic": "Tabular model: logistic regression",
     "blend": "Blend of the models",
     "ensemble": "Ensemble of finished scores",
 }
@@ -30,11 +30,11 @@ STAGE_TITLES = {
 OPTIMISTIC = {
     "epoch_chosen_on_judged_rows": (
         "epoch chosen on validation rows",
-        "the best epoch was chosen on the same images that the score is measured on",
+        "the best epoch was chosen on the same photos that the score is measured on",
     ),
     "groups_ignored": (
-        "split by image",
-        "images of one {group} may be in both training and validation, so a model may know the "
+        "split by photo",
+        "photos of one {group} may be in both training and validation, so a model may know the "
         "{group} again instead of the disease",
     ),
 }
@@ -73,9 +73,9 @@ def results_section(
     what = "mean AUC" if len(spec.classes) > 1 else "AUC"
     explained = html.element(
         "p",
-        "AUC: the chance that the model ranks a random positive image above a random negative one; "
+        "AUC: the chance that the model ranks a random positive photo above a random negative one; "
         "0.5 is guessing, 1 is perfect. In brackets: 95 % confidence interval, from bootstrap "
-        f"samples of whole {spec.group or 'image'}s. Out of fold: each image is scored by a model "
+        f"samples of whole {spec.group or 'photo'}s. Out of fold: each photo is scored by a model "
         "that did not train on it.",
     )
     share = html.element(
@@ -102,13 +102,13 @@ def _in_short(stage: str, folder: Path, metrics: Mapping, spec: DatasetSpec, wha
     said = html.element(
         "p",
         html.element("strong", f"{STAGE_TITLES[stage]}: {what} {out_of_fold}"),
-        f" out of fold, on {count} images{on_test}.",
+        f" out of fold, on {count} photos{on_test}.",
     )
     why = describe_optimism(metrics, spec)
     doubts = [f"Too optimistic: {'; '.join(why)}."] if why else []
     if shared := metrics.get("groups_shared_with_test"):
         doubts.append(
-            f"{shared:,} {spec.group}s of the test part have images in training too: a score on "
+            f"{shared:,} {spec.group}s of the test part have photos in training too: a score on "
             f"the test part is not one on new {spec.group}s. The scores out of fold are."
         )
     return html.join([said, *(html.note(one, warning=True) for one in doubts)])
@@ -143,7 +143,7 @@ def _table(
     stages: Mapping[str, Path], metrics: Mapping[str, Mapping], spec: DatasetSpec, what: str
 ) -> Html:
     """A row a model; columns that would say nothing are left out."""
-    columns = {f"{what}, out of fold": [], f"{what}, test part": [], "images": [], "mark": []}
+    columns = {f"{what}, out of fold": [], f"{what}, test part": [], "photos": [], "mark": []}
     for stage, found in metrics.items():
         mark = "too optimistic, see below" if describe_optimism(found, spec) else "–"
         for column, cell in zip(
@@ -185,7 +185,7 @@ def _photos(folder: Path, spec: DatasetSpec) -> Html:
         html.element(
             "p",
             f"Scores for {word}, out of fold. Place 1 of {found['n']:,} is the most suspicious "
-            f"photo. Of one {spec.group or 'image'} there is one photo a row.",
+            f"photo. Of one {spec.group or 'photo'} there is one photo a row.",
         )
     )
     for kind, title in _ROWS.items():

@@ -19,7 +19,9 @@ from kaggle_pipeline.evaluation.calibration.calibration import FILE
 from kaggle_pipeline.evaluation.plots import describe_score
 from kaggle_pipeline.report.results import OPTIMISTIC
 
-_FIRST, _LAST = ("run", "model", "scored on", "images"), ("seconds", "peak MiB", "optimistic")
+_FIRST, _LAST = ("run", "model", "scored on", "photos"), ("seconds", "peak MiB", "optimistic")
+_WIDEST = 100
+"""Signs in a line that most terminals show."""
 _PARTS = {"evaluation.json": "out of fold", "test_evaluation.json": "test part"}
 
 
@@ -42,7 +44,7 @@ def compare_runs(run_dirs: Sequence[Path]) -> str:
     """
     rows = []
     for run_dir in map(Path, run_dirs):
-        stages = [stage for stage in SCORED_STAGES if stage != "blend" or _blends_several(run_dir)]
+        stages = [stage for stage in SCORED_STAGES if stage != "blend" or blends_several(run_dir)]
         found = [
             _row(run_dir.name, stage, part)
             for stage in stages
@@ -55,11 +57,26 @@ def compare_runs(run_dirs: Sequence[Path]) -> str:
     # Groups and scores differ between tasks; what all rows have frames them.
     between = [name for name in table.columns if name not in (*_FIRST, *_LAST)]
     shown = [name for name in (*_FIRST, *between, *_LAST) if table[name].ne("").any()]
-    return table[shown].to_string(index=False)
+    return _within(table[shown], _WIDEST)
 
 
-def _blends_several(run_dir: Path) -> bool:
-    """Whether the blend is more than one model, whose scores would stand there twice."""
+def _within(table: pd.DataFrame, width: int) -> str:
+    """The table as text; where that is too wide, all but the scores stands below them.
+
+    Scores of many classes may still be too many for a line: they go on below then.
+    """
+    text = table.to_string(index=False)
+    if max(map(len, text.splitlines())) <= width:
+        return text
+    keys = [name for name in _FIRST[:3] if name in table.columns]
+    counts = [name for name in table.columns if table[name].str.fullmatch("[0-9]*").all()]
+    below = [name for name in table.columns if name in (*counts, *_LAST) and name not in keys]
+    blocks = (table.drop(columns=below), table[[*keys, *below]])
+    return "\n\n".join(block.to_string(index=False, line_width=width) for block in blocks)
+
+
+def blends_several(run_dir: Path) -> bool:
+    """Return whether the blend is more than one model, whose scores would stand there twice."""
     path = run_dir / "blend" / "metrics.json"
     return path.exists() and len(read_json(path).get("weights") or "two") > 1
 
@@ -96,7 +113,7 @@ def marks_of(part: Part) -> list[str]:
 def _row(run: str, stage: str, part: Part) -> dict[str, str]:
     evaluation, metrics = part.evaluation, part.metrics
     row = {"run": run, "model": stage, "scored on": part.name}
-    row |= {"images": str(evaluation["n"]), f"{evaluation['group']}s": str(evaluation["groups"])}
+    row |= {"photos": str(evaluation["n"]), f"{evaluation['group']}s": str(evaluation["groups"])}
     classes = evaluation["classes"]
     if evaluation["task"] == "multiclass":
         for name in ("accuracy", "balanced_accuracy", "auc"):
@@ -118,7 +135,7 @@ def describe_memory(metrics: Mapping) -> str:
 BEGIN = "<!-- results_table: begin (written by scripts/results_table.py) -->"
 END = "<!-- results_table: end -->"
 _HEADER = (
-    "run", "data", "model", "scored on", "images (positive)", "AUC", "balanced accuracy",
+    "run", "data", "model", "scored on", "photos (positive)", "AUC", "balanced accuracy",
     "ECE before → after", "s", "peak MiB",
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ from kaggle_pipeline.report.html import Html
 _SCORES = {
     "auc": (
         "AUC",
-        "Chance that a random positive image gets a higher score than a random negative one.",
+        "Chance that a random positive photo gets a higher score than a random negative one.",
     ),
     "balanced_accuracy": (
         "Balanced accuracy",
@@ -60,6 +60,9 @@ _PICTURES = {
     "from the whole; many small ones do so by chance.",
 }
 
+_UNCALIBRATED = "on the model’s own scores, before calibration"
+"""The decision that is used is learned on calibrated ones and has a part of its own."""
+
 
 def headline(folder: Path, metrics: Mapping) -> tuple[str, str, str]:
     """Return the AUC out of fold, that of the test part, and the number of images judged."""
@@ -92,7 +95,7 @@ def evaluation_section(
     path = folder / f"{prefix}evaluation.json"
     if not path.exists():
         metrics = metrics or {}
-        auc = html.element("p", f"AUC {headline(folder, metrics)[0]} on {metrics['n']:,} images.")
+        auc = html.element("p", f"AUC {headline(folder, metrics)[0]} on {metrics['n']:,} photos.")
         return html.join([auc, html.picture(folder / f"{prefix}roc.png", f"{title}: ROC curve.")])
     found = read_json(path)
     counts = ", ".join(
@@ -103,7 +106,7 @@ def evaluation_section(
     parts = [
         html.element(
             "p",
-            f"{found['n']:,} images ({counts}) of {found['groups']:,} {found['group']}s. In "
+            f"{found['n']:,} photos ({counts}) of {found['groups']:,} {found['group']}s. In "
             f"brackets: 95 % confidence intervals from {found['n_replicates']:,} bootstrap "
             f"samples of whole {found['group']}s.",
         ),
@@ -116,11 +119,13 @@ def evaluation_section(
     for name, alt in _PICTURES.items():
         parts.append(html.picture(folder / f"{prefix}{name}.png", f"{title}: {alt}"))
     if found["subgroups"] and not subgroup_scores(found):
-        few = f"{MIN_ROWS} images with and without the class, of {MIN_GROUPS} {found['group']}s"
-        parts.append(html.element("p", f"No subgroup has enough images for a score ({few})."))
+        few = f"{MIN_ROWS} photos with and without the class, of {MIN_GROUPS} {found['group']}s"
+        parts.append(html.element("p", f"No subgroup has enough photos for a score ({few})."))
     parts.append(html.details("Scores by subgroup", _subgroup_table(found, spec)))
     parts.append(
-        html.details("Precision, recall and F1 of the decisions", _report_table(found, spec))
+        html.details(
+            f"Precision, recall and F1 of decisions {_UNCALIBRATED}", _report_table(found, spec)
+        )
     )
     return html.join(parts)
 
@@ -128,7 +133,7 @@ def evaluation_section(
 def _nothing_to_score(lacking: Sequence[str]) -> Html:
     names = ", ".join(lacking)
     return html.note(
-        f"No image, or every image, scored here is of {names}. So what needs all classes, such as "
+        f"No photo, or every photo, scored here is of {names}. So what needs all classes, such as "
         "the mean AUC, has no value; the other classes’ scores stand in the table by class.",
         warning=True,
     )
@@ -140,7 +145,7 @@ def _few(found: Mapping, spec: DatasetSpec) -> str:
            if 0 < one["positive"] < MIN_ROWS]  # fmt: skip
     if not few:
         return ""
-    return f"Under {MIN_ROWS} images, so scores that say little: {', '.join(few)}."
+    return f"Under {MIN_ROWS} photos, so scores that say little: {', '.join(few)}."
 
 
 def _score_table(found: Mapping) -> Html:
@@ -153,7 +158,7 @@ def _score_table(found: Mapping) -> Html:
         if several and key in _MEANS:
             meaning += " Mean over the classes, each against the rest."
         if key in ("accuracy", "balanced_accuracy"):
-            meaning += f" Decision: {found['confusion']['decision']}."
+            meaning += f" Decision: {found['confusion']['decision']}, {_UNCALIBRATED}."
         if not several:
             threshold = found["per_class"][found["classes"][0]].get(key, {}).get("threshold")
             if threshold is not None:
@@ -175,7 +180,7 @@ def _class_table(found: Mapping, spec: DatasetSpec) -> Html:
          *(_narrow(scores[key]) for key in keys)]
         for name, scores in found["per_class"].items()
     ]  # fmt: skip
-    return html.table(["class", "images", *(_SCORES[key][0] for key in keys)], rows, stack=True)
+    return html.table(["class", "photos", *(_SCORES[key][0] for key in keys)], rows, stack=True)
 
 
 def _narrow(score: Mapping) -> Html | str:
@@ -186,7 +191,7 @@ def _narrow(score: Mapping) -> Html | str:
 
 def _subgroup_table(found: Mapping, spec: DatasetSpec) -> Html:
     several = len(found["classes"]) > 1
-    header = ["subgroup", "images", "positive", "mean AUC" if several else "AUC"]
+    header = ["subgroup", "photos", "positive", "mean AUC" if several else "AUC"]
     softmax = found["task"] == "multiclass"
     header += ["accuracy"] if softmax else []
     header += [f"AUC {spec.class_label(name)}" for name in found["classes"]] if several else []
@@ -211,4 +216,4 @@ def _report_table(found: Mapping, spec: DatasetSpec) -> Html:
             negative = name.startswith("not ") and name[4:] in spec.classes
             word = f"not {spec.class_label(name[4:])}" if negative else spec.class_label(name)
             rows.append([word, *shown, f"{scores['support']:,.0f}"])
-    return html.table(["class", "precision", "recall", "F1", "images"], rows)
+    return html.table(["class", "precision", "recall", "F1", "photos"], rows)

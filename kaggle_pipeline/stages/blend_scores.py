@@ -64,7 +64,7 @@ class Scores:
         gap = self.lacking(model)
         return (
             f"{self.files[model]}: {model} has no score of {len(gap)} of {len(self.table)} "
-            f"{self.part} images, such as {gap[0]}"
+            f"{self.part} photos, such as {gap[0]}"
         )
 
 
@@ -117,7 +117,7 @@ def _blend_scores(run: Run) -> Path | None:
     rows = examples.loc[known.index].join(known)
     _stop_on_perfect(rows, models, spec.classes[0])
     told = f" of {len(scores.table)}" if len(rows) < len(scores.table) else ""
-    run.say(f"{len(models)} scores: {', '.join(models)}; {len(rows)}{told} images")
+    run.say(f"{len(models)} scores: {', '.join(models)}; {len(rows)}{told} photos")
     study = compare(
         candidates, rows, spec, folds=config.folds, repeats=config.repeats,
         seed=run.config.seed, say=run.say,
@@ -223,12 +223,12 @@ def _require_ids(
     if len(missing) == len(wanted) or (others and len(missing) > _SLACK * len(wanted)):
         other = strange if len(strange) else ids
         raise PipelineError(
-            f"{path}: {len(missing)} of {len(wanted)} {part} images have no row, such as "
-            f"{missing[0]}, and {len(other)} rows are of no {part} image, such as {other[0]}: "
-            "write the ids as the images' are"
+            f"{path}: {len(missing)} of {len(wanted)} {part} photos have no row, such as "
+            f"{missing[0]}, and {len(other)} rows are of no {part} photo, such as {other[0]}: "
+            "write the ids as the photos' are"
         )
     if len(strange):
-        say(f"{path}: {len(strange)} rows are of no image here and left out, such as {strange[0]}")
+        say(f"{path}: {len(strange)} rows are of no photo here and left out, such as {strange[0]}")
 
 
 def require_coverage(oof: Scores, test: Scores | None, say: Callable[[str], None]) -> None:
@@ -260,7 +260,7 @@ def require_coverage(oof: Scores, test: Scores | None, say: Callable[[str], None
     if len(nothing):
         files = " and ".join(map(str, dict.fromkeys(test.files.values())))
         raise PipelineError(
-            f"{files}: no score at all of {len(nothing)} of {len(test.table)} test images, such as "
+            f"{files}: no score at all of {len(nothing)} of {len(test.table)} test photos, such as "
             f"{nothing[0]}: complete the file"
         )
     for model, share in test.table.notna().mean().items():
@@ -283,7 +283,7 @@ def _stop_on_perfect(rows: pd.DataFrame, models: Sequence[str], target: str) -> 
         known = rows[rows[model].notna()]
         if roc_auc(known[target].to_numpy(int), known[model].to_numpy()) > _PERFECT:
             raise PipelineError(
-                f"leak: the scores of {model} sort the training images perfectly: they are not out "
+                f"leak: the scores of {model} sort the training photos perfectly: they are not out "
                 "of fold, or the target itself"
             )
 

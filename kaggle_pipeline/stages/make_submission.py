@@ -94,7 +94,7 @@ def _make_submission(run: Run) -> Path | None:
     run.say(f"blend weights: {weights} (space: {blend.space}; {blend.why})")
     run.say(f"report: {write_report(run.run_dir, spec)}")
     if blended is None:
-        run.say(f"{spec.id} has no test rows here, so there is nothing to submit")
+        run.say(f"done: scored out of fold; without test rows there is no {SUBMISSION} to write")
         return None
     return write_checked_submission(run, blended, folder)
 

@@ -44,10 +44,10 @@ def run_pipeline(run: Run) -> Path | None:
             begin("image model")
             train_image(chained, device=device, fit=fit)
         if with_embedding:
-            begin("embeddings and their head")
+            begin("embedding model")
             train_embedding(chained, fit=fit)
         if with_tabular:
-            begin("metadata models" if len(run.config.tabular.learners) > 1 else "metadata model")
+            begin("tabular models" if len(run.config.tabular.learners) > 1 else "tabular model")
             train_tabular(chained)
         begin("blend and submission")
         return make_submission(run)

@@ -59,10 +59,12 @@ def predict_images(
     out : pathlib.Path
         CSV to write: ``image_id`` (the file's name, without its ending where that is enough: see
         :class:`~kaggle_pipeline.core.photo_folder.PhotoFolder`), then a probability a class, as
-        the model says it; where the stage has a calibration then ``<class>_calibrated``; a softmax
+        the model says it, in six digits (a single class's column has its word: ``melanoma``, not
+        ``target``); where the stage has a calibration then ``<class>_calibrated``; a softmax
         of several classes has ``most_probable``, the one that is most probable; where the stage has
         a decision then ``decision`` (of several yes-or-no questions all that apply, joined by
-        " + ", or ``none``). Both columns call classes by their full names.
+        " + ", or ``none``; of a single one it or, say, ``no melanoma``). Both columns call classes
+        by their full names.
     device : {"auto", "cpu", "gpu", "tpu"}
     workers : int, optional
         Processes that read the photos; as the run had it by default.
@@ -120,7 +122,7 @@ def predict_images(
     mean = average(parts).probabilities.sort_index()
     table = _with_decision(mean, trained.stage, spec, say)
     with atomic_path(Path(out)) as temporary:
-        table.to_csv(temporary)
+        table.to_csv(temporary, float_format="%.6g")
     say(f"{out}: {len(table)} rows, {', '.join(table.columns)}")
     return Path(out)
 
@@ -136,21 +138,21 @@ def _with_decision(
     mean: pd.DataFrame, stage: Path, spec: DatasetSpec, say: Callable[[str], None]
 ) -> pd.DataFrame:
     """The probabilities and, as far as the stage has them, what is made of them."""
-    table, calibrated = mean, mean
+    table, calibrated = _in_words(mean, spec), mean
     found = read_calibration(stage)
     if found is None or found.method == "none":
         why = f"no {FILE} in {stage}" if found is None else found.why
         say(f"{stage.name} model only, uncalibrated: {why}")
     else:
-        names = ", ".join(mean.columns)
+        names = ", ".join(table.columns)
         say(f"{stage.name} model only; {names}: the model's own scores, uncalibrated")
-        calibrated_names = ", ".join(f"{name}_calibrated" for name in mean.columns)
+        calibrated_names = ", ".join(f"{name}_calibrated" for name in table.columns)
         say(
             f"{calibrated_names}: probabilities, by {stage / FILE} ({found.method}); they hold for "
             f"photos like the {found.study['n']:,} of that run"
         )
         calibrated = found.apply(mean)
-        table = mean.join(calibrated.add_suffix("_calibrated"))
+        table = table.join(_in_words(calibrated, spec).add_suffix("_calibrated"))
     words = {name: spec.class_label(name) for name in spec.classes}
     if spec.task == "multiclass":
         table = table.assign(most_probable=calibrated[list(words)].idxmax(axis=1).map(words))
@@ -159,6 +161,13 @@ def _with_decision(
         return table
     say(f"decision: by {stage / DECISION_FILE} ({decision.why}), of the calibrated probabilities")
     return table.join(decision.decide(calibrated, words))
+
+
+def _in_words(probabilities: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
+    """A single class's column under its word: competitions call it ``target``."""
+    if len(spec.classes) > 1:
+        return probabilities
+    return probabilities.set_axis([spec.class_label(spec.classes[0]).replace(" ", "_")], axis=1)
 
 
 def photo_examples(found: PhotoFolder) -> pd.DataFrame:

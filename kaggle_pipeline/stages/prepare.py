@@ -346,11 +346,13 @@ def _write_sample(raw: RawData, folder: Path) -> None:
 def _tell_examples(run: Run, examples: pd.DataFrame, folds: Folds) -> None:
     spec = run.spec
     train = examples.loc[folds.table.index]
-    positives = ", ".join(f"{int(train[name].sum())} {name}" for name in spec.classes)
+    positives = ", ".join(
+        f"{int(train[name].sum())} {spec.class_label(name)}" for name in spec.classes
+    )
     groups = f", {train['group_id'].nunique()} {spec.group}s" if spec.group else ""
     run.say(
-        f"{len(train)} training images ({positives}{groups}), "
-        f"{len(split_rows(examples, 'test'))} test images, folds {folds.numbers}"
+        f"{len(train)} training photos ({positives}{groups}), "
+        f"{len(split_rows(examples, 'test'))} test photos, folds {folds.numbers}"
     )
 
 
@@ -360,7 +362,7 @@ def _prepare_records(run: Run, folder: Path) -> RecordFit | None:
     place, own = _record_source(run, examples), run.run_dir / "records"
     require_data(run)
     if place is None:
-        run.say(f"no images and no tfrecords/ in {run.data_dir}: tabular models only")
+        run.say(f"no photos and no tfrecords/ in {run.data_dir}: tabular models only")
         return None
     settings = run.config.records
     fit = converted_fit(settings) if place == own else given_fit(place, settings, run.spec)
@@ -389,7 +391,7 @@ def _convert(run: Run, photos: pd.DataFrame, place: Path, config: RecordsConfig)
     started = time.perf_counter()
     done = convert_by_beam(photos, run.spec, run.data_dir, place, config, run.beam)
     seconds = time.perf_counter() - started
-    run.say(f"converted by Apache Beam: {done} images in {seconds:.0f} s, {done / seconds:.1f}/s")
+    run.say(f"converted by Apache Beam: {done} photos in {seconds:.0f} s, {done / seconds:.1f}/s")
 
 
 def _index(run: Run, places: Sequence[Path], folder: Path) -> pd.DataFrame:

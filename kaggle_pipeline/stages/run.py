@@ -206,7 +206,7 @@ class Run:
             write_evaluation(folder, scored, prefix="test_")
         calibrate_stage(folder, oof, test, examples, truth, spec, self.config)
         metrics = _summarise(evaluation)
-        metrics |= {**further, "groups_ignored": groups_split, "peak_memory_mb": peak_memory_mb()}
+        metrics |= {"peak_memory_mb": peak_memory_mb(), **further, "groups_ignored": groups_split}
         if spec.group is not None:
             metrics["groups_shared_with_test"] = len(shared_groups(examples))
         metrics["finished"] = datetime.now(UTC).isoformat(timespec="seconds")

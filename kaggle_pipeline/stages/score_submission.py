@@ -76,7 +76,7 @@ def score_submission(submission_path: Path, truth_path: Path, seed: int) -> str:
     scored = _scored(truth.loc[submission.index], truth_path)
     lines, scores = [], {}
     if apart := len(truth) - len(scored):
-        lines.append(f"left out, for they have the weight 0: {apart} of {len(truth)} images")
+        lines.append(f"left out, for they have the weight 0: {apart} of {len(truth)} photos")
     truth, submission = scored, submission.loc[scored.index]
     groups = truth["patient_id"] if "patient_id" in truth else pd.Series(truth.index)
     for name in columns[1:]:
@@ -84,13 +84,13 @@ def score_submission(submission_path: Path, truth_path: Path, seed: int) -> str:
             raise PipelineError(f"{truth_path}: {name} must be 0 or 1")
         target = truth[name].to_numpy(int)
         if np.ptp(target) == 0:
-            lines.append(f"test AUC {name}: none, all {len(target)} images are {target[0]}")
+            lines.append(f"test AUC {name}: none, all {len(target)} photos are {target[0]}")
             scores[name] = {"value": None, "positive": int(target.sum())}
             continue
         score = auc_with_interval(target, submission[name].to_numpy(), groups.to_numpy(), seed=seed)
         scores[name] = {**asdict(score), "positive": int(target.sum())}
         of_class = f" {name}" if len(columns) > 2 else ""
-        lines.append(f"test AUC{of_class} {score} on {len(truth)} images, {target.sum()} positive")
+        lines.append(f"test AUC{of_class} {score} on {len(truth)} photos, {target.sum()} positive")
     found = {"truth": Path(truth_path).name, "n": len(truth), "scores": scores}
     targets = truth[columns[1:]].to_numpy(int)
     if targets.shape[1] > 1 and (targets.sum(axis=1) == 1).all():
@@ -112,7 +112,7 @@ def _scored(truth: pd.DataFrame, path: Path) -> pd.DataFrame:
         raise PipelineError(f"{path}: {_WEIGHT} must be 0 or 1")
     scored = truth[(weight == 1) & (truth.index != _UNSCORED)]
     if scored.empty:
-        raise PipelineError(f"{path}: no image is to be scored")
+        raise PipelineError(f"{path}: no photo is to be scored")
     return scored
 
 

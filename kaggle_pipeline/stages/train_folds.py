@@ -12,6 +12,7 @@ import pandas as pd
 from kaggle_pipeline.config.experiment import TabularConfig
 from kaggle_pipeline.config.names import LEARNERS
 from kaggle_pipeline.core.commit import begin, commit
+from kaggle_pipeline.core.environment import peak_memory_mb
 from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.core.tables import read_own
 from kaggle_pipeline.data.examples import EXTERNAL
@@ -182,9 +183,11 @@ def _finish_stage(run: Run, stage: str) -> None:
             f"{stage}: test predictions are of the model of all {len(folds.table)} rows, which is "
             "not judged itself; the scores are those of the folds' models"
         )
-    seconds = sum(read_json(folder / f"fold{k}" / "metrics.json")["seconds"] for k in folds.numbers)
+    took = [read_json(folder / f"fold{k}" / "metrics.json") for k in folds.numbers]
     metrics = run.judge(
-        folder, oof, test, examples, folds, seconds=round(seconds, 1),
+        folder, oof, test, examples, folds,
+        seconds=round(sum(one["seconds"] for one in took), 1),
+        peak_memory_mb=_peak_memory_mb(folder, took),
         epoch_chosen_on_judged_rows=stage == "image" and run.config.image.checkpoint == "best_fold",
         tested_on_all_rows=trained_on_all(folder) is not None,
     )  # fmt: skip
@@ -197,17 +200,30 @@ def _finish_stage(run: Run, stage: str) -> None:
         run.say(f"report: {report}")
 
 
+def _peak_memory_mb(folder: Path, took: Sequence[Mapping[str, Any]]) -> float | None:
+    """What the processes that trained the folds needed, whichever joins them now.
+
+    Folds of an earlier version say nothing of it: then what the stage said before counts.
+    """
+    peaks = [one.get("peak_memory_mb") for one in took]
+    if None not in peaks:
+        return max(peaks)
+    path = folder / "metrics.json"
+    before = read_json(path).get("peak_memory_mb") if path.exists() else None
+    return peak_memory_mb() if before is None else before
+
+
 def _describe(metrics: dict, spec: DatasetSpec) -> str:
     auc = "not to be had, a class lacks rows"
     if metrics["oof_auc"] is not None:
         low, high = metrics["oof_auc_low"], metrics["oof_auc_high"]
-        auc = f"{metrics['oof_auc']:.4f} [{low:.4f}, {high:.4f}]"
+        auc = f"{metrics['oof_auc']:.3f} [{low:.3f}, {high:.3f}]"
     counts = metrics["n_positive"]
     positive = f"{counts} positive"
     if isinstance(counts, list):
         positive = ", ".join(f"{n} {name}" for name, n in zip(spec.classes, counts, strict=True))
     text = (
-        f"OOF AUC {auc} on {metrics['n']} images, "
+        f"OOF AUC {auc} on {metrics['n']} photos, "
         f"{positive}, in {metrics['seconds']:.0f} s, "
         f"peak memory {describe_memory(metrics)} MiB"
     )

@@ -134,7 +134,7 @@ def context_line(service: Service, reading: Reading) -> str:
     """Return that the number of photos counts, where it does."""
     if not service.models.uses_context:
         return ""
-    return f"The metadata model also uses the number of this patient’s photos: {reading.together}."
+    return f"The tabular model also uses the number of this patient’s photos: {reading.together}."
 
 
 def _doubts(reading: Reading) -> Html:
@@ -167,7 +167,7 @@ def _facts(service: Service, reading: Reading, name: str, sensitivity: float) ->
         )
     if reading.unknown:
         names = ", ".join(service.spec.feature_label(one) for one in reading.unknown)
-        facts.append(f"Not given: {names}. The metadata model treats that as missing.")
+        facts.append(f"Not given: {names}. The tabular model treats that as missing.")
     if service.models.uses_context:
         facts.append(context_line(service, reading))
     if reading.look.unlikeness is None:
@@ -256,12 +256,16 @@ def _photos(reading: Reading, name: str, service: Service) -> Html:
         if heat.max() > 0
         else f"Heat map (Grad-CAM): no area of this photo raised the score for {word}."
     )
-    cropped = service.models.fit.fit == "crop"
-    seen = "the middle square of the photo" if cropped else "the whole photo"
-    rest = "." if cropped or width == height else ", stretched to a square."
+    side, size = min(width, height), f"{width} × {height} pixels"
+    if width == height:
+        seen = f"the whole photo ({size})"
+    elif service.models.fit.fit == "crop":
+        seen = f"the middle of the photo ({side} × {side} of {size})"
+    else:
+        seen = f"the whole photo ({size}), stretched to a square"
     return html.element(
         "div",
-        picture(look.shown, f"What the network sees: {seen} ({width} × {height} pixels){rest}"),
+        picture(look.shown, f"What the network sees: {seen}."),
         picture(heat_picture(look.shown, heat), f"Heat map over the photo for {word}.", found),
         class_="pair",
     )

@@ -160,15 +160,19 @@ def test_the_score_of_a_submission_goes_with_it(demo_run, competition, tmp_path)
 
 
 def test_a_finished_stage_is_refused_then_resumed_then_overwritten(
-    demo_run, competition, tmp_path, capsys
+    demo_run, competition, tmp_path, capsys, monkeypatch
 ):
     run = shutil.copytree(demo_run, tmp_path / "run")
     data_dir = competition / "competition"
     assert call("train-tabular", data_dir, run) == 2
     assert "--resume" in error_line(capsys)
     before = (run / "tabular" / "oof.csv").read_bytes()
+    measured = read_json(run / "tabular" / "metrics.json")["peak_memory_mb"]
+    for user in ("run", "train_folds"):  # what does no work needs no memory
+        monkeypatch.setattr(f"kaggle_pipeline.stages.{user}.peak_memory_mb", lambda: 1.0)
     assert call("train-tabular", data_dir, run, "--resume") == 0
     assert "done already" in capsys.readouterr().out
+    assert read_json(run / "tabular" / "metrics.json")["peak_memory_mb"] == measured > 1
     assert call("train-tabular", data_dir, run, "--overwrite") == 0
     assert (run / "tabular" / "oof.csv").read_bytes() == before
 

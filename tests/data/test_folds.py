@@ -229,7 +229,7 @@ def test_data_without_groups_are_divided_image_by_image(spec):
     assert folds.table["fold"].value_counts().tolist() == [10] * 5
     positives = train.groupby(folds.table["fold"])["target"].sum()
     assert positives.tolist() == [2] * 5
-    with pytest.raises(PipelineError, match="images cannot fill"):
+    with pytest.raises(PipelineError, match="photos cannot fill"):
         make_folds(train.iloc[:3], spec, FoldsConfig(k=5), 0)
 
 

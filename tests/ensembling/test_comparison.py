@@ -256,7 +256,7 @@ def test_a_patients_images_without_a_score_count_in_the_context(scored, tmp_path
         (lambda t: pd.concat([t, t.iloc[:1]]), "more than once"),
         (lambda t: t.assign(a=t["a"] + 1), "not in [0, 1]"),
         (lambda t: t.assign(a="high"), "not in [0, 1]"),
-        (lambda t: t.assign(a=np.nan, b=np.nan), "a has no score of 93 of 93 training images"),
+        (lambda t: t.assign(a=np.nan, b=np.nan), "a has no score of 93 of 93 training photos"),
         (lambda t: t.iloc[:0], "has no rows"),
     ],
 )
@@ -282,17 +282,17 @@ def spoil(path, change):
 @pytest.mark.parametrize(
     ("name", "change", "error"),
     [
-        ("their_test.csv", jpg(1), r"28 of 28 test images have no row, such as ISIC_\d{7}, and 28 "
+        ("their_test.csv", jpg(1), r"28 of 28 test photos have no row, such as ISIC_\d{7}, and 28 "
          r"rows are of no test image, such as ISIC_\d{7}\.jpg"),
-        ("their_test.csv", jpg(0.5), r"14 of 28 test images have no row.*\d\.jpg"),
-        ("oof.csv", jpg(1), r"93 of 93 training images have no row.*\d\.jpg"),
-        ("oof.csv", jpg(0.3), r"2\d of 93 training images have no row.*\d\.jpg"),
+        ("their_test.csv", jpg(0.5), r"14 of 28 test photos have no row.*\d\.jpg"),
+        ("oof.csv", jpg(1), r"93 of 93 training photos have no row.*\d\.jpg"),
+        ("oof.csv", jpg(0.3), r"2\d of 93 training photos have no row.*\d\.jpg"),
         ("their_test.csv", lambda t: t.iloc[::2],
-         r"no score at all of 14 of 28 test images, such as ISIC_\d{7}"),
+         r"no score at all of 14 of 28 test photos, such as ISIC_\d{7}"),
         ("their_test.csv", lambda t: t.assign(a=t["a"].where(t.index % 5 > 0)),
-         r"a has no score of 6 of 28 test images, such as ISIC_\d{7}, though it knows 100%"),
+         r"a has no score of 6 of 28 test photos, such as ISIC_\d{7}, though it knows 100%"),
         ("oof.csv", lambda t: t.iloc[:40],
-         r"a has no score of 5\d of 93 training images, such as ISIC_\d{7}: too few"),
+         r"a has no score of 5\d of 93 training photos, such as ISIC_\d{7}: too few"),
     ],
 )  # fmt: skip
 def test_a_file_that_does_not_match_the_images_is_one_line(
@@ -314,9 +314,9 @@ def test_gaps_that_both_parts_have_are_counted_and_left_to_the_others(scored, tm
     run = tmp_path / "run"
     assert blend(scored, run) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
-    assert re.search(r"oof\.csv: b has no score of 3\d of 93 training images, such as ISIC_", said)
-    assert re.search(r"test\.csv: b has no score of \d+ of 28 test images, such as ISIC_", said)
-    assert re.search(r"oof\.csv: \d rows are of no image here and left out, such as", said)
+    assert re.search(r"oof\.csv: b has no score of 3\d of 93 training photos, such as ISIC_", said)
+    assert re.search(r"test\.csv: b has no score of \d+ of 28 test photos, such as ISIC_", said)
+    assert re.search(r"oof\.csv: \d rows are of no photo here and left out, such as", said)
     assert pd.read_csv(run / "submission.csv")["target"].nunique() > 20
 
 
@@ -326,7 +326,7 @@ def test_a_few_dropped_duplicates_do_not_make_a_gap_a_mistake(scored, tmp_path, 
     spoil(scored / "oof.csv", lambda t: pd.concat(
         [t.iloc[: 3 * len(t) // 4], t.iloc[:1].assign(image_name="dropped")]))  # fmt: skip
     assert blend(scored, tmp_path / "run") == 0, capsys.readouterr().err
-    assert "a has no score of 24 of 93 training images" in capsys.readouterr().out
+    assert "a has no score of 24 of 93 training photos" in capsys.readouterr().out
 
 
 def test_with_a_holdout_a_stage_is_blended_with_others_on_what_it_was_judged_by(
@@ -341,7 +341,7 @@ def test_with_a_holdout_a_stage_is_blended_with_others_on_what_it_was_judged_by(
     assert blend(scored, run, holdout, "ensemble.models=[logistic]", "ensemble.use=[scores]") == 0
     labelled = len(pd.read_csv(run / "logistic" / "oof.csv"))
     assert (
-        labelled < 60 and f"3 scores: logistic, a, b; {labelled} images" in capsys.readouterr().out
+        labelled < 60 and f"3 scores: logistic, a, b; {labelled} photos" in capsys.readouterr().out
     )
 
 
@@ -353,7 +353,7 @@ def test_answers_in_the_place_of_scores_are_caught(scored, tmp_path, capsys):
     table["a"] = truth.loc[table["image_name"]].to_numpy() * 0.5 + blur
     table.to_csv(path, index=False)
     assert blend(scored, tmp_path / "run") == 2
-    assert "leak: the scores of a sort the training images perfectly" in capsys.readouterr().err
+    assert "leak: the scores of a sort the training photos perfectly" in capsys.readouterr().err
 
 
 def test_a_score_that_is_called_like_a_column_is_refused(scored, tmp_path, capsys):

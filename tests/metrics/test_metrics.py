@@ -187,7 +187,7 @@ def test_a_class_that_no_row_has_gives_no_mean_auc():
 
 
 def test_score_prints_value_and_interval():
-    assert str(Score(0.91234, 0.9, 0.95)) == "0.9123 [0.9000, 0.9500]"
+    assert str(Score(0.91234, 0.9, 0.95)) == "0.912 [0.900, 0.950]"
 
 
 # ---------------------------------------------------------------------------- further scores

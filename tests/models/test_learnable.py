@@ -57,7 +57,7 @@ def test_a_class_too_rare_for_smote_names_class_and_fold():
 def test_a_class_without_any_image_is_named():
     spec, examples, folds = table("multiclass", ["nv", "nv", "nv", "nv", "mel", "mel"])
     config = experiment("multiclass", "logistic")
-    with pytest.raises(PipelineError, match=r"bcc = 0, as all 6 training images"):
+    with pytest.raises(PipelineError, match=r"bcc = 0, as all 6 training photos"):
         list(require_learnable(examples, folds, spec, config, {"tabular", "logistic"}))
 
 

@@ -243,7 +243,7 @@ def test_the_page_sees_the_pixels_of_the_record(trained, oblong, found, tmp_path
     across, down = (np.flatnonzero(changed.any(axis=axis)) for axis in (0, 1))
     assert across.min() > 0.55 * shown.width and down.max() < 0.45 * shown.height
     words = reading_block(service, service.read([look], [{}])[0], "target", 0.9)
-    assert ("the middle square of the photo (144 × 96 pixels)" in words) == (how == "crop")
+    assert ("the middle of the photo (96 × 96 of 144 × 96 pixels)" in words) == (how == "crop")
     assert ("stretched to a square" in words) == (how != "crop")
     card = card_sections(service)["Summary and limits"]
     assert "like the training photos" in card and "not known how the training" not in card

@@ -154,7 +154,7 @@ def test_every_part_of_a_run_is_on_the_page(whole):
     assert path == run / "report.html"
     found = Page(path)
     assert DISCLAIMER in found.text
-    headings = ["Results", "Data", "Leak audit", "Image model", "Dense network on the patient data",
+    headings = ["Results", "Data", "Leak audit", "Image model", "Tabular model: dense network",
                 "Blend of the models", "Settings and versions"]  # fmt: skip
     for heading in headings:
         assert f"<h2>{heading}</h2>" in found.html
@@ -447,8 +447,8 @@ def test_optimistic_scores_are_marked(evaluations, tmp_path):
     assert found.text.count("too optimistic, see below") == 2
     assert found.values("class").count("note warning") == 2
     assert "epoch was chosen on the same images that the score is measured on" in found.text
-    assert "images of one patient may be in both training and validation" in found.text
-    assert "but perhaps with other images of the same patient" in found.text
+    assert "photos of one patient may be in both training and validation" in found.text
+    assert "but perhaps with other photos of the same patient" in found.text
     assert found.text.count("without any image of the same patient") == 2
 
 
@@ -464,7 +464,7 @@ def test_missing_parts_are_left_out(evaluations, tmp_path):
     spec, examples, _ = evaluations["binary"]
     write_stage(tmp_path / "tabular", spec, examples)
     found = Page(write_report(tmp_path, spec))
-    assert "Dense network on the patient data" in found.text
+    assert "Tabular model: dense network" in found.text
     assert "AUC 0.712 [0.600, 0.800] on 555 images" in found.text
     for absent in ("Image model", "Blend", "Leak audit", "Held-out", "Data "):
         assert absent not in found.text

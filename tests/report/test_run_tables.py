@@ -59,7 +59,7 @@ def test_every_number_is_read_from_the_run(runs):
     scores = read_json(runs / "binary" / "tabular" / "calibration.json")["study"]["scores"]
     assert binary["run"] == "binary" and binary["data"] == "made_up"
     assert binary["scored on"] == "out of fold, 5 folds by patient"
-    assert binary["images (positive)"] == f"{found['n']} ({found['counts']['target']['positive']})"
+    assert binary["photos (positive)"] == f"{found['n']} ({found['counts']['target']['positive']})"
     assert binary["AUC"] == describe_score(found["scores"]["auc"])
     assert binary["balanced accuracy"] == "–"
     errors = [describe_score(scores[name]["ece"], 4) for name in ("none", "temperature")]

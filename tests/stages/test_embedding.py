@@ -45,7 +45,7 @@ def test_a_head_on_an_encoder_joins_the_blend(run):
     assert vectors.shape == (len(examples), 1, about["width"])
     metrics = json.loads((run / "embedding" / "metrics.json").read_text())
     assert metrics["oof_auc_low"] > 0.5  # the drawn lesions can be told apart by colour alone
-    assert (run / "submission.csv").exists() and "Linear head" in (run / "report.html").read_text()
+    assert (run / "submission.csv").exists() and "linear head" in (run / "report.html").read_text()
 
 
 def test_vectors_are_those_of_the_frozen_image_model(run, competition):

@@ -153,7 +153,8 @@ def test_a_run_without_a_calibration_says_that_its_numbers_have_none(tmp_path):
     assert table["most_probable"].tolist() == expected
     assert "uncalibrated" in said[0] and "calibration.json" in said[0]
     mean, spec = pd.DataFrame({"target": [0.5]}, ["a"]), get_spec("siim_isic_2020")
-    assert _with_decision(mean, tmp_path, spec, said.append).equals(mean)
+    table = _with_decision(mean, tmp_path, spec, said.append)
+    assert list(table.columns) == ["melanoma"] and table["melanoma"].tolist() == [0.5]
 
 
 def test_photos_of_any_kind_are_taken_and_a_broken_one_is_left_out(ham, tmp_path, capsys):
@@ -215,9 +216,11 @@ def test_runs_are_compared_in_one_table(ham, capsys):
     capsys.readouterr()
     assert main(["compare-runs", str(ham[1]), str(ham[1])]) == 0
     lines = capsys.readouterr().out.strip().splitlines()
-    assert "balanced accuracy" in lines[0] and "peak MiB" in lines[0] and "lesions" in lines[0]
-    assert len(lines) == 5
-    assert sum("out of fold" in line for line in lines) == sum("test part" in x for x in lines) == 2
+    table = "\n".join(lines[: lines.index(f"{ham[1]} beside {ham[1]}:")])
+    assert all(word in table for word in ("balanced accuracy", "peak MiB", "lesions"))
+    assert table.count("out of fold") == table.count("test part") == 4  # scores, then costs
+    assert max(map(len, lines)) <= 100 and "  the same settings" in lines
+    assert sum("difference +0.000 [+0.000, +0.000]" in line for line in lines) == 2
 
 
 def written(run, model, scores, task="binary", **metrics):
@@ -237,21 +240,22 @@ def test_columns_keep_their_order_whatever_is_compared(tmp_path):
     written(tmp_path / "a", "image", ["target"])
     written(tmp_path / "b", "image", ["mel", "nv"], task="multiclass")
     written(tmp_path / "c", "image", ["mel", "sk"], task="multilabel", groups_ignored=True)
-    head = compare_runs([tmp_path / name for name in "abc"]).splitlines()[0]
-    words = head.split()
-    assert words[:5] == ["run", "model", "scored", "on", "images"]
-    assert words[-4:] == ["seconds", "peak", "MiB", "optimistic"]
-    assert {"patients", "auc", "accuracy", "mel", "sk"} <= set(words[5:-4])
+    text = compare_runs([tmp_path / name for name in "abc"])
+    words = text.split()
+    assert words[:4] == ["run", "model", "scored", "on"]
+    assert {"auc", "accuracy", "mel", "sk", "photos", "patients", "seconds", "peak"} <= set(words)
+    assert max(map(len, text.splitlines())) <= 100
 
 
 def test_a_blend_of_one_model_is_not_shown_twice(tmp_path):
-    written(tmp_path, "image", ["target"])
-    written(tmp_path, "blend", ["target"], weights={"image": 1.0})
-    assert len(compare_runs([tmp_path]).splitlines()) == 2
-    written(tmp_path, "tabular", ["target"])
-    shutil.rmtree(tmp_path / "blend")
-    written(tmp_path, "blend", ["target"], weights={"image": 0.5, "tabular": 0.5})
-    assert len(compare_runs([tmp_path]).splitlines()) == 4
+    run = tmp_path / "r"
+    written(run, "image", ["target"])
+    written(run, "blend", ["target"], weights={"image": 1.0})
+    assert len(compare_runs([run]).splitlines()) == 2
+    written(run, "tabular", ["target"])
+    shutil.rmtree(run / "blend")
+    written(run, "blend", ["target"], weights={"image": 0.5, "tabular": 0.5})
+    assert len(compare_runs([run]).splitlines()) == 4
 
 
 def test_a_folder_without_a_model_is_not_compared(tmp_path, capsys):
@@ -336,7 +340,7 @@ def test_dropping_incomplete_rows_leaves_the_test_part_whole(ham, tmp_path, caps
     assert set(folds.index) == set(examples.index[train & ~lacking])
     told = capsys.readouterr().out
     assert f"{lacking[train].sum()} training rows with a missing feature are in no fold" in told
-    assert f"{len(folds)} training images (" in told
+    assert f"{len(folds)} training photos (" in told
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,16 @@ def test_a_good_file_is_read_whatever_came_before(kind, worker):
     assert (found.original is not None) == (kind == "JPEG")
 
 
+def test_a_photo_of_a_phone_is_read_where_the_extra_is(worker):
+    heif = pytest.importorskip("pillow_heif")
+    stored = io.BytesIO()
+    heif.from_pillow(photo()).save(stored, quality=95)
+    found = open_upload("IMG_1.HEIC", stored.getvalue(), worker)
+    assert found.image.size == (64, 64) and found.original is None
+    apart = np.asarray(found.image).astype(int) - np.asarray(photo()).astype(int)
+    assert np.abs(apart).mean() < 9
+
+
 def test_a_photo_is_known_by_its_bytes_not_by_its_name(worker):
     assert open_upload("a.dcm", encode(photo(), "PNG"), worker).image.size == (64, 64)
 

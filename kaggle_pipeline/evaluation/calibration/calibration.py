@@ -102,7 +102,7 @@ class Calibration:
         rows = truth.assign(group_id=groups.reindex(truth.index)).dropna(subset="group_id")
         labelled = join_truth(rows, oof, spec, seed, n_replicates, None)
         facts = {
-            "n": len(oof), "group": spec.group or "image",
+            "n": len(oof), "group": spec.group or "photo",
             "groups": int(labelled.rows["group_id"].nunique()), "folds": study.FOLDS,
             "n_replicates": n_replicates, "seed": seed,
         }  # fmt: skip

@@ -47,13 +47,13 @@ def lacking(labelled: LabelledPredictions) -> dict[str, str]:
     Every one of the :data:`FOLDS` parts needs a group with an image of the class, and one with
     another: else what is fitted, or what it is scored on, would be no more than a guess.
     """
-    found, unit = {}, labelled.spec.group or "image"
+    found, unit = {}, labelled.spec.group or "photo"
     for name, column in zip(labelled.spec.classes, labelled.truth.T, strict=True):
         for value, what in ((1, "a positive"), (0, "a negative")):
             groups = labelled.rows["group_id"][column == value].nunique()
             if groups < FOLDS:
                 of = labelled.spec.class_label(name)
-                found[name] = f"{groups} {unit}s have {what} image of {of}, {FOLDS} are needed"
+                found[name] = f"{groups} {unit}s have {what} photo of {of}, {FOLDS} are needed"
                 break
     return found
 
@@ -128,7 +128,7 @@ def values_of(labelled: LabelledPredictions, probabilities: Array) -> dict[str, 
 def describe(values: Mapping[str, Array]) -> dict[str, dict]:
     """Return :func:`values_of` as scores with intervals."""
     # The ECE counts noise of either sign as error, so its replicates lie above the estimate.
-    reason = "a class has no positive or no negative image"
+    reason = "a class has no positive or no negative photo"
     return {
         name: score_mapping(found, reason if name == "auc" else "", centred=name == "ece")
         for name, found in values.items()

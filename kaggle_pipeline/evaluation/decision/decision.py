@@ -23,6 +23,7 @@ from kaggle_pipeline.evaluation.calibration.calibration import Calibration
 from kaggle_pipeline.evaluation.decision import scores
 from kaggle_pipeline.evaluation.decision.fitting import fit_rule, threshold_for
 from kaggle_pipeline.evaluation.decision.rules import (
+    NONE_OF_THEM,
     Rule,
     ThresholdRule,
     check_decision,
@@ -153,11 +154,13 @@ class Decision:
         calibrated : pandas.DataFrame
             A column a class.
         words : mapping of str to str, optional
-            What a class is called; else by its own name.
+            What a class is called; else by its own name. Where there is one class, what is not it
+            is then called "no melanoma", say.
         """
         decided = self.rule.decide(calibrated[list(self.classes)].to_numpy(float))
         called = [words.get(name, name) for name in self.classes]
-        return pd.Series(name_decisions(decided, called), calibrated.index, name="decision")
+        none = f"no {called[0]}" if words and len(called) == 1 else NONE_OF_THEM
+        return pd.Series(name_decisions(decided, called, none), calibrated.index, name="decision")
 
     def judge(self, labelled: LabelledPredictions, calibrated: Array) -> dict[str, Any]:
         """Return what the rule is worth on rows that nothing was learned from.

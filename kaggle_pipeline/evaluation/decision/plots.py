@@ -8,7 +8,15 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from kaggle_pipeline.core.figures import BLUE, GREY, RED, new_figure, save_figure, shorten
+from kaggle_pipeline.core.figures import (
+    BLUE,
+    GREY,
+    RED,
+    new_figure,
+    plain_ticks,
+    save_figure,
+    shorten,
+)  # fmt: skip
 from kaggle_pipeline.evaluation.plots import class_word
 
 _MANY = 3
@@ -80,4 +88,5 @@ def _draw_question(axes: Axes, points: Sequence[Mapping], name: str) -> None:
     axes.plot(x, specificity, color=BLUE, label="specificity")
     axes.plot(x, mean, color="black", linestyle="--", label="mean of both")
     axes.set_xscale("log")
+    plain_ticks(axes.xaxis)
     axes.set_xlabel("threshold on the calibrated probability")

@@ -115,8 +115,8 @@ def read_rule(mapping: Mapping[str, Any]) -> Rule:
     return SoftmaxRule(weights, costs, mapping["exponent"])
 
 
-def name_decisions(decided: Array, classes: Sequence[str]) -> list[str]:
-    """Return decisions (n, classes) in words: names joined by " + ", or ``none``.
+def name_decisions(decided: Array, classes: Sequence[str], none: str = NONE_OF_THEM) -> list[str]:
+    """Return decisions (n, classes) in words: names joined by " + ", or what ``none`` is called.
 
     Examples
     --------
@@ -124,7 +124,7 @@ def name_decisions(decided: Array, classes: Sequence[str]) -> list[str]:
     ['melanoma', 'melanoma + keratosis', 'none']
     """
     return [
-        " + ".join(name for name, yes in zip(classes, row, strict=True) if yes) or NONE_OF_THEM
+        " + ".join(name for name, yes in zip(classes, row, strict=True) if yes) or none
         for row in decided
     ]
 

@@ -56,7 +56,7 @@ def describe_decisions(
 ) -> dict[str, dict]:
     """Return :func:`values_of` as scores with intervals."""
     return {
-        name: score_mapping(found, "a class has no image")
+        name: score_mapping(found, "a class has no photo")
         for name, found in values_of(labelled, decided, config).items()
     }
 
@@ -101,10 +101,10 @@ def reached(labelled: LabelledPredictions, name: str, called: Array) -> dict[str
         labelled.weights, columns
     ).T
     return {
-        "sensitivity": score_mapping(ratio(hit, positive), "no positive image"),
-        "specificity": score_mapping(ratio(spared, negative), "no negative image"),
-        "precision": score_mapping(ratio(hit, flagged), "no image reaches it"),
-        "flagged": score_mapping(ratio(flagged, positive + negative), "no image"),
+        "sensitivity": score_mapping(ratio(hit, positive), "no positive photo"),
+        "specificity": score_mapping(ratio(spared, negative), "no negative photo"),
+        "precision": score_mapping(ratio(hit, flagged), "no photo reaches it"),
+        "flagged": score_mapping(ratio(flagged, positive + negative), "no photo"),
         "photos_per_find": score_mapping(ratio(flagged, hit), "none is found"),
     }
 

@@ -129,7 +129,7 @@ def test_stages_of_their_own_with_context_and_a_blend_of_them(competition, tmp_p
     oof = {name: pd.read_csv(run / name / "oof.csv") for name in ("forest", "logistic", "blend")}
     assert oof["forest"]["image_id"].equals(oof["logistic"]["image_id"])
     assert (run / "submission.csv").exists() and not (run / "tabular").exists()
-    assert "Forest on the patient data" in (run / "report.html").read_text()
+    assert "Tabular model: forest" in (run / "report.html").read_text()
     code = call(
         "train-tabular", "--run-dir", str(run), "--resume", "--set", "tabular.context=false"
     )
