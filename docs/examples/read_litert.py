@@ -34,6 +34,7 @@ def square(path):
 
 for path in sys.argv[2:]:
     found = run(image=square(path)[None])
-    decided = " + ".join(labels[found["decision"][0] == 1]) or "none"
+    none = f"no {labels[0]}" if len(labels) == 1 else "none"
+    decided = " + ".join(labels[found["decision"][0] == 1]) or none
     said = [f"{x}: {p:.5f}" for x, p in zip(labels, found["probability"][0], strict=True)]
     print(path, *said, decided)

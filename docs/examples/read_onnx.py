@@ -34,6 +34,7 @@ def square(path):
 names = [one.name for one in session.get_outputs()]
 for path in sys.argv[2:]:
     found = dict(zip(names, session.run(names, {"image": square(path)[None]}), strict=True))
-    decided = " + ".join(labels[found["decision"][0] == 1]) or "none"
+    none = f"no {labels[0]}" if len(labels) == 1 else "none"
+    decided = " + ".join(labels[found["decision"][0] == 1]) or none
     said = [f"{x}: {p:.5f}" for x, p in zip(labels, found["probability"][0], strict=True)]
     print(path, *said, decided)

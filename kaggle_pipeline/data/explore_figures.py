@@ -40,7 +40,7 @@ def draw_classes(groups: Mapping[str, pd.Index]) -> Figure:
         axes.text(count, y, f"  {count:,} ({count / total:.1%})", va="center", fontsize=9)
     axes.set_xlim(0, 1.3 * max(counts))
     axes.invert_yaxis()
-    axes.set_xlabel("training images")
+    axes.set_xlabel("training photos")
     axes.set_title("Class balance", fontsize=11)
     _tidy(axes)
     return figure
@@ -107,7 +107,7 @@ def draw_categorical(
             axes.text(share, y, f" {share:.1%}", va="center", fontsize=9)
     axes.set_xlim(0, 1.2 * max(left.max(), 0.01) if single else 1)
     _label_bars(right, words.value_counts()[order])
-    right.set(xticks=[], xlabel="training images")
+    right.set(xticks=[], xlabel="training photos")
     figure.suptitle(f"{spec.feature_label(feature).capitalize()}: classes within", fontsize=11)
     if not single:
         names = [shorten(name, 22) for name in groups]
@@ -143,9 +143,9 @@ def draw_groups(examples: pd.DataFrame, group: str) -> Figure:
     axes.bar(names, counts, color=BLUE)
     for x, count in enumerate(counts):
         axes.text(x, count, f"{count:,}", ha="center", va="bottom", fontsize=8)
-    axes.set(xlabel=f"images of one {group}", ylabel=f"{group}s")
+    axes.set(xlabel=f"photos of one {group}", ylabel=f"{group}s")
     axes.set_title(
-        f"{len(sizes):,} {group}s, median {sizes.median():g}, at most {sizes.max():,} images",
+        f"{len(sizes):,} {group}s, median {sizes.median():g}, at most {sizes.max():,} photos",
         fontsize=11,
     )
     _tidy(axes)

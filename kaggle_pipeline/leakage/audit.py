@@ -86,7 +86,7 @@ def drop_duplicates(
     if policy == "stop" and across.any():
         one = inside[across].iloc[0]
         detail = (
-            f"images {one['first']} and {one['second']} are the same photo in two groups "
+            f"photos {one['first']} and {one['second']} are the same photo in two groups "
             f"({counts}); remove one, or say --set leakage.duplicates=drop"
         )
         return examples, Finding(check, "leak", detail, _some(inside[across]["second"]))
@@ -114,7 +114,7 @@ def _drop_copies(
     with_test += int(in_test.loc[pairs["second"]].to_numpy().sum())
     detail = (
         f"{len(pairs)} pairs, {across} of them in two groups, {with_test} with a test photo; "
-        f"{len(gone)} training images dropped"
+        f"{len(gone)} training photos dropped"
     )
     return examples.drop(gone), Finding(check, "note", detail, _some(gone))
 
@@ -210,7 +210,7 @@ def _check_groups(
             rows[examples.loc[rows, "split"] == one][0] for one in ("train", "test")
         )
         detail = (
-            f"{spec.group} {both[0]} is in train and in test ({len(both)} such), by the images "
+            f"{spec.group} {both[0]} is in train and in test ({len(both)} such), by the photos "
             f"{in_train} and {in_test}"
         )
         if shared_noted:
@@ -249,7 +249,7 @@ def _check_test_photos(examples: pd.DataFrame, pairs: pd.DataFrame, policy: str)
     if across.empty:
         return Finding(check, "ok", "none known")
     one = across.iloc[0]
-    detail = f"images {one['first']} and {one['second']} are the same photo ({len(across)} pairs)"
+    detail = f"photos {one['first']} and {one['second']} are the same photo ({len(across)} pairs)"
     return Finding(check, "note" if policy == "keep" else "leak", detail, _some(across["first"]))
 
 
@@ -261,14 +261,14 @@ def _check_fold_photos(parts: pd.Series, pairs: pd.DataFrame, policy: str) -> Fi
     if across.empty:
         return Finding(check, "ok", "none known")
     one = across.iloc[0]
-    detail = f"images {one['first']} and {one['second']} are the same photo ({len(across)} pairs)"
+    detail = f"photos {one['first']} and {one['second']} are the same photo ({len(across)} pairs)"
     return Finding(check, "note" if policy == "keep" else "leak", detail, _some(across["first"]))
 
 
 def _check_near(examples: pd.DataFrame, fingerprints: pd.DataFrame | None, bits: int) -> Finding:
     check = "near-equal photos in two groups"
     if fingerprints is None:
-        return Finding(check, "not checkable", "images were not read")
+        return Finding(check, "not checkable", "photos were not read")
     known = fingerprints["phash"].reindex(examples.index)
     if known.fillna("").eq("").any():
         return Finding(

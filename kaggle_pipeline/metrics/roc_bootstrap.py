@@ -25,8 +25,13 @@ class Score:
     low: float
     high: float
 
+    def describe(self, digits: int = 3) -> str:
+        """Return ``"0.861 [0.850, 0.872]"``."""
+        value, low, high = (f"{one:.{digits}f}" for one in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
+
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return self.describe()
 
 
 class WeightedRoc:

@@ -28,6 +28,8 @@ _WEIGHT = "score_weight"
 """Column of the ISIC challenges' truth: images of weight 0 are not scored."""
 _UNSCORED = "ISIC_0035068"
 """The challenge of 2018 does not score this one either, and its table does not say so."""
+_DIGITS = 4
+"""As on Kaggle's board, of which a place may hang on the last one."""
 
 
 def _read_scored(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -90,7 +92,10 @@ def score_submission(submission_path: Path, truth_path: Path, seed: int) -> str:
         score = auc_with_interval(target, submission[name].to_numpy(), groups.to_numpy(), seed=seed)
         scores[name] = {**asdict(score), "positive": int(target.sum())}
         of_class = f" {name}" if len(columns) > 2 else ""
-        lines.append(f"test AUC{of_class} {score} on {len(truth)} photos, {target.sum()} positive")
+        lines.append(
+            f"test AUC{of_class} {score.describe(_DIGITS)} on {len(truth)} photos, "
+            f"{target.sum()} positive"
+        )
     found = {"truth": Path(truth_path).name, "n": len(truth), "scores": scores}
     targets = truth[columns[1:]].to_numpy(int)
     if targets.shape[1] > 1 and (targets.sum(axis=1) == 1).all():
@@ -98,7 +103,9 @@ def score_submission(submission_path: Path, truth_path: Path, seed: int) -> str:
         decided = weighted_scores.decide(submission[columns[1:]].to_numpy(), "multiclass")
         score = score_of(weighted_scores.balanced_accuracy(weights, targets, decided, "multiclass"))
         if score:
-            lines.append(f"test balanced accuracy {score} of {targets.shape[1]} classes")
+            lines.append(
+                f"test balanced accuracy {score.describe(_DIGITS)} of {targets.shape[1]} classes"
+            )
             found["balanced_accuracy"] = asdict(score)
     if (submission_path.parent / "prepare" / "config.yaml").exists():
         _keep(submission_path, found)

@@ -61,7 +61,7 @@ def _folds(service: Service) -> str:
     models, count = service.models, len(service.models.folds)
     unit = service.spec.group or "image"
     by_group = models.config.folds.by == "group"
-    split = f"no {unit} in two of them" if by_group else "split by image"
+    split = f"no {unit} in two of them" if by_group else "split by photo"
     return f"{count} trained, {split}. {missing_line(service)}".strip()
 
 

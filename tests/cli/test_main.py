@@ -94,7 +94,7 @@ def test_one_fold_of_few_patients_submits_the_blend_that_is_judged(competition, 
     metrics = json.loads((run / "blend" / "metrics.json").read_text())
     assert metrics["weights"] == stored["weights"] == dict.fromkeys(names, 0.5)
     assert metrics["weights_method"] == stored["method"] == "equal"
-    assert "patients have a positive image of target, 5 are needed" in stored["why"]
+    assert "patients have a positive photo of target, 5 are needed" in stored["why"]
     assert f"{stored['why']})" in said.split("blend weights: ")[1].splitlines()[0]
     assert stored["why"] in (run / "report.html").read_text()
     for part in ("oof", "test"):

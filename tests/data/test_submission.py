@@ -156,8 +156,8 @@ def test_every_class_of_a_submission_is_scored(tmp_path):
     submission = {"image_id": ids, "melanoma": [0.1, 0.2, 0.8, 0.9], "keratosis": [0.5] * 4}
     truth = {"image_id": ids[::-1], "keratosis": [0, 0, 0, 0], "melanoma": [1, 1, 0, 0]}
     lines = scored(tmp_path, submission, truth).splitlines()
-    assert lines[0].startswith("test AUC melanoma 1.0000") and "4 images, 2 positive" in lines[0]
-    assert lines[1] == "test AUC keratosis: none, all 4 images are 0"
+    assert lines[0].startswith("test AUC melanoma 1.0000 ") and "4 photos, 2 positive" in lines[0]
+    assert lines[1] == "test AUC keratosis: none, all 4 photos are 0"
 
 
 def test_the_score_of_a_runs_submission_is_kept_and_reported(tmp_path):

@@ -318,7 +318,7 @@ def test_one_fold_with_too_few_positives_is_judged_and_used_with_equal_weights(s
     folds = as_folds(groups, 1)
     blend, labelled = blend_and_nested(frames, targets, folds, spec, BlendConfig(space=space))
     assert blend.method == "equal" and blend.weights == {"image": 0.5, "tabular": 0.5}
-    assert "4 patients have a positive image of target, 5 are needed" in blend.why
+    assert "4 patients have a positive photo of target, 5 are needed" in blend.why
     pd.testing.assert_frame_equal(labelled.probabilities, blend.apply(frames), check_exact=True)
 
 
@@ -329,7 +329,7 @@ def test_folds_that_leave_no_positive_to_fit_on_are_judged_and_used_with_equal_w
     config = BlendConfig(space="mean")
     blend, labelled = blend_and_nested(frames, targets, folds, spec, config)
     assert blend.method == "equal" and blend.weights == {"image": 0.5, "tabular": 0.5}
-    assert "no positive image of target lies outside fold 2" in blend.why
+    assert "no positive photo of target lies outside fold 2" in blend.why
     pd.testing.assert_frame_equal(labelled.probabilities, blend.apply(frames), check_exact=True)
 
 

@@ -283,7 +283,7 @@ def spoil(path, change):
     ("name", "change", "error"),
     [
         ("their_test.csv", jpg(1), r"28 of 28 test photos have no row, such as ISIC_\d{7}, and 28 "
-         r"rows are of no test image, such as ISIC_\d{7}\.jpg"),
+         r"rows are of no test photo, such as ISIC_\d{7}\.jpg"),
         ("their_test.csv", jpg(0.5), r"14 of 28 test photos have no row.*\d\.jpg"),
         ("oof.csv", jpg(1), r"93 of 93 training photos have no row.*\d\.jpg"),
         ("oof.csv", jpg(0.3), r"2\d of 93 training photos have no row.*\d\.jpg"),

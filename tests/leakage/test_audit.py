@@ -265,7 +265,7 @@ def test_a_pair_known_both_officially_and_by_bytes_leaves_one_photo(examples):
     pairs = known_pairs(examples, make_pairs((two, one)), prints)
     kept, found = drop_duplicates(examples, pairs, "drop")
     assert len({one, two} & set(kept.index)) == 1
-    assert "1 training images dropped" in found.detail
+    assert "1 training photos dropped" in found.detail
 
 
 def test_same_photo_of_two_patients_stops_and_says_how_to_go_on(examples, audit):
@@ -465,7 +465,7 @@ def test_near_photos_of_one_patient_are_ok(examples, audit):
 
 def test_without_images_near_photos_are_not_checkable(examples, audit):
     found = finding(audit(examples), "near-equal photos")
-    assert (found.status, found.detail) == ("not checkable", "images were not read")
+    assert (found.status, found.detail) == ("not checkable", "photos were not read")
 
 
 # ---------------------------------------------------------------------------- shortcuts

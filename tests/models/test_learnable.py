@@ -65,7 +65,7 @@ def test_a_fold_that_holds_all_of_a_class_is_named():
     spec, examples, folds = table("multilabel", [None] * 4 + ["melanoma"] * 2)
     examples.loc[["I0", "I2", "I4"], "seborrheic_keratosis"] = 1
     config = experiment("multilabel", "logistic")
-    with pytest.raises(PipelineError, match=r"fold 2.*melanoma = 0; all 2 such images"):
+    with pytest.raises(PipelineError, match=r"fold 2.*melanoma = 0; all 2 such photos"):
         list(require_learnable(examples, folds, spec, config, {"tabular", "logistic"}))
 
 

@@ -179,7 +179,7 @@ def trained(request, oblong, found, tmp_path_factory):
 def predicted(run_dir, photos, out):
     words = ["--images", str(photos), "--out", str(out), "--overwrite"]
     assert main(["predict", "--run-dir", str(run_dir), *words]) == 0
-    return pd.read_csv(out).set_index("image_id")["target"].sort_index()
+    return pd.read_csv(out).set_index("image_id")["melanoma"].sort_index()
 
 
 def test_a_photo_gets_the_probability_of_its_record(trained, oblong, tmp_path, capsys):

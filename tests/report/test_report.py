@@ -313,7 +313,7 @@ def test_a_class_of_which_nothing_was_scored_is_named(evaluations, tmp_path):
     evaluation = evaluate(examples, some, spec, seed=0, n_replicates=9)
     write_stage(tmp_path / "image", spec, examples, evaluation)
     text = Page(write_report(tmp_path, spec)).text
-    assert "No image, or every image, scored here is of vascular lesion." in text
+    assert "No photo, or every photo, scored here is of vascular lesion." in text
     assert "0 vascular lesion" in text
 
 
@@ -446,10 +446,10 @@ def test_optimistic_scores_are_marked(evaluations, tmp_path):
     found = Page(write_report(tmp_path, spec))
     assert found.text.count("too optimistic, see below") == 2
     assert found.values("class").count("note warning") == 2
-    assert "epoch was chosen on the same images that the score is measured on" in found.text
+    assert "epoch was chosen on the same photos that the score is measured on" in found.text
     assert "photos of one patient may be in both training and validation" in found.text
     assert "but perhaps with other photos of the same patient" in found.text
-    assert found.text.count("without any image of the same patient") == 2
+    assert found.text.count("without any photo of the same patient") == 2
 
 
 def test_without_groups_the_page_says_what_is_unknown(evaluations, tmp_path):
@@ -465,7 +465,7 @@ def test_missing_parts_are_left_out(evaluations, tmp_path):
     write_stage(tmp_path / "tabular", spec, examples)
     found = Page(write_report(tmp_path, spec))
     assert "Tabular model: dense network" in found.text
-    assert "AUC 0.712 [0.600, 0.800] on 555 images" in found.text
+    assert "AUC 0.712 [0.600, 0.800] on 555 photos" in found.text
     for absent in ("Image model", "Blend", "Leak audit", "Held-out", "Data "):
         assert absent not in found.text
 

@@ -38,7 +38,7 @@ def write_stage(folder, task, folds=FoldsConfig(), **metrics):  # noqa: B008 (fr
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two runs: a binary one and one of seven classes on a holdout split by image."""
+    """Two runs: a binary one and one of seven classes on a holdout split by photo."""
     root = tmp_path_factory.mktemp("runs")
     write_stage(root / "binary" / "tabular", "binary")
     folds = FoldsConfig(holdout=0.2, by="image")
@@ -65,7 +65,7 @@ def test_every_number_is_read_from_the_run(runs):
     errors = [describe_score(scores[name]["ece"], 4) for name in ("none", "temperature")]
     assert binary["ECE before → after"] == " → ".join(errors)
     assert binary["s"] == "1,234" and binary["peak MiB"] == "988"
-    assert seven["scored on"] == "held-out 20% by image; optimistic: split by image"
+    assert seven["scored on"] == "held-out 20% by image; optimistic: split by photo"
     assert seven["model"] == "image: InceptionResNetV2, 1024 px"
     assert "(mean)" in seven["AUC"] and seven["balanced accuracy"][0] == "0"
 

@@ -104,8 +104,8 @@ def test_predict_takes_new_photos_through_the_runs_encoders(competition, tmp_pat
     known = pd.read_csv(run / "embedding" / "test.csv", index_col="image_id")
     ids = found.index.intersection(known.index)
     assert len(ids) == len(known) > 20
-    np.testing.assert_allclose(found.loc[ids, "target"], known.loc[ids, "target"], atol=1e-5)
-    assert found["target_calibrated"].between(0, 1).all() and "decision" in found
+    np.testing.assert_allclose(found.loc[ids, "melanoma"], known.loc[ids, "target"], atol=1e-5)
+    assert found["melanoma_calibrated"].between(0, 1).all() and "decision" in found
     about = run / "embeddings" / "keras-LeNet-32px" / "encoder.json"
     about.write_text(about.read_text().replace('"weights_sha256": "', '"weights_sha256": "0'))
     assert main(["verify-run", "--run-dir", str(run), "--accept-changes"]) == 0

@@ -75,7 +75,7 @@ def test_the_reader_in_the_docs_says_what_predict_says(demo_run, predicted, tmp_
     for line, (photo, row) in zip(lines, expected.iterrows(), strict=True):
         path, _, probability, *decided = line
         assert Path(path).stem == photo and " ".join(decided) == row["decision"]
-        assert abs(float(probability) - row["target_calibrated"]) < 1e-4
+        assert abs(float(probability) - row["melanoma_calibrated"]) < 1e-4
 
 
 @pytest.mark.ci

@@ -80,7 +80,7 @@ def test_probabilities_are_those_of_the_predict_script(service, run_dir, photos,
     for name, content in files.items():
         (folder / name).write_bytes(content)
     predict_images(run_dir, folder, tmp_path / "out.csv", device="cpu", say=lambda line: None)
-    known = pd.read_csv(tmp_path / "out.csv").set_index("image_id")["target"]
+    known = pd.read_csv(tmp_path / "out.csv").set_index("image_id")["melanoma"]
     found = {
         name[0]: service.look(name, content).answer.probabilities.mean()
         for name, content in files.items()

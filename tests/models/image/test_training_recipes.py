@@ -646,5 +646,5 @@ def test_a_run_of_several_seeds_and_sizes_predicts_new_photos(competition, tmp_p
     words = ["predict", "--run-dir", str(run), "--images", str(photos), "--out", str(out)]
     assert main(words) == 0, capsys.readouterr().err
     assert capsys.readouterr().out.count("come without metadata") == 1
-    found = pd.read_csv(out).set_index("image_id")["target"]
+    found = pd.read_csv(out).set_index("image_id")["melanoma"]
     assert set(found.index) == set(known.index) and found.between(0, 1).all()
