@@ -52,6 +52,7 @@ DOORS = {
         "preflight.compiler",
         "preflight.lowering",
     },
+    "cleanlab": {"evaluation.label_suspects"},
     "tf2onnx": {"export.formats"},
     "onnxruntime": {"export.formats"},
     "ai_edge_litert": {"export.formats"},

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kaggle_pipeline import DISCLAIMER
 from kaggle_pipeline.cli.command import Command
-from kaggle_pipeline.config.names import DEFAULT_CONFIG, DEMO_RUN
+from kaggle_pipeline.config.names import DEFAULT_CONFIG, DEMO_RUN, SCORED_STAGES
 from kaggle_pipeline.synthetic import MADE_UP
 
 
@@ -203,6 +203,19 @@ def _verify_run(options: argparse.Namespace) -> None:
     verify_run(options.run_dir, accept_changes=options.accept_changes)
 
 
+def _audit_labels_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run-dir", type=Path, required=True, help="with out-of-fold predictions")
+    parser.add_argument(
+        "--stage", choices=SCORED_STAGES, help="whose predictions (default: the blend's)"
+    )
+
+
+def _audit_labels(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.audit_labels import audit_labels
+
+    audit_labels(options.run_dir, stage=options.stage)
+
+
 LOOK_COMMANDS = (
     Command(
         "make-synthetic",
@@ -275,6 +288,15 @@ LOOK_COMMANDS = (
         """\
   python scripts/verify_run.py --run-dir runs/mine
   python scripts/verify_run.py --run-dir runs/mine --accept-changes""",
+    ),
+    Command(
+        "audit-labels",
+        "Show the photos whose label fits a run's out-of-fold predictions least.",
+        _audit_labels_options,
+        _audit_labels,
+        """\
+  python scripts/audit_labels.py --run-dir runs/mine
+  python scripts/audit_labels.py --run-dir runs/mine --stage image""",
     ),
     Command(
         "list-backbones",

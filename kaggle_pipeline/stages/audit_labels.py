@@ -1,0 +1,171 @@
+"""Labels that fit least, on a page to look through: out-of-fold predictions → ``audit/``.
+
+In: a finished run. Out: ``label_suspects.csv`` and a page with the photos, beside their nearest
+neighbours where the run has vectors of an encoder.
+"""
+
+import base64
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from kaggle_pipeline.config.loading import load_experiment
+from kaggle_pipeline.config.names import SCORED_STAGES
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import atomic_path
+from kaggle_pipeline.data.examples import read_examples
+from kaggle_pipeline.data.predictions import Predictions
+from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.datasets import spec_of
+from kaggle_pipeline.evaluation.calibration.calibration import read_calibration
+from kaggle_pipeline.evaluation.label_suspects import find_suspects
+from kaggle_pipeline.models.embedding.vector_store import FOLDER, VectorStore
+from kaggle_pipeline.records.tfrecords import read_index, shards_holding
+from kaggle_pipeline.report import html
+from kaggle_pipeline.report.html import Html
+from kaggle_pipeline.stages.embed import read_photos
+
+_SHOWN = 60
+_NEIGHBOURS = 4
+_THUMBNAIL_PX = 160
+
+
+def audit_labels(
+    run_dir: Path, *, stage: str | None = None, say: Callable[[str], None] = print
+) -> Path:
+    """Write the suspects of a run.
+
+    Parameters
+    ----------
+    run_dir : pathlib.Path
+    stage : str, optional
+        Whose out-of-fold predictions to take; by default the blend's, or the first that is there.
+    say : callable
+        Takes a line for the user.
+
+    Returns
+    -------
+    pathlib.Path
+        The page.
+
+    Raises
+    ------
+    PipelineError
+        If the run has no such predictions, or cleanlab is not installed.
+    """
+    run_dir = Path(run_dir)
+    folder = run_dir / (stage or _best_stage(run_dir))
+    if not (folder / "oof.csv").exists():
+        raise PipelineError(f"{folder} has no oof.csv: train that stage first")
+    config = load_experiment(folder / "config.yaml")
+    spec = spec_of(config, run_dir / "prepare", None)
+    examples = read_examples(run_dir / "prepare" / "examples.csv", spec)
+    oof = Predictions.read(folder / "oof.csv", spec.classes).probabilities
+    calibration = read_calibration(folder)
+    suspects = find_suspects(examples, calibration.apply(oof) if calibration else oof, spec)
+    out = run_dir / "audit"
+    with atomic_path(out / "label_suspects.csv") as temporary:
+        suspects.to_csv(temporary)
+    shown = suspects.iloc[:_SHOWN]
+    beside = _neighbours(run_dir, shown.index.unique(), examples, oof.index)
+    wanted = {*shown.index, *(one for names in beside.values() for one in names)}
+    photos = _thumbnails(run_dir, spec, wanted, config.records.channel_order == "bgr")
+    page = _page(run_dir, folder.name, spec, suspects, len(oof), beside, photos, examples)
+    with atomic_path(out / "label_suspects.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    say(f"{len(suspects)} of {len(oof)} labels are doubtful by {folder.name}'s predictions")
+    say(f"{out / 'label_suspects.html'}: the first {len(shown)}; all in {out}/label_suspects.csv")
+    return out / "label_suspects.html"
+
+
+def _best_stage(run_dir: Path) -> str:
+    for name in reversed(SCORED_STAGES):
+        if (run_dir / name / "oof.csv").exists():
+            return name
+    raise PipelineError(f"{run_dir} has no out-of-fold predictions: train a model first")
+
+
+def _neighbours(
+    run_dir: Path, ids: pd.Index, examples: pd.DataFrame, among: pd.Index
+) -> Mapping[str, list[str]]:
+    """The nearest images of other groups, by the cosine of the run's vectors; none without."""
+    stores = [VectorStore(path) for path in sorted((run_dir / FOLDER).glob("*"))]
+    stores = [store for store in stores if store.finished]
+    if not stores:
+        return {}
+    vectors = [store.read().mean(among, store.folder) for store in stores]
+    unit = np.hstack([one / np.maximum(np.linalg.norm(one, axis=1, keepdims=True), 1e-12)
+                      for one in vectors])  # fmt: skip
+    group = examples.loc[among, "group_id"].to_numpy()
+    found = {}
+    for name in ids:
+        row = among.get_loc(name)
+        alike = unit @ unit[row]
+        alike[group == group[row]] = -np.inf
+        found[name] = [among[i] for i in np.argsort(-alike, kind="stable")[:_NEIGHBOURS]]
+    return found
+
+
+def _thumbnails(
+    run_dir: Path, spec: DatasetSpec, wanted: set[str], swap_red_blue: bool
+) -> dict[str, bytes]:
+    """Small JPEGs by image id, from the run's records; none where these are gone."""
+    index = read_index(run_dir)
+    if index is None or not all(Path(one).is_dir() for one in index["folder"].unique()):
+        return {}
+    shards = shards_holding(index, pd.Index(sorted(wanted)))
+    found = {}
+    for name, photo in read_photos(shards, spec.record_id, wanted, swap_red_blue):
+        photo.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
+        photo.save(buffer := io.BytesIO(), "JPEG", quality=82)
+        found[name] = buffer.getvalue()
+    return found
+
+
+def _page(
+    run_dir: Path,
+    stage: str,
+    spec: DatasetSpec,
+    suspects: pd.DataFrame,
+    count: int,
+    beside: Mapping[str, list[str]],
+    photos: Mapping[str, bytes],
+    examples: pd.DataFrame,
+) -> str:
+    words = (
+        f"{len(suspects)} of {count:,} labels of {spec.heading} fit badly to the out-of-fold "
+        f"predictions of {stage} (confident learning). A doubtful label is not a wrong one: rare "
+        "looks and a weak model come here too. Look, ask whoever labelled them, and change labels "
+        "in the raw table alone."
+    )
+    body: list[object] = [html.element("p", words)]
+    if not photos:
+        body.append(html.note("The run's records are not here, so there are no photos."))
+    if not beside:
+        what = "The run has no vectors of an encoder (embed), so nothing stands beside a photo."
+        body.append(html.note(what))
+    for name, row in suspects.iloc[:_SHOWN].iterrows():
+        title = f"{name}: {row['label']}, or {row['more_likely']}?"
+        said = f"probability of the label as it is: {row['fit']:.3f}"
+        figures = [_figure(name, said, photos)]
+        figures += [_figure(one, f"alike: {_label(examples.loc[one], spec)}", photos)
+                    for one in beside.get(name, [])]  # fmt: skip
+        body += [html.element("h3", title), html.element("div", *figures, class_="photos")]
+    return html.page(f"Doubtful labels: {run_dir.resolve().name}", *body)
+
+
+def _label(row: pd.Series, spec: DatasetSpec) -> str:
+    names = [spec.class_label(name) for name in spec.classes if row[name] == 1]
+    return " + ".join(names) or "none"
+
+
+def _figure(name: str, caption: str, photos: Mapping[str, bytes]) -> Html:
+    image = Html("")
+    if name in photos:
+        data = base64.b64encode(photos[name]).decode()
+        image = Html(f'<img class="photo" alt="" src="data:image/jpeg;base64,{data}">')
+    return html.element("figure", image, html.element("figcaption", f"{name}: {caption}"))
