@@ -92,9 +92,12 @@ def _kills(options: argparse.Namespace, place: Path) -> None:
 
 
 def _stops(options: argparse.Namespace, place: Path) -> None:
+    import signal
+
     from benchmarks.stops import measure_stops
 
-    measure_stops(place)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        measure_stops(place, number=number)
 
 
 def _changes(options: argparse.Namespace, place: Path) -> None:

@@ -22,6 +22,8 @@ from kaggle_pipeline.core.errors import PipelineError
 
 _MAX_SECONDS, _MAX_MIB = 5, 1500
 _MAX_BYTES = 8192
+_LIBFUZZER = {70: "an input took too long", 71: "too much memory", 77: "a crash"}
+"""Exit codes."""
 
 
 def measure_fuzz(
@@ -58,6 +60,9 @@ def measure_fuzz(
         if not (folder / "found.json").exists():
             raise PipelineError(f"{name}: its process died: {' '.join(done.stderr.split())[-600:]}")
         found = json.loads((folder / "found.json").read_text(encoding="utf-8"))
+        if done.returncode:  # of atheris: a crash, too much memory or time; the input is in folder
+            what = _LIBFUZZER.get(done.returncode, f"code {done.returncode}")
+            found["faults"][f"its process died: {what}"] = str(folder)
         say(
             f"{name:>12}{found['executions']:>12}{found['seconds']:>9.0f}{found['taken']:>9}"
             f"{len(found['faults']):>8}  {_reached(name, folder)}"
@@ -90,7 +95,8 @@ class Hunt:
 
     def __init__(self, name: str, folder: Path) -> None:
         self._reader, self._folder = READERS[name], folder
-        self._work = tempfile.TemporaryDirectory()
+        self._work = folder / "work"
+        self._work.mkdir(parents=True, exist_ok=True)
         self._began = time.monotonic()
         self.executions = self.taken = 0
         self.faults: dict[str, str] = {}
@@ -101,7 +107,7 @@ class Hunt:
         self.executions += 1
         began = time.process_time()  # the machine may be busy with something else
         try:
-            self.taken += attempt(self._reader, Path(self._work.name), content) is None
+            self.taken += attempt(self._reader, self._work, content) is None
             kind = None
         except Exception as error:
             kind = f"{type(error).__name__} {_place(error)}"
@@ -132,15 +138,15 @@ class Hunt:
 
 
 def _place(error: Exception) -> str:
-    """The last line of this package on the way to the error."""
+    """The last function of this package on the way to the error, or what it says."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if "kaggle_pipeline" in frame.filename
     ]
-    last = frames[-1] if frames else None
-    where = f"{Path(last.filename).name}:{last.name}" if last else "?"
-    return f"in {where}: {' '.join(str(error).split())[:70]}" if last is None else f"in {where}"
+    if not frames:
+        return f"{' '.join(str(error).split())[:70]}"
+    return f"in {Path(frames[-1].filename).name}:{frames[-1].name}"
 
 
 def changed(

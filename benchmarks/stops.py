@@ -1,4 +1,4 @@
-"""SIGTERM at moments of a whole run: exit code, seconds, processes and files that are left.
+"""SIGTERM or SIGKILL at moments of a whole run: what it ends with, and what is left of it.
 
 In: a folder to work in, which gets a made-up competition and its runs. Out: a line a run.
 """
@@ -17,57 +17,91 @@ from benchmarks.changes import finished_run
 from benchmarks.kills import WHOLE, finish, start
 from kaggle_pipeline.core.errors import PipelineError
 
-_PATIENCE_SECONDS = 60
+_PATIENCE_SECONDS = 120
 
 
 def measure_stops(
     work_dir: Path,
     runs: int = 20,
-    seconds: float = 30,
     seed: int = 0,
+    number: signal.Signals = signal.SIGTERM,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Send SIGTERM to the main process of a run alone, look for what is left, and resume.
+    """End runs at moments of all their stages, look for what is left, resume, and compare.
 
     Parameters
     ----------
     work_dir : pathlib.Path
     runs : int
-    seconds : float
-        The moments are drawn from the first so many seconds of a run.
     seed : int
         Of the moments.
+    number : signal.Signals
+        SIGTERM goes to the main process alone, as batch systems send it; SIGKILL to all of the
+        run's processes, as a power cut ends them.
     say : callable
         Takes a line.
 
     Raises
     ------
     PipelineError
-        If a process or a half-written file is left, the exit code is another one, or the resumed
-        run has another submission than the one left alone.
+        If a process is left, or of SIGTERM a half-written file; if the exit code is another one, or
+        the resumed run has another submission, prediction or weight than the one left alone.
     """
     _, whole = finished_run(work_dir)
+    seconds = _seconds_of(whole)
+    say(f"left alone it takes {seconds:.0f} s")
     for after in np.random.default_rng(seed).uniform(1, seconds, runs):
         run = work_dir / "stopped"
         shutil.rmtree(run, ignore_errors=True)
         process = start("run_pipeline.py", work_dir / "data", run, settings=WHOLE)
         time.sleep(after)
         began = time.monotonic()
-        process.send_signal(signal.SIGTERM)
+        if number == signal.SIGKILL:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
         try:
             _, words = process.communicate(timeout=_PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            raise PipelineError(f"{run}: SIGTERM after {after:.1f} s did not end it") from None
+            raise PipelineError(
+                f"{run}: {number.name} after {after:.0f} s did not end it"
+            ) from None
         took = time.monotonic() - began
         # A lock may be left by an end by force: that its process is gone is seen by the next one.
-        left = [*living(process.pid), *run.rglob(".[0-9]*.*")]
-        if left or process.returncode not in (0, 128 + signal.SIGTERM):
+        left = living(process.pid)
+        if number != signal.SIGKILL:
+            left += [str(path) for path in run.rglob(".[0-9]*.*")]
+        if left or process.returncode not in (0, 128 + number, -number):
             raise PipelineError(f"{run}: code {process.returncode}, left: {left}, {words[-400:]}")
+        reached = max((path.name for path in run.glob("*/")), default="nothing", key=_time_in(run))
         finish(start("run_pipeline.py", work_dir / "data", run, "--resume", settings=WHOLE))
-        if (run / "submission.csv").read_bytes() != (whole / "submission.csv").read_bytes():
-            raise PipelineError(f"{run}: another submission than {whole} after --resume")
-        say(f"SIGTERM after {after:4.1f} s: ended in {took:.1f} s, nothing left, same submission")
+        if other := _differing(run, whole):
+            raise PipelineError(f"{run}: after --resume {other} is another than in {whole}")
+        say(
+            f"{number.name} after {after:4.0f} s, in {reached}: ended in {took:.1f} s, nothing "
+            "left, same submission, predictions and weights"
+        )
+
+
+def _seconds_of(run: Path) -> float:
+    """From a run's first file to its submission."""
+    times = [path.stat().st_mtime for path in run.rglob("*") if path.is_file()]
+    return (run / "submission.csv").stat().st_mtime - min(times)
+
+
+def _time_in(run: Path) -> Callable[[str], float]:
+    return lambda name: (run / name).stat().st_mtime
+
+
+def _differing(run: Path, whole: Path) -> str | None:
+    """The first of a run's results that is not there byte for byte; None if all are."""
+    for kind in ("submission.csv", "oof.csv", "test.csv", "*.weights.h5"):
+        for path in sorted(whole.rglob(kind)):
+            name = path.relative_to(whole)
+            if not (run / name).exists() or (run / name).read_bytes() != path.read_bytes():
+                return str(name)
+    return None
 
 
 def living(group: int) -> list[str]:

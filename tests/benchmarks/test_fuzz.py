@@ -1,0 +1,47 @@
+"""Tests of the hunt for input that a reader does not stand."""
+
+import json
+import random
+
+import pytest
+
+from benchmarks import fuzz
+from benchmarks.readers import READERS, Reader
+from kaggle_pipeline.core.errors import PipelineError
+
+
+def read(folder, content):
+    (folder / "file").write_bytes(content)
+    if content.startswith(b"bad"):
+        raise ValueError("broken")
+    if content.startswith(b"two"):
+        error = PipelineError("")
+        error.args = ("one\ntwo",)
+        raise error
+    if content != b"fine":
+        raise PipelineError("no such thing")
+
+
+@pytest.fixture
+def hunt(monkeypatch, tmp_path):
+    monkeypatch.setitem(READERS, "one", Reader(read, lambda: [b"fine"], ()))
+    return fuzz.Hunt("one", tmp_path)
+
+
+def test_faults_are_kept_by_kind_each_with_its_smallest_input(hunt, tmp_path):
+    for content in (b"fine", b"other", b"bad", b"bad longer", b"two lines", b"b", b"ba"):
+        hunt.one(content)
+    hunt.write()
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["executions"], found["taken"]) == (7, 1)
+    kinds = {kind.split()[0]: path for kind, path in found["faults"].items()}
+    assert set(kinds) == {"ValueError", "AssertionError"}
+    kept = sorted(path.read_bytes() for path in (tmp_path / "faults").iterdir())
+    assert kept == [b"bad", b"two lines"]
+
+
+def test_changes_are_many_and_never_too_long():
+    rng = random.Random(0)
+    found = {fuzz.changed(b"a,b\n1,2\n", [b"xyz" * 9000], [b"nan"], rng) for _ in range(300)}
+    assert len(found) > 200 and max(map(len, found)) <= 8192
+    assert fuzz.changed(b"", [b"x"], [], rng) is not None
