@@ -182,7 +182,7 @@ class Visitor:
         self._token = cookies.partition(f"{_XSRF}=")[2].partition(";")[0].strip('"')
         self._socket = connect(
             f"ws://{address}/_stcore/stream", subprotocols=["streamlit"], max_size=None,
-            open_timeout=_PATIENCE_SECONDS, origin=self._home,
+            open_timeout=_PATIENCE_SECONDS, origin=self._home, ping_interval=None,  # as browsers do
             additional_headers={"Cookie": f"{_XSRF}={self._token}"},
         )  # fmt: skip
         self._session, self._uploader, self._before = "", "", ""
