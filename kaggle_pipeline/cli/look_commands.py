@@ -203,6 +203,26 @@ def _verify_run(options: argparse.Namespace) -> None:
     verify_run(options.run_dir, accept_changes=options.accept_changes)
 
 
+def _bundle_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run-dir", type=Path, required=True, help="with a trained image/")
+    parser.add_argument("--out", type=Path, required=True, help="folder to make")
+    parser.add_argument(
+        "--licence", required=True, help="SPDX name; the photos' licence binds the weights too"
+    )
+    parser.add_argument("--licence-file", type=Path, help="its text, copied as LICENSE")
+    parser.add_argument("--overwrite", action="store_true", help="write over an existing --out")
+
+
+def _bundle(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.stages.bundle import bundle
+
+    bundle(
+        options.run_dir, options.out, licence=options.licence,
+        licence_file=options.licence_file, overwrite=options.overwrite,
+    )  # fmt: skip
+    print(DISCLAIMER)
+
+
 def _audit_labels_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-dir", type=Path, required=True, help="with out-of-fold predictions")
     parser.add_argument(
@@ -288,6 +308,15 @@ LOOK_COMMANDS = (
         """\
   python scripts/verify_run.py --run-dir runs/mine
   python scripts/verify_run.py --run-dir runs/mine --accept-changes""",
+    ),
+    Command(
+        "bundle",
+        "Gather a run's image models, card and licence for Kaggle Models or the Hugging Face hub.",
+        _bundle_options,
+        _bundle,
+        """\
+  python scripts/bundle.py --run-dir runs/mine --out bundles/mine --licence cc-by-nc-4.0
+  hf upload me/mine bundles/mine""",
     ),
     Command(
         "audit-labels",

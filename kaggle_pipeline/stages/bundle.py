@@ -1,0 +1,135 @@
+"""A folder that others can take: a run's image models, card, licence and an example, nothing else.
+
+In: a run's folder. Out: a folder for Kaggle Models or the Hugging Face hub, which ``predict``
+reads as it reads the run, and whose files ``verify_run`` compares.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kaggle_pipeline.core.commit import begin, commit
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import SAVED
+from kaggle_pipeline.evaluation.calibration.calibration import FILE as CALIBRATION
+from kaggle_pipeline.evaluation.calibration.calibration import read_calibration
+from kaggle_pipeline.evaluation.decision.decision import FILE as DECISION
+from kaggle_pipeline.evaluation.decision.decision import read_decision
+from kaggle_pipeline.export.about import describe_export
+from kaggle_pipeline.records.geometry import NOTE
+from kaggle_pipeline.stages.trained import TrainedImageModels
+
+_TAKEN = ("config.yaml", NOTE, CALIBRATION, DECISION)
+_REMEDY = "bundle the run again with --overwrite"
+_EXAMPLE = """
+## Example
+
+With the package `kaggle_pipeline` installed, and this folder as `model/`:
+
+```
+python scripts/predict.py --run-dir model --images photos/
+python scripts/verify_run.py --run-dir model
+```
+"""
+
+
+def bundle(
+    run_dir: Path,
+    out: Path,
+    *,
+    licence: str,
+    licence_file: Path | None = None,
+    overwrite: bool = False,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Write the bundle.
+
+    What is copied is named, so that nothing else can be in it: settings, weights, calibration and
+    decision of the image stage. No table of the data set, no prediction, no photo.
+
+    Parameters
+    ----------
+    run_dir : pathlib.Path
+        With a trained ``image/``.
+    out : pathlib.Path
+        Folder to make.
+    licence : str
+        SPDX name, such as ``cc-by-nc-4.0``: the weights are under that of the photos, too.
+    licence_file : pathlib.Path, optional
+        Its text, copied as ``LICENSE``.
+    overwrite : bool
+        Whether ``out`` may be there already.
+    say : callable
+        Takes a line for the user.
+
+    Raises
+    ------
+    PipelineError
+        If the run has no trained image model, learned from a table of the user's own, or ``out``
+        is there already.
+    """
+    trained, out = TrainedImageModels.open(run_dir), Path(out)
+    if trained.config.table is not None:
+        raise PipelineError(f"{run_dir} learned from a table of your own: its columns stay private")
+    if out.exists() and not overwrite:
+        raise PipelineError(f"{out} exists: say --overwrite, or another --out")
+    if licence_file is not None and not Path(licence_file).is_file():
+        raise PipelineError(f"--licence-file {licence_file} does not exist")
+    about = describe_export(
+        trained.stage, trained.config, trained.spec, trained.fit, list(trained.folds),
+        read_calibration(trained.stage), read_decision(trained.stage),
+    )  # fmt: skip
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as beside:
+        made = Path(beside) / "made"
+        for path in _to_copy(trained):
+            place = made / path.relative_to(Path(run_dir))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
+        _forget_places(made)
+        front = yaml.safe_dump({"license": licence, "library_name": "keras"})
+        card = f"---\n{front}---\n\n{about['card']}{_EXAMPLE}"
+        (made / "README.md").write_text(card, encoding="utf-8")
+        (made / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        if licence_file is not None:
+            shutil.copyfile(licence_file, made / "LICENSE")
+        begin(made, _REMEDY)
+        commit(made)
+        if out.exists():
+            out.replace(Path(beside) / "before")
+        made.replace(out)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    say(f"{out}: {size / 1e6:.1f} MB, {licence}; verify_run compares its files")
+    return out
+
+
+def _to_copy(trained: TrainedImageModels) -> list[Path]:
+    stage = trained.stage
+    places = [*trained.folds.values(), *([trained.of_all] if trained.of_all else [])]
+    found = [stage / name for name in _TAKEN if (stage / name).exists()]
+    for place in places:  # one model, or folders of several
+        found += sorted([*place.rglob(SAVED), *place.rglob("model.weights.h5")])
+    return found
+
+
+def _forget_places(made: Path) -> None:
+    """Keep the names of weights' files, not the folders of the machine they lay on."""
+
+    def short(settings: dict[str, Any]) -> None:
+        image = settings.get("image")
+        if isinstance(image, dict) and image.get("weights"):
+            image["weights"] = Path(image["weights"]).name
+
+    config = made / "image" / "config.yaml"
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    short(settings)
+    config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    for path in made.rglob(SAVED):
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        short(settings)
+        path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
