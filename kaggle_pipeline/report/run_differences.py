@@ -105,6 +105,15 @@ class _Scored:
             table = read_own(prepared / TEST_TRUTH, types, remedy=remedy)
             self.test_truth = table.set_index("image_id")
 
+    def fingerprints(self) -> pd.Series:
+        """SHA-256 of the photos' files by id, of those that were read for duplicates."""
+        path = self.run_dir / "prepare" / "fingerprints.csv"
+        if not path.exists():
+            return pd.Series(dtype=str)
+        remedy = PREPARE_ANEW.format(folder=path.parent)
+        table = read_own(path, {"image_id": str, "sha256": str}, remedy=remedy)
+        return table.set_index("image_id")["sha256"]
+
     def labelled(self, stage: str, file: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:
         """Probabilities and truth by photo id, a column a class; None where one is not there."""
         path, classes = self.run_dir / stage / file, list(self.spec.classes)
@@ -113,6 +122,13 @@ class _Scored:
             return None
         found = Predictions.read(path, classes)
         return found.probabilities, truth.loc[found.table.index, classes]
+
+
+def _other_files(first: _Scored, second: _Scored, ids: pd.Index) -> int:
+    """How many photos of one id are not the same file, as far as both runs know their files."""
+    before, after = first.fingerprints(), second.fingerprints()
+    known = ids.intersection(before.index).intersection(after.index)
+    return int((before.loc[known] != after.loc[known]).sum())
 
 
 def _paired(stage: str, file: str, first: _Scored, second: _Scored) -> list[str]:
@@ -125,6 +141,8 @@ def _paired(stage: str, file: str, first: _Scored, second: _Scored) -> list[str]
     same = f"the same {len(ids):,} photos"
     if not len(ids) == len(old) == len(new):
         same = f"{len(ids):,} photos in both, of {len(old):,} and {len(new):,}"
+    if others := _other_files(first, second, ids):
+        same += f", {others:,} of them other files"
     head = f"  {stage}, {part}: {same}"
     if not len(ids):
         return [f"{head}; no difference can be told"]

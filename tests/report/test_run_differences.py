@@ -74,6 +74,16 @@ def test_other_labels_are_counted_and_nothing_is_compared(make_run):
     assert "3 of them have other labels" in said[-1] and "AUC" not in said[-1]
 
 
+def test_photos_that_are_other_files_are_counted(make_run):
+    (first, _), (second, _) = make_run("a", 1.0), make_run("b", 1.0)
+    ids = pd.read_csv(first / "image" / "oof.csv")["image_id"]
+    for run, changed in ((first, 0), (second, 5)):
+        found = [f"{number}{'x' if number < changed else ''}" for number in range(len(ids))]
+        table = pd.DataFrame({"image_id": ids, "sha256": found, "phash": "0"})
+        table.to_csv(run / "prepare" / "fingerprints.csv", index=False)
+    assert "the same 108 photos, 5 of them other files" in describe_difference(first, second)[2]
+
+
 def test_runs_without_their_tables_show_settings_alone(make_run):
     (first, _), (second, _) = make_run("a", 1.0), make_run("b", 1.0, epochs=5)
     (second / "prepare" / "examples.csv").unlink()
