@@ -64,8 +64,16 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="write over an existing --out")
     parser.add_argument("--hours", type=hours, default=1.0, help="for everything (default: 1)")
     parser.add_argument("--preset", choices=["quick", "good", "best"], default="good")
-    parser.add_argument("--device", choices=["auto", "cpu", "gpu"], default="auto")
-    parser.add_argument("--weights", default="imagenet", help="or a file (default: imagenet)")
+    parser.add_argument(
+        "--device", default="auto", metavar="DEVICE",
+        help="auto, cpu or gpu of this machine, or a TPU elsewhere such as tpu-v5e-8, for which "
+        "its compiler is asked (default: auto)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weights",
+        default="imagenet",
+        help="imagenet, null, or a file of MobileNetV2's (default: imagenet)",
+    )
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -78,7 +86,8 @@ def _plan(options: argparse.Namespace) -> None:
         base |= {key: given[key] for key in ("dataset", "table", "examples")}
     plan_experiment(
         base, options.data_dir, options.out, hours=options.hours, preset=options.preset,
-        device=options.device, weights=options.weights, overwrite=options.overwrite,
+        device=options.device, weights=None if options.weights == "null" else options.weights,
+        overwrite=options.overwrite,
     )  # fmt: skip
 
 
@@ -91,7 +100,9 @@ HARDWARE_COMMANDS = (
         """\
   python scripts/plan.py --dataset ham10000 --data-dir data/ham10000 --hours 0.7
   python scripts/plan.py --table configs/my_photos.yaml --data-dir data/made_up/competition \\
-      --hours 0.2 --preset quick --out mine.yaml""",
+      --hours 0.2 --preset quick --out mine.yaml
+  python scripts/plan.py --dataset siim_isic_2020 --data-dir data/siim_isic_2020 \\
+      --device tpu-v5e-8 --hours 5 --preset best""",
     ),
     Command(
         "preflight",

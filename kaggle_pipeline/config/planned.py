@@ -13,5 +13,9 @@ class PlannedStage:
     """Predicted time."""
     memory_mb: float
     """Predicted peak memory in MiB."""
+    cpu_seconds: float = 0.0
+    """Predicted seconds of all cores together, however busy the machine is."""
+    device_mb: float = 0.0
+    """Predicted peak of an accelerator's own memory in MiB, where that is known."""
     disk_mb: float = 0.0
     """Predicted size of what it leaves, in MiB."""

@@ -1,5 +1,6 @@
 """What ran: package versions, commit, peak memory."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -40,6 +41,11 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip() or None
+
+
+def cpu_seconds() -> float:
+    """Return the seconds of all cores that this process has taken, and those that it waited for."""
+    return sum(os.times()[:4])
 
 
 def peak_memory_mb() -> float | None:

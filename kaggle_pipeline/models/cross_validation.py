@@ -19,7 +19,7 @@ from kaggle_pipeline.config.names import TRAINED_BY
 from kaggle_pipeline.core.child_process import worker_pool
 from kaggle_pipeline.core.commit import adopt, begin, commit
 from kaggle_pipeline.core.deadline import Deadline, OutOfTime
-from kaggle_pipeline.core.environment import peak_memory_mb
+from kaggle_pipeline.core.environment import cpu_seconds, peak_memory_mb
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import SAVED, write_json
 from kaggle_pipeline.core.progress import describe_seconds
@@ -143,7 +143,7 @@ def _train_fold(
     train, scored = (examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold)))
     place.mkdir(parents=True, exist_ok=True)
     begin(place, REMEDY)
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), cpu_seconds()
     model = make_model(fold, place)
     if all_min((place / SAVED).exists()):  # stopped between training and the last prediction
         model.load(place)
@@ -156,7 +156,11 @@ def _train_fold(
         Predictions.build(model.predict(test), fold, "test").write(place / "test.csv")
     oof = Predictions.build(model.predict(scored), fold, "oof")
     seconds = time.perf_counter() - started
-    took = {"seconds": seconds, "peak_memory_mb": peak_memory_mb()}
+    took = {
+        "seconds": seconds,
+        "cpu_seconds": round(cpu_seconds() - worked, 2),
+        "peak_memory_mb": peak_memory_mb(),
+    }
     write_json(place / "metrics.json", {"fold": fold, "n": len(scored), **took})
     oof.write(place / LAST)
     commit(place)

@@ -5,7 +5,6 @@ stage is predicted to take.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,60 +16,27 @@ from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.loading import parse_experiment
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
+from kaggle_pipeline.core.machine import describe_machine, gpu_memory_mb
 from kaggle_pipeline.core.photos import fault_of, image_size_px
 from kaggle_pipeline.data.examples import split_rows, validate_examples
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets import spec_of
-from kaggle_pipeline.preflight.plan_timing import Measured, measure, processes, some_photos
+from kaggle_pipeline.preflight.compiler import resolve_topology
+from kaggle_pipeline.preflight.estimate import Images
+from kaggle_pipeline.preflight.plan_cost import (
+    HEAD_EPOCHS,
+    MOST_EPOCHS,
+    Facts,
+    Fitted,
+    fit_hours,
+    planned_stages,
+    whole_cost,
+)
+from kaggle_pipeline.preflight.plan_recipe import Choice, candidates, recipe, values_of
+from kaggle_pipeline.preflight.plan_timing import Measured, measure, some_photos
+from kaggle_pipeline.preflight.plan_tpu import TpuTask, plan_for_tpu
 
-PRESETS = {"quick": 128, "good": 192, "best": 256}
-"""Preset → side in px that the network sees, at most."""
-FEW_GROUPS = 50
-"""With fewer patients of the rarest class the backbone stays as ImageNet left it, as for the 27
-melanomas of ``siim_mini``; the 73 lesions of HAM10000's rarest class were fine-tuned on."""
-_EPOCHS = (3, 12)
-"""Fewest and most passes of a fine-tuning."""
-_HEAD_EPOCHS, _HEAD_STEP_SECONDS = 10, 0.008
-_SPARE = 0.85
-"""Share of the hours that is planned for: other programs want some."""
-_SAMPLE = 24
-_TABULAR_SECONDS = 3.0
-_BLEND_SECONDS = 3.0
-_PREPARE_MB = 900.0
-"""TensorFlow, which writes the records, and little else: photos pass one by one."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What of the data decides.
-
-    Attributes
-    ----------
-    train, test : int
-        Photos.
-    rarest : (str, int)
-        The class of the fewest groups with a photo of it, and how many they are.
-    short_side_px : int
-        Of the median photo.
-    group : str or None
-    features : int
-        Columns of metadata.
-    """
-
-    train: int
-    test: int
-    rarest: tuple[str, int]
-    short_side_px: int
-    group: str | None
-    features: int
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A value and why."""
-
-    value: Any
-    why: str = ""
+_SAMPLE = 150
 
 
 def plan_experiment(
@@ -81,7 +47,7 @@ def plan_experiment(
     hours: float,
     preset: str,
     device: str,
-    weights: str,
+    weights: str | None,
     overwrite: bool,
     say: Callable[[str], None] = print,
 ) -> Experiment:
@@ -94,11 +60,12 @@ def plan_experiment(
     data_dir : pathlib.Path
     out : pathlib.Path
     hours : float
-        For everything, on this machine.
+        For everything; for a TPU, of training and prediction there.
     preset : {"quick", "good", "best"}
-    device : {"auto", "cpu", "gpu", "tpu"}
-    weights : str
-        ``imagenet``, or a file.
+    device : str
+        ``auto``, ``cpu``, ``gpu``: this machine's; ``tpu-v5e-8`` and its like: one elsewhere.
+    weights : str or None
+        ``imagenet``, a file of MobileNetV2's, or none.
     overwrite : bool
         Whether ``out`` may be there already.
     say : callable
@@ -107,186 +74,153 @@ def plan_experiment(
     Raises
     ------
     PipelineError
-        If the data has a mistake, has no photos, or the hours are too few for any plan.
+        If the data has a mistake, or no photos where they are timed, or the hours are too few for
+        any plan.
     """
     if Path(out).exists() and not overwrite:
         raise PipelineError(f"{out} exists: say --overwrite, or another --out")
-    first = parse_experiment({**base, "device": device})
-    spec = spec_of(first, None, data_dir)
+    tpu, _, topology = device.partition("-")
+    if tpu == "tpu":
+        resolve_topology(topology or "v5e-8")
+    spec = spec_of(parse_experiment({**base, "device": tpu}), None, data_dir)
     raw = spec.read_raw(data_dir)
     for line in raw.notes:
         say(f"note: {line}")
     examples = validate_examples(raw.examples, spec)
-    photos = some_photos(examples, _SAMPLE, first.seed)
+    if tpu == "tpu":
+        fitted = _plan_tpu(base, spec, examples, preset, topology or "v5e-8", hours, weights, say)
+    else:
+        fitted = _plan_here(base, spec, examples, data_dir, hours, preset, device, weights, say)
+    with atomic_path(Path(out)) as temporary:
+        temporary.write_text(_render(fitted, hours, preset), encoding="utf-8")
+    planned = parse_experiment(values_of(fitted))
+    for stage in planned.planned:
+        parts = {
+            "s": stage.seconds, "s of a core": stage.cpu_seconds,
+            "MiB of memory": stage.memory_mb, "MiB of the device's memory": stage.device_mb,
+            "MiB on disk": stage.disk_mb,
+        }  # fmt: skip
+        said = ", ".join(f"{value:,.0f} {unit}" for unit, value in parts.items() if value)
+        say(f"{stage.stage:>10}: {said}")
+    minutes = sum(stage.seconds for stage in planned.planned) / 60
+    where = f"a TPU {topology or 'v5e-8'}" if tpu == "tpu" else f"this machine{_busy()}"
+    say(f"{out}: predicted {minutes:.0f} minutes on {where}")
+    return planned
+
+
+def _plan_here(
+    base: Mapping[str, Any],
+    spec: DatasetSpec,
+    examples: pd.DataFrame,
+    data_dir: Path,
+    hours: float,
+    preset: str,
+    device: str,
+    weights: str | None,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Time the preset's networks in turn until one fits the hours."""
+    photos = some_photos(split_rows(examples, "train"), _SAMPLE, 0)
     photos = photos[[fault_of(Path(data_dir) / path) is None for path in photos["image_path"]]]
     if photos.empty:
         raise PipelineError(f"{data_dir} has no photos: a plan is for the image model")
-    facts = read_facts(examples, spec, photos, data_dir)
+    sides = [min(image_size_px(Path(data_dir) / path)) for path in photos["image_path"]]
+    facts = read_facts(examples, spec, int(np.median(sides)))
+    _tell(facts, say)
+    kind = "gpu" if device != "cpu" and gpu_memory_mb() else "cpu"
+    for network in candidates(kind, preset, weights, facts):
+        content = recipe(base, facts, network, device, weights)
+        config = parse_experiment(values_of(content))
+        say(f"timing {network.backbone}, {'frozen' if network.frozen else 'fine-tuned'} …")
+        found = measure(config, spec, data_dir, photos, facts.train)
+        fitted = _fit_hours(content, facts, found, config, hours)
+        if fitted is not None:
+            return fitted
+    cost = whole_cost(found, config, facts, Fitted(1, 0.8, HEAD_EPOCHS))
+    raise PipelineError(
+        f"--hours {hours:g} are too few for {facts.train + facts.test:,} photos on this "
+        f"machine{_busy()}: one fold would take {cost.seconds / 60:.0f} minutes, with "
+        f"{cost.cpu / 60:.0f} of a core; say more, or --preset quick"
+    )
+
+
+def _plan_tpu(
+    base: Mapping[str, Any],
+    spec: DatasetSpec,
+    examples: pd.DataFrame,
+    preset: str,
+    topology: str,
+    hours: float,
+    weights: str | None,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Ask the TPU's compiler; photos need not be at hand."""
+    train = split_rows(examples, "train")
+    side = spec.given_size_px or 1024
+    if {"width_px", "height_px"} <= set(train) and train["width_px"].notna().any():
+        side = int(train[["width_px", "height_px"]].min(axis=1).median())
+    facts = read_facts(examples, spec, side)
+    _tell(facts, say)
+    targets = train[list(spec.classes)].to_numpy(np.float32)
+    images = Images(targets, tests=facts.test, counted_in="the table")
+    task = TpuTask(topology, hours, images, facts, weights)
+    return plan_for_tpu(base, spec, candidates("tpu", preset, weights, facts), task, say)
+
+
+def _tell(facts: Facts, say: Callable[[str], None]) -> None:
     say(
         f"{facts.train:,} training and {facts.test:,} test photos of {facts.short_side_px} px; "
         f"{facts.rarest[1]} {facts.group or 'image'}s with {facts.rarest[0]}, the rarest class"
     )
-    for frozen in (False, True):
-        if not frozen and facts.rarest[1] < FEW_GROUPS:
-            continue
-        content = _recipe(base, facts, preset, device, weights, frozen)
-        config = parse_experiment(_values(content))
-        say(f"timing {config.image.backbone}, {'frozen' if frozen else 'fine-tuned'} …")
-        found = measure(config, spec, data_dir, photos)
-        fitted = _fit_hours(content, facts, found, config, hours)
-        if fitted is not None:
-            break
-    else:
-        raise PipelineError(
-            f"--hours {hours:g} are too few for {facts.train + facts.test:,} photos on this "
-            "machine: say more, or --preset quick"
-        )
-    planned = fitted["planned"].value
-    with atomic_path(Path(out)) as temporary:
-        temporary.write_text(_render(fitted, facts, hours, preset), encoding="utf-8")
-    for stage in planned:
-        say(
-            f"{stage['stage']:>10}: {stage['seconds']:,.0f} s, {stage['memory_mb']:,.0f} MiB of "
-            f"memory, {stage['disk_mb']:,.0f} MiB on disk"
-        )
-    total = sum(stage["seconds"] for stage in planned)
-    say(f"{out}: predicted {total / 60:.0f} minutes on this machine as busy as it is now")
-    return parse_experiment(_values(fitted))
 
 
-def read_facts(
-    examples: pd.DataFrame, spec: DatasetSpec, photos: pd.DataFrame, data_dir: Path
-) -> Facts:
-    """Return what of the data decides; ``photos`` are some of the examples."""
+def _busy() -> str:
+    machine = describe_machine()
+    load, cores = machine.get("load", 0.0), machine["cores"]
+    if load <= cores:
+        return ""
+    return f" as busy as it is now: {load:g} processes want its {cores} cores"
+
+
+def read_facts(examples: pd.DataFrame, spec: DatasetSpec, short_side_px: int) -> Facts:
+    """Return what of the data decides."""
     train = split_rows(examples, "train")
     held = {name: train.loc[train[name] == 1, "group_id"].nunique() for name in spec.classes} | {
         f"not {name}": train.loc[train[name] == 0, "group_id"].nunique() for name in spec.classes
     }
     rarest = min(held, key=held.get)
-    sides = [min(image_size_px(Path(data_dir) / path)) for path in photos["image_path"]]
     return Facts(
-        len(train), len(split_rows(examples, "test")), (rarest, held[rarest]),
-        int(np.median(sides)), spec.group, len(spec.features),
+        len(train), len(split_rows(examples, "test")), (rarest, held[rarest]), short_side_px,
+        spec.group, len(spec.features),
     )  # fmt: skip
-
-
-def _recipe(
-    base: Mapping[str, Any], facts: Facts, preset: str, device: str, weights: str, frozen: bool
-) -> dict[str, Any]:
-    """The experiment before its hours are known: sections of choices."""
-    side = max(64, min(PRESETS[preset], facts.short_side_px // 32 * 32))
-    smaller = "the photos' own size" if side < PRESETS[preset] else f"preset {preset}"
-    few = f"{facts.rarest[1]} {facts.group or 'image'}s with {facts.rarest[0]}"
-    image = {
-        "backbone": Choice("MobileNetV2", "small enough for any machine"),
-        "weights": Choice(weights),
-        "image_size_px": Choice(side, smaller),
-    }
-    if frozen:
-        image |= {
-            "frozen": Choice(True, f"{few}: too few, or hours too short, to fine-tune"),
-            "backbone_layer": Choice("block_6_expand_relu", "colour and texture"),
-            "pool_share": Choice(0.5, "the middle, where the lesion is"),
-            "dropout": Choice(0.0),
-            "head_l2": Choice(0.03, "few weights for few photos"),
-            "batch_size": Choice(128),
-            "epochs": Choice(_HEAD_EPOCHS, "of the head alone: seconds"),
-            "learning_rate": Choice(3.0e-3),
-            "tta": Choice("dihedral", "features of eight views are computed once"),
-        }
-    else:
-        image |= {
-            "train_from": Choice("block_6_expand", f"{few}: enough to fine-tune"),
-            "batch_norm_momentum": Choice(0.99, "statistics follow in few steps"),
-            "dropout": Choice(0.2),
-            "batch_size": Choice(32),
-            "epochs": Choice(_EPOCHS[1]),
-            "learning_rate": Choice(4.0e-4),
-            "warmup_epochs": Choice(0.5),
-            "class_weight_power": Choice(0.4, "rare classes count more, two fifths of the way"),
-            "label_smoothing": Choice(0.05),
-            "tta": Choice("dihedral", "eight views of a lesion, which has no up or down"),
-            "augment": Choice({"shear_degrees": 0, "dropout_boxes": 0}),
-        }
-    models = ["image", "logistic"] if facts.features else ["image"]
-    tabular = f"{facts.features} columns of metadata, seconds" if facts.features else "no metadata"
-    return {
-        **{key: _chosen(value) for key, value in base.items()},
-        "device": Choice(device),
-        "folds": {"k": Choice(5)},
-        "leakage": {"duplicates": Choice("drop", "of a photo that is there twice one stays")},
-        "records": {"image_size_px": Choice(side, "as the network sees it")},
-        "image": image,
-        "tabular": {"learners": Choice(["logistic"], tabular)},
-        "blend": {"models": Choice(models), "space": Choice("logit")},
-    }
-
-
-def _chosen(value: Any) -> Any:
-    """What was said, as choices without a reason; what was left out stays so."""
-    if not isinstance(value, Mapping):
-        return Choice(value)
-    return {key: Choice(one) for key, one in value.items() if one is not None}
 
 
 def _fit_hours(
     content: dict[str, Any], facts: Facts, found: Measured, config: Experiment, hours: float
 ) -> dict[str, Any] | None:
     """The content with folds and epochs that fit, and the prediction; None if none do."""
-    photos, frozen = facts.train + facts.test, config.image.frozen
-    prepare = 10 + photos * found.prepare_seconds / processes(config)
-    others = prepare + _BLEND_SECONDS + (5 * _TABULAR_SECONDS if facts.features else 0)
-    budget = hours * 3600 * _SPARE - others - found.start_seconds
-    for folds, learned in ((5, 0.8), (3, 2 / 3), (1, 0.8)):
-        scored = facts.train * (1 - learned)
-        answers = folds * (scored + facts.test) * found.answer_seconds
-        answers += folds * found.fold_seconds
-        if frozen:
-            steps = facts.train * learned * 8 / config.image.batch_size
-            epochs = _HEAD_EPOCHS
-            seconds = photos * found.answer_seconds + folds * found.fold_seconds
-            seconds += folds * epochs * steps * _HEAD_STEP_SECONDS
-        else:
-            steps = max(1, facts.train * learned // found.batch)
-            one = steps * found.step_seconds + scored * found.answer_seconds / 8
-            epochs = min(_EPOCHS[1], int((budget - answers) / folds // one))
-            seconds = folds * epochs * one + answers
-        least = _EPOCHS[0] if folds == 1 or frozen else 2 * _EPOCHS[0]
-        if epochs >= least and seconds <= budget:
-            break
-    else:
+    fitted = fit_hours(found, config, facts, hours)
+    if fitted is None:
         return None
-    several = Choice(folds, f"every training photo is scored, in {hours:g} hours")
-    single = Choice(0.2, f"{hours:g} hours allow one fold")
-    why = "of the head alone: seconds" if frozen else f"what {hours:g} hours allow, at most 12"
-    stages = [
-        ("prepare", prepare, _PREPARE_MB, photos * found.record_mb),
-        ("image", found.start_seconds + seconds, found.memory_mb, 0.0),
-    ]
-    planned = [
-        {"stage": stage, "seconds": round(s, 1), "memory_mb": round(m), "disk_mb": round(d, 1)}
-        for stage, s, m, d in stages
-    ]
+    scored = round(facts.train * (1 - fitted.learned))
+    several = Choice(fitted.folds, f"every training photo is scored, in {hours:g} hours")
+    single = Choice(0.2, f"{hours:g} hours allow one fold; {scored:,} photos are scored")
+    why = f"what {hours:g} hours allow, at most {MOST_EPOCHS}"
+    if config.image.frozen:
+        why = "of the head alone: seconds"
     return {
         **content,
-        "folds": {"k": several} if folds > 1 else {"holdout": single},
-        "image": {**content["image"], "epochs": Choice(epochs, why)},
-        "planned": Choice(planned),
+        "folds": {"k": several} if fitted.folds > 1 else {"holdout": single},
+        "image": {**content["image"], "epochs": Choice(fitted.epochs, why)},
+        "planned": Choice(planned_stages(found, config, facts, fitted)),
     }
 
 
-def _values(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: value.value if isinstance(value, Choice) else _values(value)
-        for key, value in content.items()
-    }
-
-
-def _render(content: Mapping[str, Any], facts: Facts, hours: float, preset: str) -> str:
+def _render(content: Mapping[str, Any], hours: float, preset: str) -> str:
     """The YAML file: a line a value, its reason behind it."""
     lines = [
-        f"# Planned for {facts.train:,} training and {facts.test:,} test photos, {hours:g} hours,",
-        f"# preset {preset}. Change what you like; `planned` is compared in the report.",
+        f"# Planned for {hours:g} hours, preset {preset}. Change what you like; the report sets",
+        "# `planned` beside what it took.",
     ]
     for key, value in content.items():
         if isinstance(value, Choice):

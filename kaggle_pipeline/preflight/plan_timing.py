@@ -1,65 +1,97 @@
-"""What a plan needs to know of this machine: seconds and memory of a few photos, each in a process.
+"""What a plan needs to know of this machine: the real fit and its predictions, on some photos.
 
-In: an experiment, its spec, some photos. Out: seconds a photo or a step, and peak memory.
+In: an experiment, its spec, some training photos. Out: :class:`Measured`: what a photo, a step and
+a fold take, in seconds and in seconds of a core, and the peak memory.
 """
 
 import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.core.child_process import EndedSilently, run_in_child
-from kaggle_pipeline.core.environment import peak_memory_mb
+from kaggle_pipeline.core.environment import cpu_seconds, peak_memory_mb
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.machine import count_cores
 from kaggle_pipeline.data.spec import DatasetSpec
 
-_STEPS = 3
+_STEPS = 5
+_MIB = 2**20
+
+
+class Cost(NamedTuple):
+    """Seconds that pass, and seconds of a core: on a busy machine the first are many more."""
+
+    seconds: float = 0.0
+    cpu: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.seconds + other.seconds, self.cpu + other.cpu)
+
+    def __sub__(self, other: "Cost") -> "Cost":
+        return Cost(max(0.0, self.seconds - other.seconds), max(0.0, self.cpu - other.cpu))
+
+    def __mul__(self, times: float) -> "Cost":
+        return Cost(self.seconds * times, self.cpu * times)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a few photos took.
+    """What some photos took.
 
     Attributes
     ----------
-    prepare_seconds : float
+    prepare : Cost
         To fingerprint and convert a photo, in one process.
+    workers : Cost
+        To start the processes that do so.
     record_mb : float
         Size of a photo in the records, in MiB.
-    start_seconds : float
+    start : Cost
         Until everything is imported.
-    fold_seconds : float
-        To build a fold's network and trace what it runs.
-    answer_seconds : float
-        To answer for a photo in all views; with a frozen backbone, its features.
-    step_seconds : float or None
-        Of a training step; None with a frozen backbone.
+    fold : Cost
+        Of a fold beside what is counted below: building and tracing the network, its first step,
+        saving.
+    asking : Cost
+        To begin predicting: a network over the views is made and traced.
+    answer : Cost
+        To predict a photo in all views; with a frozen backbone, its features.
+    step : Cost
+        Of a training step; with a frozen backbone, of the head's.
+    epoch : Cost
+        At an epoch's end, beside its validation of one view of each photo.
     batch : int
-        Photos a step.
-    memory_mb : float
-        Peak of the process, in MiB.
+        Rows a step.
+    memory_mb, imported_mb : float
+        Peak of the process, in MiB, and when all was imported.
+    features : int
+        Numbers that a frozen backbone leaves of a photo, all views.
     """
 
-    prepare_seconds: float
+    prepare: Cost
+    workers: Cost
     record_mb: float
-    start_seconds: float
-    fold_seconds: float
-    answer_seconds: float
-    step_seconds: float | None
+    start: Cost
+    fold: Cost
+    asking: Cost
+    answer: Cost
+    step: Cost
+    epoch: Cost
     batch: int
     memory_mb: float
+    imported_mb: float
+    features: int = 0
 
 
 def measure(
-    config: Experiment, spec: DatasetSpec, data_dir: Path, photos: pd.DataFrame
+    config: Experiment, spec: DatasetSpec, data_dir: Path, photos: pd.DataFrame, train: int
 ) -> Measured:
-    """Return what a few photos took, on this machine as busy as it is.
+    """Return what some photos took, on this machine as busy as it is.
 
     Parameters
     ----------
@@ -67,101 +99,143 @@ def measure(
     spec : DatasetSpec
     data_dir : pathlib.Path
     photos : pandas.DataFrame
-        Some examples with an image path.
+        Some training examples with an image path, at least four.
+    train : int
+        Photos that the experiment trains on: few are kept decoded in memory, many are not.
 
     Raises
     ------
     PipelineError
         If a photo cannot be read, or the network takes more memory than there is.
     """
-    seconds, size = _time_preparation(config, spec, data_dir, photos)
-    try:
-        found = run_in_child(_time_network, config, spec)
-    except EndedSilently:
-        found = None
+    with tempfile.TemporaryDirectory() as scratch:
+        records = Path(scratch) / "records"
+        prepared = _time_preparation(config, spec, data_dir, photos, records)
+        try:
+            found = run_in_child(_time_model, config, spec, photos, records, train)
+        except EndedSilently:
+            found = None
     if found is None:
         raise PipelineError(
             "the network took more memory than there is: say a smaller --preset, or close other "
             "programs"
         )
-    return Measured(prepare_seconds=seconds, record_mb=size, **found)
+    if "error" in found:
+        raise PipelineError(found["error"])
+    return Measured(**prepared, **found)
 
 
 def _time_preparation(
-    config: Experiment, spec: DatasetSpec, data_dir: Path, photos: pd.DataFrame
-) -> tuple[float, float]:
+    config: Experiment, spec: DatasetSpec, data_dir: Path, photos: pd.DataFrame, records: Path
+) -> dict[str, Any]:
     from kaggle_pipeline.leakage.fingerprints import fingerprint_images
     from kaggle_pipeline.records.convert import convert
 
-    with tempfile.TemporaryDirectory() as scratch:
-        out, recipe = Path(scratch), replace(config.records, workers=1)
-        convert(photos.iloc[:1], spec, data_dir, out / "warm", recipe)  # imports TensorFlow
-        started = time.perf_counter()
-        list(fingerprint_images(photos["image_path"], data_dir, 1))
-        convert(photos, spec, data_dir, out / "records", recipe)
-        seconds = time.perf_counter() - started
-        size = sum(path.stat().st_size for path in (out / "records").glob("*.tfrec*"))
-    return seconds / len(photos), size / len(photos) / 2**20
+    recipe, several = replace(config.records, workers=1), processes(config)
+    convert(photos.iloc[:1], spec, data_dir, records.parent / "first", recipe)  # imports all
+    started = now()
+    list(fingerprint_images(photos["image_path"], data_dir, 1))
+    convert(photos, spec, data_dir, records, recipe)
+    prepare = (now() - started) * (1 / len(photos))
+    started = now()
+    if several > 1:
+        list(fingerprint_images(photos["image_path"].iloc[:several], data_dir, several))
+    size = sum(path.stat().st_size for path in records.glob("*.tfrec*"))
+    return {"prepare": prepare, "workers": (now() - started) * 2,
+            "record_mb": size / len(photos) / _MIB}  # fmt: skip
 
 
-def _time_network(config: Experiment, spec: DatasetSpec, pipe: Any) -> None:
-    """Send what building, answering and training take; runs in a process of its own."""
-    started = time.perf_counter()
+def _time_model(
+    config: Experiment, spec: DatasetSpec, photos: pd.DataFrame, records: Path, train: int,
+    pipe: Any,
+) -> None:  # fmt: skip
+    """Send what :func:`_clock_model` found, or an error's line; runs in a process of its own."""
+    try:
+        pipe.send(_clock_model(config, spec, photos, records, train))
+    except PipelineError as error:
+        pipe.send({"error": str(error)})
+
+
+def _clock_model(
+    config: Experiment, spec: DatasetSpec, photos: pd.DataFrame, records: Path, train: int
+) -> dict[str, Any]:
+    """What two folds of the image model take."""
+    started = now()
     from kaggle_pipeline.hardware.accelerator import choose_accelerator
 
     device = choose_accelerator(config.device, config.replicas)
-    from kaggle_pipeline.models.image.inference.predictor import Predictor, photos_at_once, running
-    from kaggle_pipeline.models.image.inference.tta import (
-        VIEWS,
-        stacked_views,
-        views_of,
-        with_views,
-    )
-    from kaggle_pipeline.models.image.network import build_network
-    from kaggle_pipeline.preflight.timing import StepTimer
+    from kaggle_pipeline.models.image.fit.callbacks import StepClock
+    from kaggle_pipeline.models.image.inference.predictor import photos_at_once
+    from kaggle_pipeline.models.image.model import ImageModel
+    from kaggle_pipeline.records.tfrecords import list_shards
 
-    imported = time.perf_counter()
-    image = config.image
-    with tempfile.TemporaryDirectory() as scratch:
-        predictor = Predictor(image, spec, lambda ids: [], device, Path(scratch), False, 0)
-    with running(device, image):
-        network = build_network(image, spec, load_published=False)
-        if image.frozen:
-            views = VIEWS["dihedral" if image.augment.dihedral else image.tta]
-            answers = stacked_views(predictor.fused(network.get_layer("body")), views)
-        else:
-            answers = with_views(predictor.fused(network), views_of(image))
-        answers = predictor.compiled(answers)
-    at_once = photos_at_once(image, device.kind) * device.replicas
-    side, rng = image.image_size_px, np.random.default_rng(0)
-    batch = {
-        "image": rng.integers(0, 256, (at_once, side, side, 3), np.uint8),
-        "row": np.arange(at_once, dtype=np.int32),
-    }
-
-    def answer(times: int) -> float:
-        before = time.perf_counter()
-        with running(device, image, building=False):
-            for _ in range(times):
-                answers.predict_on_batch(batch)
-        return time.perf_counter() - before
-
-    answer(1)
-    ready = time.perf_counter() - imported
-    answered = answer(_STEPS) / _STEPS / at_once
-    step, photos = None, image.batch_size * device.replicas
+    start, imported = now() - started, peak_memory_mb() or 0.0
+    image = config.image.largest()
+    decoded_mb = train * image.image_size_px**2 * 3 / _MIB
+    timed = replace(image, epochs=2, cache_mb=image.cache_mb if decoded_mb <= image.cache_mb else 0)
     if not image.frozen:
-        before = time.perf_counter()
-        timer = StepTimer(image, spec, device, _STEPS)
-        timer.seconds(1)
-        ready += time.perf_counter() - before
-        step, photos = timer.seconds(_STEPS) / _STEPS, timer.batch
-    pipe.send(
-        {
-            "start_seconds": imported - started, "fold_seconds": ready, "step_seconds": step,
-            "answer_seconds": answered, "batch": photos, "memory_mb": peak_memory_mb() or 0.0,
-        }
-    )  # fmt: skip
+        timed = replace(timed, steps_per_epoch=_STEPS)
+    shards = [shard.path for shard in list_shards(records)]
+    clock = StepClock(now)
+
+    def make(fold: int) -> ImageModel:
+        return ImageModel(
+            timed, spec, lambda ids: shards, device, records.parent / f"fold{fold}",
+            seed=config.seed + fold, features_dir=records.parent / "features", callbacks=[clock],
+        )  # fmt: skip
+
+    at_once = min(photos_at_once(image, device.kind) * device.replicas, len(photos) // 3)
+    # A batch that is filled up takes as long as a full one.
+    whole = len(photos) // at_once * at_once
+    few, many = photos.iloc[:at_once], photos.iloc[at_once:whole]
+    first = make(0)
+    # A frozen backbone's features are kept: what is then predicted has to be other photos.
+    learned, validated = (few, few) if image.frozen else (many, few)
+    began = now()
+    first.fit(learned, validated)
+    fit = now() - began
+    clocked = [_timed(first.predict, some) for some in (many.iloc[:at_once], many)]
+    answered = len(many) - image.frozen * at_once  # the others' features are known
+    asking_one, asking_all = clocked
+    more = answered - at_once
+    answer = (asking_all - asking_one) * (1 / more) if more > 0 else asking_all * (1 / answered)
+    asking = asking_one - answer * at_once
+    steps = clock.epochs[-1]
+    step = (steps.trained - steps.began) * (1 / steps.steps)
+    views = 8 if image.tta == "dihedral" else 1
+    if image.frozen:
+        second = make(1)
+        fold = _timed(second.fit, learned, validated) + _timed(second.predict, validated)
+        fold = fold - step * (2 * steps.steps)
+        epoch, features = steps.ended - steps.trained, _count_features(records.parent)
+    else:
+        epoch = steps.ended - steps.trained - answer * (len(few) / views)
+        fold = fit - step * (2 * _STEPS) - (steps.ended - steps.trained) * 2
+        features = 0
+    save = _timed(first.save, records.parent / "saved")
+    return {
+        "start": start, "fold": fold + save, "asking": asking, "answer": answer, "step": step,
+        "epoch": epoch, "batch": image.batch_size * device.replicas, "features": features,
+        "memory_mb": peak_memory_mb() or 0.0, "imported_mb": imported,
+    }  # fmt: skip
+
+
+def now() -> Cost:
+    """Return the time, and the seconds of a core that this process and its children have taken."""
+    return Cost(time.perf_counter(), cpu_seconds())
+
+
+def _timed(work: Any, *arguments: Any) -> Cost:
+    started = now()
+    work(*arguments)
+    return now() - started
+
+
+def _count_features(folder: Path) -> int:
+    """Numbers a photo in the cache of features."""
+    path = next((folder / "features").rglob("*.npz"))
+    with np.load(path, allow_pickle=False) as block:
+        return int(np.prod(block["features"].shape[1:]))
 
 
 def some_photos(examples: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:

@@ -37,12 +37,20 @@ def planned_section(
                 titles.get(one["stage"], "Preparation"),
                 f"{one['seconds']:,.0f} s",
                 _or_dash(real.get("seconds"), "s"),
+                _or_dash(one.get("cpu_seconds") or None, "s"),
+                _or_dash(real.get("cpu_seconds"), "s"),
                 f"{one['memory_mb']:,.0f} MiB",
                 _or_dash(real.get("peak_memory_mb"), "MiB"),
             ]
         )
-    header = ["stage", "time planned", "time taken", "memory planned", "memory at most"]
-    return html.table(header, rows) if rows else None
+    header = ["stage", "time planned", "time taken", "of cores planned", "of cores taken",
+              "memory planned", "memory at most"]  # fmt: skip
+    explained = html.element(
+        "p",
+        "Of cores: the seconds that all cores together worked. Where more time passed than planned "
+        "and the cores worked as long as planned, other programs had them meanwhile.",
+    )
+    return html.join([html.table(header, rows), explained]) if rows else None
 
 
 def _or_dash(value: float | None, unit: str) -> str:

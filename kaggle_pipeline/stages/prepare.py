@@ -12,7 +12,7 @@ import pandas as pd
 from kaggle_pipeline.config.experiment import RecordsConfig
 from kaggle_pipeline.config.names import MADE_UP_MARK, METADATA_STAGES, TEST_TRUTH, TOOK
 from kaggle_pipeline.core.commit import adopt, begin, commit, renew
-from kaggle_pipeline.core.environment import peak_memory_mb
+from kaggle_pipeline.core.environment import cpu_seconds, peak_memory_mb
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, write_json
 from kaggle_pipeline.core.photo_kinds import kind_of_file
@@ -108,7 +108,7 @@ def prepare_data(
 
 
 def _prepare(run: Run, with_records: bool, learners: Sequence[str]) -> RecordFit | None:
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), cpu_seconds()
     if run.overwrite or not is_prepared(run.prepared):
         require_data(run)
     if "image" in run.config.blend.models:
@@ -137,8 +137,9 @@ def _prepare(run: Run, with_records: bool, learners: Sequence[str]) -> RecordFit
         require_choices(image, run.examples(), run.folds(), run.spec, run.config.seed)
     fit = _prepare_records(run, folder)
     if not begun:
-        seconds = round(time.perf_counter() - started, 1)
-        write_json(folder / TOOK, {"seconds": seconds, "peak_memory_mb": peak_memory_mb()})
+        took = {"seconds": time.perf_counter() - started, "cpu_seconds": cpu_seconds() - worked}
+        took = {name: round(value, 1) for name, value in took.items()}
+        write_json(folder / TOOK, {**took, "peak_memory_mb": peak_memory_mb()})
         renew(folder, TOOK)
     return fit
 

@@ -184,9 +184,11 @@ def _finish_stage(run: Run, stage: str) -> None:
             "not judged itself; the scores are those of the folds' models"
         )
     took = [read_json(folder / f"fold{k}" / "metrics.json") for k in folds.numbers]
+    known = all("cpu_seconds" in one for one in took)  # a fold of before has none
     metrics = run.judge(
         folder, oof, test, examples, folds,
         seconds=round(sum(one["seconds"] for one in took), 1),
+        cpu_seconds=round(sum(one["cpu_seconds"] for one in took), 1) if known else None,
         peak_memory_mb=_peak_memory_mb(folder, took),
         epoch_chosen_on_judged_rows=stage == "image" and run.config.image.checkpoint == "best_fold",
         tested_on_all_rows=trained_on_all(folder) is not None,

@@ -100,6 +100,8 @@ class _Count:
         learned = any(learns) or bool(getattr(layer, "trainable_variables", ()))
         written = sum(_numbers(one) for one in call.output_tensors)
         kind = type(layer).__name__
+        if kind == "Activation" and layer.activation.__name__ in ("relu", "relu6"):
+            kind = "ReLU"
         self.kept += written * (learned and kind not in _OVER_ITS_INPUT)
         self.kept_fused += written * (learned and kind not in _FUSED)
         if kind not in _FUSED:

@@ -8,8 +8,10 @@ waits for the host, which fetches the next batch only then.
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -156,3 +158,48 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Do nothing: Keras would write each batch's numbers to a writer that is not there."""
+
+
+@dataclass
+class EpochTimes:
+    """When an epoch began, when its last step was made, when it ended; how many steps it had."""
+
+    began: Any
+    trained: Any = None
+    ended: Any = None
+    steps: int = 0
+
+
+class StepClock(keras.callbacks.Callback):
+    """Takes the time of each epoch; the last of the callbacks, so that it ends after all others.
+
+    Parameters
+    ----------
+    now : callable
+        Returns the time, whatever that is.
+
+    Attributes
+    ----------
+    epochs : list of EpochTimes
+        Of all fits that it is given to.
+    """
+
+    async_safe = True
+
+    def __init__(self, now: Callable[[], Any]) -> None:
+        super().__init__()
+        self._now = now
+        self.epochs: list[EpochTimes] = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Note when."""
+        self.epochs.append(EpochTimes(self._now()))
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Note when; Keras calls this with a step's numbers, so the device has made it."""
+        self.epochs[-1].trained = self._now()
+        self.epochs[-1].steps += 1
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Note when."""
+        self.epochs[-1].ended = self._now()

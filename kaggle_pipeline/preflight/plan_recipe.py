@@ -1,0 +1,163 @@
+"""The recipes that a plan chooses from: which network, at what size, how much of it is trained.
+
+In: facts of the data, a preset, the kind of device. Out: sections of :class:`Choice`, a value each
+with its reason.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kaggle_pipeline.preflight.plan_cost import HEAD_EPOCHS, MOST_EPOCHS, Facts
+
+FEW_GROUPS = 50
+"""With fewer patients of the rarest class the backbone stays as ImageNet left it, as for the 27
+melanomas of ``siim_mini``; the 73 lesions of HAM10000's rarest class were fine-tuned on."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value and why."""
+
+    value: Any
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone as a plan would train it.
+
+    Attributes
+    ----------
+    backbone : str
+    side_px : int
+        That it sees, at most.
+    batch : int
+        Photos a replica and step.
+    learning_rate : float
+    train_from : str or None
+        First layer that learns; None: all do.
+    frozen : bool
+    """
+
+    backbone: str
+    side_px: int
+    batch: int = 32
+    learning_rate: float = 4.0e-4
+    train_from: str | None = None
+    frozen: bool = False
+
+
+def _mobile(side: int) -> Network:
+    return Network("MobileNetV2", side, train_from="block_6_expand")
+
+
+_LADDERS: Mapping[str, Mapping[str, tuple[Network, ...]]] = {
+    "cpu": {
+        "quick": (_mobile(128),),
+        "good": (_mobile(192),),
+        "best": (Network("EfficientNetB0", 256, 16, 2.0e-4), _mobile(256), _mobile(192)),
+    },
+    "gpu": {
+        "quick": (Network("EfficientNetB0", 224, 64), _mobile(224)),
+        "good": (Network("EfficientNetB2", 384, 32), Network("EfficientNetB0", 224, 64),
+                 _mobile(224)),
+        "best": (Network("EfficientNetB4", 512, 32, 3.0e-4), Network("EfficientNetB2", 384, 32),
+                 Network("EfficientNetB0", 224, 64), _mobile(224)),
+    },
+    "tpu": {
+        "quick": (Network("EfficientNetB0", 256, 32),),
+        "good": (Network("InceptionResNetV2Merged", 512, 32, 3.0e-4, "mixed_5b"),
+                 Network("EfficientNetB0", 256, 32)),
+        "best": (Network("InceptionResNetV2Merged", 1024, 16, 3.0e-4, "mixed_5b"),
+                 Network("InceptionResNetV2Merged", 512, 32, 3.0e-4, "mixed_5b"),
+                 Network("EfficientNetB0", 256, 32)),
+    },
+}  # fmt: skip
+"""Kind of device and preset -> networks, the one to begin with first; the next where the hours are
+too few for it."""
+PRESETS = tuple(_LADDERS["cpu"])
+
+
+def candidates(kind: str, preset: str, weights: str | None, facts: Facts) -> list[Network]:
+    """Return the networks to try in turn; at last, but for a TPU, a frozen MobileNetV2.
+
+    ``weights`` of a file are MobileNetV2's.
+    """
+    ladder = list(_LADDERS[kind][preset])
+    largest = ladder[0].side_px
+    if kind != "tpu":
+        if weights != "imagenet":
+            ladder = [_mobile(min(largest, 256))]
+        if facts.rarest[1] < FEW_GROUPS:
+            ladder = []
+        ladder.append(Network("MobileNetV2", min(largest, 256), 128, 3.0e-3, frozen=True))
+    return ladder
+
+
+def recipe(
+    base: Mapping[str, Any], facts: Facts, network: Network, device: str, weights: str | None
+) -> dict[str, Any]:
+    """Return the experiment before its hours are known: sections of choices."""
+    side = max(64, min(network.side_px, facts.short_side_px // 32 * 32))
+    smaller = "the photos' own size" if side < network.side_px else "what the preset allows"
+    few = f"{facts.rarest[1]:,} {facts.group or 'image'}s with {facts.rarest[0]}"
+    image = {
+        "backbone": Choice(network.backbone, "the preset's, for this device and these hours"),
+        "weights": Choice(weights),
+        "image_size_px": Choice(side, smaller),
+        "batch_size": Choice(network.batch),
+        "learning_rate": Choice(network.learning_rate),
+    }
+    if network.frozen:
+        image |= {
+            "frozen": Choice(True, f"{few}: too few, or hours too short, to fine-tune"),
+            "backbone_layer": Choice("block_6_expand_relu", "colour and texture"),
+            "pool_share": Choice(0.5, "the middle, where the lesion is"),
+            "dropout": Choice(0.0),
+            "head_l2": Choice(0.03, "few weights for few photos"),
+            "epochs": Choice(HEAD_EPOCHS, "of the head alone: seconds"),
+            "tta": Choice("dihedral", "features of eight views are computed once"),
+        }
+    else:
+        if network.train_from:
+            image["train_from"] = Choice(
+                network.train_from, f"{few}: enough to fine-tune; earlier layers are slow and plain"
+            )
+        image |= {
+            "batch_norm_momentum": Choice(0.99, "statistics follow in few steps"),
+            "dropout": Choice(0.2),
+            "epochs": Choice(MOST_EPOCHS),
+            "warmup_epochs": Choice(0.5),
+            "class_weight_power": Choice(0.4, "rare classes count more, two fifths of the way"),
+            "label_smoothing": Choice(0.05),
+            "tta": Choice("dihedral", "eight views of a lesion, which has no up or down"),
+            "augment": Choice({"shear_degrees": 0, "dropout_boxes": 0}),
+        }
+    models = ["image", "logistic"] if facts.features else ["image"]
+    tabular = f"{facts.features} columns of metadata, seconds" if facts.features else "no metadata"
+    return {
+        **{key: _chosen(value) for key, value in base.items()},
+        "device": Choice(device),
+        "folds": {"k": Choice(5)},
+        "leakage": {"duplicates": Choice("drop", "of a photo that is there twice one stays")},
+        "records": {"image_size_px": Choice(side, "as the network sees it")},
+        "image": image,
+        "tabular": {"learners": Choice(["logistic"], tabular)},
+        "blend": {"models": Choice(models), "space": Choice("logit")},
+    }
+
+
+def values_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values without their reasons."""
+    return {
+        key: value.value if isinstance(value, Choice) else values_of(value)
+        for key, value in content.items()
+    }
+
+
+def _chosen(value: Any) -> Any:
+    """What was said, as choices without a reason; what was left out stays so."""
+    if not isinstance(value, Mapping):
+        return Choice(value)
+    return {key: Choice(one) for key, one in value.items() if one is not None}
