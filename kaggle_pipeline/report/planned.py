@@ -39,7 +39,7 @@ def planned_section(
                 _or_dash(real.get("seconds"), "s"),
                 _or_dash(one.get("cpu_seconds") or None, "s"),
                 _or_dash(real.get("cpu_seconds"), "s"),
-                f"{one['memory_mb']:,.0f} MiB",
+                _or_dash(one["memory_mb"] or None, "MiB"),
                 _or_dash(real.get("peak_memory_mb"), "MiB"),
             ]
         )

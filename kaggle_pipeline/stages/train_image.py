@@ -125,6 +125,8 @@ def check_memory(run: Run, device: "Accelerator") -> None:
     found = {"host": free_memory_mb(), "device": on_card}
     free = Needed(**{name: one if one is not None else math.inf for name, one in found.items()})
     what = f"{image.batch_size} photos of {image.image_size_px} px a step"
+    if image.frozen:
+        what = f"the features of photos of {image.image_size_px} px"
     parts = [
         f"{mib(getattr(needed, name) * 2**20)} of {words}"
         + (f", {mib(one * 2**20)} are free" if (one := found[name]) is not None else "")
