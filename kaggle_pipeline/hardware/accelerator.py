@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from kaggle_pipeline.core.engine import import_tensorflow
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.machine import gpu_memory_mb
 from kaggle_pipeline.hardware.distribution import (
     count_replicas,
     cpu_strategy,
@@ -106,6 +107,19 @@ class Accelerator:
     def alone(self) -> "Accelerator":
         """Return what this process can use without the others: one replica, no strategy."""
         return replace(self, replicas=1, strategy=None, workers=1)
+
+    def free_memory_mb(self) -> float | None:
+        """Return the memory in MiB that is free on the fullest GPU; None where nothing tells."""
+        if self.kind != "gpu":
+            return None
+        if self.backend != "jax":
+            return gpu_memory_mb()
+        import jax
+
+        # JAX has taken most of the card for this process already: the driver would call it full.
+        found = [gpu.memory_stats() or {} for gpu in jax.local_devices()]
+        free = [one["bytes_limit"] - one["bytes_in_use"] for one in found if "bytes_limit" in one]
+        return min(free) / 2**20 if free else None
 
     def all_min(self, number: int) -> int:
         """Return the least of all processes' ``number``; every process has to ask."""

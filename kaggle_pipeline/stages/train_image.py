@@ -12,7 +12,7 @@ import pandas as pd
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.core.deadline import Deadline
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.machine import free_memory_mb, gpu_memory_mb
+from kaggle_pipeline.core.machine import free_memory_mb
 from kaggle_pipeline.core.room import mib
 from kaggle_pipeline.data.folds import require_folds
 from kaggle_pipeline.data.spec import DatasetSpec
@@ -121,8 +121,7 @@ def check_memory(run: Run, device: "Accelerator") -> None:
     image = run.config.image.largest()
     size = network_size(image, run.spec)
     needed = memory_needed(image, size, device)
-    on_card = gpu_memory_mb() if device.kind == "gpu" else None
-    found = {"host": free_memory_mb(), "device": on_card}
+    found = {"host": free_memory_mb(), "device": device.free_memory_mb()}
     free = Needed(**{name: one if one is not None else math.inf for name, one in found.items()})
     what = f"{image.batch_size} photos of {image.image_size_px} px a step"
     if image.frozen:

@@ -9,7 +9,7 @@ import pytest
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.hardware import accelerator, tpu_probe
-from kaggle_pipeline.hardware.accelerator import choose_accelerator
+from kaggle_pipeline.hardware.accelerator import Accelerator, choose_accelerator
 
 tf = pytest.importorskip("tensorflow")
 
@@ -241,3 +241,15 @@ class TestScope:
         with device.scope(mixed_precision=False):
             assert tf.distribute.get_strategy() is strategy
         assert tf.distribute.get_strategy() is not strategy
+
+
+def test_the_memory_of_a_gpu_is_what_jax_has_kept_for_itself(monkeypatch):
+    jax = pytest.importorskip("jax")
+    cards = [
+        SimpleNamespace(memory_stats=lambda n=n: {"bytes_limit": n * 2**30, "bytes_in_use": 2**30})
+        for n in (60, 40)
+    ]
+    monkeypatch.setattr(jax, "local_devices", lambda: cards)
+    gpu = Accelerator("gpu", "jax", 2, "mixed_bfloat16", "auto", "two GPUs")
+    assert gpu.free_memory_mb() == 39 * 1024
+    assert Accelerator("cpu", "jax", 1, "float32", "auto", "a CPU").free_memory_mb() is None
