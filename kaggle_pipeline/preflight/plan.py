@@ -36,7 +36,7 @@ from kaggle_pipeline.preflight.plan_recipe import Choice, candidates, recipe, va
 from kaggle_pipeline.preflight.plan_timing import Measured, measure, some_photos
 from kaggle_pipeline.preflight.plan_tpu import TpuTask, plan_for_tpu
 
-_SAMPLE = 150
+_SAMPLE, _LEAST_PHOTOS = 150, 12
 
 
 def plan_experiment(
@@ -124,6 +124,11 @@ def _plan_here(
     photos = photos[[fault_of(Path(data_dir) / path) is None for path in photos["image_path"]]]
     if photos.empty:
         raise PipelineError(f"{data_dir} has no photos: a plan is for the image model")
+    if len(photos) < _LEAST_PHOTOS:
+        raise PipelineError(
+            f"{data_dir} has {len(photos)} training photos that can be read: a plan times at least "
+            f"{_LEAST_PHOTOS}"
+        )
     sides = [min(image_size_px(Path(data_dir) / path)) for path in photos["image_path"]]
     facts = read_facts(examples, spec, int(np.median(sides)))
     _tell(facts, say)
