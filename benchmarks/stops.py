@@ -95,13 +95,33 @@ def _time_in(run: Path) -> Callable[[str], float]:
 
 
 def _differing(run: Path, whole: Path) -> str | None:
-    """The first of a run's results that is not there byte for byte; None if all are."""
+    """The first of a run's results that is another; None if all are the same.
+
+    Tables byte for byte, weights number by number: HDF5 files of equal weights differ in bytes.
+    """
     for kind in ("submission.csv", "oof.csv", "test.csv", "*.weights.h5"):
         for path in sorted(whole.rglob(kind)):
             name = path.relative_to(whole)
-            if not (run / name).exists() or (run / name).read_bytes() != path.read_bytes():
+            if not (run / name).exists() or _content(run / name) != _content(path):
                 return str(name)
     return None
+
+
+def _content(path: Path) -> object:
+    if path.suffix != ".h5":
+        return path.read_bytes()
+    import h5py
+
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, one: (
+                found.__setitem__(name, one[()].tobytes())
+                if isinstance(one, h5py.Dataset)
+                else None
+            )
+        )
+    return found
 
 
 def living(group: int) -> list[str]:

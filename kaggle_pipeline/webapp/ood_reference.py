@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import SAVED
 from kaggle_pipeline.data.folds import Folds
 from kaggle_pipeline.records.tfrecords import read_index
@@ -57,8 +58,8 @@ def find_reference(
     reference = _make(run_dir, models, index)
     try:
         reference.write(path)
-    except OSError as error:  # a run that may only be read is served too
-        say(f"note: {path} cannot be kept: {error.strerror}")
+    except PipelineError as error:  # a run that may only be read is served too
+        say(f"note: what the training images look like cannot be kept: {error}")
     say(f"{reference.size} training images looked at")
     if not reference.can_tell:
         say("note: too few of a fold to tell which photos are unlike them: not checked")

@@ -1,11 +1,13 @@
 """Tests of the service behind the page: its numbers, its doubts, and what it says of them."""
 
+import errno
 import importlib.util
 import io
 import shutil
 import threading
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -501,6 +503,19 @@ def test_a_reference_of_other_folds_is_made_anew(run_dir, service, tmp_path):
     OodReference({0: kept.known[0]}, {0: kept.held_out[0]}, kept.sharpness).write(path)
     assert set(find_reference(found, service.models).known) == {0, 1}
     assert set(OodReference.read(path).known) == {0, 1}
+
+
+def test_a_run_that_may_only_be_read_is_served_too(run_dir, service, tmp_path, monkeypatch):
+    found, lines = tmp_path / "run", []
+    shutil.copytree(run_dir, found)
+    (found / "webapp" / "reference.npz").unlink()
+
+    def refuse(path, target):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    assert set(find_reference(found, service.models, lines.append).known) == {0, 1}
+    assert any("cannot be kept" in line and "reference.npz" in line for line in lines)
 
 
 def test_pieces_say_what_context_counts_and_which_class_is_not_calibrated(
