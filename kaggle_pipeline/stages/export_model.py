@@ -71,8 +71,7 @@ def export_model(
         By default ``<run_dir>/export/<run's name>`` and the format's ending.
     format : {"onnx", "litert", "saved_model"}
     views : {"none", "flips", "dihedral"}, optional
-        By default those of ``predict``, which the calibration is
-        of.
+        By default those of ``predict``, which the calibration is of.
     quantize : {"none", "float16", "int8"}
         LiteRT's weights. The comparison then says how far answers are away, and refuses nothing.
     images : pathlib.Path, optional
