@@ -43,12 +43,12 @@ def planned_section(
                 _or_dash(real.get("peak_memory_mb"), "MiB"),
             ]
         )
-    header = ["stage", "time planned", "time taken", "of cores planned", "of cores taken",
+    header = ["stage", "time planned", "time taken", "core time planned", "core time taken",
               "memory planned", "memory at most"]  # fmt: skip
     explained = html.element(
         "p",
-        "Of cores: the seconds that all cores together worked. Where more time passed than planned "
-        "and the cores worked as long as planned, other programs had them meanwhile.",
+        "Core time: the seconds that all cores together worked. Where more time passed than "
+        "planned and the core time is as planned, other programs had the cores meanwhile.",
     )
     return html.join([html.table(header, rows), explained]) if rows else None
 

@@ -180,4 +180,4 @@ def test_a_table_is_planned_run_and_compared(tmp_path, capsys, frozen, monkeypat
     where = ["--config", str(out), "--data-dir", str(data), "--run-dir", str(run)]
     assert main(["run-pipeline", *where, *lighter]) == 0, capsys.readouterr().err
     page = (run / "report.html").read_text()
-    assert "time planned" in page and "Preparation" in page and "of cores taken" in page
+    assert "time planned" in page and "Preparation" in page and "core time taken" in page
