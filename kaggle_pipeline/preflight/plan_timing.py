@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.core.child_process import EndedSilently, run_in_child
 from kaggle_pipeline.core.environment import cpu_seconds, peak_memory_mb
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.machine import count_cores
 from kaggle_pipeline.data.spec import DatasetSpec
 
-_STEPS = 5
+_STEPS, _HEAD_STEPS = 5, 60
 _MIB = 2**20
 
 
@@ -208,6 +209,7 @@ def _clock_model(
         fold = _timed(second.fit, learned, validated) + _timed(second.predict, validated)
         fold = fold - step * (2 * steps.steps)
         epoch, features = steps.ended - steps.trained, _count_features(records.parent)
+        step = _time_head(image, spec, device, features // views, clock)
     else:
         epoch = steps.ended - steps.trained - answer * (len(few) / views)
         fold = fit - step * (2 * _STEPS) - (steps.ended - steps.trained) * 2
@@ -218,6 +220,27 @@ def _clock_model(
         "epoch": epoch, "batch": image.batch_size * device.replicas, "features": features,
         "memory_mb": peak_memory_mb() or 0.0, "imported_mb": imported,
     }  # fmt: skip
+
+
+def _time_head(
+    image: ImageConfig, spec: DatasetSpec, device: Any, channels: int, clock: Any
+) -> Cost:
+    """A step of the head among many, as in an epoch of all photos; those of a few cost more."""
+    from kaggle_pipeline.models.image.fit.training import compile_network
+    from kaggle_pipeline.models.image.inference.predictor import running
+    from kaggle_pipeline.models.image.network import build_head
+
+    rng = np.random.default_rng(0)
+    features = rng.random((_HEAD_STEPS * image.batch_size, channels), np.float32)
+    with running(device.alone(), image):
+        head = build_head(image, spec, channels)
+        targets = np.zeros((len(features), *head.output_shape[1:]), np.float32)
+        compile_network(head, image, spec, _HEAD_STEPS, device.jit_compile)
+        head.fit(
+            features, targets, batch_size=image.batch_size, epochs=2, callbacks=[clock], verbose=0
+        )
+    steps = clock.epochs[-1]
+    return (steps.trained - steps.began) * (1 / steps.steps)
 
 
 def now() -> Cost:
