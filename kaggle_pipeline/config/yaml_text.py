@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import yaml
 
 _DEEPEST = 20
-_MAX_SIGNS = 1_000_000
+_MAX_CHARACTERS = 1_000_000
 _SCALARS = {
     "null": (r"~|null|Null|NULL|", "~nN\0"),
     "bool": (r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF",
@@ -20,8 +20,8 @@ _SCALARS = {
     "float": (r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9]+)(?:[eE][-+][0-9]+)?"
               r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+0123456789."),
 }  # fmt: skip
-"""Kind → what it looks like, and the signs that it may begin with. All are so for PyYAML too: what
-it writes as text is read as text. Its dates and its numbers of base 8, 16 and 60 are text here."""
+"""Kind → what it looks like, and the characters that it may begin with. All are so for PyYAML too:
+what it writes as text is read as text. Its dates and its numbers of base 8, 16 and 60 are text."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -82,11 +82,11 @@ def parse_yaml(text: str) -> Any:
     Raises
     ------
     yaml.YAMLError
-        If it is no YAML, longer than a million signs or deeper than 20 levels, or holds a tag, an
-        alias or a key twice.
+        If it is no YAML, longer than a million characters or deeper than 20 levels, or holds a tag,
+        an alias or a key twice.
     """
-    if len(text) > _MAX_SIGNS:
-        raise yaml.YAMLError(f"{len(text):,} signs are more than {_MAX_SIGNS:,}")
+    if len(text) > _MAX_CHARACTERS:
+        raise yaml.YAMLError(f"{len(text):,} characters are more than {_MAX_CHARACTERS:,}")
     loader = _Loader(text)
     try:
         return loader.get_single_data()

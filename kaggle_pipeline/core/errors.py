@@ -18,8 +18,8 @@ class PipelineError(Exception):
 
 
 def one_line(text: str) -> str:
-    """Return text with blanks for line breaks, and signs that no line can show as Python writes
-    them.
+    """Return text with blanks for line breaks, and characters that no line can show as Python
+    writes them.
 
     Examples
     --------

@@ -84,9 +84,19 @@ def give_back_freed_memory() -> bool:
 
 
 def gpu_memory_mb() -> float | None:
-    """Return the memory in MiB that is free on the fullest of NVIDIA's cards; None without one."""
-    free = [float(line) for line in _ask_gpus("memory.free") if line.isdigit()]
-    return min(free) if free else None
+    """Return the MiB that are free on the fullest of NVIDIA's cards that this process may use.
+
+    ``CUDA_VISIBLE_DEVICES`` names those. None without one, or where nothing tells.
+    """
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    wanted = [one.strip() for one in (allowed or "").split(",")]
+    free = []
+    for line in _ask_gpus("index,uuid,memory.free"):
+        index, uuid, mib = (one.strip() for one in line.split(","))
+        named = index in wanted or any(one and uuid.startswith(one) for one in wanted)
+        if mib.isdigit() and (allowed is None or named):
+            free.append(float(mib))
+    return min(free, default=None)
 
 
 def _system_free(root: Path) -> float | None:
@@ -104,13 +114,14 @@ def _groups_free(root: Path) -> Iterator[float]:
         top = root / "sys/fs/cgroup" / kinds
         names = ("memory.max", "memory.current") if not kinds else (
             "memory.limit_in_bytes", "memory.usage_in_bytes")  # fmt: skip
+        below = "total_" if kinds else ""  # the older kind also counts a group without its own
         inner = top / path.lstrip("/")
         for folder in [inner, *inner.parents]:
             limit, used = (_read(folder / name).strip() for name in names)
             if limit.isdigit() and used.isdigit():
                 stat = _read(folder / "memory.stat")
-                file = re.search(r"^(?:total_)?inactive_file (\d+)", stat, re.MULTILINE)
-                yield float(limit) - float(used) + (float(file[1]) if file else 0.0)
+                files = re.findall(rf"^{below}(?:in)?active_file (\d+)", stat, re.MULTILINE)
+                yield float(limit) - float(used) + sum(map(float, files))
             if folder == top:
                 break
 

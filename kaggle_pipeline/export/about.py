@@ -30,6 +30,8 @@ def describe_export(
     folds: list[int],
     calibration: Calibration | None,
     decision: Decision | None,
+    own_views: str,
+    quantize: str,
 ) -> dict[str, Any]:
     """Return what is to be known about the file, ``card`` among it: the same in Markdown.
 
@@ -46,6 +48,10 @@ def describe_export(
         Empty for the model of all rows.
     calibration, decision
         What the file holds of them.
+    own_views : str
+        Views that scores, calibration and decision are of; the file's are ``config.image.tta``.
+    quantize : str
+        How the weights are stored; ``none`` for float32.
     """
     image, recipe = config.image, fit.recipe(config.records)
     learned = calibration is not None and calibration.method != "none"
@@ -71,6 +77,8 @@ def describe_export(
         },
         "backbone": image.backbone,
         "views": image.tta,
+        "own_views": own_views,
+        "quantize": quantize,
         "folds": folds,
         "scores": _scores(stage),
         "calibration": {
@@ -113,6 +121,9 @@ def _card(about: Mapping[str, Any]) -> str:
         "the network that learned from all rows; scores, calibration and decision are of the folds'"
     )  # fmt: skip
     square = {"crop": "cropped to its middle square", "stretch": "stretched to a square"}
+    apart = [f"views {about['own_views']}"] * (about["views"] != about["own_views"])
+    apart += ["weights of float32"] * (about["quantize"] != "none")
+    note = [f"- AUC, calibration and decision are of the run itself, with {' and '.join(apart)}."]
     made_up = ["- The training photos are drawn: it knows nothing about skin."]
     lines = [
         f"# {about['title']}: {about['backbone']}",
@@ -120,10 +131,11 @@ def _card(about: Mapping[str, Any]) -> str:
         about["disclaimer"],
         "",
         f"- Answers for: {', '.join(about['labels'])} ({about['task']}).",
-        f"- Made of: {of}; views: {about['views']}.",
+        f"- Made of: {of}; views: {about['views']}; quantised: {about['quantize']}.",
         f"- AUC, out of fold [95 % interval]: {scores.get('out_of_fold_auc', 'not known')}; "
         f"{scores.get('photos', 'unknown')} photos.",
         f"- Calibration: {about['calibration']['method']} ({about['calibration']['why']}).",
+        *(note if apart else []),
         f"- A photo is {square[photo['fit']]} of {photo['side_px']} px.",
         *(made_up if about["made_up"] else []),
         "- On photos of another clinic, camera or kind it may do worse. Public data sets contain "

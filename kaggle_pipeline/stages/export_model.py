@@ -17,6 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import require_free_file
 from kaggle_pipeline.core.photo_folder import list_photos
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions, average
 from kaggle_pipeline.evaluation.calibration.calibration import Calibration, read_calibration
@@ -77,7 +78,7 @@ def export_model(
     images : pathlib.Path, optional
         Folder of photos to compare on, the first :data:`COMPARED`; by default drawn lesions.
     overwrite : bool
-        Whether ``out`` may be there already.
+        Whether ``out`` may be there already: a file, or for ``saved_model`` the folder of one.
     say : callable
         Takes a line for the user.
 
@@ -100,6 +101,7 @@ def export_model(
         )
     if quantize != "none" and format != "litert":
         raise PipelineError(f"--quantize {quantize} is for --format litert alone")
+    own_views = trained.config.image.tta
     trained, note = _with_views(trained, views)
     from kaggle_pipeline.hardware.accelerator import choose_accelerator
 
@@ -109,11 +111,10 @@ def export_model(
     from kaggle_pipeline.export.network import serving_network
 
     chosen = FORMATS[format]
-    chosen.require()
     run_name = Path(run_dir).resolve().name
     out = Path(out or Path(run_dir) / "export" / f"{run_name}{chosen.ending or '_saved_model'}")
-    if out.exists() and not overwrite:
-        raise PipelineError(f"{out} exists: say --overwrite, or another --out")
+    _require_free(out, format, overwrite)
+    chosen.require()
     calibration, decision = read_calibration(trained.stage), read_decision(trained.stage)
     folds = [] if trained.of_all else list(trained.folds)
     if note:
@@ -128,8 +129,9 @@ def export_model(
         side, spec = trained.config.image.image_size_px, trained.spec
         network = serving_network(models, spec, calibration, decision, side)
         about = describe_export(
-            trained.stage, trained.config, spec, trained.fit, folds, calibration, decision
-        )
+            trained.stage, trained.config, spec, trained.fit, folds, calibration, decision,
+            own_views, quantize,
+        )  # fmt: skip
         with _placed(out) as temporary:
             chosen.write(network, about, temporary, quantize)
             found = _look(chosen, temporary, photos.squares)
@@ -142,6 +144,16 @@ def export_model(
         f"(predict: {expected.milliseconds:.0f})"
     )
     return out
+
+
+def _require_free(out: Path, format: str, overwrite: bool) -> None:
+    """Stop on an ``out`` that cannot be written; no folder but a SavedModel's is ever replaced."""
+    if format != "saved_model" or not out.exists():
+        require_free_file(out, "--out", overwrite)
+    elif not (out / "saved_model.pb").is_file():
+        raise PipelineError(f"--out {out} is there and is no SavedModel: name another")
+    elif not overwrite:
+        raise PipelineError(f"{out} exists: say --overwrite, or another --out")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What fewer bits cost: the AUC of a run's quantised networks, out of fold, beside the run's own.
 
-In: a run whose records are at hand. Out: a line. Each fold's network is judged on rows that it did
+In: a run whose records are at hand. Out: a line. Each fold's network is scored on rows that it did
 not learn from, as the run's own AUC is.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kaggle_pipeline.hardware.accelerator import Accelerator
 
 _OF_A_CLASS = 150
-"""Rows of each class that are looked at, and as many of none."""
+"""Rows of each class that are scored at most, and as many of none."""
 _REPLICATES = 1000
 
 
@@ -61,14 +61,17 @@ def quantization_cost(
         MeanAuc(truth, one.to_numpy(float)).each(weights) for one in (own, quantised)
     )
     change = score_of(their_auc - own_auc)
+    if change is None:
+        return "what fewer bits cost in AUC is not known: a class has too few photos"
     return (
-        f"{quantize}: AUC {change.value:+.4f} [{change.low:+.4f}, {change.high:+.4f}] from the "
-        f"run's own on {len(rows)} photos, out of fold, in pairs"
+        f"{quantize}, views {trained.config.image.tta}: AUC {change.value:+.4f} "
+        f"[{change.low:+.4f}, {change.high:+.4f}] from the run's own on {len(rows)} photos, out of "
+        "fold, in pairs"
     )
 
 
 def _some(rows: pd.DataFrame, classes: list[str], seed: int) -> pd.DataFrame:
-    """Rows of every class; an AUC does not depend on their shares."""
+    """Rows of every class; both AUCs are of the same ones."""
     kinds = rows[classes].astype(str).agg("".join, axis=1)
     shuffled = kinds.sample(frac=1, random_state=seed)
     return rows.loc[shuffled.groupby(shuffled).head(_OF_A_CLASS).sort_index().index]

@@ -45,7 +45,7 @@ def test_scalars_are_words_numbers_yes_and_no(text, value):
     [("a: !!int x", "line 1, column 4 has the tag"), ("!!python/name:os.system ''", "the tag"),
      ("[&a 1, *a]", "an alias"), ("&a [*a]", "an alias"), ("k: 1\nk: 2", "line 2.*'k' a second"),
      ("? [a]\n: 1", "a key that is a list"), ("[" * 999, "20 levels"), ("{a: " * 99, "20 levels"),
-     ("x" * 1_000_001, "1,000,001 signs"), ("a\n---\nb", "single document"), ("\x01", "#x0001")],
+     ("x" * 1_000_001, "1,000,001 char"), ("a\n---\nb", "single document"), ("\x01", "#x0001")],
 )  # fmt: skip
 def test_what_else_yaml_can_is_refused(text, said):
     with pytest.raises(yaml.YAMLError, match=f"(?s){said}"):

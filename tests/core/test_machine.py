@@ -40,17 +40,19 @@ def test_a_containers_limit_counts_and_its_cached_files_do_not(root, inside):
     place = "sys/fs/cgroup/" if inside else "sys/fs/cgroup/machine/container/"
     write(root, f"{place}memory.max", f"{4 * GIB}\n")
     write(root, f"{place}memory.current", f"{3 * GIB}\n")
-    write(root, f"{place}memory.stat", f"anon {2 * GIB}\ninactive_file {GIB}\n")
-    assert free_memory_mb(root) == 2 * 1024
+    write(root, f"{place}memory.stat", f"anon {GIB}\ninactive_file {GIB}\nactive_file {GIB}\n")
+    assert free_memory_mb(root) == 3 * 1024
 
 
 def test_the_older_kind_of_group(root):
     write(root, "proc/self/cgroup", "5:cpu:/\n4:memory:/job\n")
     write(root, "sys/fs/cgroup/memory/job/memory.limit_in_bytes", f"{2 * GIB}\n")
     write(root, "sys/fs/cgroup/memory/job/memory.usage_in_bytes", f"{GIB}\n")
+    stat = f"inactive_file 7\ntotal_inactive_file {GIB // 4}\ntotal_active_file {GIB // 4}\n"
+    write(root, "sys/fs/cgroup/memory/job/memory.stat", stat)
     write(root, "sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
     write(root, "sys/fs/cgroup/memory/memory.usage_in_bytes", "1\n")
-    assert free_memory_mb(root) == 1024
+    assert free_memory_mb(root) == 1536
 
 
 def test_ulimit_counts(root, monkeypatch):
@@ -60,12 +62,21 @@ def test_ulimit_counts(root, monkeypatch):
     assert free_memory_mb(root) == 2 * 1024
 
 
-def test_the_fullest_card_counts(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("visible", "free"),
+    [(None, 100), ("0", 24000), ("1,0", 9000), ("GPU-c", 100), ("", None), ("MIG-7", None)],
+)
+def test_the_fullest_card_that_may_be_used_counts(tmp_path, monkeypatch, visible, free):
     script = tmp_path / "nvidia-smi"
-    script.write_text("#!/bin/sh\nprintf '24000\\n9000\\n'\n")
+    script.write_text(
+        "#!/bin/sh\nprintf '0, GPU-a1, 24000\\n1, GPU-b2, 9000\\n2, GPU-c3, 100\\n'\n"
+    )
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert gpu_memory_mb() == 9000
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu_memory_mb() == free
 
 
 HEAPS = """

@@ -51,6 +51,7 @@ def test_a_file_is_compared_and_says_what_it_is(demo_run, tmp_path, capsys):
     assert [one.name for one in tmp_path.iterdir()] == [out.name], "nothing is left beside it"
     about = json.loads((out / "assets.extra" / "about.json").read_text())
     assert about["labels"] == ["melanoma"] and about["views"] == "none"
+    assert "are of the run itself, with views flips" in about["card"]
     assert about["made_up"] and "drawn" in about["card"]
     assert "IP_" not in json.dumps(about), "no patient is named"
     assert export(demo_run, out, *words) == 2
@@ -97,8 +98,21 @@ def test_a_file_that_answers_otherwise_is_not_written(demo_run, tmp_path, capsys
     assert not list(out.parent.iterdir())
 
 
+@pytest.mark.parametrize("format", ["onnx", "saved_model"])
+def test_a_folder_that_is_no_export_is_never_replaced(demo_run, tmp_path, capsys, format):
+    kept = tmp_path / "photos" / "photo.jpg"
+    kept.parent.mkdir()
+    kept.write_bytes(b"mine")
+    assert export(demo_run, kept.parent, "--format", format, "--overwrite") == 2
+    assert str(kept.parent) in capsys.readouterr().err and kept.read_bytes() == b"mine"
+
+
 def test_what_cannot_be_exported_is_said_in_one_line(demo_run, tmp_path, capsys):
     out = tmp_path / "a.onnx"
+    assert export(demo_run, __file__ + "/a", "--format", "saved_model") == 2
+    assert "no folder that can be written to" in capsys.readouterr().err
+    assert export(demo_run, __file__, "--format", "saved_model", "--overwrite") == 2
+    assert "no SavedModel" in capsys.readouterr().err
     assert export(demo_run, out, "--quantize", "int8") == 2
     assert "--format litert" in capsys.readouterr().err
     assert export(tmp_path, out) == 2

@@ -102,7 +102,7 @@ def _load(model: Any, config: EncoderConfig, dropped: str) -> None:
     try:
         state = load_state_dict(config.weights, device="cpu", weights_only=True)
     except Exception as error:  # PyTorch and safetensors raise what they like on a damaged file
-        reason = str(error).strip().splitlines()[0]
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise PipelineError(f"{config.weights} is no checkpoint: {reason}") from None
     own = model.state_dict()
     wrong = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]

@@ -63,10 +63,13 @@ class GlobalResponseNorm(layers.Layer):
 
     def call(self, x: Any) -> Any:
         """Return (batch, h, w, channels) as it came, and scaled by its response."""
-        squares = ops.sum(ops.square(x), axis=(1, 2), keepdims=True)
+        # The sum of an image's squares is beyond float16.
+        wide = ops.cast(x, keras.backend.result_type(self.compute_dtype, "float32"))
+        squares = ops.sum(ops.square(wide), axis=(1, 2), keepdims=True)
         # A channel of zeros would have no gradient.
         response = ops.sqrt(ops.maximum(squares, 1e-24))
         response = response / (ops.mean(response, axis=-1, keepdims=True) + _EPSILON)
+        response = ops.cast(response, self.compute_dtype)
         return x + self.scale * (x * response) + self.shift
 
 
