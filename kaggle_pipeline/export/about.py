@@ -30,8 +30,8 @@ def describe_export(
     folds: list[int],
     calibration: Calibration | None,
     decision: Decision | None,
-    own_views: str,
-    quantize: str,
+    own_views: str | None = None,
+    quantize: str = "none",
 ) -> dict[str, Any]:
     """Return what is to be known about the file, ``card`` among it: the same in Markdown.
 
@@ -48,8 +48,9 @@ def describe_export(
         Empty for the model of all rows.
     calibration, decision
         What the file holds of them.
-    own_views : str
-        Views that scores, calibration and decision are of; the file's are ``config.image.tta``.
+    own_views : str, optional
+        Views that scores, calibration and decision are of, where they are not the file's,
+        ``config.image.tta``.
     quantize : str
         How the weights are stored; ``none`` for float32.
     """
@@ -77,7 +78,7 @@ def describe_export(
         },
         "backbone": image.backbone,
         "views": image.tta,
-        "own_views": own_views,
+        "own_views": own_views or image.tta,
         "quantize": quantize,
         "folds": folds,
         "scores": _scores(stage),

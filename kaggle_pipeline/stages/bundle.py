@@ -63,7 +63,7 @@ def bundle(
     licence_file : pathlib.Path, optional
         Its text, copied as ``LICENSE``.
     overwrite : bool
-        Whether ``out`` may be there already.
+        Whether ``out`` may be there already, if it is a bundle.
     say : callable
         Takes a line for the user.
 
@@ -78,6 +78,8 @@ def bundle(
         raise PipelineError(f"{run_dir} learned from a table of your own: its columns stay private")
     if out.exists() and not overwrite:
         raise PipelineError(f"{out} exists: say --overwrite, or another --out")
+    if out.exists() and not (out / "about.json").is_file():
+        raise PipelineError(f"--out {out} is there and is no bundle: name another")
     if licence_file is not None and not Path(licence_file).is_file():
         raise PipelineError(f"--licence-file {licence_file} does not exist")
     about = describe_export(

@@ -63,3 +63,12 @@ def test_a_bundle_names_no_photo_and_no_patient(demo_run, tmp_path):
     card = (out / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: keras\nlicense: cc-by-nc-4.0\n---\n")
     assert "not a medical device" in card and "predict.py --run-dir" in card
+
+
+def test_a_folder_that_is_no_bundle_is_never_replaced(demo_run, tmp_path, capsys):
+    kept = tmp_path / "photos" / "photo.jpg"
+    kept.parent.mkdir()
+    kept.write_bytes(b"mine")
+    assert make(demo_run, kept.parent, "--overwrite") == 2
+    assert "is no bundle" in capsys.readouterr().err and kept.read_bytes() == b"mine"
+    assert make(demo_run, tmp_path / "bundle") == make(demo_run, tmp_path / "bundle", "--overwrite")
