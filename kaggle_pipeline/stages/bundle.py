@@ -82,8 +82,9 @@ def bundle(
         raise PipelineError(f"--out {out} is there and is no bundle: name another")
     if licence_file is not None and not Path(licence_file).is_file():
         raise PipelineError(f"--licence-file {licence_file} does not exist")
+    folds = [] if trained.of_all else list(trained.folds)  # predict takes the model of all rows
     about = describe_export(
-        trained.stage, trained.config, trained.spec, trained.fit, list(trained.folds),
+        trained.stage, trained.config, trained.spec, trained.fit, folds,
         read_calibration(trained.stage), read_decision(trained.stage),
     )  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
