@@ -78,7 +78,10 @@ def score_submission(submission_path: Path, truth_path: Path, seed: int) -> str:
     scored = _scored(truth.loc[submission.index], truth_path)
     lines, scores = [], {}
     if apart := len(truth) - len(scored):
-        lines.append(f"left out, for they have the weight 0: {apart} of {len(truth)} photos")
+        lines.append(
+            f"left out: {apart} of {len(truth)} photos, of {_WEIGHT} 0 or not scored by the "
+            f"challenge ({_UNSCORED})"
+        )
     truth, submission = scored, submission.loc[scored.index]
     groups = truth["patient_id"] if "patient_id" in truth else pd.Series(truth.index)
     for name in columns[1:]:

@@ -43,9 +43,12 @@ def serve(
     Raises
     ------
     PipelineError
-        If Streamlit is not installed or would put uploads on disk, or the run is not there or not
-        trained.
+        If Streamlit is not installed or would put uploads on disk, the run is not there or not
+        trained, or a name is none.
     """
+    for name in also_called:
+        if "/" in name or name.count(":") == 1:  # it would match no visitor, and nobody would know
+            raise PipelineError(f"--also-called {name}: say the name alone, no port and no http://")
     if importlib.util.find_spec("streamlit") is None:
         raise PipelineError("the page needs Streamlit: pip install '.[app]'")
     if run_dir == DEMO_RUN and not run_dir.is_dir():

@@ -49,7 +49,7 @@ def test_the_submission_has_the_challenges_columns_and_is_scored_as_there(tmp_pa
     submission.to_csv(tmp_path / "submission.csv", index=False)
     truth.to_csv(tmp_path / "truth.csv", index=False)
     said = score_submission(tmp_path / "submission.csv", tmp_path / "truth.csv", seed=0)
-    assert "weight 0: 1 of 400 photos" in said
+    assert "left out: 1 of 400 photos" in said
     kept = KEPT["ham10000"]
     assert f"balanced accuracy {kept['overall']:.4f}" in said
     assert f"AUC MEL {kept['per_category']['auc']['MEL']:.4f}" in said

@@ -8,6 +8,7 @@ import pytest
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.webapp.guard import HEALTH, MAX_UPLOADS_MIB, Guard, answers_to, names_of
+from kaggle_pipeline.webapp.serve import serve
 from kaggle_pipeline.webapp.turns import Turns
 
 UPLOAD = "/_stcore/upload_file/session/file"
@@ -148,3 +149,9 @@ def test_turns_are_few_and_nobody_waits_for_ever():
     assert turns.here == full.here == 0
     with turns.turn("third.jpg"):
         pass
+
+
+@pytest.mark.parametrize("name", ["lesions.clinic.org:8443", "https://lesions.clinic.org"])
+def test_a_name_that_no_visitor_could_match_is_refused(name, tmp_path):
+    with pytest.raises(PipelineError, match="the name alone"):
+        serve(tmp_path, host="127.0.0.1", port=8501, also_called=[name])

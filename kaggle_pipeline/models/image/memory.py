@@ -90,6 +90,8 @@ class _Count:
                 learned = self._call(call, inputs)
                 pairs = zip(call.output_tensors, learned, strict=True)
                 known |= {id(one): learn for one, learn in pairs}
+            if len(later) == len(waiting):
+                raise RuntimeError(f"{network.name}: no layer gives what {later[0]} reads")
             waiting = later
         return [known[id(one)] for one in network.outputs]
 
