@@ -219,7 +219,8 @@ def test_runs_are_compared_in_one_table(ham, capsys):
     table = "\n".join(lines[: lines.index(f"{ham[1]} beside {ham[1]}:")])
     assert all(word in table for word in ("balanced accuracy", "peak MiB", "lesions"))
     assert table.count("out of fold") == table.count("test part") == 4  # scores, then costs
-    assert max(map(len, lines)) <= 100 and "  the same settings" in lines
+    assert max(len(line) for line in lines if str(ham[1]) not in line) <= 100
+    assert "  the same settings" in lines
     assert sum("difference +0.000 [+0.000, +0.000]" in line for line in lines) == 2
 
 

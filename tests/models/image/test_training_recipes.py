@@ -1,5 +1,6 @@
 """Tests of the training recipes that a config switches on: each does what its source says."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -471,6 +472,9 @@ class TestMetadata:
             chained=False,
             examples=lambda: many,
             say=lambda line: 0,
+            working_on=lambda part: nullcontext(),
+            resume=False,
+            overwrite=False,
         )
         with pytest.raises(PipelineError, match="leak"):
             stage.train_image(run)
