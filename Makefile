@@ -105,7 +105,7 @@ test: lint further
 
 # What takes several seconds a test: CI runs it too.
 test-ci: further
-	@$(BIN)/python -m pytest -m ci -n 2 --dist loadfile --no-loadscope-reorder \
+	@$(BIN)/python -m pytest -m "ci and not slow" -n 2 --dist loadfile --no-loadscope-reorder \
 	  --durations 12 -o faulthandler_timeout=300
 
 # Where nothing is newer than the lock, `make test` has tested it.

@@ -19,7 +19,7 @@ LOAD = LoopLoad(
 )  # fmt: skip
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_a_slow_input_is_the_loops_loss_and_not_the_steps(tmp_path, monkeypatch):
     lines, path = [], tmp_path / "loop.json"
     found = measure_loop(tmp_path, LOAD, path, lines.append)

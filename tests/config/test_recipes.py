@@ -15,14 +15,11 @@ from kaggle_pipeline.datasets import spec_of
 from kaggle_pipeline.synthetic import MADE_UP, generate_like
 
 ROOT = Path(__file__).resolve().parents[2]
-# cli/test_main runs the demo's as it is, and siim_mini is all but the same as the other.
-MARKS = {
-    "demo": pytest.mark.slow,
-    "siim_mini_external": pytest.mark.slow,
-    "isic_2017": (),
-}
+# Each costs 5 to 12 s; the others are near one of these, cli/test_main runs the demo's as it is.
+MARKS = dict.fromkeys(("ham10000_mobilenet", "my_photos", "siim_isic_2020"), pytest.mark.ci)
+MARKS |= {"isic_2017": ()}
 CONFIGS = [
-    pytest.param(path, marks=MARKS.get(path.stem, pytest.mark.ci), id=path.stem)
+    pytest.param(path, marks=MARKS.get(path.stem, pytest.mark.slow), id=path.stem)
     for path in sorted((ROOT / "configs").glob("*.yaml"))
 ]
 # Small and short; backbone, layers, balance, networks, kind of folds and audit policy stay.

@@ -117,7 +117,7 @@ def pushes(site):
     return [body["slug"].rpartition("/")[2] for body in site.bodies("SaveKernel")]
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_a_kernel_waits_for_those_that_it_reads(built, site, tmp_path, capsys):
     folders = [built / name for name in ("blend", "tabular", "image")]
     assert push(*folders, out=tmp_path) == 0, capsys.readouterr().err
@@ -132,7 +132,7 @@ def test_a_kernel_waits_for_those_that_it_reads(built, site, tmp_path, capsys):
     assert "melanoma-image: running" in said and "melanoma-blend: complete" in said
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_a_kernel_that_stopped_in_time_goes_on_from_its_own_output(built, site, tmp_path, capsys):
     site.sessions["melanoma-image"] = ["unfinished", "done"]
     assert push(built / "image", out=tmp_path) == 0, capsys.readouterr().err
@@ -240,7 +240,7 @@ def test_a_kernel_that_leaves_no_word_of_its_state_is_not_taken_for_done(
     assert "melanoma-image left no session.json" in error_line(capsys)
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_a_kernel_that_fails_shows_the_end_of_its_log(built, site, tmp_path, capsys):
     site.answers["GetKernelSessionStatus"] = {
         "status": "ERROR",

@@ -182,6 +182,7 @@ def test_a_patients_photos_are_ranked_and_taken_home(visit, lesions, tmp_path):
     assert len(lines) == 13 and "outlier_factor" in lines[0]
 
 
+@pytest.mark.slow  # tests/fuzz asks the readers in seconds
 def test_hostile_files_end_in_sentences_and_the_page_goes_on(visit, lesions):
     page = visit("a-patient")
     files = {name: content for name, (content, _) in hostile_files().items()
