@@ -142,7 +142,7 @@ def test_a_kernel_that_stopped_in_time_goes_on_from_its_own_output(built, site, 
     assert "the 8.6 h are up; pushed again" in capsys.readouterr().out
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_the_state_of_the_version_before_is_not_taken_for_the_new_ones(
     built, site, tmp_path, capsys
 ):
@@ -158,7 +158,7 @@ def test_the_state_of_the_version_before_is_not_taken_for_the_new_ones(
     assert "melanoma-image ended with error" in error_line(capsys)
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_a_call_that_was_broken_off_goes_on(built, site, tmp_path, capsys):
     site.states = {"melanoma-image": ["RUNNING", "RUNNING", "COMPLETE"]}
     assert push(built / "image", out=tmp_path) == 0, capsys.readouterr().err
@@ -196,7 +196,7 @@ def test_restarts_come_to_an_end(built, site, tmp_path, capsys):
     assert len(site.bodies("SaveKernel")) == 3
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_the_log_is_shown_while_the_kernel_runs(built, site, tmp_path, capsys):
     """Kaggle tells it from the beginning each time; a stream may end before the kernel does."""
     states = ["RUNNING"] * 3 + ["COMPLETE"]
@@ -231,7 +231,7 @@ def test_a_finished_kernel_of_another_script_does_not_stand_in_the_way(
     assert sent.get("kernelDataSources", []) == []
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_a_kernel_that_leaves_no_word_of_its_state_is_not_taken_for_done(
     built, site, tmp_path, capsys
 ):

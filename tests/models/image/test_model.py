@@ -197,7 +197,7 @@ class TestFit:
         ("validation", "kept", "stopped_after"),
         [
             (SOME, 1, 1), (NEVER, 3, None),
-            *[pytest.param(*more, marks=pytest.mark.ci) for more in (
+            *[pytest.param(*more, marks=pytest.mark.slow) for more in (
                 (SOME, 1, None), (SOME, 1, 3), (NEVER, 3, 1), (NEVER, 3, 3),
             )],
         ],
@@ -284,7 +284,7 @@ class TestResume:
         ("damaged", "kept_bytes"),
         [
             (["state-3"], 3000),
-            pytest.param([], 0, marks=pytest.mark.ci),
+            pytest.param([], 0, marks=pytest.mark.slow),
             pytest.param(["state-2", "state-3"], 0, marks=pytest.mark.ci),
         ],
     )
