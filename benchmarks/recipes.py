@@ -23,6 +23,7 @@ import yaml
 
 from kaggle_pipeline.config.experiment import DecisionConfig, Experiment, ExternalConfig
 from kaggle_pipeline.config.loading import load_experiment
+from kaggle_pipeline.config.yaml_text import parse_yaml
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.examples import EXTERNAL, read_examples
 from kaggle_pipeline.data.folds import Folds
@@ -75,7 +76,7 @@ def read_changes(path: Path) -> list[Change]:
         If the file is no such list, names one twice, or has no ``baseline``.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        content = parse_yaml(Path(path).read_text())
         found = [Change(**{**one, "set": tuple(one.get("set", ()))}) for one in content]
     except (OSError, yaml.YAMLError, TypeError, AttributeError) as error:
         raise PipelineError(f"{path} is no list of changes: {error}") from None

@@ -18,6 +18,7 @@ import yaml
 
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.names import HOME
+from kaggle_pipeline.config.yaml_text import parse_yaml
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import replace_between
 
@@ -184,7 +185,7 @@ def _allowed(cls: type, name: str, key: str) -> str:
 def _configs_by_key(configs: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path in sorted(configs.glob("*.yaml")):
-        for key in _flat_keys(yaml.safe_load(path.read_text(encoding="utf-8")), ""):
+        for key in _flat_keys(parse_yaml(path.read_text(encoding="utf-8")), ""):
             names = found.setdefault(key, [])
             if path.stem not in names:
                 names.append(path.stem)

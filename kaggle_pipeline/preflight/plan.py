@@ -15,7 +15,7 @@ import yaml
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.loading import parse_experiment
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import atomic_path
+from kaggle_pipeline.core.files import atomic_path, require_free_file
 from kaggle_pipeline.core.machine import describe_machine, gpu_memory_mb
 from kaggle_pipeline.core.photos import fault_of, image_size_px
 from kaggle_pipeline.data.examples import split_rows, validate_examples
@@ -77,8 +77,7 @@ def plan_experiment(
         If the data has a mistake, or no photos where they are timed, or the hours are too few for
         any plan.
     """
-    if Path(out).exists() and not overwrite:
-        raise PipelineError(f"{out} exists: say --overwrite, or another --out")
+    require_free_file(Path(out), "--out", overwrite)
     tpu, _, topology = device.partition("-")
     if tpu == "tpu":
         resolve_topology(topology or "v5e-8")

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from kaggle_pipeline.config.yaml_text import parse_yaml
 from kaggle_pipeline.core.commit import begin, commit
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import SAVED
@@ -129,7 +130,7 @@ def _forget_places(made: Path) -> None:
             image["weights"] = Path(image["weights"]).name
 
     config = made / "image" / "config.yaml"
-    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    settings = parse_yaml(config.read_text(encoding="utf-8"))
     short(settings)
     config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     for path in made.rglob(SAVED):
