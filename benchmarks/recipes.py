@@ -299,7 +299,8 @@ def describe_rows(
     """Return a Markdown table: each change's mean over seeds, and its paired gain.
 
     A change is compared with the baseline on the seeds that both have. Intervals draw whole groups;
-    they know nothing of how two seeds differ, which the column ``spread`` shows.
+    they know nothing of how two seeds differ, which the column ``spread`` shows. A change of
+    several seeds has a second row, the mean of their networks beside the baseline's single ones.
 
     Parameters
     ----------
@@ -320,30 +321,50 @@ def describe_rows(
                 f"{rows[0]['change']}: write the fits of another prepared run to other --rows"
             )
     scores = {(row["change"], row["number"]): score_fit(row, examples, spec) for row in rows}
-    numbers = {number for name, number in scores if name == BASELINE}
+    bare = {number: one for (name, number), one in scores.items() if name == BASELINE}
     head = ["change", "seeds", "AUC", "spread", f"AUC {spec.classes[0]}", "log loss",
             "decision", "seconds", "over the baseline: AUC", f"AUC {spec.classes[0]}",
             "log loss", "decision"]  # fmt: skip
     lines = [head, ["---"] * len(head)]
-    seconds = pd.DataFrame(rows, columns=["change", "seconds"]).groupby("change")["seconds"].mean()
     for name in dict.fromkeys(row["change"] for row in rows):
-        mine = {number: one for (change, number), one in scores.items() if change == name}
-        means = {key: np.mean([one[key] for one in mine.values()], axis=0)
-                 for key in next(iter(mine.values()))}  # fmt: skip
-        aucs = [one["auc"][0] for one in mine.values()]
-        line = [name, str(len(mine)), f"{means['auc'][0]:.4f}", f"{np.ptp(aucs):.4f}"]
-        line += [f"{means[key][0]:.4f}" for key in ("first", "log_loss", "decision")]
-        line.append(f"{seconds[name]:.0f}")
-        both = sorted(set(mine) & numbers)
-        for key in ("auc", "first", "log_loss", "decision"):
-            gain = ""
-            if name != BASELINE and both:
-                pairs = [mine[one][key] - scores[BASELINE, one][key] for one in both]
-                found = score_of(np.mean(pairs, axis=0))
-                gain = f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]" if found else "–"
-            line.append(gain)
-        lines.append(line)
+        fits = [row for row in rows if row["change"] == name]
+        mine = {row["number"]: scores[name, row["number"]] for row in fits}
+        both = sorted(set(mine) & set(bare)) if name != BASELINE else []
+        pairs = [(mine[one], bare[one]) for one in both]
+        seconds = np.mean([row["seconds"] for row in fits])
+        lines.append([name, *_describe_scores(list(mine.values()), seconds, pairs)])
+        if len(fits) > 1:  # what image.seeds would do
+            joined = score_fit(mean_fit(fits), examples, spec)
+            pairs = [(joined, one) for one in bare.values()]
+            seconds = sum(row["seconds"] for row in fits)
+            lines.append([f"{name}: mean of the {len(fits)} networks",
+                          *_describe_scores([joined], seconds, pairs)])  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def mean_fit(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the mean of several fits' probabilities as one fit, as ``image.seeds`` makes it."""
+    return {**rows[0], "probabilities": np.mean([row["probabilities"] for row in rows], axis=0)}
+
+
+_KEYS = ("auc", "first", "log_loss", "decision")
+
+
+def _describe_scores(
+    scores: Sequence[Mapping[str, np.ndarray]],
+    seconds: float,
+    pairs: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]],
+) -> list[str]:
+    """Return a line's cells: mean scores of some fits, and what they gain in pairs."""
+    means = {key: np.mean([one[key][0] for one in scores]) for key in _KEYS}
+    spread = np.ptp([one["auc"][0] for one in scores])
+    cells = [str(len(scores)), f"{means['auc']:.4f}", f"{spread:.4f}"]
+    cells += [f"{means[key]:.4f}" for key in _KEYS[1:]] + [f"{seconds:.0f}"]
+    for key in _KEYS:
+        gains = [mine[key] - other[key] for mine, other in pairs]
+        found = score_of(np.mean(gains, axis=0)) if gains else None
+        cells.append(f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]" if found else "–")
+    return cells
 
 
 def score_fit(

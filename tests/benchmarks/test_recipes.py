@@ -82,13 +82,22 @@ def test_what_helps_is_above_the_baseline_in_pairs():
     rows, examples, spec = rows_of("multiclass", {BASELINE: 0.6, "better": 0.1, "same": 0.6})
     table = [line.split(" | ") for line in describe_rows(rows, examples, spec).split("\n")]
     by_name = {line[0].strip("| "): line for line in table[2:]}
-    assert table[0][8] == "over the baseline: AUC" and by_name[BASELINE][8].strip() == ""
+    assert table[0][8] == "over the baseline: AUC" and by_name[BASELINE][8].strip() == "–"
     gain, low, _ = (float(one.strip("[], ")) for one in by_name["better"][8].split())
     scores = {(row["change"], row["number"]): score_fit(row, examples, spec) for row in rows}
     by_hand = np.mean([scores["better", n]["auc"][0] - scores[BASELINE, n]["auc"][0]
                        for n in range(2)])  # fmt: skip
     assert gain == pytest.approx(by_hand, abs=1e-4) and low > 0
     assert float(by_name["same"][8].split()[0]) == pytest.approx(0, abs=0.02)
+
+
+def test_the_mean_of_several_networks_is_a_row_beside_their_single_ones():
+    rows, examples, spec = rows_of("multiclass", {BASELINE: 0.9})
+    table = [line.split(" | ") for line in describe_rows(rows, examples, spec).split("\n")]
+    single, joined = table[2:]
+    assert joined[0].strip("| ") == f"{BASELINE}: mean of the 2 networks"
+    gain = float(joined[8].split()[0])
+    assert gain == pytest.approx(float(joined[2]) - float(single[2]), abs=2e-4) and gain > 0
 
 
 def test_fits_of_other_photos_are_not_compared_in_pairs():
