@@ -29,7 +29,7 @@ TEST_SCORE = "test_score.json"
 SUBMISSION = "submission.csv"
 """What is handed in, in the run's own folder."""
 TOOK = "took.json"
-"""In ``prepare/``: seconds and peak memory of a preparation that was done in one go."""
+"""In a stage's folder: seconds and peak memory of what was done in one go."""
 CHECKOUT = Path(__file__).resolve().parents[2]
 """The folder that holds the package."""
 PACKED = CHECKOUT / "kaggle_pipeline"

@@ -121,6 +121,22 @@ class Accelerator:
         free = [one["bytes_limit"] - one["bytes_in_use"] for one in found if "bytes_limit" in one]
         return min(free) / 2**20 if free else None
 
+    def peak_memory_mb(self) -> float | None:
+        """Return the most, in MiB, that this process has held on one GPU; None if unknown."""
+        if self.kind != "gpu":
+            return None
+        if self.backend != "jax":
+            import tensorflow as tf
+
+            names = [
+                f"GPU:{number}" for number in range(len(tf.config.list_logical_devices("GPU")))
+            ]
+            return max(tf.config.experimental.get_memory_info(one)["peak"] for one in names) / 2**20
+        import jax
+
+        found = [gpu.memory_stats() or {} for gpu in jax.local_devices()]
+        return max(one.get("peak_bytes_in_use", 0) for one in found) / 2**20 or None
+
     def all_min(self, number: int) -> int:
         """Return the least of all processes' ``number``; every process has to ask."""
         if self.workers == 1:

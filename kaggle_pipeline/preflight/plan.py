@@ -5,6 +5,7 @@ stage is predicted to take.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.config.experiment import Experiment, FoldsConfig
 from kaggle_pipeline.config.loading import parse_experiment
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, require_free_file
@@ -21,22 +22,28 @@ from kaggle_pipeline.core.photos import fault_of, image_size_px
 from kaggle_pipeline.data.examples import split_rows, validate_examples
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets import spec_of
+from kaggle_pipeline.leakage.audit import check_features
 from kaggle_pipeline.preflight.compiler import resolve_topology
 from kaggle_pipeline.preflight.estimate import Images
 from kaggle_pipeline.preflight.plan_cost import (
-    HEAD_EPOCHS,
+    LEAST_EPOCHS,
     MOST_EPOCHS,
     Facts,
-    Fitted,
+    Rehearse,
+    as_planned,
+    divisions,
     fit_hours,
     planned_stages,
     whole_cost,
 )
 from kaggle_pipeline.preflight.plan_recipe import Choice, candidates, recipe, values_of
+from kaggle_pipeline.preflight.plan_rehearsal import Rehearsed, rehearse
 from kaggle_pipeline.preflight.plan_timing import Measured, measure, some_photos
 from kaggle_pipeline.preflight.plan_tpu import TpuTask, plan_for_tpu
 
 _SAMPLE, _LEAST_PHOTOS = 150, 12
+_OFFICIAL = "official_validation"
+"""Column by which a data set tells its own validation part."""
 
 
 def plan_experiment(
@@ -132,15 +139,32 @@ def _plan_here(
     facts = read_facts(examples, spec, int(np.median(sides)))
     _tell(facts, say)
     kind = "gpu" if device != "cpu" and gpu_memory_mb() else "cpu"
-    for network in candidates(kind, preset, weights, facts):
+    known: dict[FoldsConfig, Mapping[str, Rehearsed]] = {}
+    networks = candidates(kind, preset, weights, facts)
+    for network in networks:
         content = recipe(base, facts, network, device, weights)
         config = parse_experiment(values_of(content))
-        say(f"timing {network.backbone}, {'frozen' if network.frozen else 'fine-tuned'} …")
+        how = "frozen" if network.frozen else "fine-tuned"
+        say(f"timing {network.backbone} of {config.image.image_size_px} px, {how} …")
         found = measure(config, spec, data_dir, photos, facts.train)
-        fitted = _fit_hours(content, facts, found, config, hours)
+
+        def rehearsed(folds: FoldsConfig, config: Experiment = config) -> Mapping[str, Rehearsed]:
+            if folds not in known:
+                say("rehearsing tables, audit, scores and blend …")
+                known[folds] = rehearse(replace(config, folds=folds), data_dir)
+            return known[folds]
+
+        smaller = networks[networks.index(network) + 1 :]
+        tuned = any(not one.frozen for one in smaller)
+        least = 2 * LEAST_EPOCHS if tuned else LEAST_EPOCHS
+        fitted = _fit_hours(content, facts, found, rehearsed, config, hours, least)
         if fitted is not None:
             return fitted
-    cost = whole_cost(found, config, facts, Fitted(1, 0.8, HEAD_EPOCHS))
+    division = divisions(facts)[-1]
+    stages = planned_stages(
+        found, rehearsed(division.folds), config, facts, division, config.image.epochs
+    )
+    cost = whole_cost(stages, found)
     raise PipelineError(
         f"--hours {hours:g} are too few for {facts.train + facts.test:,} photos on this "
         f"machine{_busy()}: one fold would take {cost.seconds / 60:.0f} minutes, with "
@@ -176,6 +200,8 @@ def _tell(facts: Facts, say: Callable[[str], None]) -> None:
         f"{facts.train:,} training and {facts.test:,} test photos of {facts.short_side_px} px; "
         f"{facts.rarest[1]} {facts.group or 'image'}s with {facts.rarest[0]}, the rarest class"
     )
+    if facts.leaking:
+        say(f"note: {', '.join(facts.leaking)} would give the target away: no model learns from it")
 
 
 def _busy() -> str:
@@ -193,30 +219,46 @@ def read_facts(examples: pd.DataFrame, spec: DatasetSpec, short_side_px: int) ->
         f"not {name}": train.loc[train[name] == 0, "group_id"].nunique() for name in spec.classes
     }
     rarest = min(held, key=held.get)
+    leaking = tuple(name for name in spec.features if _leaks(examples, spec, name))
+    official = None
+    if _OFFICIAL in train and 0 < (share := float(train[_OFFICIAL].astype(bool).mean())) < 1:
+        official = (_OFFICIAL, share)
     return Facts(
         len(train), len(split_rows(examples, "test")), (rarest, held[rarest]), short_side_px,
-        spec.group, len(spec.features),
+        spec.group, tuple(name for name in spec.features if name not in leaking), official, leaking,
     )  # fmt: skip
 
 
+def _leaks(examples: pd.DataFrame, spec: DatasetSpec, feature: str) -> bool:
+    try:
+        check_features(examples, spec, [feature])
+    except PipelineError:
+        return True
+    return False
+
+
 def _fit_hours(
-    content: dict[str, Any], facts: Facts, found: Measured, config: Experiment, hours: float
-) -> dict[str, Any] | None:
+    content: dict[str, Any], facts: Facts, found: Measured, rehearsed: Rehearse,
+    config: Experiment, hours: float, least: int = LEAST_EPOCHS,
+) -> dict[str, Any] | None:  # fmt: skip
     """The content with folds and epochs that fit, and the prediction; None if none do."""
-    fitted = fit_hours(found, config, facts, hours)
+    fitted = fit_hours(found, rehearsed, config, facts, hours, least)
     if fitted is None:
         return None
-    scored = round(facts.train * (1 - fitted.learned))
-    several = Choice(fitted.folds, f"every training photo is scored, in {hours:g} hours")
+    division = fitted.division
+    scored = round(facts.train * (1 - division.learned))
+    several = Choice(division.count, f"every training photo is scored, in {hours:g} hours")
     single = Choice(0.2, f"{hours:g} hours allow one fold; {scored:,} photos are scored")
+    given = Choice(division.folds.judge, f"the data set's own: {scored:,} photos are scored")
+    folds = {"k": several} if division.count > 1 else {"holdout": single}
     why = f"what {hours:g} hours allow, at most {MOST_EPOCHS}"
     if config.image.frozen:
         why = "of the head alone: seconds"
     return {
         **content,
-        "folds": {"k": several} if fitted.folds > 1 else {"holdout": single},
+        "folds": {"judge": given} if division.folds.judge else folds,
         "image": {**content["image"], "epochs": Choice(fitted.epochs, why)},
-        "planned": Choice(planned_stages(found, config, facts, fitted)),
+        "planned": Choice(as_planned(fitted.stages)),
     }
 
 

@@ -1,14 +1,18 @@
 """What an experiment takes on this machine, from what some photos took; folds and epochs that fit.
 
-In: :class:`~kaggle_pipeline.preflight.plan_timing.Measured` and :class:`Facts`. Out: costs, stages.
+In: :class:`~kaggle_pipeline.preflight.plan_timing.Measured`, what
+:mod:`~kaggle_pipeline.preflight.plan_rehearsal` found, and :class:`Facts`. Out: a prediction a
+stage.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.config.experiment import Experiment, FoldsConfig
 from kaggle_pipeline.core.machine import count_cores
 from kaggle_pipeline.preflight.commands import count_views
+from kaggle_pipeline.preflight.plan_rehearsal import Rehearsed
 from kaggle_pipeline.preflight.plan_timing import Cost, Measured, processes
 
 LEAST_EPOCHS, MOST_EPOCHS = 3, 12
@@ -16,12 +20,7 @@ LEAST_EPOCHS, MOST_EPOCHS = 3, 12
 HEAD_EPOCHS = 10
 _SPARE = 0.85
 """Share of the hours that is planned for: other programs want some."""
-_TABULAR = Cost(3.0, 3.0)
-"""A fold of the logistic model."""
-_SCORES = Cost(8.0, 8.0)
-"""Bootstraps, figures and report of a stage."""
-_SCORES_MB = 150.0
-"""What figures and bootstraps add to what a fit has taken."""
+_MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,12 @@ class Facts:
     short_side_px : int
         Of the median photo.
     group : str or None
-    features : int
-        Columns of metadata.
+    features : tuple of str
+        Columns of metadata that a model may learn from.
+    official : (str, float), optional
+        Raw column that marks the data set's own validation part, and its share of ``train``.
+    leaking : tuple of str
+        Columns of metadata that give the target away, such as one that is known in train only.
     """
 
     train: int
@@ -46,95 +49,183 @@ class Facts:
     rarest: tuple[str, int]
     short_side_px: int
     group: str | None
-    features: int
+    features: tuple[str, ...]
+    official: tuple[str, float] | None = None
+    leaking: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Division:
+    """A way to divide the training photos: so many folds, each learning from a share of them."""
+
+    folds: FoldsConfig
+    count: int
+    learned: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage is predicted to take; ``memory_mb`` is the process's peak until its end."""
+
+    cost: Cost
+    memory_mb: float
+    disk_mb: float
+    device_mb: float = 0.0
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Folds, what share of the training photos each learns from, and epochs."""
+    """A division and epochs that fit the hours, and what each stage then takes."""
 
-    folds: int
-    learned: float
+    division: Division
     epochs: int
+    stages: Mapping[str, Stage]
 
 
-def fit_hours(found: Measured, config: Experiment, facts: Facts, hours: float) -> Fitted | None:
-    """Return the most folds, then epochs, that fit into the hours; None if not even one fold."""
+Rehearse = Callable[[FoldsConfig], Mapping[str, Rehearsed]]
+
+
+def divisions(facts: Facts) -> list[Division]:
+    """Return the divisions to try, the one that scores most photos first."""
+    if facts.official:
+        column, share = facts.official
+        return [Division(FoldsConfig(judge=column), 1, 1 - share)]
+    return [
+        Division(FoldsConfig(k=5), 5, 0.8),
+        Division(FoldsConfig(k=3), 3, 2 / 3),
+        Division(FoldsConfig(holdout=0.2), 1, 0.8),
+    ]
+
+
+def fit_hours(
+    found: Measured, rehearse: Rehearse, config: Experiment, facts: Facts, hours: float,
+    least: int = LEAST_EPOCHS,
+) -> Fitted | None:  # fmt: skip
+    """Return the most folds, then epochs, that fit into the hours; None if not even one fold.
+
+    Parameters
+    ----------
+    found : Measured
+    rehearse : callable
+        Gives what all stages take but the photos' own work; asked where the image model fits.
+    config : Experiment
+    facts : Facts
+    hours : float
+        For everything.
+    least : int
+        Epochs of a fine-tuning in one fold; several folds get twice as many at least.
+    """
     budget = hours * 3600 * _SPARE
-    for folds, learned in ((5, 0.8), (3, 2 / 3), (1, 0.8)):
-        epochs, least = HEAD_EPOCHS, HEAD_EPOCHS
+    for division in divisions(facts):
+        few = HEAD_EPOCHS
         if not config.image.frozen:
-            none = whole_cost(found, config, facts, Fitted(folds, learned, 0)).seconds
-            one = whole_cost(found, config, facts, Fitted(folds, learned, 1)).seconds - none
-            epochs = min(MOST_EPOCHS, int((budget - none) // one))
             # Rather one fold that has learned than several that have not.
-            least = LEAST_EPOCHS if folds == 1 else 2 * LEAST_EPOCHS
-        fitted = Fitted(folds, learned, epochs)
-        if epochs >= least and whole_cost(found, config, facts, fitted).seconds <= budget:
-            return fitted
+            few = least if division.count == 1 else 2 * LEAST_EPOCHS
+        if fit_cost(found, config, facts, division, few).seconds > budget:
+            continue
+        stages = planned_stages(found, rehearse(division.folds), config, facts, division, few)
+        epoch = epoch_cost(found, config, facts, division).seconds * division.count
+        left = budget - whole_cost(stages, found).seconds
+        if left < 0:
+            continue
+        epochs = few
+        if not config.image.frozen:
+            epochs = min(MOST_EPOCHS, few + int(left // epoch))
+        stages = planned_stages(found, rehearse(division.folds), config, facts, division, epochs)
+        return Fitted(division, epochs, stages)
     return None
 
 
-def whole_cost(found: Measured, config: Experiment, facts: Facts, fitted: Fitted) -> Cost:
-    """Return what all stages take together."""
-    image, prepare = _image_cost(found, config, facts, fitted), _prepare_cost(found, config, facts)
-    tabular = _TABULAR * (fitted.folds * bool(facts.features))
-    return found.start + prepare + image + tabular + _SCORES * 3
+def whole_cost(stages: Mapping[str, Stage], found: Measured) -> Cost:
+    """Return what all stages take together, and the start."""
+    return sum((stage.cost for stage in stages.values()), start=found.start)
 
 
 def planned_stages(
-    found: Measured, config: Experiment, facts: Facts, fitted: Fitted
-) -> list[dict[str, Any]]:
-    """Return a prediction a stage, as ``planned`` of the experiment has it."""
-    photos, more = facts.train + facts.test, _more_memory(found, config, facts)
-    prepare, image = _prepare_cost(found, config, facts), _image_cost(found, config, facts, fitted)
-    stages = [
-        ("prepare", prepare, found.imported_mb + _SCORES_MB, photos * found.record_mb),
-        ("image", image, found.memory_mb + _SCORES_MB + more, 0.0),
-    ]
+    found: Measured, rehearsed: Mapping[str, Rehearsed], config: Experiment, facts: Facts,
+    division: Division, epochs: int,
+) -> dict[str, Stage]:  # fmt: skip
+    """Return a prediction for each stage that ``run_pipeline`` runs, in that order.
+
+    A rehearsed stage takes what it took; to ``prepare`` come the photos' fingerprints. The peak of
+    a process never falls, so a stage's memory is at least that of the stage before.
+    """
+    photos = facts.train + facts.test
+    disk = photos * 4 * found.features / _MIB + found.saved_mb * division.count
+    work = {
+        "prepare": (_spread(found, found.fingerprint * photos, config), 0.0),
+        "records": (_spread(found, found.convert * photos, config), photos * found.record_mb),
+        "explore": (Cost(), 0.0),
+        "image": (fit_cost(found, config, facts, division, epochs), disk),
+    }
+    stages, peak = {}, 0.0
+    for stage in (*work, *(one for one in rehearsed if one not in ("start", *work))):
+        own = rehearsed.get(stage, Rehearsed(Cost(), 0.0, 0.0))
+        cost, more = work.get(stage, (Cost(), 0.0))
+        fit = stage == "image"
+        peak = max(
+            peak, own.memory_mb, fit * (found.memory_mb + _more_memory(found, config, facts))
+        )
+        stages[stage] = Stage(
+            own.cost + cost, peak, own.disk_mb + more, found.device_mb * fit
+        )  # fmt: skip
+    return stages
+
+
+def as_planned(stages: Mapping[str, Stage]) -> list[dict[str, Any]]:
+    """Return the stages as ``planned`` of the experiment has them."""
     return [
         {
-            "stage": stage,
-            "seconds": round(cost.seconds, 1),
-            "cpu_seconds": round(cost.cpu, 1),
-            "memory_mb": round(memory),
-            "disk_mb": round(disk, 1),
+            "stage": name,
+            "seconds": round(stage.cost.seconds, 1),
+            "cpu_seconds": round(stage.cost.cpu, 1),
+            "memory_mb": round(stage.memory_mb),
+            **({"device_mb": round(stage.device_mb)} if stage.device_mb else {}),
+            "disk_mb": round(stage.disk_mb, 1),
         }
-        for stage, cost, memory, disk in stages
+        for name, stage in stages.items()
     ]
 
 
-def _prepare_cost(found: Measured, config: Experiment, facts: Facts) -> Cost:
-    work = found.prepare * (facts.train + facts.test)
+def _spread(found: Measured, work: Cost, config: Experiment) -> Cost:
+    """Work on photos that several processes share, and their start."""
     apart = min(processes(config), count_cores())
-    return found.workers + Cost(work.seconds / apart, work.cpu) + _SCORES * 0.5
+    return found.workers + Cost(work.seconds / apart, work.cpu)
 
 
-def _image_cost(found: Measured, config: Experiment, facts: Facts, fitted: Fitted) -> Cost:
-    """Return what the folds take.
+def fit_cost(
+    found: Measured, config: Experiment, facts: Facts, division: Division, epochs: int
+) -> Cost:
+    """Return what the folds of the image model take.
 
     A frozen backbone's features are computed once, for the training, validation and test rows of
     the first fold; else each fold's network predicts its validation and the test photos.
     """
-    folds, train = fitted.folds, facts.train * fitted.learned
-    scored, parts = facts.train - train, 1 + bool(facts.test)
-    fixed = found.fold * folds
+    count, scored = division.count, facts.train * (1 - division.learned)
+    parts = 1 + bool(facts.test)
+    fixed = found.fold * count
+    if config.image.frozen:
+        fixed += found.answer * (facts.train + facts.test) + found.asking * (1 + parts)
+    else:
+        fixed += (found.answer * (scored + facts.test) + found.asking * parts) * count
+    return fixed + epoch_cost(found, config, facts, division) * (count * epochs)
+
+
+def epoch_cost(found: Measured, config: Experiment, facts: Facts, division: Division) -> Cost:
+    """Return what an epoch of one fold takes, with one view of each photo for validation."""
+    learned = facts.train * division.learned
     if config.image.frozen:
         views = 8 if config.image.augment.dihedral else 1
-        fixed += found.answer * (facts.train + facts.test) + found.asking * (1 + parts)
-        epoch = found.step * (train * views / found.batch) + found.epoch
-        return fixed + epoch * (folds * fitted.epochs)
-    fixed += (found.answer * (scored + facts.test) + found.asking * parts) * folds
-    steps = max(1, train // found.batch)
+        return found.step * (learned * views / found.batch) + found.epoch
     one_view = found.answer * (1 / count_views(config.image))
-    epoch = found.step * steps + one_view * scored + found.epoch
-    return fixed + epoch * (folds * fitted.epochs)
+    steps = max(1, learned // found.batch)
+    return found.step * steps + one_view * (facts.train - learned) + found.epoch
 
 
 def _more_memory(found: Measured, config: Experiment, facts: Facts) -> float:
     """MiB that all photos take beside what some of them took."""
     image = config.image
-    decoded = facts.train * image.image_size_px**2 * 3 / 2**20
+    decoded = facts.train * image.image_size_px**2 * 3 / _MIB
     cached = 2 * decoded if decoded <= image.cache_mb and not image.frozen else 0.0
     # Read from disk, put into the fold's order, handed to the head.
-    return cached + 3 * 4 * found.features * (facts.train + facts.test) / 2**20
+    return cached + 3 * 4 * found.features * (facts.train + facts.test) / _MIB

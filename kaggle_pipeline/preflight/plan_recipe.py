@@ -52,11 +52,17 @@ def _mobile(side: int) -> Network:
     return Network("MobileNetV2", side, train_from="block_6_expand")
 
 
+_FEW_PHOTOS = 4000
+"""With fewer a batch of a fine-tuning is half as large, as in ``isic_2017.yaml``: else an epoch has
+few steps."""
+
+
 _LADDERS: Mapping[str, Mapping[str, tuple[Network, ...]]] = {
     "cpu": {
         "quick": (_mobile(128),),
-        "good": (_mobile(192),),
-        "best": (Network("EfficientNetB0", 256, 16, 2.0e-4), _mobile(256), _mobile(192)),
+        "good": (_mobile(224), _mobile(160)),
+        "best": (Network("EfficientNetB0", 256, 16, 2.0e-4), _mobile(256), _mobile(224),
+                 _mobile(160)),
     },
     "gpu": {
         "quick": (Network("EfficientNetB0", 224, 64), _mobile(224)),
@@ -88,7 +94,7 @@ def candidates(kind: str, preset: str, weights: str | None, facts: Facts) -> lis
     largest = ladder[0].side_px
     if kind != "tpu":
         if weights != "imagenet":
-            ladder = [_mobile(min(largest, 256))]
+            ladder = [one for one in ladder if one.backbone == "MobileNetV2"]
         if facts.rarest[1] < FEW_GROUPS:
             ladder = []
         ladder.append(Network("MobileNetV2", min(largest, 256), 128, 3.0e-3, frozen=True))
@@ -99,15 +105,19 @@ def recipe(
     base: Mapping[str, Any], facts: Facts, network: Network, device: str, weights: str | None
 ) -> dict[str, Any]:
     """Return the experiment before its hours are known: sections of choices."""
-    side = max(64, min(network.side_px, facts.short_side_px // 32 * 32))
-    smaller = "the photos' own size" if side < network.side_px else "what the preset allows"
+    side = max(64, min(network.side_px, round(facts.short_side_px / 32) * 32))
+    smaller = "the photos' own size" if side < network.side_px else "what preset and hours allow"
+    converted = max(1, min(side, facts.short_side_px))
+    few_photos = not network.frozen and network.batch == 32 and facts.train < _FEW_PHOTOS
+    batch, rate = (16, 3.0e-4) if few_photos else (network.batch, network.learning_rate)
+    steps = "few photos: else an epoch has few steps" if few_photos else ""
     few = f"{facts.rarest[1]:,} {facts.group or 'image'}s with {facts.rarest[0]}"
     image = {
         "backbone": Choice(network.backbone, "the preset's, for this device and these hours"),
         "weights": Choice(weights),
         "image_size_px": Choice(side, smaller),
-        "batch_size": Choice(network.batch),
-        "learning_rate": Choice(network.learning_rate),
+        "batch_size": Choice(batch, steps),
+        "learning_rate": Choice(rate),
     }
     if network.frozen:
         image |= {
@@ -135,15 +145,23 @@ def recipe(
             "augment": Choice({"shear_degrees": 0, "dropout_boxes": 0}),
         }
     models = ["image", "logistic"] if facts.features else ["image"]
-    tabular = f"{facts.features} columns of metadata, seconds" if facts.features else "no metadata"
+    tabular = (
+        f"{len(facts.features)} columns of metadata, seconds" if facts.features else "no metadata"
+    )
+    learners = {"learners": Choice(["logistic"], tabular)}
+    if facts.leaking and facts.features:
+        why = f"without {', '.join(facts.leaking)}, which would give the target away"
+        learners["features"] = Choice(list(facts.features), why)
     return {
         **{key: _chosen(value) for key, value in base.items()},
         "device": Choice(device),
         "folds": {"k": Choice(5)},
         "leakage": {"duplicates": Choice("drop", "of a photo that is there twice one stays")},
-        "records": {"image_size_px": Choice(side, "as the network sees it")},
+        "records": {
+            "image_size_px": Choice(converted, "as the network sees it, or the photos' own")
+        },
         "image": image,
-        "tabular": {"learners": Choice(["logistic"], tabular)},
+        "tabular": learners,
         "blend": {"models": Choice(models), "space": Choice("logit")},
     }
 

@@ -20,6 +20,7 @@ from kaggle_pipeline.core.environment import cpu_seconds, peak_memory_mb
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.machine import count_cores
 from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.report.planned import folder_mb
 
 _STEPS, _HEAD_STEPS = 5, 60
 _MIB = 2**20
@@ -47,10 +48,10 @@ class Measured:
 
     Attributes
     ----------
-    prepare : Cost
-        To fingerprint and convert a photo, in one process.
+    fingerprint, convert : Cost
+        To fingerprint a photo, and to convert it and index its record, in one process.
     workers : Cost
-        To start the processes that do so.
+        To start the processes that do so, for one of both.
     record_mb : float
         Size of a photo in the records, in MiB.
     start : Cost
@@ -68,13 +69,18 @@ class Measured:
         At an epoch's end, beside its validation of one view of each photo.
     batch : int
         Rows a step.
-    memory_mb, imported_mb : float
-        Peak of the process, in MiB, and when all was imported.
+    memory_mb : float
+        Peak of the process, in MiB.
+    saved_mb : float
+        Size of a fold's saved model.
+    device_mb : float
+        Peak of the accelerator's own memory, 0 where nothing tells.
     features : int
         Numbers that a frozen backbone leaves of a photo, all views.
     """
 
-    prepare: Cost
+    fingerprint: Cost
+    convert: Cost
     workers: Cost
     record_mb: float
     start: Cost
@@ -85,7 +91,8 @@ class Measured:
     epoch: Cost
     batch: int
     memory_mb: float
-    imported_mb: float
+    saved_mb: float
+    device_mb: float = 0.0
     features: int = 0
 
 
@@ -131,18 +138,23 @@ def _time_preparation(
 ) -> dict[str, Any]:
     from kaggle_pipeline.leakage.fingerprints import fingerprint_images
     from kaggle_pipeline.records.convert import convert
+    from kaggle_pipeline.records.tfrecords import index_records, list_shards
 
     recipe, several = replace(config.records, workers=1), processes(config)
+    paths, each = photos["image_path"], 1 / len(photos)
     convert(photos.iloc[:1], spec, data_dir, records.parent / "first", recipe)  # imports all
-    started = now()
-    list(fingerprint_images(photos["image_path"], data_dir, 1))
-    convert(photos, spec, data_dir, records, recipe)
-    prepare = (now() - started) * (1 / len(photos))
+
+    def make_records() -> None:
+        convert(photos, spec, data_dir, records, recipe)
+        list(index_records(list_shards(records), spec))
+
+    fingerprint = _timed(list, fingerprint_images(paths, data_dir, 1)) * each
+    converting = _timed(make_records) * each
     started = now()
     if several > 1:
-        list(fingerprint_images(photos["image_path"].iloc[:several], data_dir, several))
+        list(fingerprint_images(paths.iloc[:several], data_dir, several))
     size = sum(path.stat().st_size for path in records.glob("*.tfrec*"))
-    return {"prepare": prepare, "workers": (now() - started) * 2,
+    return {"fingerprint": fingerprint, "convert": converting, "workers": now() - started,
             "record_mb": size / len(photos) / _MIB}  # fmt: skip
 
 
@@ -170,7 +182,7 @@ def _clock_model(
     from kaggle_pipeline.models.image.model import ImageModel
     from kaggle_pipeline.records.tfrecords import list_shards
 
-    start, imported = now() - started, peak_memory_mb() or 0.0
+    start = now() - started
     image = config.image.largest()
     decoded_mb = train * image.image_size_px**2 * 3 / _MIB
     timed = replace(image, epochs=2, cache_mb=image.cache_mb if decoded_mb <= image.cache_mb else 0)
@@ -218,7 +230,8 @@ def _clock_model(
     return {
         "start": start, "fold": fold + save, "asking": asking, "answer": answer, "step": step,
         "epoch": epoch, "batch": image.batch_size * device.replicas, "features": features,
-        "memory_mb": peak_memory_mb() or 0.0, "imported_mb": imported,
+        "memory_mb": peak_memory_mb() or 0.0, "saved_mb": folder_mb(records.parent / "saved"),
+        "device_mb": device.peak_memory_mb() or 0.0,
     }  # fmt: skip
 
 

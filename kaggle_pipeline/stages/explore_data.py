@@ -11,6 +11,7 @@ from kaggle_pipeline.data.examples import validate_examples
 from kaggle_pipeline.data.explore import explore
 from kaggle_pipeline.datasets import spec_of
 from kaggle_pipeline.stages.run import Run
+from kaggle_pipeline.stages.took import clocked
 
 
 def explore_data(
@@ -49,8 +50,9 @@ def draw_data(run: Run) -> None:
         run.say(f"note: {str(error).partition(',')[0]}: the data are drawn anew")
     folder.mkdir(parents=True, exist_ok=True)
     begin(folder, "delete {folder} and run the same command with --resume, which draws anew")
-    try:
-        explore(run.examples(), run.spec, run.data_dir, folder, seed=run.config.seed)
-    except PipelineError as error:
-        run.say(f"note: not all pictures of the data are drawn: {error}")
-    commit(folder)
+    with clocked(folder):
+        try:
+            explore(run.examples(), run.spec, run.data_dir, folder, seed=run.config.seed)
+        except PipelineError as error:
+            run.say(f"note: not all pictures of the data are drawn: {error}")
+        commit(folder)

@@ -1,6 +1,5 @@
 """Blend the trained models: their out-of-fold and test predictions → ``submission.csv``."""
 
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -28,6 +27,7 @@ from kaggle_pipeline.report.run_tables import compare_runs
 from kaggle_pipeline.stages.prepare import PREPARED_BY
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.run_folder import open_stage, remedy_of
+from kaggle_pipeline.stages.took import Stopwatch, write_took
 
 
 def make_submission(run: Run) -> Path | None:
@@ -48,7 +48,7 @@ def make_submission(run: Run) -> Path | None:
 
 
 def _make_submission(run: Run) -> Path | None:
-    started = time.perf_counter()
+    watch = Stopwatch()
     run.require_same(run.prepared, PREPARED_BY)  # another config could hide how rows were divided
     config, spec = run.config, run.spec
     check_blend(config.blend, spec)
@@ -67,7 +67,7 @@ def _make_submission(run: Run) -> Path | None:
     blend, nested = fit_nested(oof, examples, folds, spec, config.blend, seed=config.seed)
     nested.write(folder / "oof.csv")
     write_json(folder / "blend.json", blend.to_mapping())
-    seconds = round(time.perf_counter() - started, 3)
+    seconds = watch.read()["seconds"]
     optimistic = any(
         read_json(run.run_dir / name / "metrics.json")["epoch_chosen_on_judged_rows"]
         for name in oof
@@ -86,6 +86,7 @@ def _make_submission(run: Run) -> Path | None:
     if blended is not None:
         blended.write(folder / "test.csv")
     commit(folder)
+    write_took(folder, watch.read())  # the report sets it beside the plan
     run.say(compare_runs([run.run_dir]))
     weights = ", ".join(
         f"{name} {weight:.2f}" + (f" (effective {shares[name]:.0%})" if len(shares) > 1 else "")

@@ -10,9 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from kaggle_pipeline.config.experiment import RecordsConfig
-from kaggle_pipeline.config.names import MADE_UP_MARK, METADATA_STAGES, TEST_TRUTH, TOOK
+from kaggle_pipeline.config.names import MADE_UP_MARK, METADATA_STAGES, TEST_TRUTH
 from kaggle_pipeline.core.commit import adopt, begin, commit, renew
-from kaggle_pipeline.core.environment import cpu_seconds, peak_memory_mb
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, write_json
 from kaggle_pipeline.core.photo_kinds import kind_of_file
@@ -67,6 +66,7 @@ from kaggle_pipeline.stages.raw_tables import (
 )
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.run_folder import drop_if_empty, open_stage
+from kaggle_pipeline.stages.took import Stopwatch, clocked, write_took
 
 _BYTES_A_PIXEL = 0.05
 """Of a JPEG in a record, at least: the competition's at 1024 px have 0.17."""
@@ -108,7 +108,6 @@ def prepare_data(
 
 
 def _prepare(run: Run, with_records: bool, learners: Sequence[str]) -> RecordFit | None:
-    started, worked = time.perf_counter(), cpu_seconds()
     if run.overwrite or not is_prepared(run.prepared):
         require_data(run)
     if "image" in run.config.blend.models:
@@ -118,15 +117,15 @@ def _prepare(run: Run, with_records: bool, learners: Sequence[str]) -> RecordFit
         open_stage(run.run_dir, "records", resume=False, overwrite=True)
         run.drop_blend()
     folder = open_stage(run.run_dir, "prepare", resume=True, overwrite=False)
-    begun = is_prepared(folder)
-    if begun:
+    if is_prepared(folder):
         run.require_same(folder, PREPARED_BY)
         require_same_tables(run, folder)
         _require_examples(run)
         run.say(f"prepared already: {folder}{adopt(folder, PREPARE_ANEW)}")
     else:
         try:
-            _prepare_tables(run, folder, learners)
+            with clocked(folder):
+                _prepare_tables(run, folder, learners)
         except PipelineError:
             drop_if_empty(folder)
             raise
@@ -135,13 +134,7 @@ def _prepare(run: Run, with_records: bool, learners: Sequence[str]) -> RecordFit
     image = run.config.image
     if "image" in run.config.blend.models and image.selection != "none":
         require_choices(image, run.examples(), run.folds(), run.spec, run.config.seed)
-    fit = _prepare_records(run, folder)
-    if not begun:
-        took = {"seconds": time.perf_counter() - started, "cpu_seconds": cpu_seconds() - worked}
-        took = {name: round(value, 1) for name, value in took.items()}
-        write_json(folder / TOOK, {**took, "peak_memory_mb": peak_memory_mb()})
-        renew(folder, TOOK)
-    return fit
+    return _prepare_records(run, folder)
 
 
 def require_whole(weights: str | None) -> None:
@@ -359,7 +352,7 @@ def _tell_examples(run: Run, examples: pd.DataFrame, folds: Folds) -> None:
 
 def _prepare_records(run: Run, folder: Path) -> RecordFit | None:
     """Convert images, or take the TFRecords that are there; then compare with the examples."""
-    examples = run.examples()
+    examples, watch = run.examples(), Stopwatch()
     place, own = _record_source(run, examples), run.run_dir / "records"
     require_data(run)
     if place is None:
@@ -373,10 +366,13 @@ def _prepare_records(run: Run, folder: Path) -> RecordFit | None:
         run.say(f"note: {line}")
     # Other collections' photos are converted here even where the data set's own are records.
     photos = examples if place == own else split_rows(examples, EXTERNAL)
+    anew = len(photos) and not any(own.glob("*.tfrec"))
     if len(photos):
         _convert(run, photos, own, fit.recipe(settings))
     places = [place, own] if place != own and len(photos) else [place]
     check_index(_index(run, places, folder), examples, run.spec)
+    if anew:
+        write_took(own, watch.read())
     return fit
 
 

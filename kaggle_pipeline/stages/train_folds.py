@@ -14,11 +14,13 @@ from kaggle_pipeline.config.names import LEARNERS
 from kaggle_pipeline.core.commit import begin, commit
 from kaggle_pipeline.core.environment import peak_memory_mb
 from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.core.record import is_done
 from kaggle_pipeline.core.tables import read_own
 from kaggle_pipeline.data.examples import EXTERNAL
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.models.cross_validation import (
     ALL_ROWS,
+    LAST,
     collect_folds,
     cross_validate,
     train_on_all,
@@ -34,6 +36,7 @@ from kaggle_pipeline.report.run_tables import compare_runs, describe_memory
 from kaggle_pipeline.stages.prepare import PREPARED_BY
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.run_folder import open_stage, remedy_of, require_free
+from kaggle_pipeline.stages.took import Stopwatch, write_took
 
 Enrich = Callable[[pd.DataFrame], pd.DataFrame]
 """Adds columns to the examples before a model sees them."""
@@ -87,6 +90,7 @@ def train_folds(
     enrich: Enrich | None = None,
     side_by_side: Mapping[str, Any] | None = None,
     fit: RecordFit | None = None,
+    device_memory_mb: Callable[[], float | None] = lambda: None,
 ) -> None:
     """Cross-validate and, once every fold is done, finish the stage.
 
@@ -95,7 +99,22 @@ def train_folds(
     with ExitStack() as held:
         for part in _parts(stage, only):
             held.enter_context(run.working_on(part))
-        _train_folds(run, stage, make_model, only, all_min, enrich, side_by_side, fit)
+        _require_trainable(run, stage, only)
+        folder = run.run_dir / stage
+        watch = Stopwatch(_trained_before(run, folder, only))
+        if _train_folds(run, stage, make_model, only, all_min, enrich, side_by_side, fit):
+            device = device_memory_mb()
+            took = watch.read() | ({} if device is None else {"device_mb": round(device)})
+            write_took(folder, took)
+
+
+def _trained_before(run: Run, folder: Path, only: Sequence[int] | None) -> list[Mapping[str, Any]]:
+    """What the folds took that an earlier call trained and this one keeps."""
+    places = [place for place in sorted(folder.glob("fold*")) if is_done(place, LAST)]
+    if run.overwrite:
+        again = [f"fold{fold}" for fold in only or ()]
+        places = [place for place in places if only and place.name not in again]
+    return [read_json(place / "metrics.json") for place in places]
 
 
 def _train_folds(
@@ -107,8 +126,8 @@ def _train_folds(
     enrich: Enrich | None,
     side_by_side: Mapping[str, Any] | None,
     fit: RecordFit | None,
-) -> None:
-    _require_trainable(run, stage, only)
+) -> bool:
+    """Train; return whether every fold is done and the stage finished."""
     folder = open_stage(
         run.run_dir,
         stage,
@@ -147,13 +166,14 @@ def _train_folds(
     missing = unfinished(folds, folder)
     if missing:
         run.say(f"{stage}: folds {missing} are still to be trained (--fold)")
-        return
+        return False
     if run.config.train_all:
         train_on_all(
             make_model, examples, folds, folder, deadline=run.deadline, all_min=all_min,
             report=lambda line: run.say(f"{stage} {line}"),
         )  # fmt: skip
     finish_stage(run, stage)
+    return True
 
 
 def finish_stage(run: Run, stage: str) -> None:

@@ -68,7 +68,10 @@ def train_image(
         deadline=run.deadline,
         say=None if run.interactive else run.say,  # a bar shows it anyway
     )  # fmt: skip
-    train_folds(run, "image", make_model, only, device.all_min, fit=fit)
+    train_folds(
+        run, "image", make_model, only, device.all_min, fit=fit,
+        device_memory_mb=device.peak_memory_mb,
+    )  # fmt: skip
 
 
 def check_image(run: Run) -> "Accelerator":

@@ -3,28 +3,32 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.config.loading import load_experiment, parse_experiment
-from kaggle_pipeline.config.names import HOME
+from kaggle_pipeline.config.names import HOME, TOOK
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.preflight import plan_tpu
 from kaggle_pipeline.preflight.estimate import Images
-from kaggle_pipeline.preflight.plan import _fit_hours, _render
-from kaggle_pipeline.preflight.plan_cost import Facts, Fitted, fit_hours, planned_stages, whole_cost
+from kaggle_pipeline.preflight.plan import _fit_hours, _render, read_facts
+from kaggle_pipeline.preflight.plan_cost import Facts, divisions, fit_hours, planned_stages
 from kaggle_pipeline.preflight.plan_recipe import candidates, recipe, values_of
+from kaggle_pipeline.preflight.plan_rehearsal import Rehearsed
 from kaggle_pipeline.preflight.plan_timing import Cost, Measured
 from kaggle_pipeline.preflight.plan_tpu import TpuTask, plan_for_tpu
 from kaggle_pipeline.synthetic import generate_like
 
 BASE = {"name": "it", "dataset": "ham10000"}
-FACTS = Facts(6000, 1000, ("df", 200), 450, "lesion", 3)
+FACTS = Facts(6000, 1000, ("df", 200), 450, "lesion", ("age_years", "sex", "site"))
 FOUND = Measured(
-    prepare=Cost(0.02, 0.02), workers=Cost(5, 8), record_mb=0.01, start=Cost(5, 5),
+    fingerprint=Cost(0.005, 0.005), convert=Cost(0.015, 0.015), workers=Cost(5, 8), record_mb=0.01,
+    start=Cost(5, 5),
     fold=Cost(10, 12), asking=Cost(4, 6), answer=Cost(0.03, 0.05), step=Cost(0.5, 0.9),
-    epoch=Cost(1, 1), batch=32, memory_mb=1500, imported_mb=700,
+    epoch=Cost(1, 1), batch=32, memory_mb=1500, saved_mb=9,
 )  # fmt: skip
 
 
@@ -36,9 +40,24 @@ def planned(*, frozen=False, facts=FACTS, preset="good"):
     return content, parse_experiment(values_of(content))
 
 
-def fit(hours, **more):
+def rehearsed(folds):
+    """A start, and three stages beside the image model's scores."""
+    return {
+        "start": Rehearsed(Cost(5, 5), 700, 0), "prepare": Rehearsed(Cost(2, 1), 800, 1),
+        "explore": Rehearsed(Cost(3, 2), 820, 1), "image": Rehearsed(Cost(6, 4), 900, 2),
+        "logistic": Rehearsed(Cost(7, 5), 900, 1), "blend": Rehearsed(Cost(8, 6), 950, 3),
+    }  # fmt: skip
+
+
+def fit(hours, found=FOUND, **more):
     content, config = planned(**more)
-    return _fit_hours(content, more.get("facts", FACTS), FOUND, config, hours)
+    return _fit_hours(content, more.get("facts", FACTS), found, rehearsed, config, hours)
+
+
+def stages_of(found, config, facts=FACTS, count=1, epochs=10):
+    division = next(one for one in divisions(facts) if one.count == count)
+    folds = rehearsed(division.folds)
+    return planned_stages(found, folds, config, facts, division, epochs)
 
 
 def test_more_hours_are_more_folds_and_epochs():
@@ -54,29 +73,70 @@ def test_more_hours_are_more_folds_and_epochs():
 
 def test_what_is_fine_tuned_takes_steps_epochs_and_views():
     _, config = planned()
-    one = whole_cost(FOUND, config, FACTS, Fitted(1, 0.8, 1))
-    two = whole_cost(FOUND, config, FACTS, Fitted(1, 0.8, 2))
+    one, two, five = (
+        stages_of(FOUND, config, count=count, epochs=epochs)["image"].cost
+        for count, epochs in ((1, 1), (1, 2), (5, 1))
+    )
     # 150 steps, one of eight views of each of 1,200 validated photos, and the epoch's end.
     assert two.seconds - one.seconds == pytest.approx(150 * 0.5 + 1200 * 0.03 / 8 + 1)
     assert two.cpu - one.cpu == pytest.approx(150 * 0.9 + 1200 * 0.05 / 8 + 1)
-    folds = whole_cost(FOUND, config, FACTS, Fitted(5, 0.8, 1)).seconds - one.seconds
-    fold = 10 + 2 * 4 + (1200 + 1000) * 0.03 + 150 * 0.5 + 1200 * 0.03 / 8 + 1 + 3  # and tabular
-    assert folds == pytest.approx(4 * fold)
+    fold = 10 + 2 * 4 + (1200 + 1000) * 0.03 + 150 * 0.5 + 1200 * 0.03 / 8 + 1
+    assert five.seconds - one.seconds == pytest.approx(4 * fold)
+    assert one.seconds == pytest.approx(fold + 6), "and its scores"
+
+
+def test_every_stage_that_will_run_is_predicted():
+    _, config = planned()
+    config = replace(config, records=replace(config.records, workers=1))
+    stages = stages_of(FOUND, config)
+    assert list(stages) == ["prepare", "records", "explore", "image", "logistic", "blend"]
+    assert stages["prepare"].cost.seconds == pytest.approx(5 + 2 + 7000 * 0.005)
+    assert stages["records"].cost.cpu == pytest.approx(8 + 7000 * 0.015)
+    assert stages["records"].disk_mb == pytest.approx(70) and stages["image"].disk_mb == 2 + 9
+    memory = [stage.memory_mb for stage in stages.values()]
+    assert memory[:3] == [800, 800, 820] and memory[3:] == [1500, 1500, 1500], "it never falls"
 
 
 def test_a_frozen_backbone_sees_each_photo_once():
     _, config = planned(frozen=True)
     found = replace(FOUND, features=8 * 192)
-    one, five = (
-        whole_cost(found, config, FACTS, Fitted(folds, 0.8, 10)).seconds for folds in (1, 5)
-    )
+    one, five = (stages_of(found, config, count=n)["image"].cost.seconds for n in (1, 5))
     head = 10 * (4800 * 8 / 32 * 0.5 + 1)
-    assert five - one == pytest.approx(4 * (10 + head + 3))
+    assert five - one == pytest.approx(4 * (10 + head))
     small, large = (
-        planned_stages(found, config, replace(FACTS, train=n), Fitted(1, 0.8, 10))[1]["memory_mb"]
-        for n in (1000, 100_000)
+        stages_of(found, config, replace(FACTS, train=n))["image"] for n in (1000, 100_000)
     )
-    assert large - small == pytest.approx(3 * 4 * 8 * 192 * 99_000 / 2**20, abs=1)
+    more = 4 * 8 * 192 * 99_000 / 2**20
+    assert large.memory_mb - small.memory_mb == pytest.approx(3 * more)
+    assert large.disk_mb - small.disk_mb == pytest.approx(more)
+
+
+def test_the_data_sets_own_validation_part_is_scored():
+    facts = replace(FACTS, official=("official_validation", 0.07))
+    content = fit(1.0, facts=facts)
+    assert values_of(content)["folds"] == {"judge": "official_validation"}
+    assert "420 photos are scored" in content["folds"]["judge"].why
+
+
+def test_a_smaller_network_comes_before_few_epochs():
+    _, config = planned()
+    several, few = (fit_hours(FOUND, rehearsed, config, FACTS, 0.22, least) for least in (3, 6))
+    assert several.epochs < 6 and few is None
+
+
+def test_columns_that_give_the_target_away_are_not_learned_from():
+    raw = pd.DataFrame({
+        "image_id": list("abcd"), "group_id": list("abcd"), "split": ["train"] * 2 + ["test"] * 2,
+        "target": [0, 1, 0, 0], "age_years": [40.0, 50.0, 60.0, 40.0],
+        "sex": ["male", "female", None, None], "site": ["torso", None, "torso", None],
+    }).set_index("image_id")  # fmt: skip
+    facts = read_facts(raw, get_spec("siim_isic_2020"), 256)
+    assert facts.leaking == ("sex",) and "sex" not in facts.features and facts.features
+    content, config = planned(facts=replace(facts, rarest=("mel", 99)))
+    assert config.tabular.features == facts.features
+    assert "sex" in content["tabular"]["features"].why
+    _, config = planned(facts=replace(facts, features=()), frozen=True)
+    assert config.blend.models == ("image",)
 
 
 def test_the_preset_the_device_and_the_photos_bound_the_network():
@@ -84,10 +144,10 @@ def test_the_preset_the_device_and_the_photos_bound_the_network():
         planned(frozen=True, preset=preset, facts=facts)[1].image.image_size_px
         for preset, facts in [
             ("quick", FACTS), ("good", FACTS), ("best", FACTS),
-            ("best", Facts(9, 0, ("a", 1), 150, None, 0)),
+            ("best", Facts(9, 0, ("a", 1), 150, None, ())),
         ]
     ]  # fmt: skip
-    assert sides == [128, 192, 256, 128]
+    assert sides == [128, 224, 256, 160]
     few = replace(FACTS, rarest=("mel", 20))
     assert all(one.frozen for one in candidates("gpu", "best", "imagenet", few))
     gpu = candidates("gpu", "best", "imagenet", FACTS)
@@ -101,13 +161,13 @@ def test_what_is_written_is_read_as_the_same_experiment(tmp_path):
     path.write_text(_render(content, 2.0, "good"))
     config = load_experiment(path)
     assert config == parse_experiment(values_of(content))
-    assert config.image.frozen and [one.stage for one in config.planned] == ["prepare", "image"]
+    assert config.image.frozen and len(config.planned) == 6
     assert "# features of eight views" in path.read_text()
 
 
 def test_fewer_than_least_epochs_are_no_plan():
     _, config = planned()
-    assert fit_hours(FOUND, config, FACTS, 0.1) is None
+    assert fit_hours(FOUND, rehearsed, config, FACTS, 0.1) is None
 
 
 class TestTpu:
@@ -130,7 +190,7 @@ class TestTpu:
         monkeypatch.setattr(plan_tpu, "preflight", answer)
         spec, facts = (
             get_spec("siim_isic_2020"),
-            Facts(32_000, 10_982, ("target", 400), 1024, "", 3),
+            Facts(32_000, 10_982, ("target", 400), 1024, "", ("sex",)),
         )
         images = Images(np.repeat([[1.0], [0.0]], [500, 31_500], axis=0), tests=10_982)
         task = TpuTask("v5e-8", hours, images, facts, "imagenet")
@@ -180,4 +240,10 @@ def test_a_table_is_planned_run_and_compared(tmp_path, capsys, frozen, monkeypat
     where = ["--config", str(out), "--data-dir", str(data), "--run-dir", str(run)]
     assert main(["run-pipeline", *where, *lighter]) == 0, capsys.readouterr().err
     page = (run / "report.html").read_text()
-    assert "time planned" in page and "Preparation" in page and "core time taken" in page
+    plan = page[page.index("Plan and run") :]
+    for stage in ("Tables and leak audit", "Records", "Data pictures", "Image model", "Blend"):
+        assert stage in plan
+    took = {one.stage: read_json(run / one.stage / TOOK) for one in load_experiment(out).planned}
+    assert set(took) == {"prepare", "records", "explore", "image", "logistic", "blend"}
+    assert all(one["seconds"] > 0 and one["peak_memory_mb"] > 300 for one in took.values())
+    assert main(["verify-run", "--run-dir", str(run)]) == 0
