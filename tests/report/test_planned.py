@@ -11,7 +11,8 @@ TITLES = {"image": "Image model", "forest": "Forest", "logistic": "Logistic"}
 def rows_of(page):
     """Cells of each row, the head too."""
     return [
-        re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)
+        re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)
+        for row in re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)
     ]
 
 
