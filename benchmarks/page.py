@@ -88,7 +88,7 @@ def measure_page(
     with (place / "server.log").open("w") as log:
         server = subprocess.Popen([*command, "--port", str(port)], stdout=log, stderr=log)
     try:
-        _await_health(f"http://127.0.0.1:{port}", server)
+        await_health(f"http://127.0.0.1:{port}", server)
         seen = visit(f"127.0.0.1:{port}", server.pid, photos, load, say)
     finally:
         server.terminate()
@@ -194,8 +194,8 @@ class Visitor:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def read(self, name: str, content: bytes) -> None:
-        """Upload a photo in place of the one before, and wait for its reading."""
+    def read(self, name: str, content: bytes) -> str:
+        """Upload a photo in place of the one before; return the words of the page that reads it."""
         from streamlit.proto.BackMsg_pb2 import BackMsg
 
         message = BackMsg()
@@ -216,6 +216,7 @@ class Visitor:
             raise RuntimeError(f"no reading of {name}: {said[-300:]}")
         if "is not read" in said or "could not be read" in said or "cannot be read" in said:
             raise RuntimeError(said[-300:])
+        return said
 
     def _ask(self, method: str, path: str, name: str = "", content: bytes | None = None) -> None:
         headers = {"X-Xsrftoken": self._token, "Cookie": f"{_XSRF}={self._token}"}
@@ -324,7 +325,8 @@ def _draw(path: Path, seen: Seen, load: PageLoad) -> None:
     figure.savefig(path, dpi=100)
 
 
-def _await_health(home: str, server: subprocess.Popen) -> None:
+def await_health(home: str, server: subprocess.Popen) -> None:
+    """Wait until the page at the address ``home`` answers."""
     until = time.monotonic() + 900
     while server.poll() is None and time.monotonic() < until:
         try:

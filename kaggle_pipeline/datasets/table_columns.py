@@ -96,7 +96,7 @@ def read_numbers(column: Column) -> pd.Series:
     found = {word: _NUMBER.fullmatch(word) for word in known.dropna().unique()}
     # Three digits behind a comma may be thousands.
     bad = {w for w, match in found.items() if not match or re.search(r",\d{3}$", match[1])}
-    column.stop(known.isin(bad), ", expected a number")
+    column.stop(known.isin(bad), ", expected a number; leave the cell empty where none is known")
     units = known.map({word: (match[2] or "").lower() for word, match in found.items()})
     unit = units[units.notna() & (units != "")]
     column.stop(

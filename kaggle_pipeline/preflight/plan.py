@@ -25,6 +25,7 @@ from kaggle_pipeline.datasets import spec_of
 from kaggle_pipeline.leakage.audit import check_features
 from kaggle_pipeline.preflight.compiler import resolve_topology
 from kaggle_pipeline.preflight.estimate import Images
+from kaggle_pipeline.preflight.kept_answers import KeptAnswers
 from kaggle_pipeline.preflight.plan_cost import (
     LEAST_EPOCHS,
     MOST_EPOCHS,
@@ -94,7 +95,10 @@ def plan_experiment(
         say(f"note: {line}")
     examples = validate_examples(raw.examples, spec)
     if tpu == "tpu":
-        fitted = _plan_tpu(base, spec, examples, preset, topology or "v5e-8", hours, weights, say)
+        kept = KeptAnswers(Path(out).with_suffix(".compiled.json"))
+        fitted = _plan_tpu(
+            base, spec, examples, preset, topology or "v5e-8", hours, weights, kept, say
+        )
     else:
         fitted = _plan_here(base, spec, examples, data_dir, hours, preset, device, weights, say)
     with atomic_path(Path(out)) as temporary:
@@ -127,7 +131,12 @@ def _plan_here(
 ) -> dict[str, Any]:
     """Time the preset's networks in turn until one fits the hours."""
     photos = some_photos(split_rows(examples, "train"), _SAMPLE, 0)
-    photos = photos[[fault_of(Path(data_dir) / path) is None for path in photos["image_path"]]]
+    faults = [fault_of(Path(data_dir) / path) for path in photos["image_path"]]
+    if found := [one for one in faults if one]:
+        say(
+            f"note: {len(found)} of {len(faults)} photos that were looked at, the first: {found[0]}"
+        )
+    photos = photos[[one is None for one in faults]]
     if photos.empty:
         raise PipelineError(f"{data_dir} has no photos: a plan is for the image model")
     if len(photos) < _LEAST_PHOTOS:
@@ -180,6 +189,7 @@ def _plan_tpu(
     topology: str,
     hours: float,
     weights: str | None,
+    kept: KeptAnswers,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Ask the TPU's compiler; photos need not be at hand."""
@@ -191,7 +201,7 @@ def _plan_tpu(
     _tell(facts, say)
     targets = train[list(spec.classes)].to_numpy(np.float32)
     images = Images(targets, tests=facts.test, counted_in="the table")
-    task = TpuTask(topology, hours, images, facts, weights)
+    task = TpuTask(topology, hours, images, facts, weights, kept)
     return plan_for_tpu(base, spec, candidates("tpu", preset, weights, facts), task, say)
 
 

@@ -14,6 +14,7 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.preflight.commands import count_views
 from kaggle_pipeline.preflight.estimate import Images, make_plan, preflight
+from kaggle_pipeline.preflight.kept_answers import KeptAnswers, describe_compiler
 from kaggle_pipeline.preflight.plan_cost import Facts
 from kaggle_pipeline.preflight.plan_recipe import Choice, Network, recipe, values_of
 
@@ -34,6 +35,8 @@ class TpuTask:
     images : Images
     facts : Facts
     weights : str or None
+    kept : KeptAnswers
+        What the compiler said before.
     """
 
     topology: str
@@ -41,6 +44,7 @@ class TpuTask:
     images: Images
     facts: Facts
     weights: str | None
+    kept: KeptAnswers
 
 
 def plan_for_tpu(
@@ -79,8 +83,20 @@ def plan_for_tpu(
 def _compiled(
     config: Experiment, spec: DatasetSpec, task: TpuTask, say: Callable[[str], None]
 ) -> dict[str, Any]:
+    known = task.kept.find(config, spec, task.topology)
+    if known is not None:
+        image = config.image
+        say(
+            f"{image.backbone} of {image.image_size_px} px, {image.batch_size} photos a replica: "
+            f"not compiled anew, the compiler's answer is kept in {known['kept_in']} "
+            f"({describe_compiler(known)})"
+        )
+        return known
     plan = make_plan(config, task.images, count_views(config.image))
-    return preflight(config, spec, task.topology, plan=plan, say=say)
+    found = preflight(config, spec, task.topology, plan=plan, say=say)
+    task.kept.keep(config, spec, task.topology, found)
+    say(f"compiled with {describe_compiler(found)}")
+    return found
 
 
 def _fit_hours(
@@ -114,7 +130,10 @@ def _content(
     folds, epochs, hours = fitted
     several = Choice(folds.k, f"every training photo is scored, in {task.hours:g} hours")
     single = Choice(0.2, f"{task.hours:g} hours allow one fold")
-    memory = f"{found['peak_hbm_gib']} of {found['hbm_gib']} GiB a device, says the compiler"
+    memory = (
+        f"{found['peak_hbm_gib']} of {found['hbm_gib']} GiB a device, says the compiler "
+        f"({describe_compiler(found)})"
+    )
     planned = {
         "stage": "image",
         "seconds": round(hours * 3600),

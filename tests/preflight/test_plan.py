@@ -1,5 +1,6 @@
 """Tests of the plan: hours decide folds and epochs, the data decides what is trained."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.config.loading import load_experiment, parse_experiment
 from kaggle_pipeline.config.names import HOME, TOOK
+from kaggle_pipeline.core.environment import versions
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.preflight import plan_tpu
 from kaggle_pipeline.preflight.estimate import Images
+from kaggle_pipeline.preflight.kept_answers import KeptAnswers
 from kaggle_pipeline.preflight.plan import _fit_hours, _render, read_facts
 from kaggle_pipeline.preflight.plan_cost import Facts, divisions, fit_hours, planned_stages
 from kaggle_pipeline.preflight.plan_recipe import candidates, recipe, values_of
@@ -173,6 +176,10 @@ def test_fewer_than_least_epochs_are_no_plan():
 class TestTpu:
     """The compiler's answers are made up here; ``test_preflight.py`` asks the real one."""
 
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path):
+        self.kept, self.said = tmp_path / "plan.compiled.json", []
+
     def plan(self, monkeypatch, hours, fits=lambda image: True, preset="best"):
         asked = []
 
@@ -184,7 +191,7 @@ class TestTpu:
                 "fits": fits(image), "largest_batch_per_replica": None if fits(image) else 8,
                 "batch_per_replica": image.batch_size, "global_batch": 8 * image.batch_size,
                 "floor_step_seconds": step, "prediction_floor_step_seconds": step / 3,
-                "peak_hbm_gib": 13.2, "hbm_gib": 15.75,
+                "peak_hbm_gib": 13.2, "hbm_gib": 15.75, "versions": versions(),
             }  # fmt: skip
 
         monkeypatch.setattr(plan_tpu, "preflight", answer)
@@ -193,14 +200,15 @@ class TestTpu:
             Facts(32_000, 10_982, ("target", 400), 1024, "", ("sex",)),
         )
         images = Images(np.repeat([[1.0], [0.0]], [500, 31_500], axis=0), tests=10_982)
-        task = TpuTask("v5e-8", hours, images, facts, "imagenet")
+        task = TpuTask("v5e-8", hours, images, facts, "imagenet", KeptAnswers(self.kept))
         networks = candidates("tpu", preset, "imagenet", facts)
         base = {"name": "it", "dataset": "siim_isic_2020"}
-        content = plan_for_tpu(base, spec, networks, task, lambda line: None)
+        content = plan_for_tpu(base, spec, networks, task, self.said.append)
         return parse_experiment(values_of(content)), asked
 
     def test_hours_decide_folds_epochs_and_size(self, monkeypatch):
         for hours in (0.3, 1.0, 3.0, 9.0):
+            self.kept.unlink(missing_ok=True)
             config, _ = self.plan(monkeypatch, hours)
             assert config.planned[0].seconds <= hours * 3600 and config.device == "tpu"
         assert config.image.image_size_px == 1024 and config.image.epochs == 16
@@ -209,6 +217,17 @@ class TestTpu:
     def test_a_batch_that_does_not_fit_is_made_smaller(self, monkeypatch):
         config, asked = self.plan(monkeypatch, 9.0, fits=lambda image: image.batch_size <= 8)
         assert asked == [(1024, 16), (1024, 8)] and config.image.batch_size == 8
+
+    def test_what_was_compiled_once_is_kept_and_said_to_be(self, monkeypatch):
+        first, asked = self.plan(monkeypatch, 9.0)
+        assert len(asked) == 1 and "compiled with keras" in self.said[-1]
+        again, asked = self.plan(monkeypatch, 9.0)
+        assert again == first and not asked and f"kept in {self.kept} (keras " in self.said[-1]
+        known = json.loads(self.kept.read_text())
+        known[0]["answer"]["versions"]["libtpu"] = "0.0.1"
+        self.kept.write_text(json.dumps(known))
+        _, asked = self.plan(monkeypatch, 9.0)
+        assert bool(asked) == ("libtpu" in versions()), "of another compiler than is here"
 
     def test_too_few_hours_are_one_line(self, monkeypatch, tmp_path, capsys):
         with pytest.raises(PipelineError, match=r"--hours 0\.001 are too few for 32,000"):
