@@ -138,6 +138,27 @@ def make_plan(config: Experiment, images: Images, views: int = 1) -> Plan:
     return Plan(fits, image.epochs, shown, round(validated), tests, round(validation), views)
 
 
+def step_settings(config: Experiment, spec: DatasetSpec) -> dict[str, Any]:
+    """Return what decides a compiled step, as plain JSON types; equal settings cost as much.
+
+    Rates, probabilities and smoothing are numbers in the step and change nothing; what the host
+    does to photos is not in it.
+    """
+    image = config.image
+    same = ("backbone", "image_size_px", "batch_size", "backbone_layer", "pool_share", "frozen",
+            "train_from", "frozen_batch_norm", "dropout_samples", "metadata", "loss", "target",
+            "mixed_precision")  # fmt: skip
+    whether = ("weights", "ema", "mixup", "cutmix", "weight_decay", "head_l2")
+    return {
+        **{name: getattr(image, name) for name in same},
+        **{name: bool(getattr(image, name)) for name in whether},
+        "backbone_options": dict(image.backbone_options),
+        "augment_on_device": image.augment.where == "device",
+        "classes": len(spec.classes),
+        "task": spec.task,
+    }
+
+
 CAVEAT = (
     "times are XLA's counts at the chip's peak rates, an estimate from below and no strict bound: "
     "its bytes may include traffic that stays on the chip; padding, the way of gradients between "
@@ -266,6 +287,7 @@ def _predict(
         "compile_seconds": round(verdict.compile_seconds, 1),
         "compiler_memory_gib": _rounded(answer["ram_gib"], 1),
         "compiler_message": verdict.message,
+        "settings": step_settings(config, target.spec),
         "versions": answer["versions"],
     }
 

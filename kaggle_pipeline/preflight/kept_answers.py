@@ -4,21 +4,20 @@ In: an experiment, a topology. Out: what :func:`~kaggle_pipeline.preflight.estim
 of the same step, and where that is kept.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from kaggle_pipeline.config.experiment import Experiment
-from kaggle_pipeline.config.loading import to_mapping
 from kaggle_pipeline.config.names import HOME
 from kaggle_pipeline.core.environment import versions
 from kaggle_pipeline.core.files import read_json, write_json
 from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.preflight.compiler import resolve_topology
+from kaggle_pipeline.preflight.estimate import step_settings
 
-SHIPPED = HOME / "configs" / "preflight" / "plans.json"
-_OTHER = ("epochs", "learning_rate", "warmup_epochs", "tta_views", "cache_mb", "seeds",
-          "inner_share", "class_weight_power", "steps_per_epoch")  # fmt: skip
-"""Settings of the image model that decide numbers in the step, or around it, but not the step."""
+SHIPPED = HOME / "configs" / "preflight"
+"""Holds what ``preflight --json`` wrote, an answer a file."""
 _COMPILERS = ("keras", "jax", "jaxlib", "libtpu")
 
 
@@ -28,7 +27,7 @@ class KeptAnswers:
     Parameters
     ----------
     path : pathlib.Path
-        Where new answers are kept.
+        Where new answers are kept: a list of them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,34 +39,31 @@ class KeptAnswers:
         Where the compiler is installed, an answer of other versions is none. Elsewhere it is the
         best there is.
         """
-        wanted, here = _step(config, spec, topology), _compilers(versions())
-        for path in (self._path, SHIPPED):
-            for one in read_json(path) if path.exists() else ():
-                same = one["step"] == wanted
-                if same and ("libtpu" not in here or _compilers(one["answer"]["versions"]) == here):
-                    return {**one["answer"], "kept_in": str(path)}
+        wanted, topology = step_settings(config, spec), resolve_topology(topology)
+        here = _compilers(versions())
+        for path, one in self._known():
+            same = one.get("settings") == wanted and one["topology"] == topology
+            if same and ("libtpu" not in here or _compilers(one["versions"]) == here):
+                return {**one, "kept_in": str(path)}
         return None
 
-    def keep(
-        self, config: Experiment, spec: DatasetSpec, topology: str, answer: Mapping[str, Any]
-    ) -> None:
+    def keep(self, answer: Mapping[str, Any]) -> None:
         """Add an answer to the file."""
         known = read_json(self._path) if self._path.exists() else []
-        step = _step(config, spec, topology)
-        others = [one for one in known if one["step"] != step]
-        write_json(self._path, [*others, {"step": step, "answer": dict(answer)}])
+        what = ("settings", "topology")
+        others = [one for one in known if any(one[key] != answer[key] for key in what)]
+        write_json(self._path, [*others, dict(answer)])
+
+    def _known(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        if self._path.exists():
+            yield from ((self._path, one) for one in read_json(self._path))
+        for path in sorted(SHIPPED.glob("*.json")):
+            yield path, read_json(path)
 
 
 def describe_compiler(answer: Mapping[str, Any]) -> str:
     """Return the versions that an answer is of."""
     return ", ".join(f"{name} {one}" for name, one in _compilers(answer["versions"]).items())
-
-
-def _step(config: Experiment, spec: DatasetSpec, topology: str) -> dict[str, Any]:
-    """What decides the compiled step."""
-    image = {k: v for k, v in to_mapping(config)["image"].items() if k not in _OTHER}
-    image["weights"] = config.image.weights is not None  # some networks scale their input then
-    return {"topology": topology, "classes": len(spec.classes), "task": spec.task, "image": image}
 
 
 def _compilers(found: Mapping[str, str]) -> dict[str, str]:

@@ -19,6 +19,9 @@ from kaggle_pipeline.preflight.plan_cost import Facts
 from kaggle_pipeline.preflight.plan_recipe import Choice, Network, recipe, values_of
 
 _LEAST, _MOST = 3, 16
+_FORWARD = 1 / 3
+"""A prediction's share of a training step's time where no prediction was compiled: the backward
+pass has about twice the arithmetic of the forward pass."""
 _ABOVE_FLOOR = 1.5
 """The compiler's times are from below (see ``preflight``); so many times as long is planned for."""
 
@@ -94,7 +97,7 @@ def _compiled(
         return known
     plan = make_plan(config, task.images, count_views(config.image))
     found = preflight(config, spec, task.topology, plan=plan, say=say)
-    task.kept.keep(config, spec, task.topology, found)
+    task.kept.keep(found)
     say(f"compiled with {describe_compiler(found)}")
     return found
 
@@ -117,7 +120,10 @@ def _hours(config: Experiment, found: Mapping[str, Any], task: TpuTask) -> float
     plan = make_plan(config, task.images, count_views(config.image))
     batch = found["global_batch"]
     seconds = plan.steps(batch, None) * found["floor_step_seconds"]
-    seconds += plan.prediction_steps(batch) * (found["prediction_floor_step_seconds"] or 0)
+    forward = found.get("prediction_floor_step_seconds")
+    if not forward:
+        forward = _FORWARD * found["floor_step_seconds"]
+    seconds += plan.prediction_steps(batch) * forward
     return _ABOVE_FLOOR * seconds / 3600
 
 

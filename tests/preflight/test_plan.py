@@ -14,8 +14,8 @@ from kaggle_pipeline.core.environment import versions
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.datasets import get_spec
-from kaggle_pipeline.preflight import plan_tpu
-from kaggle_pipeline.preflight.estimate import Images
+from kaggle_pipeline.preflight import kept_answers, plan_tpu
+from kaggle_pipeline.preflight.estimate import Images, step_settings
 from kaggle_pipeline.preflight.kept_answers import KeptAnswers
 from kaggle_pipeline.preflight.plan import _fit_hours, _render, read_facts
 from kaggle_pipeline.preflight.plan_cost import Facts, divisions, fit_hours, planned_stages
@@ -177,8 +177,9 @@ class TestTpu:
     """The compiler's answers are made up here; ``test_preflight.py`` asks the real one."""
 
     @pytest.fixture(autouse=True)
-    def folder(self, tmp_path):
+    def folder(self, tmp_path, monkeypatch):
         self.kept, self.said = tmp_path / "plan.compiled.json", []
+        monkeypatch.setattr(kept_answers, "SHIPPED", tmp_path / "shipped")
 
     def plan(self, monkeypatch, hours, fits=lambda image: True, preset="best"):
         asked = []
@@ -192,6 +193,7 @@ class TestTpu:
                 "batch_per_replica": image.batch_size, "global_batch": 8 * image.batch_size,
                 "floor_step_seconds": step, "prediction_floor_step_seconds": step / 3,
                 "peak_hbm_gib": 13.2, "hbm_gib": 15.75, "versions": versions(),
+                "settings": step_settings(config, spec), "topology": "v5e:2x4",
             }  # fmt: skip
 
         monkeypatch.setattr(plan_tpu, "preflight", answer)
@@ -224,10 +226,25 @@ class TestTpu:
         again, asked = self.plan(monkeypatch, 9.0)
         assert again == first and not asked and f"kept in {self.kept} (keras " in self.said[-1]
         known = json.loads(self.kept.read_text())
-        known[0]["answer"]["versions"]["libtpu"] = "0.0.1"
+        known[0]["versions"]["libtpu"] = "0.0.1"
         self.kept.write_text(json.dumps(known))
         _, asked = self.plan(monkeypatch, 9.0)
         assert bool(asked) == ("libtpu" in versions()), "of another compiler than is here"
+
+    def test_answers_that_come_with_the_package_are_of_its_configs(self, monkeypatch):
+        shipped = HOME / "configs" / "preflight"
+        monkeypatch.setattr(kept_answers, "SHIPPED", shipped)
+        monkeypatch.setattr(kept_answers, "versions", dict)  # no compiler here
+        config, asked = self.plan(monkeypatch, 9.0)
+        known = shipped / "siim_isic_2020_v5e-8.json"
+        assert not asked and config.image.image_size_px == 1024
+        assert str(known) in self.said[-1] and "libtpu 0.0.42.1" in self.said[-1]
+        hand_made = load_experiment(HOME / "configs" / "siim_isic_2020.yaml")
+        spec = get_spec("siim_isic_2020")
+        assert read_json(known)["settings"] == step_settings(hand_made, spec)
+        other = replace(hand_made, image=replace(hand_made.image, train_from=None))
+        assert KeptAnswers(self.kept).find(other, spec, "v5e-8") is None
+        assert KeptAnswers(self.kept).find(hand_made, spec, "v5e-4") is None
 
     def test_too_few_hours_are_one_line(self, monkeypatch, tmp_path, capsys):
         with pytest.raises(PipelineError, match=r"--hours 0\.001 are too few for 32,000"):
