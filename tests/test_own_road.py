@@ -1,4 +1,4 @@
-"""A user's whole road with a folder of photos and a table: plan, run, report, predictions, page.
+"""A user's whole road with a folder of photos and a table: plan, run, predictions, page, Kaggle.
 
 ``pytest -s -m slow tests/test_own_road.py`` shows it as a session at a console.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from helpers_session import Kaggle, ok
 
 from kaggle_pipeline.config.names import CHECKOUT
 
@@ -164,3 +165,33 @@ def test_new_photos_are_predicted_and_the_page_reads_one(run, practice):
         server.terminate()
         server.wait()
     assert "Melanom" in said and photo.name in said
+
+
+def test_the_plan_runs_in_kaggles_kernels(run, practice, tmp_path):
+    """The data attached as one data set, the weights as another; sessions have no network."""
+    data, weights, built = tmp_path / "data", tmp_path / "weights", tmp_path / "built"
+    data.mkdir()
+    weights.mkdir()
+    shutil.copy(practice / "Befunde.csv", data)
+    shutil.copytree(practice / "Fotos", data / "Fotos")
+    shutil.copy(WEIGHTS, weights)
+    build = f"build_kernels.py --config {practice / 'geplant.yaml'} --data-dir {data} --out {built}"
+    build += " --owner me --set table.kaggle=me/praxis --set examples.unreadable=drop"
+    build += " --set image.epochs=1 --set folds.k=2 --set folds.holdout=null"
+    said = command(practice, build, expected=2)
+    assert "image.weights" in said and "--weights OWNER/SLUG" in said
+    command(practice, f"{build} --weights me/mobilenet")
+    outputs = {}
+    for name in ("image", "tabular"):
+        kaggle = Kaggle(tmp_path / name, "new").attach("datasets", "me/praxis", data)
+        if name == "image":
+            kaggle.attach("datasets", "me/mobilenet", weights)
+        print(f"\n$ # Kaggle, kernel {name}\n{ok(kaggle.run(built / name))[-1500:]}")
+        outputs[name] = kaggle.working
+    kaggle = Kaggle(tmp_path / "blend", "new")
+    for name, output in outputs.items():
+        kaggle.attach("notebooks", f"me/melanoma-{name}", output)
+    said = ok(kaggle.run(built / "blend"))
+    print(f"\n$ # Kaggle, kernel blend\n{said[-1500:]}")
+    assert "blend weights: image" in said
+    assert len(pd.read_csv(kaggle.working / "run" / "blend" / "oof.csv")) >= 290

@@ -62,6 +62,11 @@ def find_weights(inputs: Path, backbone: str, alpha: float = 1.0) -> Path | None
     return min(found)[1] if found else None
 
 
+def find_file(inputs: Path, name: str) -> Path | None:
+    """Return an attached file of this name, which no competition holds; None if there is none."""
+    return next((path for path in _files(Path(inputs)) if path.name == name), None)
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 

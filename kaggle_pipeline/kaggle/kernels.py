@@ -121,6 +121,12 @@ class Build:
         ):
             if not re.fullmatch(pattern, name):
                 raise PipelineError(f"{what} {name!r} is not a name that Kaggle gives")
+        file = self.experiment.image.weights
+        if "image" in self.stages and file not in (None, "imagenet") and not self.weights:
+            raise PipelineError(
+                f"image.weights: {file} is a file of this machine: upload it to Kaggle as a data "
+                "set and say --weights OWNER/SLUG"
+            )
         if "embedding" in self.experiment.blend.models:
             raise PipelineError(
                 f"{self.experiment.name} blends the stage embedding, which no kernel trains: leave "

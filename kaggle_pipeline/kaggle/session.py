@@ -21,7 +21,14 @@ from kaggle_pipeline.core.deadline import Deadline, OutOfTime
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json, write_json
 from kaggle_pipeline.core.record import is_done
-from kaggle_pipeline.kaggle.inputs import RUN, find_runs, find_source, find_weights, gather_run
+from kaggle_pipeline.kaggle.inputs import (
+    RUN,
+    find_file,
+    find_runs,
+    find_source,
+    find_weights,
+    gather_run,
+)
 from kaggle_pipeline.kaggle.kernels import EXPERIMENT, SETTINGS
 from kaggle_pipeline.models.cross_validation import unfinished
 from kaggle_pipeline.stages.make_submission import make_submission
@@ -115,12 +122,17 @@ def _open(stage: Stage, overrides: Sequence[str], deadline: Deadline, packed: Pa
             for one, place in zip(config.external, found, strict=True)
         ]
         overrides = [*overrides, f"external={json.dumps(further)}"]  # JSON is YAML
-    if stage == "image" and config.image.weights == "imagenet":
+    weights = config.image.weights
+    if stage == "image" and weights is not None and not Path(weights).is_file():
         found = find_weights(
             inputs, config.image.backbone, config.image.backbone_options.get("alpha", 1.0)
         )
+        if weights != "imagenet":  # a file where the kernel was built
+            found = find_file(inputs, Path(weights).name)
         if found:
             overrides = [*overrides, f"image.weights={found}"]
+        elif weights != "imagenet":
+            missing.append(f"a data set with the weights {Path(weights).name}")
         elif not _online():
             missing.append(
                 f"a data set with the ImageNet weights of {config.image.backbone}, or internet"

@@ -1,17 +1,16 @@
 """The generated kernels run as Kaggle runs them: read-only inputs, no network, their own folder."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers_session import Kaggle, ok
 
 from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.config.experiment import ExternalConfig
@@ -41,16 +40,6 @@ SMALL = (
 )  # fmt: skip
 SETS = tuple(word for change in SMALL for word in ("--set", change))
 NOT_ON_TPU_IMAGE = "imblearn imagehash pydicom tensorboard kaggle"
-NO_NETWORK = """
-import os, runpy, socket, sys
-for name in os.environ["LACKING"].split():
-    sys.modules[name] = None
-def refuse(*words, **more):
-    raise OSError("no network here")
-socket.socket.connect = socket.create_connection = refuse
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 @pytest.fixture(scope="module")
@@ -72,56 +61,6 @@ def kernels(tmp_path_factory):
     words = ["build-kernels", *CONFIG, *SETS, "--owner", "me", "--out", str(out)]
     assert main(words) == 0
     return out
-
-
-class Kaggle:
-    """A folder that stands for ``/kaggle`` of one session, its inputs not to be written to."""
-
-    def __init__(self, place, layout, lacking=""):
-        self.root, self.layout, self.lacking = Path(place), layout, lacking
-        self.working, self.input = self.root / "working", self.root / "input"
-        for folder in (self.working, self.input, self.root / "src"):
-            folder.mkdir(parents=True)
-
-    def attach(self, kind, name, source):
-        place = self.input / kind / name if self.layout == "new" else self.input / Path(name).name
-        shutil.copytree(source, place)
-        return self
-
-    def command(self, kernel):
-        name = kernel.name + ".py"
-        script = shutil.copy(kernel / name, self.root / "src" / "script.py")
-        for path in [*self.input.rglob("*"), *(self.root / "src").rglob("*")]:
-            path.chmod(0o555 if path.is_dir() else 0o444)
-        return [sys.executable, "-P", "-c", NO_NETWORK, str(script)]
-
-    @property
-    def environment(self):
-        mine = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        return mine | {
-            "KAGGLE_PIPELINE_ROOT": str(self.root),
-            "KAGGLE_PIPELINE_SET": "device=cpu",
-            "KAGGLE_KERNEL_RUN_TYPE": "Batch",
-            "LACKING": self.lacking,
-        }
-
-    def run(self, kernel):
-        before = self.state()
-        done = subprocess.run(
-            self.command(kernel), cwd=self.working, env=self.environment, capture_output=True,
-            text=True, timeout=1800, check=False,
-        )  # fmt: skip
-        assert self.state() == before, "an input was written to"
-        return done
-
-    def state(self):
-        files = [path for path in self.input.rglob("*") if path.is_file()]
-        return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
-
-
-def ok(done):
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -309,6 +248,21 @@ def test_attached_weights_are_used(packed, records, tmp_path, monkeypatch):
     assert run_session("image", [*changes, "image.backbone_options={}"], packed=packed) == 0
     (config,) = seen
     assert config.image.weights == str(weights) and config.records.source == "tfrecords"
+
+
+def test_weights_of_a_file_at_home_are_found_by_their_name(packed, tmp_path, monkeypatch, capsys):
+    place = tmp_path / "input" / "datasets" / "me" / "lesions"
+    shutil.copytree(packed, tmp_path / "input" / "competitions" / SLUG)
+    monkeypatch.setenv("KAGGLE_PIPELINE_ROOT", str(tmp_path))
+    changes = [*SMALL[:3], "image.weights=/home/me/my_lenet.h5"]
+    assert run_session("image", changes, packed=packed) == 2
+    assert "attach a data set with the weights my_lenet.h5" in capsys.readouterr().err
+    place.mkdir(parents=True)
+    (place / "my_lenet.h5").write_bytes(b"")
+    seen = []
+    monkeypatch.setattr(session, "train_image", lambda run, folds: seen.append(run.config))
+    assert run_session("image", changes, packed=packed) == 0
+    assert seen[0].image.weights == str(place / "my_lenet.h5")
 
 
 def test_further_collections_are_looked_for_among_the_inputs(packed, tmp_path, monkeypatch, capsys):
