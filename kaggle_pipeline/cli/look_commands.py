@@ -195,12 +195,17 @@ def _verify_run_options(parser: argparse.ArgumentParser) -> None:
         "--accept-changes", action="store_true",
         help="take all files as they are now: you edited them on purpose",
     )  # fmt: skip
+    parser.add_argument(
+        "--files-only", action="store_true", help="compare hashes alone: seconds, no networks"
+    )
 
 
 def _verify_run(options: argparse.Namespace) -> None:
     from kaggle_pipeline.stages.verify import verify_run
 
-    verify_run(options.run_dir, accept_changes=options.accept_changes)
+    verify_run(
+        options.run_dir, accept_changes=options.accept_changes, files_only=options.files_only
+    )
 
 
 def _bundle_options(parser: argparse.ArgumentParser) -> None:
@@ -302,11 +307,12 @@ LOOK_COMMANDS = (
     ),
     Command(
         "verify-run",
-        "Compare every file of a run with the sizes and SHA-256 that were written down.",
+        "Check a run or bundle: files, folds, calibration, answers to made-up photos, names.",
         _verify_run_options,
         _verify_run,
         """\
   python scripts/verify_run.py --run-dir runs/mine
+  python scripts/verify_run.py --run-dir bundles/mine
   python scripts/verify_run.py --run-dir runs/mine --accept-changes""",
     ),
     Command(

@@ -141,3 +141,9 @@ def choose_features(
             raise PipelineError(f"tabular.features: {name!r} holds text without a vocabulary")
     categorical = {name: spec.categorical[name] for name in names if name in spec.categorical}
     return [name for name in names if name not in categorical], categorical
+
+
+def blank_metadata(examples: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
+    """Return the examples with every declared feature, missing throughout where they lack it."""
+    lacking = [name for name in spec.features if name not in examples.columns]
+    return examples.assign(**dict.fromkeys(lacking, float("nan")))

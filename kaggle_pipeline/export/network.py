@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from keras import ops
 
+from kaggle_pipeline.data.metadata_encoder import blank_metadata
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.evaluation.calibration.calibration import Calibration
 from kaggle_pipeline.evaluation.calibration.maps import SOFTMAX
@@ -22,7 +23,6 @@ from kaggle_pipeline.models.composite import OneModelPerClass, SeedEnsemble
 from kaggle_pipeline.models.image.inference.fuse_batch_norm import fuse_batch_norm
 from kaggle_pipeline.models.image.inference.tta import views_of
 from kaggle_pipeline.models.image.label_mapping import membership
-from kaggle_pipeline.models.image.metadata_branch import blank_metadata
 from kaggle_pipeline.models.protocols import Model
 
 SLACK = 1e-6

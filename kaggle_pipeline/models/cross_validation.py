@@ -36,6 +36,8 @@ ALL_NUMBER = 99
 """Stands for a fold's number where that model's seed and size are chosen."""
 LAST = "oof.csv"
 """What a fold writes last before its record."""
+MADE_UP = "made_up.csv"
+"""In a fold's folder: what its model says of photos that belong to no data set."""
 REMEDY = "delete {folder} and run the same command with --resume, which trains that fold anew"
 
 
@@ -48,6 +50,7 @@ def cross_validate(
     *,
     seed: int,
     only: Sequence[int] | None = None,
+    made_up: pd.DataFrame | None = None,
     deadline: Deadline | None = None,
     all_min: Callable[[int], int] = int,
     processes: int = 1,
@@ -70,6 +73,8 @@ def cross_validate(
         Of the inner splits.
     only : sequence of int, optional
         These folds alone.
+    made_up : pandas.DataFrame, optional
+        Examples of photos that belong to no data set: each fold keeps its answers to them.
     deadline : Deadline, optional
         No fold is begun after it.
     all_min : callable
@@ -99,7 +104,9 @@ def cross_validate(
             pending.append(fold)
     outside = len(split_rows(examples, EXTERNAL))
     more = f" and {outside} from elsewhere" if outside else ""
-    job = partial(_train_fold, make_model, examples, spec, folds, folder, seed, deadline, all_min)
+    job = partial(
+        _train_fold, make_model, examples, spec, folds, folder, seed, made_up, deadline, all_min
+    )
 
     def announce(fold: int) -> None:
         learned, scored = len(folds.train_ids(fold)), len(folds.valid_ids(fold))
@@ -132,6 +139,7 @@ def _train_fold(
     folds: Folds,
     folder: Path,
     seed: int,
+    made_up: pd.DataFrame | None,
     deadline: Deadline | None,
     all_min: Callable[[int], int],
     fold: int,
@@ -154,6 +162,8 @@ def _train_fold(
     test = split_rows(examples, "test")
     if len(test):
         Predictions.build(model.predict(test), fold, "test").write(place / "test.csv")
+    if made_up is not None:
+        Predictions.build(model.predict(made_up), fold, "test").write(place / MADE_UP)
     oof = Predictions.build(model.predict(scored), fold, "oof")
     seconds = time.perf_counter() - started
     took = {
@@ -173,6 +183,7 @@ def train_on_all(
     folds: Folds,
     folder: Path,
     *,
+    made_up: pd.DataFrame | None = None,
     deadline: Deadline | None = None,
     all_min: Callable[[int], int] = int,
     report: Callable[[str], None] = lambda line: None,
@@ -199,6 +210,8 @@ def train_on_all(
         model.save(place)
     if len(test):
         Predictions.build(model.predict(test), AVERAGED, "test").write(place / "test.csv")
+    if made_up is not None:
+        Predictions.build(model.predict(made_up), AVERAGED, "test").write(place / MADE_UP)
     commit(place)
 
 

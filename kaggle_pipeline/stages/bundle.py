@@ -22,8 +22,12 @@ from kaggle_pipeline.evaluation.calibration.calibration import read_calibration
 from kaggle_pipeline.evaluation.decision.decision import FILE as DECISION
 from kaggle_pipeline.evaluation.decision.decision import read_decision
 from kaggle_pipeline.export.about import describe_export
+from kaggle_pipeline.models.cross_validation import MADE_UP
 from kaggle_pipeline.records.geometry import NOTE
+from kaggle_pipeline.stages.ask_again import answers_of
+from kaggle_pipeline.stages.made_up import FOLDER
 from kaggle_pipeline.stages.trained import TrainedImageModels
+from kaggle_pipeline.stages.verify_contents import Prepared, named_in, names_of_groups
 
 _TAKEN = ("config.yaml", NOTE, CALIBRATION, DECISION)
 _REMEDY = "bundle the run again with --overwrite"
@@ -51,7 +55,8 @@ def bundle(
     """Write the bundle.
 
     What is copied is named, so that nothing else can be in it: settings, weights, calibration and
-    decision of the image stage. No table of the data set, no prediction, no photo.
+    decision of the image stage; a few drawn photos and the models' answers to them. No table of the
+    data set, no prediction or photo of it.
 
     Parameters
     ----------
@@ -96,12 +101,14 @@ def bundle(
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place)
         _forget_places(made)
+        _keep_answers(trained, made / "image")
         front = yaml.safe_dump({"license": licence, "library_name": "keras"})
         card = f"---\n{front}---\n\n{about['card']}{_EXAMPLE}"
         (made / "README.md").write_text(card, encoding="utf-8")
         (made / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         if licence_file is not None:
             shutil.copyfile(licence_file, made / "LICENSE")
+        _require_no_names(made, Path(run_dir))
         begin(made, _REMEDY)
         commit(made)
         if out.exists():
@@ -112,11 +119,36 @@ def bundle(
     return out
 
 
+def _keep_answers(trained: TrainedImageModels, stage: Path) -> None:
+    """Copy the made-up photos and each model's answers; ask now where the run kept none."""
+    kept = [trained.stage / FOLDER, *(one / MADE_UP for one in _places(trained))]
+    if not all(path.exists() for path in kept):
+        for place, said in answers_of(trained, stage).items():
+            said.write(stage / place.relative_to(trained.stage) / MADE_UP)
+        return
+    shutil.copytree(kept[0], stage / FOLDER)
+    for path in kept[1:]:
+        shutil.copyfile(path, stage / path.relative_to(trained.stage))
+
+
+def _places(trained: TrainedImageModels) -> list[Path]:
+    return [*trained.folds.values(), *([trained.of_all] if trained.of_all else [])]
+
+
+def _require_no_names(made: Path, run_dir: Path) -> None:
+    """Stop where a file names a photo or a patient of the run, as its card's text might."""
+    prepared = Prepared.read(run_dir)
+    if prepared is None:
+        return
+    names = {*prepared.examples.index, *names_of_groups(prepared.examples)}
+    for path, found in named_in(made, {one for one in names if not one.isdecimal()}):
+        raise PipelineError(f"{path.name} would name {found[0]}: nothing was written")
+
+
 def _to_copy(trained: TrainedImageModels) -> list[Path]:
     stage = trained.stage
-    places = [*trained.folds.values(), *([trained.of_all] if trained.of_all else [])]
     found = [stage / name for name in _TAKEN if (stage / name).exists()]
-    for place in places:  # one model, or folders of several
+    for place in _places(trained):  # one model, or folders of several
         found += sorted([*place.rglob(SAVED), *place.rglob("model.weights.h5")])
     return found
 

@@ -20,7 +20,8 @@ from kaggle_pipeline.models.embedding.vector_files import read_vector_file, requ
 from kaggle_pipeline.models.embedding.vector_store import FOLDER, VectorStore
 from kaggle_pipeline.models.embedding.vector_table import VectorTable
 from kaggle_pipeline.records.geometry import RecordFit
-from kaggle_pipeline.records.tfrecords import read_index, read_records
+from kaggle_pipeline.records.tfrecords import read_index, read_records, shards_holding
+from kaggle_pipeline.stages.made_up import made_up_photos
 from kaggle_pipeline.stages.prepare import is_prepared, prepare_data, require_tables
 from kaggle_pipeline.stages.run import Run
 
@@ -51,7 +52,7 @@ def embed(run: Run, fit: RecordFit | None = None) -> RecordFit | None:
         fresh, with_records = replace(run, overwrite=False), config.reads_photos
         fit = prepare_data(fresh, with_records=with_records, learners=["embedding"], wait=True)
     with run.working_on(FOLDER, wait=True):
-        _embed(run, stores)
+        _embed(run, stores, fit)
     return fit if config.reads_photos else None
 
 
@@ -87,7 +88,7 @@ def check_encoders(run: Run) -> None:
         open_encoders(photos, device, config.batch_size)
 
 
-def _embed(run: Run, stores: Mapping[str, VectorStore]) -> None:
+def _embed(run: Run, stores: Mapping[str, VectorStore], fit: RecordFit | None) -> None:
     config = run.config.embedding
     examples = run.examples()
     ids = examples.index[examples["split"] != EXTERNAL]
@@ -109,7 +110,7 @@ def _embed(run: Run, stores: Mapping[str, VectorStore]) -> None:
             store.write(ids, stored_vectors(array, config), {**to_mapping(one), **about})
             run.say(f"{one.folder}: {_describe(array)} of {one.what}")
     if missing:
-        _embed_records(run, missing, stores, ids)
+        _embed_records(run, missing, stores, ids, fit)
 
 
 def _require_same(run: Run, stores: Mapping[str, VectorStore]) -> None:
@@ -128,7 +129,11 @@ def _require_same(run: Run, stores: Mapping[str, VectorStore]) -> None:
 
 
 def _embed_records(
-    run: Run, missing: Sequence[EncoderConfig], stores: Mapping[str, VectorStore], ids: pd.Index
+    run: Run,
+    missing: Sequence[EncoderConfig],
+    stores: Mapping[str, VectorStore],
+    ids: pd.Index,
+    fit: RecordFit | None,
 ) -> None:
     from kaggle_pipeline.hardware.accelerator import choose_accelerator
 
@@ -161,12 +166,33 @@ def _embed_records(
                         block, found, stored_vectors(array, config), about[name]
                     )
             progress(len(wanted))
+    if not swap:  # records of new photos are not
+        _embed_made_up(run, {name: stores[name] for name in encoders}, encoders, fit)
     for name, store in stores.items():
         if name in encoders:
             store.join_blocks(blocks, ids, about[name])
             run.say(
                 f"{name}: {_describe(store.read().array)}, at {about[name]['image_size_px']} px"
             )
+
+
+def _embed_made_up(
+    run: Run,
+    stores: Mapping[str, VectorStore],
+    encoders: Mapping[str, "Encoder"],
+    fit: RecordFit | None,
+) -> None:
+    """Keep drawn photos and their vectors, for ``verify_run``."""
+    recipe = fit.recipe(run.config.records) if fit else run.config.records
+    for name, store in stores.items():
+        with made_up_photos(store.folder, run.spec, recipe) as made_up:
+            ids = made_up.examples.index
+            photos = read_photos(shards_holding(made_up.index, ids), run.spec.record_id, set(ids))
+            found, vectors = encode_photos(
+                photos, {name: encoders[name]}, run.config.embedding.batch_size
+            )
+            made_up.keep(store.folder)
+            store.write_made_up(found, stored_vectors(vectors[name], run.config.embedding))
 
 
 def open_encoders(
@@ -216,15 +242,25 @@ def encode_photos(
     return pd.Index(ids, dtype=object), {name: np.concatenate(part) for name, part in parts.items()}
 
 
-def read_vector_table(run: Run, examples: pd.DataFrame) -> VectorTable:
-    """Return the stored vectors of the examples, as the head is to see them."""
+def read_vector_table(run: Run, examples: pd.DataFrame) -> tuple[VectorTable, pd.Index | None]:
+    """Return the stored vectors of the examples, as the head is to see them.
+
+    The second value are the ids of the made-up photos, whose vectors are in the table too; None
+    where an encoder has no such vectors.
+    """
     config = run.config.embedding
-    vectors = {}
-    for one in config.encoders:
-        store = VectorStore(run.run_dir / FOLDER / one.folder)
-        vectors[one.folder] = store.read().mean(examples.index, store.folder)
-    patient = examples["group_id"] if config.context else None
-    return VectorTable.build(examples.index, vectors, patient)
+    stores = {one.folder: VectorStore(run.run_dir / FOLDER / one.folder) for one in config.encoders}
+    vectors = {name: one.read().mean(examples.index, one.folder) for name, one in stores.items()}
+    ids, patient, asked = examples.index, examples["group_id"], None
+    made_up = {name: one.made_up() for name, one in stores.items()}
+    if all(one is not None for one in made_up.values()):
+        asked = next(iter(made_up.values())).ids
+        for name, one in made_up.items():
+            more = one.mean(asked, f"{stores[name].folder}: of its made-up photos it")
+            vectors[name] = np.concatenate([vectors[name], more])
+        ids = ids.append(asked)
+        patient = pd.concat([patient, pd.Series(asked, asked)])  # each is alone
+    return VectorTable.build(ids, vectors, patient if config.context else None), asked
 
 
 def stored_vectors(array: np.ndarray, config: EmbeddingConfig) -> np.ndarray:

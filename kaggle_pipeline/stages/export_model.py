@@ -14,27 +14,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import require_free_file
 from kaggle_pipeline.core.photo_folder import list_photos
+from kaggle_pipeline.data.metadata_encoder import blank_metadata
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions, average
 from kaggle_pipeline.evaluation.calibration.calibration import Calibration, read_calibration
 from kaggle_pipeline.evaluation.decision.decision import Decision, read_decision
 from kaggle_pipeline.models.protocols import Model
-from kaggle_pipeline.records.convert import convert
-from kaggle_pipeline.records.tfrecords import (
-    index_records,
-    list_shards,
-    read_records,
-    shards_holding,
-)
-from kaggle_pipeline.stages.predict import photo_examples
+from kaggle_pipeline.records.tfrecords import list_shards, read_records, shards_holding
+from kaggle_pipeline.stages.made_up import draw_photos
+from kaggle_pipeline.stages.photo_records import convert_photos, photo_examples
 from kaggle_pipeline.stages.quantization_cost import quantization_cost
 from kaggle_pipeline.stages.trained import TrainedImageModels
-from kaggle_pipeline.synthetic.lesion_painter import draw_lesion
-from kaggle_pipeline.synthetic.looks import LOOKS, draw_looks, draw_skin
 
 if TYPE_CHECKING:
     from kaggle_pipeline.export.formats import Format
@@ -43,7 +36,6 @@ COMPARED = 20
 """Photos on which a file is compared with ``predict`` before it is there."""
 TOLERANCE = 1e-4
 """Of scores and probabilities."""
-_SEED = 20200817
 
 
 def export_model(
@@ -194,12 +186,11 @@ def _photos(
     trained: TrainedImageModels, images: Path | None, scratch: Path, say: Callable[[str], None]
 ) -> _Photos:
     from kaggle_pipeline.models.image.input.pipeline import decode_photo
-    from kaggle_pipeline.models.image.metadata_branch import blank_metadata
 
     recipe, spec = trained.fit.recipe(trained.config.records), trained.spec
     if images is None:
         images = scratch / "drawn"
-        _draw(images, recipe.image_size_px)
+        draw_photos(images, recipe.image_size_px, COMPARED)
         say(f"compared on {COMPARED} drawn lesions; --images names a folder of others")
     found = list_photos(images)
     found.require_photos("--images")
@@ -207,9 +198,7 @@ def _photos(
     if trained.config.image.metadata:
         examples = blank_metadata(examples, spec)
     records = scratch / "records"
-    convert(examples, spec, Path(images), records, replace(recipe, workers=1))
-    rows = index_records(list_shards(records), spec)
-    index = pd.DataFrame([{"folder": str(records), **row} for row in rows])
+    index = convert_photos(examples, spec, images, records, replace(recipe, workers=1))
     jpegs = {
         record[spec.record_id]: record["image"]
         for shard in list_shards(records)
@@ -218,17 +207,6 @@ def _photos(
     side = trained.config.image.image_size_px
     squares = np.stack([decode_photo(jpegs[name], side) for name in examples.index])
     return _Photos(examples, partial(shards_holding, index), squares)
-
-
-def _draw(folder: Path, side_px: int) -> None:
-    """Write drawn lesions, the same ones every time."""
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(_SEED)
-    kinds = sorted(LOOKS)
-    for number in range(COMPARED):
-        looks, skin = draw_looks(kinds[number % len(kinds)], rng), draw_skin(rng)
-        pixels, _ = draw_lesion(looks, skin, side_px, rng)
-        Image.fromarray(pixels).save(folder / f"drawn_{number:02d}.png")
 
 
 def _predict(

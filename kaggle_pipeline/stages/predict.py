@@ -17,13 +17,14 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, require_free_file
 from kaggle_pipeline.core.photo_folder import PhotoFolder, list_photos, printable
 from kaggle_pipeline.core.photos import fault_of
+from kaggle_pipeline.data.metadata_encoder import blank_metadata
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions, average
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.evaluation.calibration.calibration import FILE, read_calibration
 from kaggle_pipeline.evaluation.decision.decision import FILE as DECISION_FILE
 from kaggle_pipeline.evaluation.decision.decision import read_decision
-from kaggle_pipeline.records.convert import convert
-from kaggle_pipeline.records.tfrecords import index_records, list_shards, shards_holding
+from kaggle_pipeline.records.tfrecords import shards_holding
+from kaggle_pipeline.stages.photo_records import convert_photos, photo_examples
 from kaggle_pipeline.stages.trained import TrainedImageModels
 from kaggle_pipeline.stages.trained_embedding import TrainedHeads
 
@@ -104,15 +105,11 @@ def predict_images(
     if line := fit.describe():
         say(line)
     if trained.metadata:
-        from kaggle_pipeline.models.image.metadata_branch import blank_metadata
-
         say("note: photos come without metadata; the models take all of it as missing")
         examples = blank_metadata(examples, spec)
     with tempfile.TemporaryDirectory() as scratch:
         records = Path(scratch) / "records"
-        convert(examples, spec, Path(images), records, recipe, remedy=_REMEDY)
-        rows = index_records(list_shards(records), spec)
-        index = pd.DataFrame([{"folder": str(records), **row} for row in rows])
+        index = convert_photos(examples, spec, images, records, recipe, remedy=_REMEDY)
         parts = []
         for fold in (None,) if trained.of_all else trained.folds:
             shards_of, features_dir = partial(shards_holding, index), Path(scratch) / "features"
@@ -168,14 +165,6 @@ def _in_words(probabilities: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
     if len(spec.classes) > 1:
         return probabilities
     return probabilities.set_axis([spec.class_label(spec.classes[0]).replace(" ", "_")], axis=1)
-
-
-def photo_examples(found: PhotoFolder) -> pd.DataFrame:
-    """Return examples of a folder's photos: index ``image_id``, all of the split ``test``."""
-    index = pd.Index(list(found.photos), name="image_id")
-    # As objects: a file's name may be no UTF-8, which pandas' own text has to be.
-    paths = pd.Series(list(found.photos.values()), index, dtype=object)
-    return pd.DataFrame({"group_id": index, "split": "test", "image_path": paths}, index=index)
 
 
 def _list(folder: Path) -> PhotoFolder:

@@ -11,9 +11,12 @@ from kaggle_pipeline.data.patient_context import require_patients
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.leakage.audit import check_features
 from kaggle_pipeline.models.embedding.model import EmbeddingModel
+from kaggle_pipeline.models.embedding.vector_store import FOLDER as VECTORS
 from kaggle_pipeline.models.learnable import require_learnable
 from kaggle_pipeline.records.geometry import RecordFit
 from kaggle_pipeline.stages.embed import embed, read_vector_table
+from kaggle_pipeline.stages.made_up import FOLDER as MADE_UP
+from kaggle_pipeline.stages.made_up import MadeUp
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.train_folds import require_trainable, train_folds
 
@@ -39,12 +42,16 @@ def train_embedding(
         examples.loc[folds.table.index], folds, spec, run.config, ["embedding"]
     ):
         run.say(f"note: {line}")
-    vectors = read_vector_table(run, examples[examples["split"] != EXTERNAL])
+    vectors, asked = read_vector_table(run, examples[examples["split"] != EXTERNAL])
+    made_up = None
+    if asked is not None:
+        kept = run.run_dir / VECTORS / config.encoders[0].folder / MADE_UP
+        made_up = MadeUp.of(kept, spec)
 
     def make_model(fold: int, folder: Path) -> EmbeddingModel:
         return EmbeddingModel(config, spec, vectors, seed=run.config.seed + fold)
 
-    train_folds(run, "embedding", make_model, only, fit=fit)
+    train_folds(run, "embedding", make_model, only, fit=fit, made_up=made_up)
 
 
 def check_embedding(run: Run, spec: DatasetSpec) -> None:

@@ -33,6 +33,7 @@ from kaggle_pipeline.records.geometry import RecordFit
 from kaggle_pipeline.report.report import write_report
 from kaggle_pipeline.report.results import OPTIMISTIC
 from kaggle_pipeline.report.run_tables import compare_runs, describe_memory
+from kaggle_pipeline.stages.made_up import MadeUp
 from kaggle_pipeline.stages.prepare import PREPARED_BY
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.run_folder import open_stage, remedy_of, require_free
@@ -91,10 +92,12 @@ def train_folds(
     side_by_side: Mapping[str, Any] | None = None,
     fit: RecordFit | None = None,
     device_memory_mb: Callable[[], float | None] = lambda: None,
+    made_up: MadeUp | None = None,
 ) -> None:
     """Cross-validate and, once every fold is done, finish the stage.
 
     Single folds may be trained beside each other by several processes, on several machines.
+    Each fold keeps its model's answers to the photos ``made_up``, for ``verify_run``.
     """
     with ExitStack() as held:
         for part in _parts(stage, only):
@@ -102,7 +105,7 @@ def train_folds(
         _require_trainable(run, stage, only)
         folder = run.run_dir / stage
         watch = Stopwatch(_trained_before(run, folder, only))
-        if _train_folds(run, stage, make_model, only, all_min, enrich, side_by_side, fit):
+        if _train_folds(run, stage, make_model, only, all_min, enrich, side_by_side, fit, made_up):
             device = device_memory_mb()
             took = watch.read() | ({} if device is None else {"device_mb": round(device)})
             write_took(folder, took)
@@ -126,6 +129,7 @@ def _train_folds(
     enrich: Enrich | None,
     side_by_side: Mapping[str, Any] | None,
     fit: RecordFit | None,
+    made_up: MadeUp | None,
 ) -> bool:
     """Train; return whether every fold is done and the stage finished."""
     folder = open_stage(
@@ -146,6 +150,9 @@ def _train_folds(
     run.record_origin(folder)
     if fit:
         fit.write(folder)
+    if made_up is not None:
+        made_up.keep(folder)
+    asked = None if made_up is None else made_up.examples
     examples, folds = run.examples(), run.folds()
     if stage != "image":  # who was photographed, and where, differs between collections
         examples = examples[examples["split"] != EXTERNAL]
@@ -158,6 +165,7 @@ def _train_folds(
         folder,
         seed=run.config.seed,
         only=only,
+        made_up=asked,
         deadline=run.deadline,
         all_min=all_min,
         report=lambda line: run.say(f"{stage} {line}"),
@@ -169,8 +177,8 @@ def _train_folds(
         return False
     if run.config.train_all:
         train_on_all(
-            make_model, examples, folds, folder, deadline=run.deadline, all_min=all_min,
-            report=lambda line: run.say(f"{stage} {line}"),
+            make_model, examples, folds, folder, made_up=asked, deadline=run.deadline,
+            all_min=all_min, report=lambda line: run.say(f"{stage} {line}"),
         )  # fmt: skip
     finish_stage(run, stage)
     return True

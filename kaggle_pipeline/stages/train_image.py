@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from kaggle_pipeline.models.composite import OneModelPerClass, SeedEnsemble
 from kaggle_pipeline.models.protocols import Model
 from kaggle_pipeline.records.geometry import RecordFit
 from kaggle_pipeline.records.tfrecords import read_index, shards_holding
+from kaggle_pipeline.stages.made_up import made_up_photos
 from kaggle_pipeline.stages.prepare import prepare_data, require_tables, require_whole
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.train_folds import require_trainable, train_folds
@@ -60,18 +62,26 @@ def train_image(
         )
     if run.config.image.metadata:
         check_features(run.examples(), run.spec, run.spec.features)
-    make_model = image_model_maker(
-        run.config, run.spec, partial(shards_holding, index), device,
-        features_dir=run.run_dir / "image" / "features",
-        swap_red_blue=run.config.records.channel_order == "bgr",
-        verbose=1 if run.interactive else 2,
-        deadline=run.deadline,
-        say=None if run.interactive else run.say,  # a bar shows it anyway
-    )  # fmt: skip
-    train_folds(
-        run, "image", make_model, only, device.all_min, fit=fit,
-        device_memory_mb=device.peak_memory_mb,
-    )  # fmt: skip
+    swapped = run.config.records.channel_order == "bgr"
+    with ExitStack() as held:
+        made_up = None
+        if not swapped:  # records of new photos are not
+            recipe = fit.recipe(run.config.records) if fit else run.config.records
+            stage = run.run_dir / "image"
+            made_up = held.enter_context(made_up_photos(stage, run.spec, recipe))
+            index = pd.concat([index, made_up.index])
+        make_model = image_model_maker(
+            run.config, run.spec, partial(shards_holding, index), device,
+            features_dir=run.run_dir / "image" / "features",
+            swap_red_blue=swapped,
+            verbose=1 if run.interactive else 2,
+            deadline=run.deadline,
+            say=None if run.interactive else run.say,  # a bar shows it anyway
+        )  # fmt: skip
+        train_folds(
+            run, "image", make_model, only, device.all_min, fit=fit, made_up=made_up,
+            device_memory_mb=device.peak_memory_mb,
+        )  # fmt: skip
 
 
 def check_image(run: Run) -> "Accelerator":

@@ -1,9 +1,11 @@
-"""Compare every file of a run with what was written, or take what is there as it is.
+"""Check a run or a bundle as a stranger would: files, folds, scores, answers, names.
 
-In: a run's folder. Out: a line for each file that differs; with ``accept_changes`` new records.
+In: a run's folder. Out: a line for each file that differs and for what does not fit together; with
+``accept_changes`` new records.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from kaggle_pipeline.config.names import SCORED_STAGES
@@ -12,13 +14,28 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.record import RECORD, differences, read_record
 from kaggle_pipeline.data.examples import PREPARE_ANEW
 from kaggle_pipeline.models.cross_validation import LAST, REMEDY, trained_on_all
+from kaggle_pipeline.stages.ask_again import ask_again
 from kaggle_pipeline.stages.run_folder import remedy_of
+from kaggle_pipeline.stages.verify_contents import (
+    Prepared,
+    look_at_folds,
+    look_at_scores,
+    look_for_names,
+)
 
 
 def verify_run(
-    run_dir: Path, *, accept_changes: bool = False, say: Callable[[str], None] = print
+    run_dir: Path,
+    *,
+    accept_changes: bool = False,
+    files_only: bool = False,
+    say: Callable[[str], None] = print,
 ) -> None:
-    """Hash every file that a run's stages wrote down, large ones too.
+    """Hash every file that a run's stages wrote down, large ones too; then look at what they hold.
+
+    Where all files are as they were written: folds, scores and calibration have to follow from each
+    other, the models have to answer to their made-up photos as they did, and no patient may be
+    named in what people pass on.
 
     Parameters
     ----------
@@ -26,13 +43,16 @@ def verify_run(
     accept_changes : bool
         Write down all files as they are now, also those of an earlier version, which kept no
         record. For files that were edited on purpose.
+    files_only : bool
+        Look at nothing but hashes.
     say : callable
         Takes a line for the user.
 
     Raises
     ------
     PipelineError
-        If the folder holds no run, or a file differs and is not accepted.
+        If the folder holds no run, a file differs and is not accepted, or its parts do not fit
+        together.
     """
     run_dir = Path(run_dir)
     unrecorded = {folder: remedy for folder, remedy in _finished(run_dir).items()
@@ -63,6 +83,27 @@ def verify_run(
         raise PipelineError(f"{differing} of {files} files of {run_dir} differ")
     if files:
         say(f"{files} files of {run_dir} are as they were written")
+    if not files_only and not accept_changes:
+        _look_inside(run_dir, say)
+
+
+def _look_inside(run_dir: Path, say: Callable[[str], None]) -> None:
+    try:
+        prepared = Prepared.read(run_dir)
+    except PipelineError as error:
+        say(str(error))
+        raise PipelineError(f"{run_dir}: its tables do not fit together") from None
+    looks = [partial(look_for_names, run_dir, prepared), partial(ask_again, run_dir)]
+    if prepared is not None:
+        looks = [partial(look_at_folds, prepared), partial(look_at_scores, prepared), *looks]
+    faults = 0
+    for look in looks:
+        found = look()
+        faults += len(found.faults)
+        for line in found.faults or ([found.line] if found.line else []):
+            say(line)
+    if faults:
+        raise PipelineError(f"{run_dir}: {faults} of what was looked at is not as it should be")
 
 
 def read_record_or_none(folder: Path, damaged_too: bool) -> object | None:

@@ -8,6 +8,7 @@ from helpers_image import tiny_config
 pytest.importorskip("tensorflow")
 
 from kaggle_pipeline.config.image import ImageConfig
+from kaggle_pipeline.data.metadata_encoder import blank_metadata
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.evaluation.calibration.calibration import Calibration
 from kaggle_pipeline.evaluation.decision.decision import Decision
@@ -17,7 +18,7 @@ from kaggle_pipeline.hardware.accelerator import choose_accelerator
 from kaggle_pipeline.models.composite import OneModelPerClass, SeedEnsemble
 from kaggle_pipeline.models.image.inference.tta import views_of, with_views
 from kaggle_pipeline.models.image.label_mapping import class_probabilities
-from kaggle_pipeline.models.image.metadata_branch import blank_metadata, metadata_encoder
+from kaggle_pipeline.models.image.metadata_branch import metadata_encoder
 from kaggle_pipeline.models.image.model import ImageModel
 from kaggle_pipeline.models.image.network import build_network
 

@@ -22,6 +22,7 @@ from kaggle_pipeline.core.tables import read_table
 FOLDER = "embeddings"
 _REMEDY = "run embed with --overwrite, which makes the vectors anew"
 _VECTORS, _IDS, _ABOUT = "vectors.npy", "ids.csv", "encoder.json"
+_MADE_UP = "made_up.npz"
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,20 @@ class VectorStore:
             write_json(mark, about)
         with atomic_path(self.folder / "blocks" / f"{name}.npz") as temporary:
             np.savez(temporary, ids=ids.to_numpy(str), vectors=array)
+
+    def write_made_up(self, ids: pd.Index, array: np.ndarray) -> None:
+        """Write the vectors (n, views, width) of photos that belong to no data set."""
+        with atomic_path(self.folder / _MADE_UP) as temporary, temporary.open("wb") as file:
+            np.savez(file, ids=ids.to_numpy(str), vectors=array)
+
+    def made_up(self) -> Vectors | None:
+        """Return the vectors of :meth:`write_made_up`, None where an earlier version kept none."""
+        path = self.folder / _MADE_UP
+        if not path.exists():
+            return None
+        require_written(path)
+        with np.load(path, allow_pickle=False) as found:
+            return Vectors(pd.Index(found["ids"].astype(object)), found["vectors"], self.about())
 
     def join_blocks(self, names: list[str], ids: pd.Index, about: dict) -> None:
         """Make one array of all blocks, in the order of ``ids``, and delete them.

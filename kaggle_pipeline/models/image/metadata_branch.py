@@ -5,7 +5,6 @@ In: a spec and training rows. Out: an encoder fitted on them, and the layers tha
 
 import keras
 import numpy as np
-import pandas as pd
 from keras import layers
 
 from kaggle_pipeline.config.image import ImageConfig
@@ -61,9 +60,3 @@ def silence_unlearned(network: keras.Model, metadata: np.ndarray) -> None:
     layer = network.get_layer("metadata_branch").get_layer("metadata_dense")
     kernel, bias = layer.get_weights()
     layer.set_weights([kernel * metadata.any(axis=0)[:, None], bias])
-
-
-def blank_metadata(examples: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
-    """Return the examples with every declared feature, missing throughout where they lack it."""
-    lacking = [name for name in spec.features if name not in examples.columns]
-    return examples.assign(**dict.fromkeys(lacking, float("nan")))

@@ -16,6 +16,7 @@ from kaggle_pipeline.config.experiment import FoldsConfig
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.core.private_api import averaged_variables
+from kaggle_pipeline.data.metadata_encoder import blank_metadata
 from kaggle_pipeline.data.spec import Number
 from kaggle_pipeline.datasets.external import TRANSLATIONS
 from kaggle_pipeline.datasets.isic_2017 import SPEC as ISIC_2017
@@ -41,7 +42,6 @@ from kaggle_pipeline.models.image.inference.tta import View, random_views  # noq
 from kaggle_pipeline.models.image.input.augment import augment_batch, hair_mask  # noqa: E402
 from kaggle_pipeline.models.image.input.mixup import cutmix, mix_batch, mix_targets, mixup  # noqa: E402
 from kaggle_pipeline.models.image.metadata_branch import (  # noqa: E402
-    blank_metadata,
     check_question,
     metadata_encoder,
 )
