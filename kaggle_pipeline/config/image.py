@@ -62,9 +62,10 @@ class ImageConfig:
     weights: str | None = "imagenet"
     """``imagenet`` (downloaded), a file of published weights without the top (``.h5``), for
     torchvision's networks and those that timm has too (``EfficientNetB0`` to ``B7``,
-    ``convnextv2_…``) also a state dict (``.safetensors``, ``.pth``), or null. Unless null, the
-    network is the one that published weights belong to: EfficientNet scales its input otherwise
-    without."""
+    ``convnextv2_…``) also a state dict (``.safetensors``, ``.pth``), ``timm:<name>`` (downloaded
+    from the Hugging Face hub, say ``timm:tf_efficientnet_b0.ns_jft_in1k``), or null. Unless null,
+    the network is the one that published weights belong to: EfficientNet scales its input
+    otherwise without."""
     image_size_px: int = 1024
     """Side of the photos that the network sees."""
     fold_sizes_px: tuple[int, ...] | None = None

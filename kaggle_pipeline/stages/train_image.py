@@ -14,6 +14,7 @@ from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.core.deadline import Deadline
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.machine import free_memory_mb
+from kaggle_pipeline.core.record import describe
 from kaggle_pipeline.core.room import mib
 from kaggle_pipeline.data.folds import require_folds
 from kaggle_pipeline.data.spec import DatasetSpec
@@ -98,13 +99,15 @@ def check_image(run: Run) -> "Accelerator":
 
     device = choose_accelerator(run.config.device, run.config.replicas)
     from kaggle_pipeline.models.image.metadata_branch import check_question
-    from kaggle_pipeline.models.image.network import check_backbone
+    from kaggle_pipeline.models.image.network import check_backbone, weights_file
 
     check_question(run.config.image, run.spec)
     require_whole(run.config.image.weights)
     if run.config.image.networks == "one_per_class" and run.spec.task != "multilabel":
         raise PipelineError(f"image.networks: {run.spec.id} asks one question; say one")
     check_backbone(run.config.image)
+    if path := weights_file(run.config.image):
+        run.say(f"image.weights: {path}, SHA-256 {describe(path).sha256}")
     if run.config.image.frozen and run.config.image.weights is None:
         run.say(
             "note: image.frozen with image.weights = null trains a head on random features alone; "

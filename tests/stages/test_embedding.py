@@ -106,6 +106,8 @@ def test_predict_takes_new_photos_through_the_runs_encoders(competition, tmp_pat
     assert len(ids) == len(known) > 20
     np.testing.assert_allclose(found.loc[ids, "melanoma"], known.loc[ids, "target"], atol=1e-5)
     assert found["melanoma_calibrated"].between(0, 1).all() and "decision" in found
+    assert main(["verify-run", "--run-dir", str(run)]) == 0
+    assert "models of embedding say of 4 made-up photos" in capsys.readouterr().out
     about = run / "embeddings" / "keras-LeNet-32px" / "encoder.json"
     about.write_text(about.read_text().replace('"weights_sha256": "', '"weights_sha256": "0'))
     assert main(["verify-run", "--run-dir", str(run), "--accept-changes"]) == 0

@@ -1,4 +1,4 @@
-"""verify_run names each damaged file; what was changed with its record too is found by its sense."""
+"""verify_run names each damaged file; what was changed together with its record is found, too."""
 
 import json
 import shutil

@@ -12,6 +12,7 @@ from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.core.errors import PipelineError, nearest
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.models.image.backbones.registry import get_backbone, unchanged
+from kaggle_pipeline.models.image.backbones.timm_hub import SCHEME, fetch_timm
 from kaggle_pipeline.models.image.backbones.torch_weights import (
     PACKAGES,
     check_library,
@@ -86,15 +87,31 @@ def _check_weights(config: ImageConfig) -> None:
             check_library(Path(published))
         return
     path = Path(config.weights)
-    if not path.exists():
+    fetched = config.weights.startswith(SCHEME)
+    if not fetched and not path.exists():
         raise PipelineError(f"image.weights: {path} does not exist")
-    if path.suffix in PACKAGES:
+    if fetched or path.suffix in PACKAGES:
         if backbone.load_torch is None:
             what = f"{path} is a PyTorch file, which {config.backbone} cannot take"
             raise PipelineError(
                 f"image.weights: {what}; choose resnet18, EfficientNetB0 or their like, or a .h5"
             )
-        check_library(path)
+        check_library(Path("model.safetensors") if fetched else path)
+
+
+def weights_file(config: ImageConfig) -> Path | None:
+    """Return the file that ``image.weights`` names, fetched where it is timm's; else None.
+
+    Raises
+    ------
+    PipelineError
+        If it cannot be fetched.
+    """
+    if config.weights in (None, "imagenet"):
+        return None
+    if config.weights.startswith(SCHEME):
+        return fetch_timm(config.weights)
+    return Path(config.weights)
 
 
 def build_body(config: ImageConfig, *, load_published: bool) -> keras.Model:
@@ -198,7 +215,7 @@ def _load_backbone(
         raise PipelineError(f"{what} cannot be built: {reason}{hint}") from None
     if load_published and config.weights not in (None, "imagenet"):
         _check_weights(config)
-        path = Path(config.weights)
+        path = weights_file(config)
         load = backbone.load_torch if path.suffix in PACKAGES else backbone.load_h5
         load(body, path)
     return body

@@ -87,7 +87,7 @@ def build_convnext(
     if weights is not None:
         raise PipelineError(
             f"image.weights: {name} is not downloaded; its weights have the licence CC BY-NC 4.0: "
-            f"name a .safetensors file of timm's {name} in image.weights, or say null"
+            f"accept it by saying timm:{name}.fcmae_ft_in1k, name such a file, or say null"
         )
     kind = CONVNEXTS[name]
     inputs = x = keras.Input(input_shape)
