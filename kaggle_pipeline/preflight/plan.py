@@ -131,14 +131,14 @@ def _plan_here(
 ) -> dict[str, Any]:
     """Time the preset's networks in turn until one fits the hours."""
     photos = some_photos(split_rows(examples, "train"), _SAMPLE, 0)
+    if photos.empty:
+        raise PipelineError(f"{data_dir} has no photos: a plan is for the image model")
     faults = [fault_of(Path(data_dir) / path) for path in photos["image_path"]]
     if found := [one for one in faults if one]:
         say(
             f"note: {len(found)} of {len(faults)} photos that were looked at, the first: {found[0]}"
         )
     photos = photos[[one is None for one in faults]]
-    if photos.empty:
-        raise PipelineError(f"{data_dir} has no photos: a plan is for the image model")
     if len(photos) < _LEAST_PHOTOS:
         raise PipelineError(
             f"{data_dir} has {len(photos)} training photos that can be read: a plan times at least "

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.config.experiment import Experiment
-from kaggle_pipeline.config.names import METADATA_STAGES, TOOK
+from kaggle_pipeline.config.names import METADATA_STAGES, SCORED_STAGES, TOOK
 from kaggle_pipeline.core.child_process import EndedSilently, run_in_child
 from kaggle_pipeline.core.commit import begin, commit
 from kaggle_pipeline.core.environment import cpu_seconds, peak_memory_mb
@@ -109,13 +109,14 @@ def _clock_stages(config: Experiment, data_dir: Path, run_dir: Path) -> dict[str
     if set(METADATA_STAGES) & set(config.blend.models):
         train_tabular(run)
     make_submission(run)
-    for path in run_dir.glob(f"*/{TOOK}"):
-        took = read_json(path)
+    stages = ("prepare", "explore", *SCORED_STAGES)
+    for stage in (one for one in stages if (run_dir / one / TOOK).exists()):
+        took = read_json(run_dir / stage / TOOK)
         cost = Cost(took["seconds"], took["cpu_seconds"])
-        if path.parent.name == "prepare":
+        if stage == "prepare":
             cost += compared
-        memory = took["peak_memory_mb"] or 0.0
-        found[path.parent.name] = Rehearsed(cost, memory, folder_mb(path.parent))
+        memory, disk = took["peak_memory_mb"] or 0.0, folder_mb(run_dir / stage)
+        found[stage] = Rehearsed(cost, memory, disk)
     return found
 
 
