@@ -20,6 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.room import not_written, system_error
 
 FOLDER = ".locks"
 _TOUCHED_SECONDS = 20
@@ -102,7 +103,11 @@ def locked(
     told = False
     while True:
         _clear_stale(folder, part)
-        path, mine = _take(folder, part)
+        try:
+            path, mine = _take(folder, part)
+        except PipelineError:
+            _tidy(folder, made)
+            raise
         other = _obstacle(folder, part, mine)
         if other is None:
             break
@@ -137,16 +142,31 @@ def _take(folder: Path, part: str) -> tuple[Path | None, Holder]:
     """Write this process's lock; no path where it, or another process, has that one."""
     path, mine = folder / _name(part), Holder.here()
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
         try:
-            file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            folder.mkdir(parents=True, exist_ok=True)
+            return (path if _write(path, mine) else None), mine
         except FileNotFoundError:  # the folder was tidied away just now
             continue
-        except FileExistsError:
-            return None, mine
+        except OSError as error:
+            number = system_error(error)
+            if number is None:
+                raise
+            raise not_written(path, number, 0) from None
+
+
+def _write(path: Path, mine: Holder) -> bool:
+    """Write a lock that is not there yet; return False if it is."""
+    try:
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    try:
         with os.fdopen(file, "w") as opened:
             opened.write(json.dumps(asdict(mine)))
-        return path, mine
+    except BaseException:  # it would keep out the next command
+        path.unlink(missing_ok=True)
+        raise
+    return True
 
 
 def _obstacle(folder: Path, part: str, mine: Holder) -> tuple[Path, Holder | None] | None:

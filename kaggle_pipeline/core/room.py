@@ -41,14 +41,18 @@ def require_room(folder: Path, needed: int, what: str) -> None:
     ------
     PipelineError
     """
-    place = next(one for one in (Path(folder).absolute(), *Path(folder).absolute().parents)
-                 if one.exists())  # fmt: skip
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(_existing(folder)).free
     if free < needed:
         raise PipelineError(
             f"{folder}: {what} needs at least {mib(needed)}, but {mib(free)} are free there: make "
             "room, or choose another --run-dir"
         )
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the first one around it that is there."""
+    folder = Path(folder).absolute()
+    return next(one for one in (folder, *folder.parents) if one.exists())
 
 
 def reserve(path: Path, needed: int) -> None:
@@ -90,7 +94,7 @@ def not_written(path: Path, number: int, written: int) -> PipelineError:
     """
     room = ""
     if number in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(path.parent).free
+        free = shutil.disk_usage(_existing(path.parent)).free
         room = f" ({mib(written)} were written, {mib(free)} are free)"
     return PipelineError(f"{path} cannot be written: {_WHY[number]}{room}, {_GO_ON}")
 

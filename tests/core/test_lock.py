@@ -1,5 +1,6 @@
 """Tests of locks on a run's folder."""
 
+import errno
 import json
 import os
 import subprocess
@@ -118,3 +119,22 @@ def test_another_process_is_refused_or_waits_and_a_killed_one_is_forgotten(tmp_p
         assert process.wait(120) == 0
     process.communicate()
     assert len(lines) == 1 and "waiting" in lines[0]
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_full_disk_names_the_lock_and_leaves_none(tmp_path, monkeypatch, new):
+    run = tmp_path / "run"
+    if not new:
+        run.mkdir()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(lock.json, "dumps", full)
+    match = r"run/\.locks/image\.json cannot be written: no space left .* are free"
+    with pytest.raises(PipelineError, match=match), locked(run, "image"):
+        pass
+    monkeypatch.undo()
+    assert run.exists() is not new and not list(run.glob(".*"))
+    with locked(run, "image"):
+        pass
