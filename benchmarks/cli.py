@@ -92,12 +92,21 @@ def _kills(options: argparse.Namespace, place: Path) -> None:
 
 
 def _stops(options: argparse.Namespace, place: Path) -> None:
-    import signal
-
     from benchmarks.stops import measure_stops
 
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        measure_stops(place, number=number)
+    measure_stops(place)
+
+
+def _disks(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.disks import measure_disks
+
+    measure_disks(place)
+
+
+def _together(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.together import measure_together
+
+    measure_together(place)
 
 
 def _changes(options: argparse.Namespace, place: Path) -> None:
@@ -236,6 +245,8 @@ _MEASUREMENTS = {
     "memory": _memory,
     "kills": _kills,
     "stops": _stops,
+    "disks": _disks,
+    "together": _together,
     "changes": _changes,
     "fuzz": _fuzz,
     "step": _step,
@@ -261,6 +272,8 @@ COMMAND = Command(
   python scripts/benchmark.py memory
   python scripts/benchmark.py kills
   python scripts/benchmark.py stops
+  python scripts/benchmark.py disks
+  python scripts/benchmark.py together
   python scripts/benchmark.py changes
   python scripts/benchmark.py fuzz --reader yaml --limit 300
   python scripts/benchmark.py convert --json convert.json

@@ -7,23 +7,30 @@ coverage where atheris is installed, else they are drawn blindly.
 import hashlib
 import importlib
 import json
+import os
 import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.page import resident_mib
 from benchmarks.readers import READERS, attempt, corpus
 from kaggle_pipeline.config.names import CHECKOUT
 from kaggle_pipeline.core.errors import PipelineError
 
 _MAX_SECONDS, _MAX_MIB = 5, 1500
+_PATIENCE = 20
+"""A process is ended only after so many times as long: the machine may be busy."""
 _MAX_BYTES = 8192
-_LIBFUZZER = {70: "an input took too long", 71: "too much memory", 77: "a crash"}
-"""Exit codes."""
+_ENDS = {70: "an input took too long", 71: "too much memory", 77: "a crash"}
+"""Exit codes, libFuzzer's and those of :func:`_limited`."""
+_LAST_SECONDS = 300
+"""A process that does not end so long after its time is ended, whatever it does."""
 
 
 def measure_fuzz(
@@ -56,12 +63,18 @@ def measure_fuzz(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "found.json").unlink(missing_ok=True)
         command = [sys.executable, "-m", "benchmarks.fuzz", name, str(folder), str(seconds)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=False)
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, cwd=CHECKOUT, check=False,
+                timeout=seconds + _LAST_SECONDS,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise PipelineError(f"{name}: its process did not end") from None
         if not (folder / "found.json").exists():
             raise PipelineError(f"{name}: its process died: {' '.join(done.stderr.split())[-600:]}")
         found = json.loads((folder / "found.json").read_text(encoding="utf-8"))
-        if done.returncode:  # of atheris: a crash, too much memory or time; the input is in folder
-            what = _LIBFUZZER.get(done.returncode, f"code {done.returncode}")
+        if done.returncode:  # a crash, too much memory or time; the input is in folder
+            what = _ENDS.get(done.returncode, f"code {done.returncode}")
             found["faults"][f"its process died: {what}"] = str(folder)
         say(
             f"{name:>12}{found['executions']:>12}{found['seconds']:>9.0f}{found['taken']:>9}"
@@ -100,11 +113,13 @@ class Hunt:
         self._began = time.monotonic()
         self.executions = self.taken = 0
         self.faults: dict[str, str] = {}
+        self.current: tuple[bytes, float] = (b"", self._began)
         self._written = self._began
 
     def one(self, content: bytes) -> None:
         """Read ``content``; a fault is kept, not raised."""
         self.executions += 1
+        self.current = content, time.monotonic()
         began = time.process_time()  # the machine may be busy with something else
         try:
             self.taken += attempt(self._reader, self._work, content) is None
@@ -175,7 +190,20 @@ def changed(
     return bytes(found[:_MAX_BYTES])
 
 
-def _blindly(hunt: Hunt, name: str, seconds: float) -> None:
+def _limited(hunt: Hunt, folder: Path) -> None:
+    """End this process where an input takes too much time or memory, as libFuzzer does."""
+    while True:
+        time.sleep(0.05)
+        content, since = hunt.current
+        memory = resident_mib(os.getpid()) > _MAX_MIB
+        if memory or time.monotonic() - since > _MAX_SECONDS * _PATIENCE:
+            (folder / f"{'oom' if memory else 'timeout'}-input").write_bytes(content)
+            hunt.write()
+            os._exit(71 if memory else 70)
+
+
+def _blindly(hunt: Hunt, name: str, folder: Path, seconds: float) -> None:
+    threading.Thread(target=_limited, args=(hunt, folder), daemon=True).start()
     rng, seeds = random.Random(0), corpus(name)
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -196,7 +224,7 @@ def _by_coverage(hunt: Hunt, name: str, folder: Path, seconds: float) -> None:
     ))  # fmt: skip
     options = [f"-max_total_time={seconds:.0f}", f"-max_len={_MAX_BYTES}",
                *([f"-dict={words}"] if READERS[name].words else []),
-               f"-timeout={_MAX_SECONDS * 20}", f"-rss_limit_mb={_MAX_MIB}", "-seed=1",
+               f"-timeout={_MAX_SECONDS * _PATIENCE}", f"-rss_limit_mb={_MAX_MIB}", "-seed=1",
                f"-artifact_prefix={folder}/"]  # fmt: skip
     atheris.Setup([sys.argv[0], *options, str(kept)], hunt.one)
     atheris.Fuzz()
@@ -225,9 +253,10 @@ def measure_coverage(name: str, contents: Sequence[bytes]) -> dict[str, tuple[in
     ]
     seen = Coverage(data_file=None, include=files)
     seen.start()
-    hunt = Hunt(name, Path(tempfile.mkdtemp()))
-    for content in contents:
-        hunt.one(content)
+    with tempfile.TemporaryDirectory() as folder:
+        hunt = Hunt(name, Path(folder))
+        for content in contents:
+            hunt.one(content)
     seen.stop()
     found = {}
     for module, path in zip(READERS[name].modules, files, strict=True):
@@ -244,7 +273,7 @@ def _main(name: str, folder: Path, seconds: float) -> None:
     if "atheris" in sys.modules:
         _by_coverage(hunt, name, folder, seconds)
     else:
-        _blindly(hunt, name, seconds)
+        _blindly(hunt, name, folder, seconds)
     hunt.write()
 
 

@@ -7,6 +7,7 @@ time. Visitors speak the page's own protocol (a WebSocket and uploads over HTTP)
 import io
 import itertools
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -29,6 +30,7 @@ _LEVEL_MINUTE = 10
 _READINGS_A_VISIT = 15
 _PATIENCE_SECONDS = 120
 _XSRF = "_streamlit_xsrf"
+_NUMBER = re.compile(r"class=\"big\">(?:under |over )?[\d.]+\s%</p>")
 
 
 @dataclass(frozen=True)
@@ -211,12 +213,9 @@ class Visitor:
         if self._before:
             self._ask("DELETE", self._before)
         self._before = urls.delete_url
-        said = self._run({"name": name, "size": len(content), "urls": urls})
-        if "Reading of" not in said and name not in said:
-            raise RuntimeError(f"no reading of {name}: {said[-300:]}")
-        if "is not read" in said or "could not be read" in said or "cannot be read" in said:
-            raise RuntimeError(said[-300:])
-        return said
+        pieces = self._run({"name": name, "size": len(content), "urls": urls})
+        require_reading(name, pieces)
+        return " ".join(pieces)
 
     def _ask(self, method: str, path: str, name: str = "", content: bytes | None = None) -> None:
         headers = {"X-Xsrftoken": self._token, "Cookie": f"{_XSRF}={self._token}"}
@@ -240,8 +239,8 @@ class Visitor:
             message.ParseFromString(self._socket.recv(timeout=_PATIENCE_SECONDS))
             yield message
 
-    def _run(self, file: dict[str, Any]) -> str:
-        """Let the page's script run; return all words that it sent."""
+    def _run(self, file: dict[str, Any]) -> list[str]:
+        """Let the page's script run; return all pieces of HTML that it sent."""
         from streamlit.proto.BackMsg_pb2 import BackMsg
 
         message = BackMsg()
@@ -253,7 +252,7 @@ class Visitor:
             info.name, info.size, info.file_id = file["name"], file["size"], file["urls"].file_id
             info.file_urls.CopyFrom(file["urls"])
         self._socket.send(message.SerializeToString())
-        words = []
+        pieces = []
         for one in self._messages():
             kind = one.WhichOneof("type")
             if kind == "new_session":
@@ -264,10 +263,26 @@ class Visitor:
                     self._uploader = element.file_uploader.id
                 if element.WhichOneof("type") == "exception":
                     raise RuntimeError(str(element.exception)[:300])
-                words.append(str(element))
+                if element.WhichOneof("type") == "html":
+                    pieces.append(element.html.body)
             if kind == "script_finished":
-                return " ".join(words)
+                return pieces
         raise RuntimeError("the page ended")
+
+
+def require_reading(name: str, pieces: Sequence[str]) -> None:
+    """Stop where none of the page's pieces of HTML is the reading of the photo of this name.
+
+    Raises
+    ------
+    RuntimeError
+        With what the page says instead.
+    """
+    for piece in pieces:
+        if f">{name}</h2>" in piece and _NUMBER.search(piece):
+            return
+    notes = [re.sub(r"<[^>]*>", " ", one) for one in pieces if 'role="alert"' in one]
+    raise RuntimeError(f"no reading of {name}: {' '.join(notes or ['nothing is said'])[:300]}")
 
 
 def keep(place: Path, seen: Seen, load: PageLoad, say: Callable[[str], None]) -> None:

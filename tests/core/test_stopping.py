@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.stops import living
+from benchmarks.chain import living
 from kaggle_pipeline.core.stopping import Stopped, stoppable
 from kaggle_pipeline.core.worker_pool import signals_held
 

@@ -24,6 +24,7 @@ from helpers_hostile import dicom, encode, hostile_files, photo
 from helpers_webapp import ROOT
 from PIL import Image
 
+from benchmarks.page import Visitor
 from kaggle_pipeline.core import figures
 
 CHROMIUM = shutil.which("chromium")
@@ -286,6 +287,14 @@ def test_the_keyboard_reaches_every_field(visit):
     words = " | ".join(seen)
     for field in ("Age in years", "Sex", "Site", "checkbox", "radio"):
         assert field in words, words
+
+
+def test_a_visitor_of_the_load_test_wants_the_reading_of_its_own_photo(server, lesions):
+    with Visitor(f"127.0.0.1:{server.port}") as visitor:
+        for path in lesions[:2]:
+            visitor.read(path.name, path.read_bytes())
+        with pytest.raises(RuntimeError, match=r"no reading of none\.jpg: .*none\.jpg"):
+            visitor.read("none.jpg", b"no photo")
 
 
 def test_the_log_names_no_file_and_no_patient(server, visit):

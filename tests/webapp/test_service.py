@@ -20,6 +20,7 @@ from helpers_hostile import dicom, encode
 from helpers_webapp import make_run
 from PIL import Image
 
+from benchmarks.page import require_reading
 from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.config.loading import load_experiment
 from kaggle_pipeline.core.errors import PipelineError
@@ -118,6 +119,12 @@ def test_a_reading_blends_calibrates_and_tells_the_folds_apart(service, looks):
     assert reading.decision == service.decision.decide(final).iloc[0]
     words = reading_block(service, reading, "target", 0.9)
     assert f"Decision: {'not ' if reading.decision == 'none' else ''}melanoma" in words
+    require_reading("a.jpg", ["<p>else</p>", f"<h2>a.jpg</h2>{words}"])
+    for pieces in ([f"<h2>b.jpg</h2>{words}"], ["<h2>a.jpg</h2>"], []):
+        with pytest.raises(RuntimeError, match=r"no reading of a\.jpg: nothing is said"):
+            require_reading("a.jpg", pieces)
+    with pytest.raises(RuntimeError, match=r"a\.jpg is no photo"):
+        require_reading("a.jpg", ['<div role="alert"><p>a.jpg is no photo</p></div>'])
 
 
 def test_metadata_counts_and_what_is_missing_is_told(service, looks):
