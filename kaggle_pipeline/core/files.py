@@ -1,5 +1,6 @@
 """Files that are whole or not there at all."""
 
+import ctypes
 import json
 import os
 import re
@@ -56,6 +57,48 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
         _unfinished.discard(temporary)
+
+
+def replace_folder(new: Path, place: Path) -> None:
+    """Put a folder in the place of another one, if there is one; ``place`` is never missing.
+
+    On Linux both change places at once, so that ``new`` is then the former folder; elsewhere, and
+    where a file system cannot do that, the former one is renamed first, and comes back if the new
+    one cannot follow. ``new`` lies in a folder that its caller deletes.
+
+    Parameters
+    ----------
+    new : pathlib.Path
+        On the same file system.
+    place : pathlib.Path
+    """
+    if not place.exists():
+        new.replace(place)
+        return
+    if _exchange(new, place):
+        return
+    former = new.with_name(f"{new.name}.former")
+    place.replace(former)
+    try:
+        new.replace(place)
+    except BaseException:
+        former.replace(place)
+        raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two names change places in one step (``renameat2``); return whether that was done."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # not Linux, or an old C library
+        return False
+    here = ctypes.c_int(_HERE)
+    paths = [ctypes.c_char_p(os.fsencode(path)) for path in (one, other)]
+    return rename(here, paths[0], here, paths[1], ctypes.c_uint(_EXCHANGE)) == 0
+
+
+_HERE, _EXCHANGE = -100, 2
+"""``AT_FDCWD`` and ``RENAME_EXCHANGE`` of Linux."""
 
 
 def require_free_file(path: Path, option: str, overwrite: bool) -> None:

@@ -40,12 +40,16 @@ class Format:
         ``write(network, about, path, quantize)``.
     open : callable
         ``open(path) -> Run``.
+    most_bytes : int or None
+        That one file can hold: Protocol Buffers (ONNX) and FlatBuffers (LiteRT) count in signed
+        numbers of 32 bits.
     """
 
     ending: str
     packages: tuple[str, ...]
     write: Callable[[keras.Model, Mapping[str, Any], Path, str], None]
     open: Callable[[Path], Run]
+    most_bytes: int | None = None
 
     def require(self) -> None:
         """Raise a PipelineError if a package is missing, or Keras runs on another engine."""
@@ -155,8 +159,8 @@ def _open_litert(path: Path) -> Run:
 
 
 FORMATS = {
-    "onnx": Format(".onnx", ("onnx", "tf2onnx", "onnxruntime"), _write_onnx, _open_onnx),
-    "litert": Format(".tflite", ("ai_edge_litert",), _write_litert, _open_litert),
+    "onnx": Format(".onnx", ("onnx", "tf2onnx", "onnxruntime"), _write_onnx, _open_onnx, 2**31 - 1),
+    "litert": Format(".tflite", ("ai_edge_litert",), _write_litert, _open_litert, 2**31 - 1),
     "saved_model": Format("", (), _write_saved_model, _open_saved_model),
 }
 """By the name of ``--format``."""

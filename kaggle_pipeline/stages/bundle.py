@@ -16,7 +16,7 @@ import yaml
 from kaggle_pipeline.config.yaml_text import parse_yaml
 from kaggle_pipeline.core.commit import begin, commit
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import SAVED
+from kaggle_pipeline.core.files import SAVED, replace_folder
 from kaggle_pipeline.evaluation.calibration.calibration import FILE as CALIBRATION
 from kaggle_pipeline.evaluation.calibration.calibration import read_calibration
 from kaggle_pipeline.evaluation.decision.decision import FILE as DECISION
@@ -111,9 +111,7 @@ def bundle(
         _require_no_names(made, Path(run_dir))
         begin(made, _REMEDY)
         commit(made)
-        if out.exists():
-            out.replace(Path(beside) / "before")
-        made.replace(out)
+        replace_folder(made, out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     say(f"{out}: {size / 1e6:.1f} MB, {licence}; verify_run compares its files")
     return out

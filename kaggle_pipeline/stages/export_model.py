@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import require_free_file
+from kaggle_pipeline.core.files import replace_folder, require_free_file
 from kaggle_pipeline.core.photo_folder import list_photos
+from kaggle_pipeline.core.room import mib
 from kaggle_pipeline.data.metadata_encoder import blank_metadata
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions, average
 from kaggle_pipeline.evaluation.calibration.calibration import Calibration, read_calibration
@@ -36,6 +37,8 @@ COMPARED = 20
 """Photos on which a file is compared with ``predict`` before it is there."""
 TOLERANCE = 1e-4
 """Of scores and probabilities."""
+_SHORTER = {"none": 1, "float16": 2, "int8": 4}
+"""How many times less than in float32 weights take."""
 
 
 def export_model(
@@ -107,6 +110,7 @@ def export_model(
     out = Path(out or Path(run_dir) / "export" / f"{run_name}{chosen.ending or '_saved_model'}")
     _require_free(out, format, overwrite)
     chosen.require()
+    _require_fits(trained, format, chosen.most_bytes, quantize)
     calibration, decision = read_calibration(trained.stage), read_decision(trained.stage)
     folds = [] if trained.of_all else list(trained.folds)
     if note:
@@ -146,6 +150,20 @@ def _require_free(out: Path, format: str, overwrite: bool) -> None:
         raise PipelineError(f"--out {out} is there and is no SavedModel: name another")
     elif not overwrite:
         raise PipelineError(f"{out} exists: say --overwrite, or another --out")
+
+
+def _require_fits(
+    trained: TrainedImageModels, format: str, most_bytes: int | None, quantize: str
+) -> None:
+    """Stop where the weights of all folds together are more than a format can hold."""
+    places = [trained.of_all] if trained.of_all else list(trained.folds.values())
+    files = [path for place in places for path in place.rglob("model.weights.h5")]
+    needed = sum(path.stat().st_size for path in files) // _SHORTER[quantize]
+    if most_bytes is not None and needed > most_bytes:
+        raise PipelineError(
+            f"--format {format}: the weights of {trained.stage} take {mib(needed)}, and such a "
+            f"file holds {mib(most_bytes)} at most: export it as saved_model"
+        )
 
 
 @dataclass(frozen=True)
@@ -293,9 +311,10 @@ def _placed(out: Path) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as beside:
         yield (written := Path(beside) / out.name)
-        if out.is_dir():  # no folder replaces another
-            out.replace(Path(beside) / "before")
-        written.replace(out)
+        if written.is_dir():
+            replace_folder(written, out)
+        else:
+            written.replace(out)
 
 
 def _bytes(path: Path) -> int:

@@ -5,6 +5,7 @@ not learn from, as the run's own AUC is.
 """
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _OF_A_CLASS = 150
 """Rows of each class that are scored at most, and as many of none."""
 _REPLICATES = 1000
+_SQUARES_BYTES = 64 * 2**20
+"""Of photos in memory at once: 300 of 1024 px would be 1 GB."""
 
 
 def quantization_cost(
@@ -41,7 +44,6 @@ def quantization_cost(
     oof = Predictions.read(trained.stage / "oof.csv", spec.classes).table
     examples = read_examples(Path(run_dir) / "prepare" / "examples.csv", spec)
     rows = _some(examples.loc[oof.index], classes, seed)
-    squares = _squares(trained, index, rows.index)
     own, quantised = oof.loc[rows.index, classes], pd.DataFrame(0.0, rows.index, classes)
     with tempfile.TemporaryDirectory() as scratch:
         for fold in trained.folds:
@@ -53,8 +55,9 @@ def quantization_cost(
             network = serving_network([model], spec, None, None, side)
             path = Path(scratch) / f"fold{fold}{chosen.ending}"
             chosen.write(network, {}, path, quantize)
-            found = chosen.open(path)(np.stack([squares[name] for name in ids]))
-            quantised.loc[ids] = found["score"]
+            run = chosen.open(path)
+            for names, squares in _squares(trained, index, ids):
+                quantised.loc[names] = run(squares)["score"]
     weights = bootstrap_weights(rows["group_id"], _REPLICATES, seed)
     truth = rows[classes].to_numpy(int)
     own_auc, their_auc = (
@@ -79,15 +82,20 @@ def _some(rows: pd.DataFrame, classes: list[str], seed: int) -> pd.DataFrame:
 
 def _squares(
     trained: TrainedImageModels, index: pd.DataFrame, ids: pd.Index
-) -> dict[str, np.ndarray]:
-    """The photos of ``ids`` as the network sees them."""
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Some photos of ``ids`` after the other as the network sees them, and their ids."""
     from kaggle_pipeline.models.image.input.pipeline import decode_photo
 
-    wanted, found = set(ids), {}
+    side = trained.config.image.image_size_px
     order = slice(None, None, -1 if trained.config.records.channel_order == "bgr" else 1)
+    most = max(1, _SQUARES_BYTES // (3 * side**2))
+    wanted, found = set(ids), {}
     for shard in shards_holding(index, ids):
         for record in read_records(shard):
             if (name := record[trained.spec.record_id]) in wanted:
-                side = trained.config.image.image_size_px
                 found[name] = decode_photo(record["image"], side)[..., order]
-    return found
+            if len(found) == most:
+                yield list(found), np.stack(list(found.values()))
+                found.clear()
+    if found:
+        yield list(found), np.stack(list(found.values()))

@@ -12,6 +12,8 @@ from typing import Any
 
 MAX_UPLOADS_MIB = 1024
 """Of all visitors together, in memory until a visitor chooses another photo or goes."""
+_DIGITS = 15
+"""Of a length at most: Python itself refuses to make a number of thousands of them."""
 HEALTH = "/healthz"
 _HEADERS = {
     "x-content-type-options": "nosniff",
@@ -151,6 +153,9 @@ class Guard:
         length = headers.get("content-length", "")
         if not length.isdecimal():
             await _refuse(scope, send, 411, "an upload says how long it is")
+            return
+        if len(length) > _DIGITS or int(length) > MAX_UPLOADS_MIB * 2**20:
+            await _refuse(scope, send, 413, "this is larger than any photo: choose another file")
             return
         size = int(length)
         if self._held_bytes() + self._arriving + size > MAX_UPLOADS_MIB * 2**20:

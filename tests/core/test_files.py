@@ -2,15 +2,18 @@
 
 import json
 import platform
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import kaggle_pipeline
-from kaggle_pipeline.core import environment
+from kaggle_pipeline.core import environment, files
 from kaggle_pipeline.core.environment import peak_memory_mb, versions
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import atomic_path, read_json, write_json
+from kaggle_pipeline.core.files import atomic_path, read_json, replace_folder, write_json
 from kaggle_pipeline.stages.run_folder import open_stage
 
 
@@ -137,3 +140,54 @@ def test_versions_take_no_commit_from_a_folder_around_us(tmp_path, monkeypatch):
 
 def test_peak_memory_is_plausible():
     assert 10 < peak_memory_mb() < 1_000_000
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_folder_takes_the_place_of_another(tmp_path, monkeypatch, at_once):
+    if not at_once:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    place = tmp_path / "place"
+    for number in ("first", "second"):
+        new = tmp_path / "beside" / "new"
+        new.mkdir(parents=True)
+        (new / number).touch()
+        replace_folder(new, place)
+        assert names(place) == [number]
+        shutil.rmtree(tmp_path / "beside")
+    with pytest.raises(OSError, match="beside"):
+        replace_folder(tmp_path / "beside" / "new", place)
+    assert names(place) == ["second"] and names(tmp_path) == ["place"]
+
+
+LOOK = """
+import shutil, sys, threading
+from pathlib import Path
+from kaggle_pipeline.core.files import replace_folder
+place, missing, over = Path(sys.argv[1]) / "place", 0, threading.Event()
+place.mkdir()
+
+def look():
+    global missing
+    while not over.is_set():
+        missing += not place.exists()
+
+one = threading.Thread(target=look)
+one.start()
+for number in range(2000):
+    new = place.with_name(f"new{number}")
+    new.mkdir()
+    replace_folder(new, place)
+over.set()
+one.join()
+print(missing)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="two renames elsewhere")
+def test_on_linux_a_folder_that_is_replaced_is_never_missing(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK, str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
+    if not files._exchange(tmp_path / "place", tmp_path / "new0"):
+        pytest.skip("this file system cannot exchange names")
+    assert done.stdout == "0\n", done.stderr

@@ -98,6 +98,41 @@ def test_a_file_that_answers_otherwise_is_not_written(demo_run, tmp_path, capsys
     assert not list(out.parent.iterdir())
 
 
+@pytest.mark.parametrize("quantize", ["none", "int8"])
+def test_what_is_larger_than_a_format_holds_is_refused_before_the_work(
+    demo_run, tmp_path, capsys, monkeypatch, quantize
+):
+    from kaggle_pipeline.export import formats
+
+    def forbidden(*_):
+        raise AssertionError("it has begun")
+
+    size = sum(one.stat().st_size for one in (demo_run / "image").rglob("model.weights.h5"))
+    small = formats.Format(".tflite", (), forbidden, forbidden, size // 8)
+    monkeypatch.setitem(formats.FORMATS, "litert", small)
+    words = ("--format", "litert", "--quantize", quantize)
+    assert export(demo_run, tmp_path / "out", *words) == 2
+    said = capsys.readouterr()
+    assert "saved_model" in said.err and "image" in said.err and "drawn" not in said.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_few_photos_are_in_memory_at_once(demo_run, monkeypatch):
+    from kaggle_pipeline.records.tfrecords import read_index
+    from kaggle_pipeline.stages import quantization_cost
+    from kaggle_pipeline.stages.trained import TrainedImageModels
+
+    trained, index = TrainedImageModels.open(demo_run), read_index(demo_run)
+    ids = pd.read_csv(demo_run / "image" / "oof.csv", index_col="image_id").index[:7]
+    squares = dict(zip(*next(quantization_cost._squares(trained, index, ids)), strict=True))
+    assert set(squares) == set(ids)
+    monkeypatch.setattr(quantization_cost, "_SQUARES_BYTES", 3 * next(iter(squares.values())).size)
+    parts = list(quantization_cost._squares(trained, index, ids))
+    assert [len(names) for names, _ in parts] == [3, 3, 1]
+    for names, found in parts:
+        np.testing.assert_array_equal(found, [squares[name] for name in names])
+
+
 @pytest.mark.parametrize("format", ["onnx", "saved_model"])
 def test_a_folder_that_is_no_export_is_never_replaced(demo_run, tmp_path, capsys, format):
     kept = tmp_path / "photos" / "photo.jpg"

@@ -107,6 +107,12 @@ def test_uploads_are_limited_in_sum():
     assert ask(UPLOAD, held=most, method="DELETE")[0] == 200
 
 
+@pytest.mark.parametrize("length", [str(MAX_UPLOADS_MIB * 2**20 + 1), "9" * 5000])
+def test_no_length_that_an_upload_claims_is_a_traceback(length):
+    status, _, said = ask(UPLOAD, method="PUT", content_length=length)
+    assert status == 413 and "choose another file" in said
+
+
 def test_those_that_are_on_their_way_count():
     sizes, guard = [], None
 
