@@ -19,7 +19,6 @@ import traceback
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing import util
 from pathlib import Path
 from typing import NoReturn
 
@@ -143,10 +142,8 @@ def _become(words: list[str], said: Path) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
-        with contextlib.suppress(Exception):
-            util._exit_function()
-            sys.stdout.flush()
-            sys.stderr.flush()
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code if isinstance(code, int) else int(code is not None))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from benchmarks.kills import WHOLE, finish, start
+from benchmarks.chain import undisturbed
 from kaggle_pipeline.config.loading import load_experiment
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.record import RECORD
@@ -21,7 +21,7 @@ from kaggle_pipeline.stages.pipeline import run_pipeline
 from kaggle_pipeline.stages.predict import predict_images
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.verify import verify_run
-from kaggle_pipeline.synthetic.siim_isic_2020 import generate
+from kaggle_pipeline.webapp.service import Service
 
 _UNREAD = ("tensorboard",)
 """What nothing of the package reads."""
@@ -56,7 +56,7 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
 
 def measure_changes(
     work_dir: Path,
-    commands: tuple[str, ...] = ("verify", "submission", "predict"),
+    commands: tuple[str, ...] = ("verify", "submission", "predict", "page"),
     every: int = 1,
     say: Callable[[str], None] = print,
 ) -> Counter:
@@ -67,7 +67,7 @@ def measure_changes(
     work_dir : pathlib.Path
         Gets the data, the run and a copy of it that is changed.
     commands : tuple of str
-        Of ``verify``, ``submission``, ``predict`` and ``resume``.
+        Of ``verify``, ``submission``, ``predict``, ``page`` and ``resume``.
     every : int
         Each how-manyeth trial is made.
     say : callable
@@ -79,13 +79,10 @@ def measure_changes(
         Trials by command and outcome: ``named`` in one line, ``same`` result, ``different`` result
         without a word, ``traceback``.
     """
-    data_dir, run_dir = finished_run(work_dir)
+    undisturbed(work_dir)
+    data_dir, run_dir = work_dir / "data" / "competition", work_dir / "whole"
     copy, photos = work_dir / "changed", work_dir / "photos"
-    for place in (copy, photos):
-        shutil.rmtree(place, ignore_errors=True)
-    photos.mkdir(parents=True)
-    for path in sorted((data_dir / "jpeg" / "test").iterdir())[:4]:
-        shutil.copy(path, photos)
+    shutil.rmtree(copy, ignore_errors=True)
     names = sorted(
         path.relative_to(run_dir)
         for path in run_dir.rglob("*")
@@ -108,7 +105,7 @@ def measure_changes(
             path.write_bytes(changed)
             result = _try(command, *given)
             path.write_bytes(content)
-            if command not in ("verify", "predict"):  # it writes
+            if command not in ("verify", "predict"):  # it may write
                 shutil.rmtree(copy)
                 shutil.copytree(run_dir, copy)
             outcome = _judge(command, name, result, expected[command])
@@ -119,17 +116,6 @@ def measure_changes(
         found = ", ".join(f"{n} {what}" for (of, what), n in counts.items() if of == command)
         say(f"{command}: {found}")
     return counts
-
-
-def finished_run(work_dir: Path) -> tuple[Path, Path]:
-    """Return a made-up competition and a finished run of it; made where they are not there."""
-    data, run = work_dir / "data", work_dir / "whole"
-    if not (data / "competition" / "train.csv").exists():
-        generate(data, patients=60, image_size_px=48, seed=1)
-    if not (run / "submission.csv").exists():
-        shutil.rmtree(run, ignore_errors=True)
-        finish(start("run_pipeline.py", data, run, settings=WHOLE))
-    return data / "competition", run
 
 
 def _judge(command: str, name: Path, result: tuple, expected: tuple) -> str:
@@ -149,14 +135,27 @@ def _try(command: str, run: Run, photos: Path) -> tuple[str, object]:
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             if command == "verify":
-                verify_run(run_dir, say=lambda line: None)
+                verify_run(run_dir, files_only=True, say=lambda line: None)
                 return "result", b""
             if command == "predict":
                 predict_images(run_dir, photos, out, overwrite=True, say=lambda line: None)
                 return "result", out.read_bytes()
+            if command == "page":
+                return "result", _read_by_page(run_dir, sorted(photos.iterdir())[0])
             (run_pipeline if command == "resume" else make_submission)(run)
             return "result", (run_dir / "submission.csv").read_bytes()
     except PipelineError as error:
         return "error", str(error)
     except Exception:
         return "traceback", traceback.format_exc()
+
+
+def _read_by_page(run_dir: Path, photo: Path) -> bytes:
+    """The probabilities that the page gives a photo, and its doubts."""
+    service = Service(run_dir)
+    try:
+        look = service.look(photo.name, photo.read_bytes())
+        reading = service.read([look], [{}])[0]
+        return repr((dict(reading.probability), reading.decision, look.doubts)).encode()
+    finally:
+        service.close()
