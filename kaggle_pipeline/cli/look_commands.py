@@ -215,6 +215,9 @@ def _bundle_options(parser: argparse.ArgumentParser) -> None:
         "--licence", required=True, help="SPDX name; the photos' licence binds the weights too"
     )
     parser.add_argument("--licence-file", type=Path, help="its text, copied as LICENSE")
+    parser.add_argument(
+        "--kaggle", metavar="OWNER/MODEL/VARIATION", help="add what `kaggle models` has to be told"
+    )
     parser.add_argument("--overwrite", action="store_true", help="write over an existing --out")
 
 
@@ -223,7 +226,7 @@ def _bundle(options: argparse.Namespace) -> None:
 
     bundle(
         options.run_dir, options.out, licence=options.licence,
-        licence_file=options.licence_file, overwrite=options.overwrite,
+        licence_file=options.licence_file, kaggle=options.kaggle, overwrite=options.overwrite,
     )  # fmt: skip
     print(DISCLAIMER)
 

@@ -5,6 +5,7 @@ reads as it reads the run, and whose files ``verify_run`` compares.
 """
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import yaml
 from kaggle_pipeline.config.yaml_text import parse_yaml
 from kaggle_pipeline.core.commit import begin, commit
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import SAVED, replace_folder
+from kaggle_pipeline.core.files import SAVED, replace_folder, write_json
 from kaggle_pipeline.evaluation.calibration.calibration import FILE as CALIBRATION
 from kaggle_pipeline.evaluation.calibration.calibration import read_calibration
 from kaggle_pipeline.evaluation.decision.decision import FILE as DECISION
@@ -30,6 +31,13 @@ from kaggle_pipeline.stages.trained import TrainedImageModels
 from kaggle_pipeline.stages.verify_contents import Prepared, named_in, names_of_groups
 
 _TAKEN = ("config.yaml", NOTE, CALIBRATION, DECISION)
+_KAGGLES_LICENCES = {
+    "cc0-1.0": "CC0 1.0", "cc-by-4.0": "CC BY 4.0", "cc-by-nc-4.0": "CC BY-NC 4.0",
+    "cc-by-sa-4.0": "CC BY-SA 4.0", "cc-by-nc-sa-4.0": "CC BY-NC-SA 4.0",
+    "apache-2.0": "Apache 2.0", "mit": "MIT",
+}  # fmt: skip
+"""Kaggle's own names of licences."""
+_OTHER_LICENCE = "Other (specified in description)"
 _REMEDY = "bundle the run again with --overwrite"
 _EXAMPLE = """
 ## Example
@@ -49,6 +57,7 @@ def bundle(
     *,
     licence: str,
     licence_file: Path | None = None,
+    kaggle: str | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] = print,
 ) -> Path:
@@ -68,6 +77,8 @@ def bundle(
         SPDX name, such as ``cc-by-nc-4.0``: the weights are under that of the photos, too.
     licence_file : pathlib.Path, optional
         Its text, copied as ``LICENSE``.
+    kaggle : str, optional
+        ``owner/model/variation``: adds what ``kaggle models`` wants to be told.
     overwrite : bool
         Whether ``out`` may be there already, if it is a bundle.
     say : callable
@@ -86,6 +97,8 @@ def bundle(
         raise PipelineError(f"{out} exists: say --overwrite, or another --out")
     if out.exists() and not (out / "about.json").is_file():
         raise PipelineError(f"--out {out} is there and is no bundle: name another")
+    if kaggle is not None and not re.fullmatch(r"[\w-]+(/[\w-]+){2}", kaggle):
+        raise PipelineError(f"--kaggle {kaggle}: say OWNER/MODEL/VARIATION")
     if licence_file is not None and not Path(licence_file).is_file():
         raise PipelineError(f"--licence-file {licence_file} does not exist")
     folds = [] if trained.of_all else list(trained.folds)  # predict takes the model of all rows
@@ -108,6 +121,8 @@ def bundle(
         (made / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         if licence_file is not None:
             shutil.copyfile(licence_file, made / "LICENSE")
+        if kaggle is not None:
+            _write_for_kaggle(made, kaggle, licence, about["card"])
         _require_no_names(made, Path(run_dir))
         begin(made, _REMEDY)
         commit(made)
@@ -149,6 +164,25 @@ def _to_copy(trained: TrainedImageModels) -> list[Path]:
     for place in _places(trained):  # one model, or folders of several
         found += sorted([*place.rglob(SAVED), *place.rglob("model.weights.h5")])
     return found
+
+
+def _write_for_kaggle(made: Path, address: str, licence: str, card: str) -> None:
+    """Write what Kaggle's command line reads of a model, and of this variation of it."""
+    owner, model, variation = address.split("/")
+    title = model.replace("-", " ")
+    write_json(
+        made / "model-metadata.json",
+        {"ownerSlug": owner, "slug": model, "title": title, "isPrivate": True, "description": card},
+    )
+    write_json(
+        made / "model-instance-metadata.json",
+        {
+            "ownerSlug": owner, "modelSlug": model, "instanceSlug": variation,
+            "framework": "keras", "overview": title, "usage": _EXAMPLE.strip(),
+            "licenseName": _KAGGLES_LICENCES.get(licence.lower(), _OTHER_LICENCE),
+            "fineTunable": True, "trainingData": [],
+        },
+    )  # fmt: skip
 
 
 def _forget_places(made: Path) -> None:
