@@ -7,14 +7,14 @@ number after that signal, or 2 with one line on standard error that says what to
 import argparse
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from kaggle_pipeline import DISCLAIMER, __version__
 from kaggle_pipeline.cli.console import leave_closed_pipe, quieten_packages, soften_console
 from kaggle_pipeline.core.deadline import OutOfTime
-from kaggle_pipeline.core.errors import PipelineError, describe_missing
+from kaggle_pipeline.core.errors import PipelineError, describe_missing, nearest
 from kaggle_pipeline.core.room import describe_system_error
 from kaggle_pipeline.core.stopping import GO_ON, Stopped, stoppable
 
@@ -76,22 +76,29 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser(
-    commands: Sequence[Command], said: Callable[[str], str] = str
+    commands: Sequence[Command],
+    said: Callable[[str], str] = str,
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> argparse.ArgumentParser:
-    """Return the parser of ``commands``; ``options.command`` is the chosen :class:`Command`, and
+    """Return the parser of ``commands``, whose help lists them in ``groups``: title to names.
+
+    ``options.command`` is the chosen :class:`Command`, and
     ``options.refuse`` ends it with a mistake that its own ``--help`` explains.
 
     ``said``, later ``options.said``, turns command lines of a text into those that work where this
     was started.
     """
-    parser = Parser(prog=INSTALLED, description=DISCLAIMER)
+    parser = Parser(
+        prog=INSTALLED, usage=f"{INSTALLED} COMMAND [options]", description=DISCLAIMER,
+        epilog=_overview(commands, groups),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument("--version", action="version", version=__version__)
-    subparsers = parser.add_subparsers(required=True)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)
     for command in commands:
         below = subparsers.add_parser(
             command.name,
             prog=said(f"python scripts/{command.name.replace('-', '_')}.py"),
-            help=command.help,
             description=f"{command.help} {DISCLAIMER}",
             epilog=said(f"examples:\n{command.examples}"),
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -101,8 +108,29 @@ def build_parser(
     return parser
 
 
-def run_command(commands: Sequence[Command], arguments: Sequence[str] | None = None) -> int:
+def _overview(
+    commands: Sequence[Command], groups: Mapping[str, Sequence[str]] | None
+) -> str | None:
+    """Every command in a line, by group."""
+    if not groups:
+        return None
+    known = {command.name: command.help for command in commands}
+    width = max(map(len, known))
+    parts = [
+        "\n".join([f"{title}:", *(f"  {name:<{width}}  {known[name]}" for name in names)])
+        for title, names in groups.items()
+    ]
+    return "\n\n".join([*parts, f"options and examples of one: {INSTALLED} COMMAND --help"])
+
+
+def run_command(
+    commands: Sequence[Command],
+    arguments: Sequence[str] | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> int:
     """Run the one of ``commands`` that ``arguments`` (default: ``sys.argv``) name.
+
+    Without any word it shows them all, in ``groups``.
 
     Returns
     -------
@@ -112,7 +140,15 @@ def run_command(commands: Sequence[Command], arguments: Sequence[str] | None = N
     soften_console()
     quieten_packages()
     said = as_installed if arguments is None else str
-    options, unknown = build_parser(commands, said).parse_known_args(arguments)
+    parser = build_parser(commands, said, groups)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if not words:
+        parser.print_help()
+        return 2
+    names = [command.name for command in commands]
+    if not words[0].startswith("-") and words[0] not in names:
+        parser.error(f"unknown command {words[0]!r}{nearest(words[0], names)}")
+    options, unknown = parser.parse_known_args(words)
     if unknown:  # the parser of all commands would name itself
         options.refuse(f"unrecognized arguments: {' '.join(unknown)}")
     try:

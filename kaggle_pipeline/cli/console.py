@@ -1,7 +1,7 @@
-"""What commands print, on any console: signs that it lacks are said in others.
+"""What commands print, on any console: characters that it lacks are written by others.
 
 A console of Windows, a file in latin-1 or a bare C locale has no "…" or "→". A result is worth more
-than a sign: nothing is lost because of one.
+than a character: nothing is lost because of one.
 """
 
 import codecs
@@ -20,11 +20,11 @@ _HANDLER = "kaggle_pipeline.plain"
 
 
 def plain(text: str) -> str:
-    """Return text in ASCII: a sign as it is typed, a letter without its marks, else "?"."""
+    """Return text in ASCII: a character as it is typed, a letter without its accents, else "?"."""
     parts = []
-    for sign in text:
-        bare = unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode()
-        parts.append(_PLAIN.get(sign) or bare or "?")
+    for character in text:
+        bare = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+        parts.append(_PLAIN.get(character) or bare or "?")
     return "".join(parts)
 
 

@@ -94,7 +94,7 @@ def _plan(options: argparse.Namespace) -> None:
 HARDWARE_COMMANDS = (
     Command(
         "plan",
-        "Plan an experiment from the data, the hours and this machine; time a few photos.",
+        "Plan an experiment from the data, the hours and this machine.",
         _plan_options,
         _plan,
         """\

@@ -81,10 +81,13 @@ def _submit_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _submit(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.config.run_folders import require_run
     from kaggle_pipeline.kaggle.submit import Waiting, submit
 
     run = make_run(options)
     sample = options.sample or run.prepared / "sample_submission.csv"
+    if not options.file:
+        require_run(run.run_dir)
     file = options.file or run.run_dir / "submission.csv"
     waiting = Waiting(options.wait_minutes, options.poll_seconds)
     submit(run.spec, file, sample, options.message, waiting)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kaggle_pipeline import DISCLAIMER
 from kaggle_pipeline.cli.command import Command
+from kaggle_pipeline.cli.options import add_run_folder, run_folder, run_folders
 from kaggle_pipeline.config.names import DEFAULT_CONFIG, DEMO_RUN, SCORED_STAGES
 from kaggle_pipeline.synthetic import MADE_UP
 
@@ -43,7 +44,7 @@ def _make_synthetic(options: argparse.Namespace) -> None:
 
 
 def _predict_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run-dir", type=Path, required=True, help="with a trained image/")
+    add_run_folder(parser, "a run with a trained image/")
     parser.add_argument("--images", type=Path, required=True, help="JPEG, PNG or DICOM files")
     parser.add_argument(
         "--out", type=Path, default=Path("predictions.csv"), help="default: %(default)s"
@@ -60,14 +61,14 @@ def _predict(options: argparse.Namespace) -> None:
     from kaggle_pipeline.stages.predict import predict_images
 
     predict_images(
-        options.run_dir, options.images, options.out,
+        run_folder(options), options.images, options.out,
         device=options.device, workers=options.workers, overwrite=options.overwrite,
     )  # fmt: skip
     print(DISCLAIMER)
 
 
 def _export_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run-dir", type=Path, required=True, help="with a trained image/")
+    add_run_folder(parser, "a run with a trained image/")
     parser.add_argument(
         "--format", choices=["onnx", "litert", "saved_model"], default="onnx",
         help="default: %(default)s; needs the extra `export`, but for saved_model",
@@ -83,7 +84,7 @@ def _export_model_options(parser: argparse.ArgumentParser) -> None:
         help="LiteRT's weights in fewer bits (default: %(default)s, float32)",
     )  # fmt: skip
     parser.add_argument(
-        "--images", type=Path, help="photos to compare with predict on (default: drawn lesions)"
+        "--images", type=Path, help="photos to compare with predict on (default: made-up lesions)"
     )
 
 
@@ -91,17 +92,15 @@ def _export_model(options: argparse.Namespace) -> None:
     from kaggle_pipeline.stages.export_model import export_model
 
     export_model(
-        options.run_dir, options.out, format=options.format, views=options.views,
+        run_folder(options), options.out, format=options.format, views=options.views,
         quantize=options.quantize, images=options.images, overwrite=options.overwrite,
     )  # fmt: skip
     print(DISCLAIMER)
 
 
 def _serve_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--run-dir", type=Path, default=DEMO_RUN,
-        help="with a trained image/ (default: runs/demo, which `make demo` makes)",
-    )  # fmt: skip
+    what = "a run with a trained image/ (default: runs/demo, which `make demo` makes)"
+    add_run_folder(parser, what, default=DEMO_RUN)
     parser.add_argument(
         "--host", default="127.0.0.1",
         help="address to listen on (default: this machine alone, 127.0.0.1); there is no login, so "
@@ -118,7 +117,9 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
 def _serve(options: argparse.Namespace) -> None:
     from kaggle_pipeline.webapp.serve import serve
 
-    serve(options.run_dir, host=options.host, port=options.port, also_called=options.also_called)
+    serve(
+        run_folder(options), host=options.host, port=options.port, also_called=options.also_called
+    )
 
 
 def _explore_data_options(parser: argparse.ArgumentParser) -> None:
@@ -140,20 +141,21 @@ def _explore_data(options: argparse.Namespace) -> None:
 
 
 def _compare_runs_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
+    add_run_folder(parser, "runs with scores")
 
 
 def _compare_runs(options: argparse.Namespace) -> None:
     from kaggle_pipeline.report.run_differences import describe_difference
     from kaggle_pipeline.report.run_tables import compare_runs
 
-    print(compare_runs(options.runs))
-    for further in options.runs[1:]:
-        print("\n" + "\n".join(describe_difference(options.runs[0], further)))
+    first, *others = runs = run_folders(options)
+    print(compare_runs(runs))
+    for further in others:
+        print("\n" + "\n".join(describe_difference(first, further)))
 
 
 def _results_table_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
+    add_run_folder(parser, "runs with scores")
     parser.add_argument(
         "--update", type=Path, metavar="FILE",
         help="replace what stands there between the results_table marks (default: print the table)",
@@ -163,7 +165,7 @@ def _results_table_options(parser: argparse.ArgumentParser) -> None:
 def _results_table(options: argparse.Namespace) -> None:
     from kaggle_pipeline.report.run_tables import update_table
 
-    update_table(options.runs, options.update)
+    update_table(run_folders(options), options.update)
 
 
 def _list_backbones_options(parser: argparse.ArgumentParser) -> None:
@@ -190,7 +192,7 @@ def _score_submission(options: argparse.Namespace) -> None:
 
 
 def _verify_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run-dir", type=Path, required=True, help="of any stage or version")
+    add_run_folder(parser, "a run of any version, finished or not")
     parser.add_argument(
         "--accept-changes", action="store_true",
         help="take all files as they are now: you edited them on purpose",
@@ -204,12 +206,12 @@ def _verify_run(options: argparse.Namespace) -> None:
     from kaggle_pipeline.stages.verify import verify_run
 
     verify_run(
-        options.run_dir, accept_changes=options.accept_changes, files_only=options.files_only
+        run_folder(options), accept_changes=options.accept_changes, files_only=options.files_only
     )
 
 
 def _bundle_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run-dir", type=Path, required=True, help="with a trained image/")
+    add_run_folder(parser, "a run with a trained image/")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument(
         "--licence", required=True, help="SPDX name; the photos' licence binds the weights too"
@@ -225,14 +227,14 @@ def _bundle(options: argparse.Namespace) -> None:
     from kaggle_pipeline.stages.bundle import bundle
 
     bundle(
-        options.run_dir, options.out, licence=options.licence,
+        run_folder(options), options.out, licence=options.licence,
         licence_file=options.licence_file, kaggle=options.kaggle, overwrite=options.overwrite,
     )  # fmt: skip
     print(DISCLAIMER)
 
 
 def _audit_labels_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run-dir", type=Path, required=True, help="with out-of-fold predictions")
+    add_run_folder(parser, "a run with out-of-fold predictions")
     parser.add_argument(
         "--stage", choices=SCORED_STAGES, help="whose predictions (default: the blend's)"
     )
@@ -241,13 +243,13 @@ def _audit_labels_options(parser: argparse.ArgumentParser) -> None:
 def _audit_labels(options: argparse.Namespace) -> None:
     from kaggle_pipeline.stages.audit_labels import audit_labels
 
-    audit_labels(options.run_dir, stage=options.stage)
+    audit_labels(run_folder(options), stage=options.stage)
 
 
 LOOK_COMMANDS = (
     Command(
         "make-synthetic",
-        "Write a made-up competition for tests and demos.",
+        "Draw a made-up data set, in the layout of a real one.",
         _make_synthetic_options,
         _make_synthetic,
         """\
@@ -274,7 +276,7 @@ LOOK_COMMANDS = (
     ),
     Command(
         "export-model",
-        "Write a run's image models as one file for ONNX Runtime, LiteRT or TensorFlow.",
+        "Write a run's image models as one ONNX, LiteRT or SavedModel file.",
         _export_model_options,
         _export_model,
         """\
@@ -293,7 +295,7 @@ LOOK_COMMANDS = (
     ),
     Command(
         "compare-runs",
-        "Print the scores of runs in one table, and what tells the others from the first.",
+        "Print the scores of runs in one table, and what differs between them.",
         _compare_runs_options,
         _compare_runs,
         """\
@@ -320,7 +322,7 @@ LOOK_COMMANDS = (
     ),
     Command(
         "bundle",
-        "Gather a run's image models, card and licence for Kaggle Models or the Hugging Face hub.",
+        "Gather a run in a folder for Kaggle Models or the Hugging Face hub.",
         _bundle_options,
         _bundle,
         """\
@@ -329,7 +331,7 @@ LOOK_COMMANDS = (
     ),
     Command(
         "audit-labels",
-        "Show the photos whose label fits a run's out-of-fold predictions least.",
+        "Show the photos whose label fits the predictions least.",
         _audit_labels_options,
         _audit_labels,
         """\

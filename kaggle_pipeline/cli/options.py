@@ -29,6 +29,49 @@ def add_experiment_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_run_folder(
+    parser: argparse.ArgumentParser, help: str, *, default: Path | None = None
+) -> None:
+    """Add the run that a command reads: ``RUN_DIR`` or ``--run-dir RUN_DIR``, which are the same.
+
+    :func:`run_folder` and :func:`run_folders` read what was said.
+    """
+    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN_DIR", help=help)
+    parser.add_argument(
+        "--run-dir", type=Path, action="append", default=[], metavar="RUN_DIR",
+        help="the same, by name",
+    )  # fmt: skip
+    parser.set_defaults(otherwise=default)
+
+
+def run_folders(options: argparse.Namespace) -> list[Path]:
+    """Return the runs that were named, one at least.
+
+    Raises
+    ------
+    PipelineError
+        If a folder is no run.
+    """
+    from kaggle_pipeline.config.run_folders import require_run
+
+    found = [*options.runs, *options.run_dir]
+    if not found and options.otherwise is None:
+        options.refuse("name a run's folder")
+    if not found and not options.otherwise.is_dir():
+        return [options.otherwise]  # the command says how it is made
+    for one in found:
+        require_run(one)
+    return found or [options.otherwise]
+
+
+def run_folder(options: argparse.Namespace) -> Path:
+    """Return the one run that was named; see :func:`run_folders`."""
+    found = run_folders(options)
+    if len(found) > 1:
+        options.refuse(f"name one run's folder, not {len(found)}")
+    return found[0]
+
+
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add what a command that writes into a run folder takes."""
     add_experiment_options(parser)

@@ -304,6 +304,9 @@ class Experiment:
     replicas: int | None = None
     """null: every GPU and TPU core there is, and one CPU. A number takes so many of the GPUs, or
     divides the CPU into as many logical devices, which is for tests."""
+    memory_check: bool = True
+    """Stop before training where the image model surely takes more memory than is free; false: say
+    so and try. The figure is an estimate, and memory may become free."""
     train_all: bool = False
     """After the folds train each model once more on all labelled rows: its test predictions are
     submitted, and ``predict`` uses it. It is not scored itself: the scores are the folds' models',

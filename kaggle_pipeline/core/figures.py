@@ -4,15 +4,16 @@ In: files of a run. Out: PNG files beside them. Nothing here computes a result t
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
 from PIL import Image
 
 from kaggle_pipeline.core.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 DPI = 200
 """Of a PNG file: a page shows it at 96, so it stays sharp on screens with fine pixels."""
@@ -21,15 +22,18 @@ _PAD = 0.08
 """Inches around what is drawn."""
 
 
-def new_figure(width: float, height: float, **options: object) -> Figure:
+def new_figure(width: float, height: float, **options: object) -> "Figure":
     """Return a figure of its own, ``width`` by ``height`` inches, without pyplot's global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained", **options)
     figure.get_layout_engine().set(w_pad=_PAD, h_pad=_PAD)
     FigureCanvasAgg(figure)
     return figure
 
 
-def save_figure(figure: Figure, path: Path, *, photos: bool = False) -> None:
+def save_figure(figure: "Figure", path: Path, *, photos: bool = False) -> None:
     """Write the figure as PNG at :data:`DPI`, atomically.
 
     Without ``photos`` it has 256 colours, which a drawing does not exceed visibly: a third of the
@@ -44,11 +48,13 @@ def save_figure(figure: Figure, path: Path, *, photos: bool = False) -> None:
         picture.save(temporary, dpi=(DPI, DPI), optimize=True)
 
 
-def plain_ticks(axis: Axis) -> None:
+def plain_ticks(axis: "Axis") -> None:
     """Label a logarithmic axis with numbers as people write them: 0.06, not 6 × 10⁻².
 
     Between two powers of ten 2 and 5 are named, and more where the axis spans less than that.
     """
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     low, high = sorted(axis.get_view_interval())
     wide = low <= 0 or high / low > 20

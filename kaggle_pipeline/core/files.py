@@ -126,6 +126,43 @@ def require_free_file(path: Path, option: str, overwrite: bool) -> None:
         raise PipelineError(f"{option} {path}: {folder} is no folder that can be written to")
 
 
+def require_folder(folder: Path, option: str) -> None:
+    """Stop on a folder that a command is to read and that is not there.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    option : str
+        That names it, such as ``--images``.
+
+    Raises
+    ------
+    PipelineError
+        That names the folder that was meant, where one is called nearly so.
+    """
+    if folder.is_file():
+        raise PipelineError(f"{option} {folder} is a file: name the folder that it lies in")
+    if not folder.is_dir():
+        raise PipelineError(f"{option} {folder}: no such folder{meant_instead(folder)}")
+
+
+def meant_instead(folder: Path) -> str:
+    """Return a hint such as ``"; did you mean 'data/demo'?"`` for a mistyped path, or nothing."""
+    from difflib import get_close_matches
+
+    place = Path()
+    for part in folder.parts:
+        if not (place / part).is_dir():
+            if not os.access(place, os.R_OK):
+                return ""
+            beside = [one.name for one in place.iterdir() if one.is_dir()]
+            if not (close := get_close_matches(part, beside, n=1)):
+                return ""
+            part = close[0]
+        place /= part
+    return f"; did you mean '{place}'?"
+
+
 _unfinished: set[Path] = set()
 """What this process is writing right now: the one thing that an end by force must know."""
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kaggle_pipeline.config.names import TEST_TRUTH
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
 from kaggle_pipeline.core.tables import read_own
@@ -180,6 +181,18 @@ def read_examples(path: Path, spec: DatasetSpec) -> pd.DataFrame:
     types |= dict.fromkeys((*spec.classes, *spec.numeric), float)
     table = read_own(path, types, remedy=PREPARE_ANEW.format(folder=path.parent))
     return table.set_index("image_id")
+
+
+def read_test_truth(prepared: Path, spec: DatasetSpec) -> pd.DataFrame | None:
+    """Return the labels of a test part that was set aside, a column a class, by image id.
+
+    None where there is no such part. ``prepared`` is the run's ``prepare/``.
+    """
+    path = Path(prepared) / TEST_TRUTH
+    if not path.exists():
+        return None
+    types = {"image_id": str, **dict.fromkeys(spec.classes, float)}
+    return read_own(path, types, remedy=PREPARE_ANEW.format(folder=prepared)).set_index("image_id")
 
 
 def splits_of(table: pd.DataFrame) -> list[str]:

@@ -7,10 +7,10 @@ counts behind them in ``summary.json``. Rows of the test split are counted, neve
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.figures import save_figure
@@ -19,6 +19,9 @@ from kaggle_pipeline.data import explore_figures as plots
 from kaggle_pipeline.data.examples import SPLITS, split_rows, splits_of
 from kaggle_pipeline.data.explore_figures import MISSING
 from kaggle_pipeline.data.spec import DatasetSpec
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def explore(

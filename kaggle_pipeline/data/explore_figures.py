@@ -5,16 +5,18 @@ In: training rows, and the ids of each class. Out: matplotlib figures.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from kaggle_pipeline.core.figures import BLUE, GREY, new_figure, shorten
 from kaggle_pipeline.core.photos import read_image
 from kaggle_pipeline.data.spec import DatasetSpec
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SAMPLES = 6
 """Photos a class."""
@@ -29,7 +31,7 @@ def _colours(groups: Mapping[str, pd.Index]) -> list[str]:
     return [GREY] * bool(plain) + ([BLUE] if rest == 1 else [f"C{i % 10}" for i in range(rest)])
 
 
-def draw_classes(groups: Mapping[str, pd.Index]) -> Figure:
+def draw_classes(groups: Mapping[str, pd.Index]) -> "Figure":
     """Draw how many training images each class has."""
     figure = new_figure(6.4, 1.2 + 0.42 * len(groups))
     axes = figure.subplots()
@@ -48,8 +50,10 @@ def draw_classes(groups: Mapping[str, pd.Index]) -> Figure:
 
 def draw_numeric(
     train: pd.DataFrame, groups: Mapping[str, pd.Index], feature: str, spec: DatasetSpec
-) -> Figure:
+) -> "Figure":
     """Draw histograms one above the other, each scaled to its own class; dashed: median."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
     values = train[feature]
     low, high = values.min(), values.max()
     if step := spec.numeric[feature].step:
@@ -78,11 +82,13 @@ def draw_numeric(
 
 def draw_categorical(
     train: pd.DataFrame, groups: Mapping[str, pd.Index], feature: str, spec: DatasetSpec
-) -> Figure:
+) -> "Figure":
     """Draw the share of each class within a value: counts would hide a rare class.
 
     Of one class against the rest only that class is drawn, on a scale of its own.
     """
+    from matplotlib.ticker import PercentFormatter
+
     words = train[feature].astype(object).where(train[feature].notna(), MISSING)
     known = set(words)
     order = [word for word in (*spec.categorical[feature], MISSING) if word in known]
@@ -118,7 +124,7 @@ def draw_categorical(
     return figure
 
 
-def _label_bars(axes: Axes, counts: pd.Series) -> None:
+def _label_bars(axes: "Axes", counts: pd.Series) -> None:
     """Grey bars from the top down, their counts beside them."""
     axes.barh(range(len(counts)), counts, color=GREY)
     for y, count in enumerate(counts):
@@ -126,7 +132,7 @@ def _label_bars(axes: Axes, counts: pd.Series) -> None:
     axes.set_xlim(0, 1.5 * counts.max())
 
 
-def draw_groups(examples: pd.DataFrame, group: str) -> Figure:
+def draw_groups(examples: pd.DataFrame, group: str) -> "Figure":
     """Draw how many images the groups have; many sizes are gathered in doubling ranges."""
     sizes = examples.groupby("group_id").size()
     figure = new_figure(6.4, 3.4)
@@ -152,8 +158,10 @@ def draw_groups(examples: pd.DataFrame, group: str) -> Figure:
     return figure
 
 
-def draw_missing(shares: pd.DataFrame, spec: DatasetSpec) -> Figure:
+def draw_missing(shares: pd.DataFrame, spec: DatasetSpec) -> "Figure":
     """Draw the share of missing values, a pair of bars a column of the table."""
+    from matplotlib.ticker import PercentFormatter
+
     figure = new_figure(6.4, 1.3 + 0.3 * len(shares) * len(shares.columns))
     axes = figure.subplots()
     height = 0.8 / len(shares.columns)
@@ -176,7 +184,7 @@ def draw_missing(shares: pd.DataFrame, spec: DatasetSpec) -> Figure:
 
 def draw_samples(
     train: pd.DataFrame, groups: Mapping[str, pd.Index], data_dir: Path, seed: int
-) -> Figure:
+) -> "Figure":
     """Draw a row of photos a class, chosen by ``seed``."""
     rng = np.random.default_rng(seed)
     figure = new_figure(1.35 * SAMPLES, 1.6 * len(groups))
@@ -201,6 +209,6 @@ def _thumbnail(path: Path) -> np.ndarray:
     return np.asarray(square.resize((THUMBNAIL_PX, THUMBNAIL_PX)))
 
 
-def _tidy(axes: Axes) -> None:
+def _tidy(axes: "Axes") -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

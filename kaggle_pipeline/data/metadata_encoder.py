@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.preprocessing import MinMaxScaler, OneHotEncoder
 
 from kaggle_pipeline.core.errors import PipelineError, nearest
 from kaggle_pipeline.data.spec import DatasetSpec
@@ -92,6 +91,8 @@ class FeatureEncoder:
 
     def scale(self, examples: pd.DataFrame) -> pd.DataFrame:
         """Return the numbers alone, float64 in [0, 1], NaN where missing."""
+        from sklearn.preprocessing import MinMaxScaler
+
         if not self.numeric:
             return pd.DataFrame(index=examples.index)
         # Fitting on the two bounds gives the very scaler of all training rows.
@@ -104,6 +105,8 @@ class FeatureEncoder:
 
         The one place where a missing value becomes 0, so that it is so in every matrix.
         """
+        from sklearn.preprocessing import OneHotEncoder
+
         parts = [scaled.fillna(0.0).to_numpy()]
         text = words[list(self.categorical)].astype(object)
         if self.categorical:

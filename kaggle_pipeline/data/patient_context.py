@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.neighbors import LocalOutlierFactor
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.spec import DatasetSpec
@@ -178,6 +177,8 @@ def embedding_outliers(embeddings: np.ndarray, patient: Sequence[str]) -> np.nda
     -------
     numpy.ndarray of shape (n,), float64
     """
+    from sklearn.neighbors import LocalOutlierFactor
+
     factors = np.ones(len(embeddings))
     rows = pd.Series(np.arange(len(embeddings))).groupby(np.asarray(patient))
     for _, mine in rows:

@@ -9,6 +9,7 @@ from kaggle_pipeline.config.names import MADE_UP_MARK
 from kaggle_pipeline.config.table import DATASET
 from kaggle_pipeline.core.errors import PipelineError, nearest
 from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.datasets.raw_files import require_data_folder
 
 MODULES = {
     "ham10000": "kaggle_pipeline.datasets.ham10000",
@@ -30,6 +31,12 @@ def get_spec(name: str) -> DatasetSpec:
     if name not in MODULES:
         raise PipelineError(f"unknown dataset {name!r}{nearest(name, [*MODULES, DATASET])}")
     return import_module(MODULES[name]).SPEC
+
+
+def require_data(spec: DatasetSpec, data_dir: Path) -> None:
+    """Stop where the raw data's folder is not there; see :func:`require_data_folder`."""
+    drawn = (MADE_UP_MARK, "train.csv") if spec.made_up else ()
+    require_data_folder(Path(data_dir), spec.source, drawn)
 
 
 def spec_of(config: Experiment, prepared: Path | None, data_dir: Path | None) -> DatasetSpec:

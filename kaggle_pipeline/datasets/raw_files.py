@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import meant_instead
 from kaggle_pipeline.core.photo_folder import PhotoFolder, list_photos, printable
 from kaggle_pipeline.core.photo_kinds import PHOTO_KINDS
 
@@ -44,6 +45,34 @@ def require_listed(wanted: pd.Series, listed: pd.Series, path: Path) -> None:
             f"{path} has no row for {len(missing)} of {len(wanted)} images, such as "
             f"{missing.iloc[0]}{has}"
         )
+
+
+def require_data_folder(data_dir: Path, source: str, holds: Sequence[str] = ()) -> None:
+    """Stop where the data folder is not there.
+
+    Parameters
+    ----------
+    data_dir : pathlib.Path
+    source : str
+        How to get the data.
+    holds : sequence of str
+        Files by which such a folder is known: below ``data/`` it is looked for.
+
+    Raises
+    ------
+    PipelineError
+        That names the folder that was meant, else one below ``data/`` that holds such data, else
+        how to get it.
+    """
+    if data_dir.is_dir():
+        return
+    if hint := meant_instead(data_dir):
+        raise PipelineError(f"no data folder {data_dir}{hint}")
+    places = [*Path("data").glob("*"), *Path("data").glob("*/competition")] if holds else []
+    for place in sorted(places):
+        if all((place / name).is_file() for name in holds):
+            raise PipelineError(f"no data folder {data_dir}: say --data-dir {place}")
+    raise PipelineError(f"no data folder {data_dir}: {source}")
 
 
 @dataclass(frozen=True)

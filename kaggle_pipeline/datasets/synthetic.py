@@ -6,8 +6,8 @@ from functools import partial
 from kaggle_pipeline.datasets import siim_isic_2020
 
 _SOURCE = (
-    "make it with `python scripts/make_synthetic.py --out FOLDER` and say "
-    "--data-dir FOLDER/competition"
+    "make it with `python scripts/make_synthetic.py --out data/demo` and say "
+    "--data-dir data/demo/competition"
 )
 SPEC = replace(
     siim_isic_2020.SPEC,

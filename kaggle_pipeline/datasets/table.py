@@ -21,6 +21,7 @@ from kaggle_pipeline.core.files import read_json, write_json
 from kaggle_pipeline.core.photo_folder import PhotoFolder, list_photos
 from kaggle_pipeline.core.tables import read_table
 from kaggle_pipeline.data.spec import DatasetSpec, Number, RawData, RecordField, SubmissionFormat
+from kaggle_pipeline.datasets.raw_files import require_data_folder
 from kaggle_pipeline.datasets.table_columns import (
     Column,
     Target,
@@ -126,8 +127,7 @@ def learn_table(table: TableConfig, data_dir: Path) -> Learned:
     PipelineError
         For a missing file or column, or a value that cannot be; file, row and column are named.
     """
-    if not Path(data_dir).is_dir():
-        raise PipelineError(f"no data folder {data_dir}: {_source(table)}")
+    require_data_folder(Path(data_dir), _source(table), [table.train])
     part = next(one for one in _read_parts(table, data_dir) if one.split == "train")
     target = learn_target(part.columns("target", table.targets), table.positive)
     for key, names in (("target", target.words), ("numeric", table.numeric),

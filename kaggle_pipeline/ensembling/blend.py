@@ -10,7 +10,6 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 
 from kaggle_pipeline.config.experiment import BlendConfig, FoldsConfig
 from kaggle_pipeline.core.errors import PipelineError
@@ -59,6 +58,8 @@ class Blend:
 
     def apply(self, frames: Frames) -> pd.DataFrame:
         """Return blended probabilities, indexed as the frames are (all alike)."""
+        from scipy.special import expit
+
         names = list(self.weights)
         parts = [self.weights[name] * self._transform(name, frames[name]) for name in names]
         total = np.sum(parts, axis=0)

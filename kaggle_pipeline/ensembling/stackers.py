@@ -10,12 +10,6 @@ from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
-from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import SplineTransformer, StandardScaler
 
 from kaggle_pipeline.data.metadata_encoder import FeatureEncoder, choose_features
 from kaggle_pipeline.data.patient_context import context_columns, score_context
@@ -53,6 +47,11 @@ class Splines:
 
     def fit(self, x: Array, y: Array, rising: Array) -> "Splines":
         """See :class:`Learner`; ``rising`` is not used."""
+        from sklearn.compose import make_column_transformer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import SplineTransformer, StandardScaler
+
         rich = [len(np.unique(column)) > _RICH for column in x.T]
         bend = SplineTransformer(n_knots=4, degree=2, knots="quantile")
         self._model = make_pipeline(
@@ -79,6 +78,8 @@ class Boosting:
 
     def fit(self, x: Array, y: Array, rising: Array) -> "Boosting":
         """See :class:`Learner`."""
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
         rng = np.random.default_rng(self._seed)
         positive, negative = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
         count = min(len(negative), max(_LEAST_NEGATIVES, _PER_POSITIVE * len(positive)))
@@ -104,6 +105,8 @@ STACKERS = {"splines": Splines, "boosting": Boosting}
 
 def mean_of_logits(answers: Sequence[Array]) -> Array:
     """Return the mean of scores in [0, 1] as logits, as a score in [0, 1]."""
+    from scipy.special import expit
+
     return expit(np.mean([clipped_logit(one) for one in answers], axis=0))
 
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import classification_report, confusion_matrix, roc_curve
 
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.evaluation.labelled import LabelledPredictions, join_truth
@@ -32,7 +31,7 @@ def evaluate(
     truth: pd.DataFrame | None = None,
     marks: Mapping[str, pd.Series] | None = None,
 ) -> dict:
-    """Judge predictions from every side these fields ask about.
+    """Score predictions from every side these fields ask about.
 
     Parameters
     ----------
@@ -114,7 +113,7 @@ def _counts(labelled: LabelledPredictions) -> dict[str, dict[str, int]]:
 
 
 def _lacking(labelled: LabelledPredictions) -> dict[str, str]:
-    """Why a class cannot be judged, for those that cannot."""
+    """Why a class cannot be scored, for those that cannot."""
     return {
         name: f"no {kind} row of {labelled.spec.class_label(name)}"
         for name, counts in _counts(labelled).items()
@@ -170,6 +169,8 @@ def _per_class(
 
 def _report(labelled: LabelledPredictions) -> dict[str, object]:
     """scikit-learn's classification report of the decisions; None where it divides by zero."""
+    from sklearn.metrics import classification_report
+
     names = list(labelled.spec.classes)
     truth, decided, labels = labelled.truth, labelled.decided, range(len(names))
     if labelled.spec.task == "multiclass":
@@ -194,6 +195,8 @@ def _plain(content: object) -> object:
 
 def _confusion(labelled: LabelledPredictions) -> dict[str, object]:
     """Counts, truth in rows and decisions in columns: one table, or one a class."""
+    from sklearn.metrics import confusion_matrix
+
     spec, truth, decided = labelled.spec, labelled.truth, labelled.decided
     if spec.task == "multiclass":
         matrix = confusion_matrix(
@@ -243,6 +246,8 @@ def _roc(target: Array, probability: Array, weights: Array) -> dict[str, object]
 
     None without a curve; no band where no replicate has one.
     """
+    from sklearn.metrics import roc_curve
+
     if np.ptp(target) == 0:
         return None
     false_rate, true_rate, _ = roc_curve(target, probability)

@@ -26,7 +26,7 @@ _KINDS = ("found", "false_alarm", "missed")
 def write_gallery(
     folder: Path, examples: pd.DataFrame, oof: Predictions, spec: DatasetSpec, data_dir: Path
 ) -> Path:
-    """Write thumbnails of the photos that tell most about a stage, and what is said of them.
+    """Write thumbnails of the photos that say most about a stage, and what is written about them.
 
     Of the data set's main class: the highest scores among its photos (found), the highest among
     the others (false alarms), and its photos with the lowest scores (missed).

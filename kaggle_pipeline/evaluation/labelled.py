@@ -63,8 +63,8 @@ def join_truth(
         one class, for ``multiclass``), or a probability is outside [0, 1].
     """
     classes, ids = list(spec.classes), probabilities.index
-    told = examples if truth is None else truth
-    for name, table in (("predictions", probabilities), ("truth", told)):
+    labels = examples if truth is None else truth
+    for name, table in (("predictions", probabilities), ("truth", labels)):
         absent = [column for column in classes if column not in table.columns]
         if absent:
             raise PipelineError(f"{spec.id}: {name} lack the column {absent[0]!r}")
@@ -73,14 +73,14 @@ def join_truth(
             raise PipelineError(f"{spec.id}: {name} hold image {twice} more than once")
     if not len(ids):
         raise PipelineError(f"{spec.id}: no predictions to evaluate")
-    for name, table in (("examples", examples), ("truth", told)):
+    for name, table in (("examples", examples), ("truth", labels)):
         unknown = ids.difference(table.index)
         if len(unknown):
             raise PipelineError(
                 f"{spec.id}: image {unknown[0]} is predicted but not in the {name} "
                 f"({len(unknown)} such)"
             )
-    values = told.loc[ids, classes].to_numpy(float)
+    values = labels.loc[ids, classes].to_numpy(float)
     _reject(~np.isin(values, (0, 1)).all(axis=1), ids, "truth of", "0 or 1", spec)
     if spec.task == "multiclass":
         _reject(values.sum(axis=1) != 1, ids, "truth of", "exactly one class", spec)

@@ -6,19 +6,18 @@ figures draw numbers of that mapping and compute none; :func:`plot_roc` alone so
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.ticker import FuncFormatter
-from sklearn.metrics import roc_curve
 
 from kaggle_pipeline.core.figures import BLUE, GREY, RED, new_figure, save_figure, shorten
 from kaggle_pipeline.core.files import write_json
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 FEW = 10
 """Bins of fewer images are drawn hollow."""
-_SHARES = LinearSegmentedColormap.from_list("shares", ["white", BLUE])
 
 
 def write_evaluation(folder: Path, evaluation: Mapping, *, prefix: str = "") -> list[Path]:
@@ -95,11 +94,14 @@ def plot_confusion(evaluation: Mapping, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _draw_confusion(axes: Axes, table: Mapping, *, titled: bool) -> None:
+def _draw_confusion(axes: "Axes", table: Mapping, *, titled: bool) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
     matrix = np.array(table["matrix"])
     total = matrix.sum(axis=1, keepdims=True)
     share = np.divide(matrix, total, out=np.zeros(matrix.shape), where=total > 0)
-    axes.imshow(share, cmap=_SHARES, vmin=0, vmax=1)
+    shades = LinearSegmentedColormap.from_list("shares", ["white", BLUE])
+    axes.imshow(share, cmap=shades, vmin=0, vmax=1)
     for (i, j), count in np.ndenumerate(matrix):
         text = f"{count:,}\n{share[i, j]:.1%}" if total[i, 0] else "–"
         colour = "white" if share[i, j] > 0.6 else "black" if count else GREY
@@ -143,7 +145,9 @@ def plot_reliability(evaluation: Mapping, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _draw_reliability(upper: Axes, lower: Axes, curve: Mapping, task: str, name: str) -> None:
+def _draw_reliability(upper: "Axes", lower: "Axes", curve: Mapping, task: str, name: str) -> None:
+    from matplotlib.ticker import FuncFormatter
+
     few = f"under {FEW} photos"
     draw_reliability(upper, curve["bins"], task, color=BLUE, style="o-", few=few)
     if few in upper.get_legend_handles_labels()[1]:
@@ -160,7 +164,7 @@ def _draw_reliability(upper: Axes, lower: Axes, curve: Mapping, task: str, name:
 
 
 def draw_reliability(
-    axes: Axes,
+    axes: "Axes",
     bins: Sequence[Mapping],
     task: str,
     *,
@@ -242,6 +246,8 @@ def plot_roc(
     band : mapping, optional
         Of the last curve, as ``evaluation.json`` has it.
     """
+    from sklearn.metrics import roc_curve
+
     rates = {name: roc_curve(*curve)[:2] for name, curve in curves.items()}
     legend = {name: f"{shorten(name, 34)}: {labels[name]}" for name in rates}
     _draw_roc(rates, legend, "ROC curves, out of fold", path, what=what, band=band)
@@ -382,8 +388,8 @@ def _forest_lines(evaluation: Mapping) -> list[tuple[str, Mapping | None]]:
 
 
 def _draw_forest(
-    axes: Axes,
-    numbers: Axes,
+    axes: "Axes",
+    numbers: "Axes",
     lines: Sequence[tuple[str, Mapping | None]],
     key: str,
     overall: Mapping,

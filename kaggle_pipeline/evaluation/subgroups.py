@@ -1,6 +1,6 @@
-"""Scores by sex, age, site and whatever else tells rows apart.
+"""Scores by sex, age, site and whatever else divides the rows.
 
-In: judged rows and the weights of a bootstrap. Out: a list of subgroups with scores, or with the
+In: scored rows and the weights of a bootstrap. Out: a list of subgroups with scores, or with the
 reason why there is none: a number from a handful of rows would be read as one.
 """
 
@@ -108,7 +108,7 @@ def _as_labels(values: pd.Series, vocabulary: Sequence[str]) -> pd.Series:
 
 
 def _as_bands(values: pd.Series, edges: Sequence[float]) -> pd.Series:
-    """Whole numbers are told by their first and last, ``30–44``; others ``0.5 to under 1.5``."""
+    """Whole numbers are named by their first and last, ``30–44``; others ``0.5 to under 1.5``."""
     whole = all(float(edge).is_integer() for edge in edges)
     between = [f"{a:g}–{b - 1:g}" if whole else f"{a:g} to under {b:g}" for a, b in pairwise(edges)]
     names = [f"under {edges[0]:g}", *between, f"{edges[-1]:g} and over"]
@@ -123,7 +123,7 @@ def _class_aucs(
     groups: Array,
     spec: DatasetSpec,
 ) -> tuple[dict[str, Array], dict[str, str]]:
-    """By class: AUC under every row of weights (NaN where it is not judged), and why not."""
+    """By class: AUC under every row of weights (NaN where it is not scored), and why not."""
     aucs, reasons = {}, {}
     for column, name in enumerate(spec.classes):
         target = truth[:, column]

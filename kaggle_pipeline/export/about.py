@@ -32,6 +32,7 @@ def describe_export(
     decision: Decision | None,
     own_views: str | None = None,
     quantize: str = "none",
+    photos: int | None = None,
 ) -> dict[str, Any]:
     """Return what is to be known about the file, ``card`` among it: the same in Markdown.
 
@@ -53,6 +54,8 @@ def describe_export(
         ``config.image.tta``.
     quantize : str
         How the weights are stored; ``none`` for float32.
+    photos : int, optional
+        How many the file takes at once; None: any number.
     """
     image, recipe = config.image, fit.recipe(config.records)
     learned = calibration is not None and calibration.method != "none"
@@ -66,7 +69,7 @@ def describe_export(
         "labels": [spec.class_label(name) for name in spec.classes],
         "input": {
             "name": "image", "dtype": "uint8", "colours": "RGB", "range": [0, 255],
-            "shape": ["photos", image.image_size_px, image.image_size_px, 3],
+            "shape": [photos or "photos", image.image_size_px, image.image_size_px, 3],
         },
         "photo": {
             "fit": recipe.fit, "side_px": recipe.image_size_px, "jpeg_quality": recipe.quality,
@@ -125,7 +128,7 @@ def _card(about: Mapping[str, Any]) -> str:
     apart = [f"views {about['own_views']}"] * (about["views"] != about["own_views"])
     apart += ["weights of float32"] * (about["quantize"] != "none")
     note = [f"- AUC, calibration and decision are of the run itself, with {' and '.join(apart)}."]
-    made_up = ["- The training photos are drawn: it knows nothing about skin."]
+    made_up = ["- It learned from made-up lesions: it knows nothing about skin."]
     lines = [
         f"# {about['title']}: {about['backbone']}",
         "",

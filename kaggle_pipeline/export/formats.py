@@ -11,17 +11,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from kaggle_pipeline.core.engine import import_tensorflow
 from kaggle_pipeline.core.errors import PipelineError
 
+if TYPE_CHECKING:
+    import keras
+
 ABOUT = "about"
 """Where the text is: a key of ONNX's metadata, ``about.json`` in the others."""
 _OPSET = 17
+_MOST = 2**31 - 1
+_ON_A_PHONE = 1
+"""Photos that LiteRT's files take at once."""
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 """uint8 (n, side, side, 3) → outputs by name, each (n, classes)."""
 
@@ -43,31 +48,41 @@ class Format:
     most_bytes : int or None
         That one file can hold: Protocol Buffers (ONNX) and FlatBuffers (LiteRT) count in signed
         numbers of 32 bits.
+    photos : int or None
+        How many a file takes at once; None: any number.
     """
 
     ending: str
     packages: tuple[str, ...]
-    write: Callable[[keras.Model, Mapping[str, Any], Path, str], None]
+    write: Callable[["keras.Model", Mapping[str, Any], Path, str], None]
     open: Callable[[Path], Run]
     most_bytes: int | None = None
+    photos: int | None = None
 
     def require(self) -> None:
-        """Raise a PipelineError if a package is missing, or Keras runs on another engine."""
+        """Raise a PipelineError if a package is missing."""
         lacking = [name for name in self.packages if find_spec(name) is None]
         if lacking:
             raise PipelineError(
                 f"{lacking[0]} is not installed: pip install 'kaggle-pipeline[export]', or "
                 "'.[export]' in a checkout"
             )
-        if keras.backend.backend() != "tensorflow":
+
+    def require_engine(self) -> None:
+        """Raise a PipelineError if Keras runs on another engine than TensorFlow."""
+        from keras import backend
+
+        if backend.backend() != "tensorflow":
             raise PipelineError(
-                f"Keras runs on {keras.backend.backend()}: export with KERAS_BACKEND=tensorflow"
+                f"Keras runs on {backend.backend()}: export with KERAS_BACKEND=tensorflow"
             )
 
 
-def _write_archive(network: keras.Model, path: Path, batch: int | None) -> None:
+def _write_archive(network: "keras.Model", path: Path, batch: int | None) -> None:
     """Write a SavedModel of the prediction alone, for ``batch`` photos or any number."""
-    archive = keras.export.ExportArchive()
+    from keras.export import ExportArchive
+
+    archive = ExportArchive()
     archive.track(network)
     archive.add_endpoint(
         "serving_default", lambda image: network(image, training=False),
@@ -76,12 +91,14 @@ def _write_archive(network: keras.Model, path: Path, batch: int | None) -> None:
     archive.write_out(str(path), verbose=False)
 
 
-def _signature(network: keras.Model, batch: int | None) -> Any:
+def _signature(network: "keras.Model", batch: int | None) -> Any:
     tf = import_tensorflow()
     return tf.TensorSpec((batch, *network.inputs[0].shape[1:]), tf.uint8, name="image")
 
 
-def _write_onnx(network: keras.Model, about: Mapping[str, Any], path: Path, quantize: str) -> None:
+def _write_onnx(
+    network: "keras.Model", about: Mapping[str, Any], path: Path, quantize: str
+) -> None:
     import tf2onnx
 
     signature = [_signature(network, None)]
@@ -110,7 +127,7 @@ def _open_onnx(path: Path) -> Run:
 
 
 def _write_saved_model(
-    network: keras.Model, about: Mapping[str, Any], path: Path, quantize: str
+    network: "keras.Model", about: Mapping[str, Any], path: Path, quantize: str
 ) -> None:
     _write_archive(network, path, None)
     extra = path / "assets.extra"
@@ -130,11 +147,11 @@ def _open_saved_model(path: Path) -> Run:
 
 
 def _write_litert(
-    network: keras.Model, about: Mapping[str, Any], path: Path, quantize: str
+    network: "keras.Model", about: Mapping[str, Any], path: Path, quantize: str
 ) -> None:
     tf = import_tensorflow()
     with tempfile.TemporaryDirectory() as scratch:
-        _write_archive(network, Path(scratch), 1)  # phones look at one photo
+        _write_archive(network, Path(scratch), _ON_A_PHONE)
         converter = tf.lite.TFLiteConverter.from_saved_model(scratch)
         if quantize != "none":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -159,8 +176,10 @@ def _open_litert(path: Path) -> Run:
 
 
 FORMATS = {
-    "onnx": Format(".onnx", ("onnx", "tf2onnx", "onnxruntime"), _write_onnx, _open_onnx, 2**31 - 1),
-    "litert": Format(".tflite", ("ai_edge_litert",), _write_litert, _open_litert, 2**31 - 1),
+    "onnx": Format(".onnx", ("onnx", "tf2onnx", "onnxruntime"), _write_onnx, _open_onnx, _MOST),
+    "litert": Format(
+        ".tflite", ("ai_edge_litert",), _write_litert, _open_litert, _MOST, _ON_A_PHONE
+    ),
     "saved_model": Format("", (), _write_saved_model, _open_saved_model),
 }
 """By the name of ``--format``."""

@@ -19,6 +19,8 @@ from kaggle_pipeline.leakage.fingerprints import near_pairs
 from kaggle_pipeline.leakage.target_leakage import settles_target, single_feature_table
 
 Status = Literal["ok", "note", "leak", "not checkable"]
+STATUS_WORDS = {"note": "worth knowing"}
+"""What a person reads, where that is not the status itself."""
 ACQUISITION_AUC = 0.6
 """From here on an acquisition column is called a shortcut."""
 

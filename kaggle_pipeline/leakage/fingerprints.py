@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from kaggle_pipeline.core.child_process import map_in_order
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.photo_kinds import kind_of_file
 from kaggle_pipeline.core.photos import image_size_px, read_image
+from kaggle_pipeline.core.tables import read_own
+from kaggle_pipeline.data.examples import PREPARE_ANEW
 
+FILE = "fingerprints.csv"
+"""What a run keeps of them, in ``prepare/``."""
 _HASH_SIDE_PX = 128
 """Side at which photos are hashed: pHash itself works on 32 px."""
 
@@ -88,6 +90,19 @@ def fingerprint_table(rows: Sequence[tuple]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).set_index("image_id")
 
 
+def read_digests(prepared: Path) -> pd.Series:
+    """Return SHA-256 of photos' files by image id, of those that were read for duplicates.
+
+    Empty where none were. ``prepared`` is the run's ``prepare/``.
+    """
+    path = Path(prepared) / FILE
+    if not path.exists():
+        return pd.Series(dtype=str)
+    remedy = PREPARE_ANEW.format(folder=prepared)
+    table = read_own(path, {"image_id": str, "sha256": str}, remedy=remedy)
+    return table.set_index("image_id")["sha256"]
+
+
 def equal_pairs(fingerprints: pd.DataFrame) -> pd.DataFrame:
     """Return pairs of ids whose files are the same byte for byte (columns ``first, second``)."""
     rows = []
@@ -130,6 +145,9 @@ def known_pairs(
     pandas.DataFrame
         Columns ``first`` and ``second``.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     parts = []
     if official is not None:
         parts.append(official.iloc[:, :2].set_axis(["first", "second"], axis=1).astype(object))

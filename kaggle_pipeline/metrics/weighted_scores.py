@@ -11,7 +11,6 @@ from functools import partial
 from types import MappingProxyType
 
 import numpy as np
-from scipy.special import logit
 
 from kaggle_pipeline.metrics.roc_bootstrap import WeightedRoc, area_under, in_chunks, ratio
 from kaggle_pipeline.metrics.task import Task
@@ -33,6 +32,8 @@ N_BINS = 15
 
 def clipped_logit(probabilities: Array, clip: float = CLIP) -> Array:
     """Return the logits of probabilities, each first brought into [``clip``, 1 - ``clip``]."""
+    from scipy.special import logit
+
     return logit(np.clip(probabilities, clip, 1 - clip))
 
 

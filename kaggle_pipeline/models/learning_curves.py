@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
 
 from kaggle_pipeline.core.figures import new_figure, save_figure
 
@@ -21,6 +20,8 @@ def plot_histories(histories: Mapping[str, pd.DataFrame], path: Path) -> None:
         training and, prefixed with ``val_``, for the watched rows.
     path : pathlib.Path
     """
+    from matplotlib.ticker import MaxNLocator
+
     metrics = [name for name in _CURVES if all(name in table for table in histories.values())]
     figure = new_figure(4.75 * len(metrics), 3.8)
     for axes, metric in zip(figure.subplots(1, len(metrics)), metrics, strict=True):

@@ -21,7 +21,7 @@ from kaggle_pipeline.core.machine import describe_machine, gpu_memory_mb
 from kaggle_pipeline.core.photos import fault_of, image_size_px
 from kaggle_pipeline.data.examples import split_rows, validate_examples
 from kaggle_pipeline.data.spec import DatasetSpec
-from kaggle_pipeline.datasets import spec_of
+from kaggle_pipeline.datasets import require_data, spec_of
 from kaggle_pipeline.leakage.audit import check_features
 from kaggle_pipeline.preflight.compiler import resolve_topology
 from kaggle_pipeline.preflight.estimate import Images
@@ -85,11 +85,12 @@ def plan_experiment(
         If the data has a mistake, or no photos where they are timed, or the hours are too few for
         any plan.
     """
-    require_free_file(Path(out), "--out", overwrite)
     tpu, _, topology = device.partition("-")
     if tpu == "tpu":
         resolve_topology(topology or "v5e-8")
     spec = spec_of(parse_experiment({**base, "device": tpu}), None, data_dir)
+    require_data(spec, data_dir)
+    require_free_file(Path(out), "--out", overwrite)
     raw = spec.read_raw(data_dir)
     for line in raw.notes:
         say(f"note: {line}")

@@ -12,6 +12,7 @@ from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.core.tables import read_own
 from kaggle_pipeline.data.examples import PREPARE_ANEW, read_examples, split_rows, splits_of
 from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.leakage.audit import STATUS_WORDS
 from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
 
@@ -90,7 +91,13 @@ def leak_section(prepared: Path) -> Html | None:
     for one in report["findings"]:
         # Rows of a finding about photos are image ids; of any other they may be patients.
         ids = groups if "photo" in one["check"] else groups | set(one["rows"])
-        rows.append([one["check"], one["status"], _withhold(one["detail"], ids)])
+        rows.append(
+            [
+                one["check"],
+                STATUS_WORDS.get(one["status"], one["status"]),
+                _withhold(one["detail"], ids),
+            ]
+        )
     parts = [html.table(["check", "result", "what was found"], rows, stack=True)]
     if any(one["status"] == "leak" for one in report["findings"]):
         parts.insert(0, html.note("A leak was found: the scores cannot be trusted.", warning=True))

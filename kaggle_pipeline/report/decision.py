@@ -26,6 +26,12 @@ _REACHED = {
     "sensitivity": "sensitivity", "specificity": "specificity", "precision": "precision",
     "photos_per_find": "photos looked at for each found",
 }  # fmt: skip
+DECISION_AND_THRESHOLD = (
+    "Decision and threshold are two uses of the same probability: the decision is the run’s one "
+    "answer for a photo, weighing misses against false alarms; a threshold flags photos by how "
+    "many of a class you want to find. So a photo can be flagged although the decision is no."
+)
+"""How the two are related, in the report and on the page."""
 
 
 def decision_section(folder: Path, title: str, spec: DatasetSpec) -> Html | None:
@@ -60,6 +66,7 @@ def decision_section(folder: Path, title: str, spec: DatasetSpec) -> Html | None
         heading,
         html.element("p", intro),
         html.element("p", describe_rule(found, spec)),
+        *([html.element("p", DECISION_AND_THRESHOLD)] if found["thresholds"] else []),
         *_comparison(study, found, spec),
         html.picture(Path(folder) / "decision.png", f"{title}: what a decision trades for what."),
         *_thresholds(found["thresholds"], "nested", spec),

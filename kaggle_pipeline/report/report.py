@@ -25,8 +25,8 @@ from kaggle_pipeline.report.results import STAGE_TITLES, describe_optimism, resu
 from kaggle_pipeline.report.scores import evaluation_section
 
 MADE_UP = (
-    "This model learned from drawings, not from photos of skin. It shows how everything works; its "
-    "numbers say nothing about a real lesion."
+    "This model learned from made-up lesions, which a program drew, not from photos of skin. It "
+    "shows how everything works; its numbers say nothing about a real lesion."
 )
 """What a page on made-up data says."""
 ADVICE = "If a mole worries you, see a dermatologist."
@@ -57,7 +57,9 @@ def write_report(run_dir: Path, spec: DatasetSpec) -> Path:
     ]
     title, folder = f"{spec.heading}: results of the run “{name}”", Path(run_dir).resolve().name
     if folder != name:  # several runs of one config
-        title += f" in the folder “{folder}”"
+        title = f"{spec.heading}: results of “{folder}” (config “{name}”)"
+    if (finished := _finished(run_dir)) is not None:  # and of one folder
+        title += f", {finished.day} {finished:%B %Y}"
     path = Path(run_dir) / "report.html"
     with atomic_path(path) as temporary:
         temporary.write_text(
@@ -84,13 +86,18 @@ def describe_run(run_dir: Path) -> str:
     for stage in SCORED_STAGES[::-1]:
         path = Path(run_dir) / stage / "metrics.json"
         if path.exists():
-            found = read_json(path)
-            if found.get("finished"):
-                when = datetime.fromisoformat(found["finished"])
+            if (when := _finished(run_dir)) is not None:
                 told.append(f"Finished on {when.day} {when:%B %Y} at {when:%H:%M} UTC")
-            told.append(f"{found['n']:,} photos scored out of fold")
+            told.append(f"{read_json(path)['n']:,} photos scored out of fold")
             break
     return "".join(f"{one}. " for one in told)
+
+
+def _finished(run_dir: Path) -> datetime | None:
+    """When the last stage of a run ended, where it is written down."""
+    paths = [Path(run_dir) / stage / "metrics.json" for stage in SCORED_STAGES[::-1]]
+    found = next((read_json(path) for path in paths if path.exists()), {})
+    return datetime.fromisoformat(found["finished"]) if found.get("finished") else None
 
 
 def collect_sections(run_dir: Path, spec: DatasetSpec) -> tuple[str, dict[str, tuple[str, Html]]]:

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.config.loading import load_experiment, to_mapping
-from kaggle_pipeline.config.names import SCORED_STAGES, TEST_TRUTH
+from kaggle_pipeline.config.names import SCORED_STAGES
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.tables import read_own
-from kaggle_pipeline.data.examples import PREPARE_ANEW, read_examples
+from kaggle_pipeline.data.examples import read_examples, read_test_truth
 from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets import spec_of
+from kaggle_pipeline.leakage.fingerprints import read_digests
 from kaggle_pipeline.metrics.roc_bootstrap import MeanAuc, bootstrap_weights, score_of
 from kaggle_pipeline.report.run_tables import blends_several
 
@@ -98,21 +98,8 @@ class _Scored:
             load_experiment(run_dir / stage / "config.yaml"), prepared, None
         )
         self.examples = read_examples(prepared / "examples.csv", self.spec)
-        self.test_truth = None
-        if (prepared / TEST_TRUTH).exists():
-            types = {"image_id": str, **dict.fromkeys(self.spec.classes, float)}
-            remedy = PREPARE_ANEW.format(folder=prepared)
-            table = read_own(prepared / TEST_TRUTH, types, remedy=remedy)
-            self.test_truth = table.set_index("image_id")
-
-    def fingerprints(self) -> pd.Series:
-        """SHA-256 of the photos' files by id, of those that were read for duplicates."""
-        path = self.run_dir / "prepare" / "fingerprints.csv"
-        if not path.exists():
-            return pd.Series(dtype=str)
-        remedy = PREPARE_ANEW.format(folder=path.parent)
-        table = read_own(path, {"image_id": str, "sha256": str}, remedy=remedy)
-        return table.set_index("image_id")["sha256"]
+        self.test_truth = read_test_truth(prepared, self.spec)
+        self.digests = read_digests(prepared)
 
     def labelled(self, stage: str, file: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:
         """Probabilities and truth by photo id, a column a class; None where one is not there."""
@@ -126,7 +113,7 @@ class _Scored:
 
 def _other_files(first: _Scored, second: _Scored, ids: pd.Index) -> int:
     """How many photos of one id are not the same file, as far as both runs know their files."""
-    before, after = first.fingerprints(), second.fingerprints()
+    before, after = first.digests, second.digests
     known = ids.intersection(before.index).intersection(after.index)
     return int((before.loc[known] != after.loc[known]).sum())
 

@@ -93,14 +93,14 @@ def bundle(
     trained, out = TrainedImageModels.open(run_dir), Path(out)
     if trained.config.table is not None:
         raise PipelineError(f"{run_dir} learned from a table of your own: its columns stay private")
+    if licence_file is not None and not Path(licence_file).is_file():
+        raise PipelineError(f"--licence-file {licence_file} does not exist")
     if out.exists() and not overwrite:
         raise PipelineError(f"{out} exists: say --overwrite, or another --out")
     if out.exists() and not (out / "about.json").is_file():
         raise PipelineError(f"--out {out} is there and is no bundle: name another")
     if kaggle is not None and not re.fullmatch(r"[\w-]+(/[\w-]+){2}", kaggle):
         raise PipelineError(f"--kaggle {kaggle}: say OWNER/MODEL/VARIATION")
-    if licence_file is not None and not Path(licence_file).is_file():
-        raise PipelineError(f"--licence-file {licence_file} does not exist")
     folds = [] if trained.of_all else list(trained.folds)  # predict takes the model of all rows
     about = describe_export(
         trained.stage, trained.config, trained.spec, trained.fit, folds,

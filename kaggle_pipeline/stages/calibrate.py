@@ -54,10 +54,12 @@ def calibrate_stage(
     decision = Decision.fit(labelled, found, config.decision, seed=seed)
     calibrating, deciding = found.to_mapping(), decision.to_mapping()
     if test is not None and test_truth is not None:
-        calibrating["test"] = found.judge(test.probabilities, test_truth, groups, spec, seed=seed)
+        calibrating["test"] = found.evaluate(
+            test.probabilities, test_truth, groups, spec, seed=seed
+        )
         labelled = join_truth(examples, test.probabilities, spec, seed, REPLICATES, test_truth)
         calibrated = found.apply(test.probabilities).to_numpy()
-        deciding["test"] = decision.judge(labelled, calibrated)
+        deciding["test"] = decision.evaluate(labelled, calibrated)
     write_json(folder / FILE, calibrating)
     words = {name: spec.class_label(name) for name in classes}
     plot_calibration({**calibrating, "class_labels": words}, folder / "calibration.png")

@@ -9,7 +9,7 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.record import is_done
 from kaggle_pipeline.data.examples import validate_examples
 from kaggle_pipeline.data.explore import explore
-from kaggle_pipeline.datasets import spec_of
+from kaggle_pipeline.datasets import require_data, spec_of
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.took import clocked
 
@@ -25,8 +25,7 @@ def explore_data(
         If the data is missing or breaks a rule of the examples table.
     """
     spec = spec_of(config, None, data_dir)
-    if not Path(data_dir).is_dir():
-        raise PipelineError(f"no data folder {data_dir}: {spec.source}")
+    require_data(spec, data_dir)
     raw = spec.read_raw(data_dir)
     for line in raw.notes:
         say(f"note: {line}")

@@ -10,28 +10,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import replace_folder, require_free_file
+from kaggle_pipeline.core.files import replace_folder, require_folder, require_free_file
 from kaggle_pipeline.core.photo_folder import list_photos
 from kaggle_pipeline.core.room import mib
 from kaggle_pipeline.data.metadata_encoder import blank_metadata
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions, average
 from kaggle_pipeline.evaluation.calibration.calibration import Calibration, read_calibration
 from kaggle_pipeline.evaluation.decision.decision import Decision, read_decision
+from kaggle_pipeline.export.formats import FORMATS, Format
 from kaggle_pipeline.models.protocols import Model
 from kaggle_pipeline.records.tfrecords import list_shards, read_records, shards_holding
 from kaggle_pipeline.stages.made_up import draw_photos
 from kaggle_pipeline.stages.photo_records import convert_photos, photo_examples
 from kaggle_pipeline.stages.quantization_cost import quantization_cost
 from kaggle_pipeline.stages.trained import TrainedImageModels
-
-if TYPE_CHECKING:
-    from kaggle_pipeline.export.formats import Format
 
 COMPARED = 20
 """Photos on which a file is compared with ``predict`` before it is there."""
@@ -57,7 +54,7 @@ def export_model(
     Mean over folds, views, calibration and decision rule are in it, as ``predict`` applies them. It
     is put in place only if its answers to some photos are those of ``predict``: scores within
     :data:`TOLERANCE`, probabilities within that of what the run's calibration makes of the file's
-    scores, decisions those of the run's rule.
+    scores, decisions those that the run's rule makes of the file's probabilities.
 
     Parameters
     ----------
@@ -71,7 +68,7 @@ def export_model(
     quantize : {"none", "float16", "int8"}
         LiteRT's weights. The comparison then says how far answers are away, and refuses nothing.
     images : pathlib.Path, optional
-        Folder of photos to compare on, the first :data:`COMPARED`; by default drawn lesions.
+        Folder of photos to compare on, the first :data:`COMPARED`; by default made-up lesions.
     overwrite : bool
         Whether ``out`` may be there already: a file, or for ``saved_model`` the folder of one.
     say : callable
@@ -98,19 +95,20 @@ def export_model(
         raise PipelineError(f"--quantize {quantize} is for --format litert alone")
     own_views = trained.config.image.tta
     trained, note = _with_views(trained, views)
-    from kaggle_pipeline.hardware.accelerator import choose_accelerator
-
-    device = choose_accelerator("cpu")
-    from kaggle_pipeline.export.about import describe_export
-    from kaggle_pipeline.export.formats import FORMATS
-    from kaggle_pipeline.export.network import serving_network
-
-    chosen = FORMATS[format]
-    run_name = Path(run_dir).resolve().name
+    if images is not None:
+        require_folder(Path(images), "--images")
+    chosen, run_name = FORMATS[format], Path(run_dir).resolve().name
     out = Path(out or Path(run_dir) / "export" / f"{run_name}{chosen.ending or '_saved_model'}")
     _require_free(out, format, overwrite)
     chosen.require()
     _require_fits(trained, format, chosen.most_bytes, quantize)
+    from kaggle_pipeline.hardware.accelerator import choose_accelerator
+
+    device = choose_accelerator("cpu")
+    from kaggle_pipeline.export.about import describe_export
+    from kaggle_pipeline.export.network import serving_network
+
+    chosen.require_engine()
     calibration, decision = read_calibration(trained.stage), read_decision(trained.stage)
     folds = [] if trained.of_all else list(trained.folds)
     if note:
@@ -126,14 +124,14 @@ def export_model(
         network = serving_network(models, spec, calibration, decision, side)
         about = describe_export(
             trained.stage, trained.config, spec, trained.fit, folds, calibration, decision,
-            own_views, quantize,
+            own_views, quantize, chosen.photos,
         )  # fmt: skip
         with _placed(out) as temporary:
             chosen.write(network, about, temporary, quantize)
             found = _look(chosen, temporary, photos.squares)
             _compare(found, expected, calibration, decision, list(spec.classes), quantize, say)
             size = _bytes(temporary)
-            if quantize != "none" and folds:
+            if quantize != "none":
                 say(quantization_cost(trained, Path(run_dir), chosen, quantize, device))
     say(
         f"{out}: {size / 1e6:.1f} MB, {found.milliseconds:.0f} ms a photo on this CPU "
@@ -209,7 +207,7 @@ def _photos(
     if images is None:
         images = scratch / "drawn"
         draw_photos(images, recipe.image_size_px, COMPARED)
-        say(f"compared on {COMPARED} drawn lesions; --images names a folder of others")
+        say(f"compared on {COMPARED} made-up lesions; --images names a folder of others")
     found = list_photos(images)
     found.require_photos("--images")
     examples = photo_examples(found).iloc[:COMPARED]
@@ -253,7 +251,7 @@ def _predict(
     return _Answers(score.to_numpy(float), probability.to_numpy(float), decided, milliseconds)
 
 
-def _look(chosen: "Format", path: Path, squares: np.ndarray) -> _Answers:
+def _look(chosen: Format, path: Path, squares: np.ndarray) -> _Answers:
     """What the file says; its time is that of one photo after the other, without the first."""
     run = chosen.open(path)
     run(squares[:1])
@@ -281,10 +279,9 @@ def _compare(
     probability = np.abs(found.probability - expected.probability).max()
     line = f"{len(found.score)} photos: scores differ by {score:.1e}, probabilities by "
     line += f"{probability:.1e} at most from predict's"
-    decided = 0
     if decision is not None:
-        decided = int((found.decision != expected.decision).any(axis=1).sum())
-        line += f", {decided} decisions"
+        differing = int((found.decision != expected.decision).any(axis=1).sum())
+        line += f"; {differing or 'no'} decision{'s' * (differing > 1)} other than predict's"
     say(line)
     if quantize != "none":
         return
@@ -298,10 +295,14 @@ def _compare(
                 f"the file's {what} is {far:.1e} away from predict's, more than {TOLERANCE:g}: "
                 "nothing was written"
             )
-    if decided and probability <= TOLERANCE:
+    if decision is None:
+        return
+    # As above: what the rule makes of the file's own probabilities counts.
+    fits = decision.rule.allows(found.probability, found.decision, TOLERANCE)
+    if not fits.all():
         raise PipelineError(
-            f"the file decides otherwise than predict on {decided} of {len(found.score)} photos: "
-            "nothing was written"
+            f"the file's decision is not what the run's rule makes of its probability on "
+            f"{int((~fits).sum())} of {len(found.score)} photos: nothing was written"
         )
 
 

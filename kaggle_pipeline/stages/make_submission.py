@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from kaggle_pipeline.config.names import MODEL_STAGES, SUBMISSION, TEST_SCORE, TRAINED_BY
+from kaggle_pipeline.config.names import (
+    MADE_UP_TRUTH,
+    MODEL_STAGES,
+    SUBMISSION,
+    TEST_SCORE,
+    TRAINED_BY,
+)
+from kaggle_pipeline.config.run_folders import require_run
 from kaggle_pipeline.core.commit import begin, commit, renew
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json, write_json
@@ -27,6 +34,7 @@ from kaggle_pipeline.report.run_tables import compare_runs
 from kaggle_pipeline.stages.prepare import PREPARED_BY
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.run_folder import open_stage, remedy_of
+from kaggle_pipeline.stages.score_submission import score_submission
 from kaggle_pipeline.stages.took import Stopwatch, write_took
 
 
@@ -43,6 +51,7 @@ def make_submission(run: Run) -> Path | None:
     PipelineError
         If a model named in ``blend.models`` is not trained, or the result fails the check.
     """
+    require_run(run.run_dir)
     with run.working_on("blend"):
         return _make_submission(run)
 
@@ -111,6 +120,7 @@ def _blend_test(run: Run, blend: Blend, ids: pd.Index) -> Predictions | None:
 def write_checked_submission(run: Run, blended: Predictions, folder: Path) -> Path:
     """Write ``submission.csv`` of test predictions, compared with the sample where there is one.
 
+    A made-up competition's is also scored with the truth beside its data, once all is written.
     Where the challenge scores the class with the highest number, the calibrated probabilities are
     rescaled by the decision of the stage, so that this class is the decision.
     """
@@ -127,6 +137,10 @@ def write_checked_submission(run: Run, blended: Predictions, folder: Path) -> Pa
     renew(run.run_dir, SUBMISSION)
     checked = "no sample to check against" if sample is None else "checked against the sample"
     run.say(f"{path}: {len(submission)} rows, {checked}")
+    truth = run.data_dir.parent / MADE_UP_TRUTH
+    if spec.made_up and sample is not None and truth.is_file():
+        for line in score_submission(path, truth, seed=0).splitlines():
+            run.say(line)
     return path
 
 

@@ -14,8 +14,8 @@ import pandas as pd
 
 from kaggle_pipeline.core.child_process import map_in_order
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import atomic_path, require_free_file
-from kaggle_pipeline.core.photo_folder import PhotoFolder, list_photos, printable
+from kaggle_pipeline.core.files import atomic_path, read_json, require_folder, require_free_file
+from kaggle_pipeline.core.photo_folder import list_photos, printable
 from kaggle_pipeline.core.photos import fault_of
 from kaggle_pipeline.data.metadata_encoder import blank_metadata
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions, average
@@ -24,6 +24,7 @@ from kaggle_pipeline.evaluation.calibration.calibration import FILE, read_calibr
 from kaggle_pipeline.evaluation.decision.decision import FILE as DECISION_FILE
 from kaggle_pipeline.evaluation.decision.decision import read_decision
 from kaggle_pipeline.records.tfrecords import shards_holding
+from kaggle_pipeline.stages.known_photos import COLUMN, known_photos
 from kaggle_pipeline.stages.photo_records import convert_photos, photo_examples
 from kaggle_pipeline.stages.trained import TrainedImageModels
 from kaggle_pipeline.stages.trained_embedding import TrainedHeads
@@ -65,7 +66,8 @@ def predict_images(
         of several classes has ``most_probable``, the one that is most probable; where the stage has
         a decision then ``decision`` (of several yes-or-no questions all that apply, joined by
         " + ", or ``none``; of a single one it or, say, ``no melanoma``). Both columns call classes
-        by their full names.
+        by their full names. Last, where the run learned from some of the photos, ``learned_from``:
+        ``yes`` or ``no``.
     device : {"auto", "cpu", "gpu", "tpu"}
     workers : int, optional
         Processes that read the photos; as the run had it by default.
@@ -80,10 +82,12 @@ def predict_images(
         If the run has no trained model of photos, the folder no photos or none that can be read,
         ``out`` is there already, or a worker process is killed.
     """
-    require_free_file(Path(out), "--out", overwrite)
     trained = _open_trained(Path(run_dir))
     config, spec, fit = trained.config, trained.spec, trained.fit
-    found = _list(images)
+    require_folder(Path(images), "--images")
+    require_free_file(Path(out), "--out", overwrite)
+    found = list_photos(images)
+    found.require_photos("--images")
     say(found.describe())
     recipe = fit.recipe(config.records)
     if workers is not None:
@@ -92,6 +96,10 @@ def predict_images(
 
     chosen = choose_accelerator(device)  # a wrong one is said before the photos are read
     examples = _readable(photo_examples(found), Path(images), recipe.workers, say)
+    photos = {one: Path(images) / path for one, path in examples["image_path"].items()}
+    known = known_photos(Path(run_dir), trained, photos)
+    if known is not None:
+        say(known.describe())
     say(f"device: {chosen.describe(mixed_precision=trained.mixed_precision)}")
     if trained.of_all:
         say(
@@ -102,6 +110,8 @@ def predict_images(
         say(f"{len(examples)} photos, models of {len(trained.folds)} folds")
     if (lacking := trained.missing) and not trained.of_all:
         say(f"note: folds {lacking} of this run are not trained: the mean lacks their models")
+    if line := _blended(Path(run_dir), trained.stage.name):
+        say(line)
     if line := fit.describe():
         say(line)
     if trained.metadata:
@@ -118,6 +128,11 @@ def predict_images(
             say("done" if fold is None else f"fold {fold}: done")
     mean = average(parts).probabilities.sort_index()
     table = _with_decision(mean, trained.stage, spec, say)
+    if known is not None:
+        for line in known.describe_score(mean, spec):
+            say(line)
+        if known.learned.any():
+            table[COLUMN] = known.learned.map({True: "yes", False: "no"})
     with atomic_path(Path(out)) as temporary:
         table.to_csv(temporary, float_format="%.6g")
     say(f"{out}: {len(table)} rows, {', '.join(table.columns)}")
@@ -129,6 +144,20 @@ def _open_trained(run_dir: Path) -> TrainedImageModels | TrainedHeads:
     if (run_dir / "embedding").is_dir() and not (run_dir / "image").is_dir():
         return TrainedHeads.open(run_dir)
     return TrainedImageModels.open(run_dir)
+
+
+def _blended(run_dir: Path, model: str) -> str | None:
+    """That the page and the submission say other numbers, where they blend several models."""
+    path = run_dir / "blend" / "blend.json"
+    weights = read_json(path)["weights"] if path.exists() else {}
+    weights = {name: weight for name, weight in weights.items() if weight > 0}
+    if len(weights) < 2:
+        return None
+    blend = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
+    return (
+        f"note: photos come without metadata, so this is the {model} model alone; the page (serve) "
+        f"and the submission blend it ({blend}), so their numbers differ"
+    )
 
 
 def _with_decision(
@@ -165,16 +194,6 @@ def _in_words(probabilities: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
     if len(spec.classes) > 1:
         return probabilities
     return probabilities.set_axis([spec.class_label(spec.classes[0]).replace(" ", "_")], axis=1)
-
-
-def _list(folder: Path) -> PhotoFolder:
-    if Path(folder).is_file():
-        raise PipelineError(f"--images {folder} is a file: name the folder that it lies in")
-    if not Path(folder).is_dir():
-        raise PipelineError(f"--images {folder}: no such folder")
-    found = list_photos(folder)
-    found.require_photos("--images")
-    return found
 
 
 def _readable(

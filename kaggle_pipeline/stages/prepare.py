@@ -30,15 +30,18 @@ from kaggle_pipeline.data.folds import Folds, divide_train, set_test_aside
 from kaggle_pipeline.data.metadata_encoder import choose_features
 from kaggle_pipeline.data.spec import RawData
 from kaggle_pipeline.data.submission import require_sample
+from kaggle_pipeline.datasets import require_data as require_data_of
 from kaggle_pipeline.datasets.external import read_external
 from kaggle_pipeline.datasets.table import write_learned
 from kaggle_pipeline.evaluation.decision.rules import check_decision
 from kaggle_pipeline.leakage.audit import (
+    STATUS_WORDS,
     LeakageReport,
     audit_groups,
     audit_leakage,
     drop_duplicates,
 )
+from kaggle_pipeline.leakage.fingerprints import FILE as FINGERPRINTS
 from kaggle_pipeline.leakage.fingerprints import fingerprint_images, fingerprint_table, known_pairs
 from kaggle_pipeline.leakage.known_external import SHARED_PATIENTS, drop_known
 from kaggle_pipeline.leakage.overlap_figure import plot_overlap
@@ -154,8 +157,7 @@ def is_prepared(folder: Path) -> bool:
 
 def require_data(run: Run) -> None:
     """Raise a PipelineError unless the data folder is there."""
-    if not run.data_dir.is_dir():
-        raise PipelineError(f"no data folder {run.data_dir}: {run.spec.source}")
+    require_data_of(run.spec, run.data_dir)
 
 
 def require_tables(run: Run) -> None:
@@ -245,7 +247,7 @@ def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
     _write_sample(raw, folder)
     if run.spec.made_up:
         with atomic_path(folder / MADE_UP_MARK) as temporary:
-            temporary.write_text("The photos of this run are drawn.\n")
+            temporary.write_text("The lesions of this run are made up.\n")
     write_examples(pd.concat([examples, outside]), folder / "examples.csv")
     run.record_origin(folder)
     write_json(folder / TABLES, digests)
@@ -300,7 +302,7 @@ def _fingerprint(
             rows.append(row)
             progress(1)
     table = fingerprint_table(rows)
-    with atomic_path(folder / "fingerprints.csv") as temporary:
+    with atomic_path(folder / FINGERPRINTS) as temporary:
         table.to_csv(temporary)
     return table, faults
 
@@ -323,7 +325,8 @@ def _write_report(run: Run, report: LeakageReport, folder: Path) -> None:
         plot_overlap(report.shared_groups, run.spec.group or "group", folder / "overlap.png")
     run.say("leak audit:")
     for finding in report.findings:
-        run.say(f"  {finding.status:>13}  {finding.check}: {finding.detail}")
+        status = STATUS_WORDS.get(finding.status, finding.status)
+        run.say(f"  {status:>13}  {finding.check}: {finding.detail}")
     apart = f"{run.spec.group}s apart" if run.spec.group else "images apart"
     run.say(f"  AUC of single columns, {apart} (scored on folds the tree has not seen):")
     for row in report.single_features:

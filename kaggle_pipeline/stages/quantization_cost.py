@@ -34,6 +34,11 @@ def quantization_cost(
     device: "Accelerator",
 ) -> str:  # fmt: skip
     """Return the AUC's change with its interval, paired, in words; or why it is not known."""
+    if trained.of_all:
+        return (
+            "what fewer bits cost in AUC is not known: the model learned from all labelled photos, "
+            "so none is left to score it on"
+        )
     index = read_index(run_dir)
     if index is None or not all(Path(one).is_dir() for one in index["folder"].unique()):
         return "what fewer bits cost in AUC is not known: the run's records are not here"

@@ -19,7 +19,7 @@ from kaggle_pipeline.config.loading import (
     to_mapping,
     write_experiment,
 )
-from kaggle_pipeline.config.names import BLEND_STAGES, SUBMISSION, TEST_SCORE, TEST_TRUTH
+from kaggle_pipeline.config.names import BLEND_STAGES, SUBMISSION, TEST_SCORE
 from kaggle_pipeline.core.commit import renew
 from kaggle_pipeline.core.deadline import Deadline
 from kaggle_pipeline.core.environment import peak_memory_mb, versions
@@ -28,8 +28,7 @@ from kaggle_pipeline.core.files import read_json, sweep_unfinished, write_json
 from kaggle_pipeline.core.lock import locked
 from kaggle_pipeline.core.progress import Progress
 from kaggle_pipeline.core.record import is_as_written, was_written
-from kaggle_pipeline.core.tables import read_own
-from kaggle_pipeline.data.examples import PREPARE_ANEW, read_examples, split_rows
+from kaggle_pipeline.data.examples import read_examples, read_test_truth, split_rows
 from kaggle_pipeline.data.folds import Folds, shared_groups
 from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.data.spec import DatasetSpec
@@ -195,11 +194,8 @@ class Run:
             marks[f"{spec.group} seen in training"] = _seen_in_training(examples, folds)
         evaluation = evaluate(examples, oof.probabilities, spec, seed=seed, marks=marks)
         write_evaluation(folder, evaluation)
-        truth, truth_path = None, self.prepared / TEST_TRUTH
-        if test is not None and truth_path.exists():
-            types = {"image_id": str, **dict.fromkeys(spec.classes, float)}
-            remedy = PREPARE_ANEW.format(folder=self.prepared)
-            truth = read_own(truth_path, types, remedy=remedy).set_index("image_id")
+        truth = None if test is None else read_test_truth(self.prepared, spec)
+        if truth is not None:
             scored = evaluate(
                 examples, test.probabilities, spec, seed=seed, truth=truth, marks=marks
             )

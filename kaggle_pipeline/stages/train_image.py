@@ -123,7 +123,7 @@ def check_memory(run: Run, device: "Accelerator") -> None:
     Raises
     ------
     PipelineError
-        That names the largest batch that fits.
+        That names the largest batch that fits; not where ``memory_check`` is false.
     """
     from kaggle_pipeline.models.image.memory import (
         Needed,
@@ -159,7 +159,13 @@ def check_memory(run: Run, device: "Accelerator") -> None:
         if largest
         else "not even one photo fits: say a smaller image.image_size_px, or image.frozen=true"
     )
-    raise PipelineError(f"the image model does not fit: {line}; {advice}")
+    if not run.config.memory_check:
+        run.say(f"warning: the image model may not fit: {line}; memory_check is false, so it tries")
+        return
+    raise PipelineError(
+        f"the image model does not fit: {line}; {advice}; or try it all the same with --set "
+        "memory_check=false"
+    )
 
 
 def image_model_maker(

@@ -25,6 +25,24 @@ if TYPE_CHECKING:
     from kaggle_pipeline.hardware.accelerator import Accelerator
 
 
+def read_stage(
+    stage: Path,
+) -> tuple[Path, Experiment, DatasetSpec, dict[int, Path], list[int], RecordFit]:
+    """Return what a run's stage of photos says of itself: its folder, config, spec, the folders of
+    its trained folds, the folds that are missing, and how the run's photos were made square.
+
+    Raises
+    ------
+    PipelineError
+        If the stage holds no trained model.
+    """
+    run_dir, folds = stage.parent, trained_folds(stage)
+    config = load_experiment(stage / "config.yaml")
+    spec = spec_of(config, run_dir / "prepare", None)
+    fit = read_fit(run_dir, config, spec)
+    return stage, config, spec, folds, missing_folds(run_dir, folds), fit
+
+
 @dataclass(frozen=True)
 class TrainedImageModels:
     """What a run's image stage says of itself; no weights are read yet.
@@ -64,12 +82,7 @@ class TrainedImageModels:
             If the run has no trained image model.
         """
         stage = Path(run_dir) / "image"
-        folds = trained_folds(stage)
-        config = load_experiment(stage / "config.yaml")
-        spec = spec_of(config, Path(run_dir) / "prepare", None)
-        fit = read_fit(Path(run_dir), config, spec)
-        missing = missing_folds(Path(run_dir), folds)
-        return cls(stage, config, spec, folds, missing, fit, trained_on_all(stage))
+        return cls(*read_stage(stage), trained_on_all(stage))
 
     @property
     def metadata(self) -> bool:

@@ -12,16 +12,14 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.config.experiment import Experiment
-from kaggle_pipeline.config.loading import load_experiment
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.spec import DatasetSpec
-from kaggle_pipeline.datasets import spec_of
-from kaggle_pipeline.models.cross_validation import missing_folds, trained_folds
 from kaggle_pipeline.models.embedding.model import EmbeddingModel
 from kaggle_pipeline.models.embedding.vector_store import FOLDER, VectorStore
 from kaggle_pipeline.models.embedding.vector_table import VectorTable
-from kaggle_pipeline.records.geometry import RecordFit, read_fit
+from kaggle_pipeline.records.geometry import RecordFit
 from kaggle_pipeline.stages.embed import encode_photos, open_encoders, read_photos, stored_vectors
+from kaggle_pipeline.stages.trained import read_stage
 
 if TYPE_CHECKING:
     from kaggle_pipeline.hardware.accelerator import Accelerator
@@ -64,18 +62,14 @@ class TrainedHeads:
         PipelineError
             If the run has no trained head, or one that reads vectors which others made.
         """
-        stage = Path(run_dir) / "embedding"
-        folds = trained_folds(stage)
-        config = load_experiment(stage / "config.yaml")
-        for one in config.embedding.encoders:
+        found = cls(*read_stage(Path(run_dir) / "embedding"))
+        for one in found.config.embedding.encoders:
             if not one.reads_photos:
                 raise PipelineError(
-                    f"{stage} was trained on vectors of {one.what}: new photos have none; their "
-                    "encoder is not known"
+                    f"{found.stage} was trained on vectors of {one.what}: new photos have none; "
+                    "their encoder is not known"
                 )
-        spec = spec_of(config, Path(run_dir) / "prepare", None)
-        fit = read_fit(Path(run_dir), config, spec)
-        return cls(stage, config, spec, folds, missing_folds(Path(run_dir), folds), fit)
+        return found
 
     @property
     def metadata(self) -> bool:

@@ -13,6 +13,7 @@ from kaggle_pipeline import DISCLAIMER
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.evaluation.decision.rules import NONE_OF_THEM
 from kaggle_pipeline.report import html
+from kaggle_pipeline.report.decision import DECISION_AND_THRESHOLD
 from kaggle_pipeline.report.html import Html
 from kaggle_pipeline.report.report import ADVICE, MADE_UP, describe_run
 from kaggle_pipeline.webapp.html_figures import (
@@ -146,13 +147,13 @@ def _doubts(reading: Reading) -> Html:
 
 def _facts(service: Service, reading: Reading, name: str, sensitivity: float) -> list[object]:
     distribution, word = service.distribution, service.spec.class_label(name)
+    threshold = distribution.threshold(name, sensitivity)
     facts = [_decision(service, reading)] if reading.decision else []
     facts += [
         f"{_compared(float(reading.rank[name]))} Compared are {distribution.size:,} of them, each "
         f"scored by a model that did not train on it; {percent(distribution.prevalence(name))} are "
         f"{word}."
     ]
-    threshold = distribution.threshold(name, sensitivity)
     if threshold:
         above = float(reading.probability[name]) >= threshold.value
         side = "At or above" if above else "Below"
@@ -160,6 +161,8 @@ def _facts(service: Service, reading: Reading, name: str, sensitivity: float) ->
             f"{side} the threshold of {percent(threshold.value)}: this photo is "
             f"{'' if above else 'not '}flagged. {threshold_text(service, name, sensitivity)}"
         )
+        if reading.decision:
+            facts.append(DECISION_AND_THRESHOLD)
     if not service.is_calibrated(name):
         facts.append(
             f"This run is not calibrated{' for this class' if service.calibration else ''}: use "
@@ -288,7 +291,8 @@ def _parts(service: Service, reading: Reading, name: str) -> Html:
         return html.join([table, html.element("p", text, class_="faint")])
     text = (
         "Before blending and calibration. Each model has its own scale, so do not compare these "
-        "numbers with each other."
+        "numbers with each other. The command predict uses the image model alone, so its numbers "
+        "differ from the probability above."
     )
     if several and shares:
         text += (

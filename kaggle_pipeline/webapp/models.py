@@ -12,6 +12,7 @@ import pandas as pd
 
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.loading import load_experiment
+from kaggle_pipeline.config.run_folders import require_run
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.core.photos import decode_image
@@ -80,8 +81,7 @@ class RunModels:
 
     def __init__(self, run_dir: Path, device: str = "auto") -> None:
         run_dir = Path(run_dir)
-        if not run_dir.is_dir():
-            raise PipelineError(f"{run_dir} is no folder: name a trained run with --run-dir")
+        require_run(run_dir)
         trained = TrainedImageModels.open(run_dir)
         self.config, self.spec = trained.config, trained.spec
         _require_one_look(self.config, trained.stage)

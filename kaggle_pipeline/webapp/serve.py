@@ -53,8 +53,8 @@ def serve(
         raise PipelineError("the page needs Streamlit: pip install '.[app]'")
     if run_dir == DEMO_RUN and not run_dir.is_dir():
         raise PipelineError(
-            f"{run_dir} is not there: `make demo` makes it in a few minutes, or name a trained run "
-            "with --run-dir"
+            f"{run_dir} is not there: `make demo` makes it in two to three minutes, or name a "
+            "trained run"
         )
     from kaggle_pipeline.webapp.shared_service import shared_service
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_pipeline.cli.command import as_installed
-from kaggle_pipeline.cli.main import COMMANDS, main
+from kaggle_pipeline.cli.main import COMMANDS, GROUPS, main
 from kaggle_pipeline.config.loading import load_experiment
 from kaggle_pipeline.core.errors import PipelineError
 
@@ -25,6 +25,21 @@ def test_its_help_names_itself_and_no_script(monkeypatch, capsys):
             main()
         said = capsys.readouterr().out
         assert f"kaggle-pipeline {command.name}" in said and "scripts/" not in said
+
+
+def test_alone_it_lists_every_command_once(capsys):
+    assert main([]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(
+        command.name for command in COMMANDS
+    )
+    assert lines[lines.index("start here:") + 1].split()[0] == "make-synthetic"
+    for command in COMMANDS:
+        assert sum(line.startswith(f"  {command.name} ") for line in lines) == 1, command.name
+    assert max(map(len, lines)) <= 100 and not any("{" in line for line in lines)
+    with pytest.raises(SystemExit, match="2"):
+        main(["predct", "--images", "x"])
+    assert "unknown command 'predct'; did you mean 'predict'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--foo", "1"], ["--set"]])

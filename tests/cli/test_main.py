@@ -6,6 +6,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,7 @@ def test_score_submission_reads_the_kept_apart_truth(demo_run, competition, tmp_
     assert code == 0
     assert "test AUC 0." in capsys.readouterr().out
     page = (run / "report.html").read_text()
-    assert " test photos: AUC 0." in page and "learned from drawings" in page
+    assert " test photos: AUC 0." in page and "learned from made-up lesions" in page
 
 
 def test_the_report_shows_the_data_the_photos_and_each_models_share(demo_run):
@@ -148,15 +149,32 @@ def test_a_damaged_photo_ends_no_run_for_a_picture(demo_run, data, tmp_path):
     assert "classes.png" in drawn and "summary.json" not in drawn  # so it is drawn anew
 
 
-def test_the_score_of_a_submission_goes_with_it(demo_run, competition, tmp_path):
+def test_the_score_of_a_submission_goes_with_it(demo_run, competition, data, tmp_path, capsys):
     run = shutil.copytree(demo_run, tmp_path / "run")
     scoring = ["score-submission", "--submission", str(run / "submission.csv"),
                "--truth", str(competition / "truth.csv")]  # fmt: skip
     assert main(scoring) == 0
     assert " test photos: AUC 0." in (run / "report.html").read_text()
+    capsys.readouterr()
+    more = ("--set", "blend.weights=equal")
+    assert call("make-submission", data, run, *more) == 0
+    assert "test AUC" not in capsys.readouterr().out
+    assert " test photos: AUC 0." not in (run / "report.html").read_text()
+
+
+def test_a_made_up_competition_scores_every_submission(demo_run, competition, tmp_path, capsys):
+    """Its truth lies beside the data; a changed run says its score as the first one does."""
+    run = shutil.copytree(demo_run, tmp_path / "run")
+    (run / "test_score.json").unlink(missing_ok=True)
+    capsys.readouterr()
     more = ("--set", "blend.weights=equal")
     assert call("make-submission", competition / "competition", run, *more) == 0
-    assert " test photos: AUC 0." not in (run / "report.html").read_text()
+    assert "\ntest AUC 0." in capsys.readouterr().out
+    page = (run / "report.html").read_text()
+    assert " test photos: AUC 0." in page
+    # The title says which run of the config it is, and of which day.
+    title = re.search("<title>(.*?)</title>", page)[1]
+    assert "“run” (config “demo”)" in title and f"{datetime.now(UTC):%Y}" in title
 
 
 def test_a_finished_stage_is_refused_then_resumed_then_overwritten(

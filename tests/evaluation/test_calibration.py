@@ -289,7 +289,7 @@ def test_a_test_part_is_judged_with_the_final_curve():
     frame, truth, groups = made_up(4000, slope=0.4)
     learned, rest = frame.index[:3000], frame.index[3000:]
     found = fit(frame.loc[learned], truth.loc[learned], groups)
-    told = found.judge(frame.loc[rest], truth.loc[rest], groups, BINARY, seed=0, n_replicates=50)
+    told = found.evaluate(frame.loc[rest], truth.loc[rest], groups, BINARY, seed=0, n_replicates=50)
     assert told["n"] == 1000
     assert told["scores"]["after"]["ece"]["value"] < told["scores"]["before"]["ece"]["value"]
     assert told["change"]["auc"]["value"] == pytest.approx(0, abs=1e-12)

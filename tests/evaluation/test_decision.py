@@ -238,7 +238,7 @@ def test_thresholds_reach_what_was_wanted_and_fall_with_it():
 def test_a_test_part_is_judged_by_the_final_rule():
     frame, labelled, calibration, found = learn("binary")
     calibrated = calibration.apply(frame).to_numpy()
-    told = found.judge(labelled, calibrated)
+    told = found.evaluate(labelled, calibrated)
     decided = calibrated[:, 0] >= found.rule.thresholds[0]
     assert told["scores"]["learned"]["balanced_accuracy"]["value"] == pytest.approx(
         balanced_accuracy_score(labelled.truth[:, 0], decided)

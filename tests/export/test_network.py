@@ -152,6 +152,18 @@ def test_decisions_are_the_rules():
     assert found["decision"].sum() == len(PHOTOS)
 
 
+def test_a_rule_allows_what_rounding_decides_and_nothing_else():
+    limit = ThresholdRule((0.5, 0.2))
+    found = np.array([[0.5 - 1e-6, 0.1], [0.3, 0.1], [0.7, 0.3]])
+    np.testing.assert_array_equal(
+        limit.allows(found, np.array([[1, 0], [1, 0], [1, 1]]), 1e-4), [True, False, True]
+    )
+    weighed = SoftmaxRule((1.0, 2.0), ((0.0, 1.0), (1.0, 0.0)))
+    found = np.array([[2 / 3, 1 / 3], [0.9, 0.1], [0.9, 0.1]])
+    decided = np.array([[0, 1], [0, 1], [1, 0]])
+    np.testing.assert_array_equal(weighed.allows(found, decided, 1e-4), [True, False, True])
+
+
 def test_a_threshold_that_is_a_photos_own_probability_is_reached():
     models = [model_of(tiny_config(), SIIM)]
     platt = calibration("temperature", SIIM, {"target": {"slope": 0.7, "intercept": -0.3}})

@@ -52,7 +52,7 @@ def test_a_file_is_compared_and_says_what_it_is(demo_run, tmp_path, capsys):
     about = json.loads((out / "assets.extra" / "about.json").read_text())
     assert about["labels"] == ["melanoma"] and about["views"] == "none"
     assert "are of the run itself, with views flips" in about["card"]
-    assert about["made_up"] and "drawn" in about["card"]
+    assert about["made_up"] and "made-up lesions" in about["card"]
     assert "IP_" not in json.dumps(about), "no patient is named"
     assert export(demo_run, out, *words) == 2
     assert "--overwrite" in capsys.readouterr().err
@@ -60,13 +60,14 @@ def test_a_file_is_compared_and_says_what_it_is(demo_run, tmp_path, capsys):
 
 @pytest.mark.ci
 @pytest.mark.parametrize("name", ["onnx", "litert"])
-def test_the_reader_in_the_docs_says_what_predict_says(demo_run, predicted, tmp_path, name):
+def test_the_reader_in_the_docs_says_what_predict_says(demo_run, predicted, tmp_path, name, capsys):
     script, packages = READERS[name]
     for package in packages:
         pytest.importorskip(package)
     photos, expected = predicted
     out = tmp_path / f"run.{name}"
     assert export(demo_run, out, "--format", name, "--images", str(photos)) == 0
+    assert "no decision other than predict's" in capsys.readouterr().out
     files = sorted(map(str, photos.iterdir()))
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / script), str(out), *files],

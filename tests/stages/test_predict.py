@@ -1,7 +1,9 @@
 """Tests of what is asked of a finished run: predictions for new photos, tables, pictures."""
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -201,6 +203,8 @@ def test_mistakes_are_named_and_nothing_is_written(ham, photos, tmp_path, capsys
     assert main(predict(ham[1], tmp_path / "no", out)) == 2 and "no such folder" in error_line(
         capsys
     )
+    assert main(predict(empty, photos, out)) == 2 and "holds no run" in error_line(capsys)
+    (empty / "prepare").mkdir()
     assert main(predict(empty, photos, out)) == 2 and "train_image first" in error_line(capsys)
     assert main(predict(ham[1], first, out)) == 2 and "is a file: name the" in error_line(capsys)
     for path in photos.iterdir():
@@ -360,3 +364,42 @@ def test_what_cannot_be_trained_is_said_before_anything_is_converted(
     more = train_arguments(ham, "--run-dir", str(run_dir), "--set", change)
     assert main(["run-pipeline", *more]) == 2
     assert words in error_line(capsys) and not run_dir.exists()
+
+
+def test_photos_that_the_run_learned_from_are_counted_and_left_out_of_the_score(
+    ham, tmp_path, capsys
+):
+    """By name and by content; the test part's labels, which ``prepare/`` keeps, give an AUC."""
+    data_dir, run_dir = ham
+    examples = pd.read_csv(run_dir / "prepare" / "examples.csv", index_col="image_id")
+    folds = pd.read_csv(run_dir / "prepare" / "folds.csv", index_col="image_id")["fold"]
+    learned, scored = folds.index[folds == -1][:2], folds.index[folds == 0][:1]
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    digest = hashlib.sha256((data_dir / examples.loc[learned[1], "image_path"]).read_bytes())
+    (run / "prepare" / "fingerprints.csv").write_text(
+        f"image_id,sha256\n{learned[1]},{digest.hexdigest()}\n"
+    )
+    folder, out = tmp_path / "mixed", tmp_path / "out.csv"
+    folder.mkdir()
+    for name in (learned[0], *scored):
+        shutil.copy(data_dir / examples.loc[name, "image_path"], folder)
+    shutil.copy(data_dir / examples.loc[learned[1], "image_path"], folder / "other.jpg")
+    assert main(predict(run, folder, out)) == 0
+    said = capsys.readouterr().out
+    assert "learned from 2 of these 3 photos, 1 of them under another name" in said
+    marks = pd.read_csv(out, index_col="image_id")["learned_from"]
+    assert marks.to_dict() == {learned[0]: "yes", "other": "yes", scored[0]: "no"}
+    assert "AUC on the 1 photos that the run did not learn from: none, all are of one" in said
+    for name in examples.index[examples["split"] == "test"]:
+        shutil.copy(data_dir / examples.loc[name, "image_path"], folder)
+    assert main([*predict(run, folder, out), "--overwrite"]) == 0
+    said = capsys.readouterr().out
+    count = int((examples["split"] == "test").sum()) + 1
+    assert re.search(
+        rf"AUC on the {count} photos that the run did not learn from: .*0\.\d+ \[", said
+    )
+    (folder / f"{scored[0]}.jpg").unlink()
+    for name in examples.index[examples["split"] == "test"]:
+        (folder / f"{name}.jpg").unlink()
+    assert main([*predict(run, folder, out), "--overwrite"]) == 0
+    assert "did not learn from: none, it learned from all of them" in capsys.readouterr().out

@@ -24,7 +24,7 @@ from kaggle_pipeline.evaluation.labelled import LabelledPredictions, join_truth
 
 METHODS = ("none", "temperature", "isotonic")
 FILE = "calibration.json"
-"""In the folder of a judged stage."""
+"""In the folder of a scored stage."""
 PERCENTILES = tuple(range(101))
 
 
@@ -71,7 +71,7 @@ class Calibration:
         seed: int,
         n_replicates: int = 1000,
     ) -> "Calibration":
-        """Learn curves on all rows, and judge such ones nested.
+        """Learn curves on all rows, and score such ones nested.
 
         Parameters
         ----------
@@ -112,8 +112,8 @@ class Calibration:
         found = _compare(labelled, config, why_not, seed)
         method, why = study.choose(config.method, found["values"])
         leave = study.left_alone(method, spec.task, why_not)
-        told = pd.DataFrame(labelled.truth, oof.index, classes)
-        maps = fit_maps(method, oof[classes], told, spec.task, leave=leave)
+        truth = pd.DataFrame(labelled.truth, oof.index, classes)
+        maps = fit_maps(method, oof[classes], truth, spec.task, leave=leave)
         calibrated = apply_maps(maps, oof[classes], spec.task)
         nested, values = found["nested"][method], found["values"]
         facts |= {
@@ -160,7 +160,7 @@ class Calibration:
         frame = require_probabilities(probabilities[list(self.classes)], "calibration")
         return pd.DataFrame(apply_maps(self.maps, frame, self.task), frame.index, frame.columns)
 
-    def judge(
+    def evaluate(
         self,
         probabilities: pd.DataFrame,
         truth: pd.DataFrame,

@@ -8,9 +8,6 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize, minimize_scalar
-from scipy.special import expit, log_softmax
-from sklearn.isotonic import IsotonicRegression
 
 from kaggle_pipeline.metrics.task import Task
 from kaggle_pipeline.metrics.weighted_scores import SUREST, clipped_logit
@@ -63,6 +60,8 @@ def fit_maps(
 
 def apply_maps(maps: Mapping[str, Mapping], probabilities: pd.DataFrame, task: Task) -> Array:
     """Return calibrated probabilities (n, classes); those of a softmax sum to 1 in each row."""
+    from scipy.special import log_softmax
+
     values = probabilities.to_numpy(float)
     if not maps:
         return values
@@ -78,6 +77,8 @@ def apply_maps(maps: Mapping[str, Mapping], probabilities: pd.DataFrame, task: T
 
 
 def _apply(parameters: Mapping | None, values: Array) -> Array:
+    from scipy.special import expit
+
     if parameters is None:
         return values
     if "knots" in parameters:
@@ -102,6 +103,9 @@ def fit_platt(probabilities: Array, truth: Array) -> dict[str, float]:
     dict
         ``slope, intercept``.
     """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
     x, target = clipped_logit(probabilities, SUREST), _smooth(truth)
     centre, spread = float(x.mean()), float(x.std()) or 1.0
     scaled = (x - centre) / spread
@@ -137,6 +141,9 @@ def fit_temperature(probabilities: Array, truth: Array) -> dict[str, float]:
         ``temperature``: above 1 makes the probabilities less sure. The order of the classes in a
         row stays.
     """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
     logits = np.log(np.clip(probabilities, SUREST, 1.0))
     right = truth.argmax(axis=1)[:, None]
 
@@ -163,6 +170,8 @@ def fit_isotonic(probabilities: Array, truth: Array) -> dict[str, list[list[floa
     dict
         ``knots``: probabilities, rising, and what each becomes; straight lines between them.
     """
+    from sklearn.isotonic import IsotonicRegression
+
     found = IsotonicRegression(out_of_bounds="clip").fit(probabilities, _smooth(truth))
     return {"knots": [found.X_thresholds_.tolist(), found.y_thresholds_.tolist()]}
 

@@ -5,11 +5,13 @@ In: what ``Calibration.to_mapping`` returned. Out: a PNG file; nothing is comput
 
 from collections.abc import Mapping
 from pathlib import Path
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING
 
 from kaggle_pipeline.core.figures import BLUE, RED, new_figure, save_figure
 from kaggle_pipeline.evaluation.plots import FEW, describe_curve, describe_score, draw_reliability
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _STYLES = {"before": (RED, "s--"), "after": (BLUE, "o-")}
 
@@ -45,7 +47,7 @@ def plot_calibration(calibration: Mapping, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _draw(axes: Axes, curves: Mapping[str, Mapping], calibration: Mapping) -> None:
+def _draw(axes: "Axes", curves: Mapping[str, Mapping], calibration: Mapping) -> None:
     for when, curve in curves.items():
         colour, style = _STYLES[when]
         label = f"{when}: ECE {describe_score(curve['ece'])}"

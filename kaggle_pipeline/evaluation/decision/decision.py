@@ -38,7 +38,7 @@ from kaggle_pipeline.metrics.weighted_scores import THRESHOLD
 
 Array = np.ndarray
 FILE = "decision.json"
-"""In the folder of a judged stage."""
+"""In the folder of a scored stage."""
 _CALIBRATION_FILE = "calibration.json"
 """Which held the thresholds of runs made before."""
 
@@ -112,10 +112,10 @@ class Decision:
         raw = pd.DataFrame(labelled.probabilities, labelled.rows.index, list(classes))
         calibrated = calibration.apply(raw).to_numpy()
         costs = cost_matrix(config, classes) if task == "multiclass" else None
-        tell = partial(scores.describe_decisions, labelled, config=config)
+        describe = partial(scores.describe_decisions, labelled, config=config)
         plain = plain_rule(task, len(classes))
         if facts["groups"] < nesting.FOLDS or len(lacking) == len(classes):
-            facts |= {"scores": {"plain": tell(plain.decide(calibrated))}}
+            facts |= {"scores": {"plain": describe(plain.decide(calibrated))}}
             why = "; ".join(lacking.values()) or f"{facts['groups']} {facts['group']}s are too few"
             return cls(asdict(config), task, classes, plain, False, why, {}, facts)
         learn = partial(fit_rule, task=task, classes=classes, config=config, leave=set(lacking))
@@ -131,7 +131,7 @@ class Decision:
         )  # fmt: skip
         decided = nested.decided
         facts |= {
-            "scores": {name: tell(decided[name]) for name in ("plain", "learned")},
+            "scores": {name: describe(decided[name]) for name in ("plain", "learned")},
             "change": scores.change(labelled, decided["plain"], decided["learned"], config),
             "per_class": {
                 when: scores.per_class(labelled, decided[when]) for when in ("plain", "learned")
@@ -162,7 +162,7 @@ class Decision:
         none = f"no {called[0]}" if words and len(called) == 1 else NONE_OF_THEM
         return pd.Series(name_decisions(decided, called, none), calibrated.index, name="decision")
 
-    def judge(self, labelled: LabelledPredictions, calibrated: Array) -> dict[str, Any]:
+    def evaluate(self, labelled: LabelledPredictions, calibrated: Array) -> dict[str, Any]:
         """Return what the rule is worth on rows that nothing was learned from.
 
         Parameters
@@ -254,11 +254,12 @@ def read_thresholds(folder: Path) -> dict[str, list[dict]]:
 
 
 def _why(config: DecisionConfig) -> str:
-    learned = "one exponent" if config.parameters == "exponent" else "a weight a class"
+    best = {"accuracy": "most decisions are right", "cost": "wrong decisions cost least"}
+    best["balanced_accuracy"] = "rare and common classes count the same (best balanced accuracy)"
     wanted = ", ".join(f"{share:.0%} of {name}" for name, share in config.sensitivity.items())
     return (
-        f"{learned}, best at {config.metric.replace('_', ' ')}"
-        f"{f', finding at least {wanted}' if wanted else ''}"
+        f"chosen so that {best[config.metric]}"
+        f"{f', and at least {wanted} are found' if wanted else ''}"
     )
 
 

@@ -5,8 +5,7 @@ In: what ``Decision.to_mapping`` returned. Out: a PNG file; nothing is computed 
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING
 
 from kaggle_pipeline.core.figures import (
     BLUE,
@@ -18,6 +17,9 @@ from kaggle_pipeline.core.figures import (
     shorten,
 )  # fmt: skip
 from kaggle_pipeline.evaluation.plots import class_word
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _MANY = 3
 """With more classes than that, only the first one's sensitivity is drawn in strong colours."""
@@ -56,12 +58,12 @@ def plot_decision(decision: Mapping, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _mark(axes: Axes, used: float | None) -> None:
+def _mark(axes: "Axes", used: float | None) -> None:
     if used is not None:
         axes.axvline(used, color="black", linewidth=1, linestyle=":", label="used")
 
 
-def _draw_softmax(axes: Axes, points: Sequence[Mapping], decision: Mapping) -> None:
+def _draw_softmax(axes: "Axes", points: Sequence[Mapping], decision: Mapping) -> None:
     x = [one["exponent"] for one in points]
     axes.plot(x, [one["accuracy"] for one in points], color=BLUE, label="accuracy")
     axes.plot(x, [one["balanced_accuracy"] for one in points], color=RED, label="balanced accuracy")
@@ -79,7 +81,7 @@ def _draw_softmax(axes: Axes, points: Sequence[Mapping], decision: Mapping) -> N
     axes.set_xlabel("exponent a: probabilities are divided by (class share) ** a")
 
 
-def _draw_question(axes: Axes, points: Sequence[Mapping], name: str) -> None:
+def _draw_question(axes: "Axes", points: Sequence[Mapping], name: str) -> None:
     x = [one["threshold"][name] for one in points]
     sensitivity, specificity = ([one[key][name] for one in points]
                                 for key in ("sensitivity", "specificity"))  # fmt: skip

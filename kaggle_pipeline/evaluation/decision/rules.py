@@ -27,6 +27,10 @@ class Rule(Protocol):
     def decide(self, probabilities: Array) -> Array:
         """Return decisions (n, classes), 0 or 1."""
 
+    def allows(self, probabilities: Array, decided: Array, within: float) -> Array:
+        """Return by row whether ``decided`` is the decision of ``probabilities``, or would be where
+        these differed by ``within`` at most: how another machine's rounding may decide."""
+
     def to_mapping(self) -> dict[str, Any]:
         """Return the rule as plain JSON types."""
 
@@ -63,6 +67,12 @@ class SoftmaxRule:
         """Return decisions (n, classes), 0 or 1; the first of equals."""
         return np.eye(len(self.weights), dtype=int)[self.scores(probabilities).argmax(axis=1)]
 
+    def allows(self, probabilities: Array, decided: Array, within: float) -> Array:
+        """Return by row whether the class in ``decided`` has nearly the highest score."""
+        scores = self.scores(probabilities)
+        highest = (scores * decided).sum(axis=1) >= scores.max(axis=1) - within
+        return highest & (decided.sum(axis=1) == 1)
+
     def to_mapping(self) -> dict[str, Any]:
         """Return the rule as plain JSON types."""
         costs = [list(row) for row in self.costs]
@@ -84,6 +94,11 @@ class ThresholdRule:
     def decide(self, probabilities: Array) -> Array:
         """Return decisions (n, classes), 0 or 1."""
         return (probabilities >= np.asarray(self.thresholds)).astype(int)
+
+    def allows(self, probabilities: Array, decided: Array, within: float) -> Array:
+        """Return by row whether each class reaches its threshold or does not, or lies at it."""
+        at_it = np.abs(probabilities - np.asarray(self.thresholds)) <= within
+        return ((self.decide(probabilities) == decided) | at_it).all(axis=1)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the rule as plain JSON types."""

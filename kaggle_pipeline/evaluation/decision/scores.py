@@ -7,7 +7,6 @@ each class's decisions reach, and the trade-off between them.
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
 from kaggle_pipeline.config.experiment import DecisionConfig
 from kaggle_pipeline.evaluation.decision.fitting import (
@@ -111,6 +110,8 @@ def reached(labelled: LabelledPredictions, name: str, called: Array) -> dict[str
 
 def confusion(labelled: LabelledPredictions, decided: Array) -> list[dict[str, Any]]:
     """Return counts, truth in rows and decisions in columns: one table, or one a class."""
+    from sklearn.metrics import confusion_matrix
+
     spec, truth = labelled.spec, labelled.truth
     if spec.task == "multiclass":
         matrix = confusion_matrix(

@@ -7,9 +7,6 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, softmax
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0001)
 """Half of the weight of the squared coefficients, beside the mean log loss of a row; from the
@@ -42,6 +39,8 @@ class LinearHead:
 
     def answer(self, x: np.ndarray) -> np.ndarray:
         """Return probabilities: (n,) of yes, or (n, classes)."""
+        from scipy.special import expit, softmax
+
         logits = x @ self.weights + self.base
         return expit(logits[:, 0]) if logits.shape[1] == 1 else softmax(logits, axis=1)
 
@@ -85,6 +84,8 @@ class _Path:
     """Fits of ever weaker penalties on the same rows, each beginning with the one before."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
+        from sklearn.linear_model import LogisticRegression
+
         self._mean, spread = x.mean(axis=0, dtype=float), x.std(axis=0, dtype=float)
         # A column that never changes has nothing to say: a row that differs would upset the answer.
         self._spread = np.where(spread > 1e-6, spread, np.inf)
@@ -94,6 +95,8 @@ class _Path:
 
     def fit(self, penalty: float, classes: int) -> tuple[np.ndarray, np.ndarray]:
         """Return weights and bases of the columns as they are."""
+        from sklearn.exceptions import ConvergenceWarning
+
         self._model.set_params(C=1 / (2 * penalty * len(self._y)))
         with warnings.catch_warnings():
             # The weakest penalties on more columns than rows: they are not what is chosen.

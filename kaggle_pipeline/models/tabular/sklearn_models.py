@@ -10,9 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, softmax
-from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
 
 from kaggle_pipeline.config.experiment import TabularConfig
 from kaggle_pipeline.config.loading import to_mapping
@@ -30,6 +27,8 @@ _ARRAYS = "learner.npz"
 
 def _fit_boosting(x: np.ndarray, y: np.ndarray, seed: int) -> Arrays:
     # Small leaves learn single patients: 0.789 with these, 0.786 with 600 steps of 4 leaves.
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
     model = HistGradientBoostingClassifier(
         learning_rate=0.03, max_iter=200, max_leaf_nodes=15, min_samples_leaf=60,
         l2_regularization=5.0, max_features=0.5, early_stopping=False, random_state=seed,
@@ -39,6 +38,8 @@ def _fit_boosting(x: np.ndarray, y: np.ndarray, seed: int) -> Arrays:
 
 def _fit_forest(x: np.ndarray, y: np.ndarray, seed: int) -> Arrays:
     # Geurts, Ernst & Wehenkel 2006, doi:10.1007/s10994-006-6226-1; 0.796 on the 2020 metadata.
+    from sklearn.ensemble import ExtraTreesClassifier
+
     model = ExtraTreesClassifier(
         300, min_samples_leaf=20, max_features=0.4, n_jobs=-1, random_state=seed
     )
@@ -46,6 +47,8 @@ def _fit_forest(x: np.ndarray, y: np.ndarray, seed: int) -> Arrays:
 
 
 def _fit_logistic(x: np.ndarray, y: np.ndarray, seed: int) -> Arrays:
+    from sklearn.linear_model import LogisticRegression
+
     x = x.astype(float)
     spread = x.std(axis=0)  # standardised, so that the penalty is fair
     # A column that is the same in every row would be a second intercept with no penalty: a row that
@@ -68,6 +71,8 @@ def _answer_logistic(arrays: Arrays, x: np.ndarray) -> np.ndarray:
 
 
 def _from_raw(raw: np.ndarray) -> np.ndarray:
+    from scipy.special import expit, softmax
+
     if raw.shape[1] > 1:
         return softmax(raw, axis=1)
     positive = expit(raw)

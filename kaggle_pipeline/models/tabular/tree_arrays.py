@@ -5,12 +5,14 @@ In: a fitted scikit-learn ensemble. Out: a :class:`Trees`, read from and written
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 
 from kaggle_pipeline.core.private_api import boosting_nodes
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 
 _LEAF = -1
 
@@ -59,7 +61,7 @@ class Trees:
         return asdict(self)
 
 
-def from_forest(forest: ExtraTreesClassifier) -> Trees:
+def from_forest(forest: "ExtraTreesClassifier") -> Trees:
     """Return a fitted forest's trees; their total is the classes' mean probabilities."""
     parts = []
     for estimator in forest.estimators_:
@@ -78,7 +80,7 @@ def from_forest(forest: ExtraTreesClassifier) -> Trees:
     return _joined(parts)
 
 
-def from_boosting(boosting: HistGradientBoostingClassifier) -> Trees:
+def from_boosting(boosting: "HistGradientBoostingClassifier") -> Trees:
     """Return a fitted boosting's trees; their total and the baseline are the raw scores."""
     iterations = boosting_nodes(boosting)
     outputs = len(iterations[0])

@@ -8,6 +8,8 @@ from helpers_image import tiny_config
 pytest.importorskip("tensorflow")
 
 from kaggle_pipeline.config.image import ImageConfig
+from kaggle_pipeline.config.loading import load_experiment
+from kaggle_pipeline.config.names import DEFAULT_CONFIG
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.hardware.accelerator import Accelerator
 from kaggle_pipeline.models.image.memory import (
@@ -16,6 +18,7 @@ from kaggle_pipeline.models.image.memory import (
     memory_needed,
     network_size,
 )
+from kaggle_pipeline.stages.run import Run
 
 SPEC = get_spec("siim_isic_2020")
 CPU = Accelerator("cpu", "tensorflow", 1, "float32", False, "a CPU")
@@ -87,8 +90,13 @@ def test_what_cannot_fit_is_refused_before_anything_is_prepared(tmp_path, monkey
     assert main(["run-pipeline", *words, "--set", "image.batch_size=512"]) == 2
     said = capsys.readouterr().err
     assert "512 photos of 512 px" in said and "700.0 MiB are free" in said
-    batch = int(said.partition("image.batch_size=")[2].split()[0])
+    batch = int(said.partition("image.batch_size=")[2].split(";")[0])
     assert 0 < batch < 512 and not (tmp_path / "run").exists()
     monkeypatch.setattr(train_image, "free_memory_mb", lambda: 1.0)
     assert main(["run-pipeline", *words]) == 2
-    assert "not even one photo fits" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "not even one photo fits" in said and "--set memory_check=false" in said
+    # Who knows better than the estimate is told, and goes on.
+    told, config = [], load_experiment(DEFAULT_CONFIG, [*words[5::2], "memory_check=false"])
+    train_image.check_memory(Run(config, tmp_path, tmp_path / "run", say=told.append), CPU)
+    assert len(told) == 1 and "may not fit" in told[0] and "so it tries" in told[0]

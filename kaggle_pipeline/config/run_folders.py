@@ -1,0 +1,52 @@
+"""Folders that are runs, and what is said of one that is none."""
+
+from pathlib import Path
+
+from kaggle_pipeline.config.names import SCORED_STAGES
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import meant_instead
+
+_STAGES = ("prepare", *SCORED_STAGES)
+_NAMED = 8
+"""Runs that are listed where none is called nearly so."""
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder holds a stage of a run, finished or not; a bundle does too."""
+    return any((folder / stage).is_dir() for stage in _STAGES)
+
+
+def require_run(run_dir: Path, option: str = "--run-dir") -> None:
+    """Stop on a folder that is no run, before anything is asked of the run.
+
+    Parameters
+    ----------
+    run_dir : pathlib.Path
+    option : str
+        That names it.
+
+    Raises
+    ------
+    PipelineError
+        That says whether the folder is not there or holds no run, and which run may be meant.
+    """
+    run_dir = Path(run_dir)
+    if is_run(run_dir):
+        return
+    if run_dir.name in _STAGES and run_dir.is_dir() and is_run(run_dir.parent):
+        raise PipelineError(f"{option} {run_dir} is a part of a run: say {run_dir.parent}")
+    if run_dir.is_dir():
+        what = f"{option} {run_dir} holds no run"
+        below = sorted(one for one in run_dir.iterdir() if is_run(one))
+        raise PipelineError(what + _listed(below, "there are"))
+    what = f"{option} {run_dir}: no such folder"
+    beside = run_dir.parent.iterdir() if run_dir.parent.is_dir() else ()
+    runs = sorted(one for one in beside if is_run(one))
+    raise PipelineError(what + (meant_instead(run_dir) or _listed(runs, "runs beside it are")))
+
+
+def _listed(runs: list[Path], words: str) -> str:
+    if not runs:
+        return ": train a run first, say by run_pipeline"
+    more = ", …" if len(runs) > _NAMED else ""
+    return f"; {words} {', '.join(map(str, runs[:_NAMED]))}{more}"
