@@ -312,7 +312,7 @@ LOOK_COMMANDS = (
     ),
     Command(
         "verify-run",
-        "Check a run or bundle: files, folds, calibration, answers to made-up photos, names.",
+        "Check a run or bundle: files, folds, calibration, answers, names.",
         _verify_run_options,
         _verify_run,
         """\
