@@ -64,7 +64,7 @@ _IMPORTED = (
     "matplotlib.figure",
 )
 _PATIENCE_SECONDS = 900
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.3
 
 
 class CommandProcess:
