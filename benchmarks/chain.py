@@ -31,6 +31,8 @@ from kaggle_pipeline.synthetic.siim_isic_2020 import generate
 STEPS = ("pipeline", "ensemble", "page", "predict")
 """``pipeline`` prepares, trains the image model, the tabular one and a learner, and blends them;
 ``page`` looks at training photos and is ended once it answers."""
+STAGES = {"prepare": 1.0, "image": 0.75, "tabular": 0.5, "logistic": 0.35, "blend": 0.2}
+"""Of the pipeline; about the share of its time that is left when each begins."""
 SETTINGS = (
     "records.image_size_px=48",
     "records.workers=2",
@@ -267,11 +269,24 @@ def after(work_dir: Path, step: str) -> Path:
     return work_dir / f"after_{step}"
 
 
-def begin_at(chain: Chain, step: str) -> None:
-    """Put what the undisturbed run was before a step in the place of the chain's run."""
+def begin_at(chain: Chain, step: str, stage: str = "") -> None:
+    """Put what the undisturbed run was before a step in the place of the chain's run.
+
+    Parameters
+    ----------
+    chain : Chain
+    step : str
+    stage : str
+        Of the pipeline, one of :data:`STAGES`: those before it are done already.
+    """
     shutil.rmtree(chain.run, ignore_errors=True)
+    done = list(STAGES)[: list(STAGES).index(stage)] if stage else []
     if number := STEPS.index(step):
         shutil.copytree(after(chain.work_dir, STEPS[number - 1]), chain.run)
+    elif done:
+        chain.run.mkdir(parents=True)
+        for name in (*done, "explore", "records"):
+            shutil.copytree(after(chain.work_dir, step) / name, chain.run / name)
 
 
 def first_difference(run: Path, whole: Path) -> str | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.chain import (
+    STAGES,
     Chain,
     after,
     begin_at,
@@ -27,6 +28,8 @@ from kaggle_pipeline.core.errors import PipelineError
 _DISK_MIB = 64
 _ASKED = 8 * 2**20
 """What each stage wants to be free before it begins; less is said at once."""
+_SHARES = (0.7, 0.1, 0.1, 0.1)
+"""Of the trials, by step; those of the pipeline begin at any of its stages."""
 _LEFT = 200_000
 """Bytes that are left at most where the disk becomes full within a stage."""
 
@@ -55,25 +58,28 @@ def measure_disks(
         is free; if a half-written file or a process is left, or the run ends with other results.
     """
     seconds = undisturbed(work_dir)
-    steps, took = list(seconds), np.array(list(seconds.values()))
+    steps = list(seconds)
     rng, counts = np.random.default_rng(seed), Counter()
     with _disk(work_dir / "disk") as disk:
         if disk is None:
             say("no file system may be mounted here (Linux, as root): nothing measured")
             return
         for trial in range(trials):
-            step = str(rng.choice(steps, p=took / took.sum()))
-            chain = Chain(work_dir, disk / "run")
-            begin_at(chain, step)
+            step, chain = str(rng.choice(steps, p=_SHARES)), Chain(work_dir, disk / "run")
+            stage = str(rng.choice(list(STAGES))) if step == "pipeline" else ""
+            begin_at(chain, step, stage)
             at, free = 0.0, int(rng.uniform(0, _used(after(work_dir, step)) + _ASKED))
             if trial % 2:
-                at, free = rng.uniform(0, seconds[step]), int(rng.uniform(0, _LEFT))
+                at, free = (
+                    rng.uniform(0, STAGES.get(stage, 1) * seconds[step]),
+                    int(rng.uniform(0, _LEFT)),
+                )
             else:
                 free = max(0, free - _used(chain.run))
             said = _fill_once(chain, step, disk, at, free)
             if other := first_difference(chain.run, after(work_dir, step)):
                 raise PipelineError(f"{chain.run}: {other} is another than undisturbed")
-            what = f"{step}, {free:,} bytes free" + (f" after {at:.1f} s" if at else "")
+            what = f"{stage or step}, {free:,} bytes free" + (f" after {at:.1f} s" if at else "")
             say(f"{trial + 1}: {what}: {said or 'enough'}; equal results")
             counts["stopped in one line and went on" if said else "had enough"] += 1
     say(", ".join(f"{count} {what}" for what, count in counts.items()))
