@@ -16,7 +16,7 @@ from benchmarks.chain import STEPS, Chain, first_difference, none_living, undist
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.stages.verify import verify_run
 
-_LIVES = {"pipeline": (0.05, 0.4)}
+_LIVES = {"pipeline": (0.03, 0.3)}
 """Shares of a step's processor time between which a process is killed: the long step goes on where
 it was, the others begin again, so some processes must live to their end."""
 _OTHERS = (0.2, 1.3)
