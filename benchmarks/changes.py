@@ -23,7 +23,7 @@ from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.verify import verify_run
 from kaggle_pipeline.webapp.service import Service
 
-_UNREAD = ("tensorboard",)
+_UNREAD = ("tensorboard", "predictions.csv")
 """What nothing of the package reads."""
 
 

@@ -12,9 +12,12 @@ any rank as likely as any other. Sharpness is the variance of the Laplacian (Pec
 2000, doi:10.1109/ICPR.2000.903548) over that of the photo, so that contrast alone changes nothing.
 """
 
+import io
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from scipy.ndimage import laplace
@@ -22,6 +25,7 @@ from scipy.spatial.distance import cdist
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
+from kaggle_pipeline.core.record import read_checked
 
 _NEIGHBOURS = 5
 LEAST_REFERENCE = 40
@@ -121,17 +125,17 @@ class OodReference:
         Raises
         ------
         PipelineError
-            If the file is damaged.
+            If the file is damaged, or not what was written.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with np.load(io.BytesIO(read_checked(path)), allow_pickle=False) as stored:
                 known, held_out = (
                     {int(name.removeprefix(part)): stored[name]
                      for name in stored.files if name.startswith(part)}
                     for part in ("known", "judged")
                 )  # fmt: skip
                 return cls(known, held_out, stored["sharpness"])
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
             raise PipelineError(f"{path} is damaged ({error}): delete it") from None
 
 

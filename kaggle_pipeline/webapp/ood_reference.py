@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kaggle_pipeline.core.commit import begin, commit
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import SAVED
+from kaggle_pipeline.core.record import read_record
 from kaggle_pipeline.data.folds import Folds
 from kaggle_pipeline.records.tfrecords import read_index
 from kaggle_pipeline.webapp.models import RunModels
@@ -28,6 +30,7 @@ _GROUPS = 4
 """At least, two in each half."""
 _BATCH = 8
 _SEED = 20200817
+_REMEDY = "delete {file}, and the page makes it anew"
 
 
 def find_reference(
@@ -41,11 +44,18 @@ def find_reference(
     models : RunModels
     say : callable
         Takes a line for the user.
+
+    Raises
+    ------
+    PipelineError
+        If the kept one is damaged, or not what was written.
     """
     path = Path(run_dir) / "webapp" / "reference.npz"
     trained = [Path(run_dir) / "image" / f"fold{fold}" / SAVED for fold in models.folds]
     newest = max((one.stat().st_mtime for one in trained if one.exists()), default=0.0)
-    if path.exists() and path.stat().st_mtime >= newest:
+    record = read_record(path.parent)
+    whole = path.exists() and (record is None or record.done)
+    if whole and path.stat().st_mtime >= newest:
         kept = OodReference.read(path)
         # A date does not tell that a fold was added, taken away or copied from elsewhere.
         if set(kept.known) == set(kept.held_out) == set(models.folds):
@@ -57,7 +67,9 @@ def find_reference(
     say("looking at training images, once, to tell photos that are unlike them …")
     reference = _make(run_dir, models, index)
     try:
+        begin(path.parent, _REMEDY)
         reference.write(path)
+        commit(path.parent)
     except PipelineError as error:  # a run that may only be read is served too
         say(f"note: what the training images look like cannot be kept: {error}")
     say(f"{reference.size} training images looked at")

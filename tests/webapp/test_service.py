@@ -23,8 +23,10 @@ from PIL import Image
 from benchmarks.page import require_reading
 from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.config.loading import load_experiment
+from kaggle_pipeline.core.commit import begin, renew
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import write_json
+from kaggle_pipeline.core.record import read_record
 from kaggle_pipeline.data.examples import read_examples
 from kaggle_pipeline.datasets.synthetic import SPEC as SYNTHETIC
 from kaggle_pipeline.models.tabular.sklearn_models import LearnerModel
@@ -508,6 +510,7 @@ def test_a_reference_of_other_folds_is_made_anew(run_dir, service, tmp_path):
     kept = service.reference
     path = found / "webapp" / "reference.npz"
     OodReference({0: kept.known[0]}, {0: kept.held_out[0]}, kept.sharpness).write(path)
+    renew(path.parent, path.name)
     assert set(find_reference(found, service.models).known) == {0, 1}
     assert set(OodReference.read(path).known) == {0, 1}
 
@@ -522,7 +525,7 @@ def test_a_run_that_may_only_be_read_is_served_too(run_dir, service, tmp_path, m
 
     monkeypatch.setattr(Path, "replace", refuse)
     assert set(find_reference(found, service.models, lines.append).known) == {0, 1}
-    assert any("cannot be kept" in line and "reference.npz" in line for line in lines)
+    assert any("cannot be kept" in line and "webapp" in line for line in lines)
 
 
 def test_pieces_say_what_context_counts_and_which_class_is_not_calibrated(
@@ -546,9 +549,28 @@ def test_a_reference_is_kept_and_read_again(run_dir, service, tmp_path):
     again = OodReference.read(path)
     assert again.size == service.reference.size > 20
     assert set(again.known) == set(again.held_out) == {0, 1}
-    (tmp_path / "broken.npz").write_bytes(b"nothing")
-    with pytest.raises(PipelineError, match="delete it"):
-        OodReference.read(tmp_path / "broken.npz")
+    content = path.read_bytes()
+    for broken in (b"", b"nothing", content[: len(content) // 2], content[:-4000] + bytes(4000)):
+        (tmp_path / "broken.npz").write_bytes(broken)
+        with pytest.raises(PipelineError, match="delete it"):
+            OodReference.read(tmp_path / "broken.npz")
+
+
+def test_a_reference_that_is_not_what_was_written_is_named(run_dir, service, tmp_path):
+    found = tmp_path / "run"
+    shutil.copytree(run_dir, found)
+    path = found / "webapp" / "reference.npz"
+    content = bytearray(path.read_bytes())
+    content[8] ^= 1  # a bit of the packing's own flags, which no checksum covers
+    path.write_bytes(content)
+    with pytest.raises(PipelineError, match=r"reference\.npz has other content.* delete "):
+        find_reference(found, service.models)
+    path.unlink()
+    begin(path.parent, "")  # the process that made it was killed before it had written that down
+    OodReference({0: service.reference.known[0]}, {}, service.reference.sharpness).write(path)
+    assert find_reference(found, service.models).size == service.reference.size
+    find_reference(found, service.models)
+    assert read_record(path.parent).done
 
 
 # ---------------------------------------------------------------------------- the command
