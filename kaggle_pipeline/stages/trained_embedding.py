@@ -23,6 +23,7 @@ from kaggle_pipeline.stages.trained import read_stage
 
 if TYPE_CHECKING:
     from kaggle_pipeline.hardware.accelerator import Accelerator
+    from kaggle_pipeline.models.embedding.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,17 @@ class TrainedHeads:
                 self._vectors[known] = self._encode(examples, shards, device)
             return self._vectors[known]
 
-        return _Head(self, self.folds[fold], vectors)
+        return _Head(self, fold, vectors)
 
-    def _encode(
-        self, examples: pd.DataFrame, shards: list[Path], device: "Accelerator"
-    ) -> VectorTable:
-        """The vectors of new photos, by the encoders that made the training photos'."""
-        config = self.config.embedding
-        encoders = open_encoders(config.encoders, device, config.batch_size)
+    def open_encoders(self, device: "Accelerator", batch_size: int) -> dict[str, "Encoder"]:
+        """Return the encoders that made the training photos' vectors, their weights compared.
+
+        Raises
+        ------
+        PipelineError
+            If one cannot be had, or has other weights than it had then.
+        """
+        encoders = open_encoders(self.config.embedding.encoders, device, batch_size)
         for name, encoder in encoders.items():
             store = VectorStore(self.stage.parent / FOLDER / name)
             if not store.finished:
@@ -108,16 +112,34 @@ class TrainedHeads:
                     f"{self.stage} was trained on"
                 )
             store.require_same_weights(encoder.about)
-        photos = read_photos(shards, self.spec.record_id, set(examples.index))
-        ids, arrays = encode_photos(photos, encoders, config.batch_size)
-        rows = ids.get_indexer(examples.index)
-        means: Mapping[str, np.ndarray] = {
-            name: stored_vectors(array, config).mean(axis=1, dtype=np.float32)[rows]
+        return encoders
+
+    def table(self, examples: pd.DataFrame, arrays: Mapping[str, np.ndarray]) -> VectorTable:
+        """Return what the heads see of photos, of vectors (n, views, width) in their order."""
+        config = self.config.embedding
+        means = {
+            name: stored_vectors(array, config).mean(axis=1, dtype=np.float32)
             for name, array in arrays.items()
         }
         # Nobody says which photos are of one patient: each stands alone.
         patient = examples["group_id"] if config.context else None
         return VectorTable.build(examples.index, means, patient)
+
+    def head(self, fold: int, vectors: VectorTable) -> EmbeddingModel:
+        """Return one fold's head, which knows these vectors."""
+        model = EmbeddingModel(self.config.embedding, self.spec, vectors, seed=0)
+        return model.load(self.folds[fold])
+
+    def _encode(
+        self, examples: pd.DataFrame, shards: list[Path], device: "Accelerator"
+    ) -> VectorTable:
+        """The vectors of new photos, by the encoders that made the training photos'."""
+        batch_size = self.config.embedding.batch_size
+        encoders = self.open_encoders(device, batch_size)
+        photos = read_photos(shards, self.spec.record_id, set(examples.index))
+        ids, arrays = encode_photos(photos, encoders, batch_size)
+        rows = ids.get_indexer(examples.index)
+        return self.table(examples, {name: array[rows] for name, array in arrays.items()})
 
 
 @dataclass(frozen=True)
@@ -125,13 +147,9 @@ class _Head:
     """One fold's head and what makes its vectors."""
 
     trained: TrainedHeads
-    folder: Path
+    fold: int
     vectors: Callable[[pd.DataFrame], VectorTable]
 
     def predict(self, examples: pd.DataFrame) -> pd.DataFrame:
         """Return probabilities by image id, a column a class."""
-        trained = self.trained
-        model = EmbeddingModel(
-            trained.config.embedding, trained.spec, self.vectors(examples), seed=0
-        )
-        return model.load(self.folder).predict(examples)
+        return self.trained.head(self.fold, self.vectors(examples)).predict(examples)

@@ -24,6 +24,7 @@ from kaggle_pipeline.models.cross_validation import trained_folds
 from kaggle_pipeline.models.protocols import Model
 from kaggle_pipeline.records.convert import decoded_side_px, square_jpeg
 from kaggle_pipeline.stages.trained import TrainedImageModels
+from kaggle_pipeline.webapp.photo_heads import PhotoHeads
 from kaggle_pipeline.webapp.upload import Photo
 
 
@@ -38,11 +39,14 @@ class ImagePrediction:
         Pooled features by fold.
     heat : numpy.ndarray of shape (classes, h, w), float32
         Grad-CAM, mean over the folds; each fold's and class's greatest value is 1 before.
+    heads : numpy.ndarray of shape (folds, classes), float64, or None
+        What the linear heads on frozen encoders say, where the run blends them.
     """
 
     probabilities: np.ndarray
     embeddings: tuple[np.ndarray, ...]
     heat: np.ndarray
+    heads: np.ndarray | None = None
 
 
 class RunModels:
@@ -97,17 +101,15 @@ class RunModels:
         self.judged_as_used = blend.judged_as_used(len(self.folds) + len(self.missing))
         weights = {name: weight for name, weight in blend.weights.items() if weight > 0}
         self.blend = replace(blend, weights=weights)
-        if "embedding" in weights:
-            raise PipelineError(
-                f"{stored} blends the stage embedding, which the page does not read: blend again "
-                "without it, say by --set blend.models=[image]"
-            )
         self._image = {fold: _load_networks(trained, fold, device) for fold in self.folds}
         self._others = {
             name: _Tabular(run_dir / name, self.spec, self.folds)
             for name in self.blend.weights
-            if name != "image"
+            if name not in ("image", "embedding")
         }
+        self._heads = None
+        if "embedding" in weights:
+            self._heads = PhotoHeads(run_dir, self.folds, device)
 
     @property
     def image_size_px(self) -> int:
@@ -130,19 +132,29 @@ class RunModels:
         """Whether a model compares a lesion's metadata with that of the patient's others."""
         return any(one.uses_context for one in self._others.values())
 
-    def square(self, photo: Photo) -> np.ndarray:
-        """Return the photo as the network sees it: by a record's way, uint8 (side, side, 3)."""
-        from kaggle_pipeline.models.image.input.pipeline import decode_photo
-
+    def jpeg(self, photo: Photo) -> bytes:
+        """Return the photo as a record has it."""
         records, image = self.fit.recipe(self.config.records), photo.image
         if photo.original is not None:  # decoded as conversion would: at a part of its size
             side = decoded_side_px(records)
             image = decode_image(photo.original, photo.name, smallest_side_px=side)
-        jpeg = square_jpeg(image, records, photo.original)
+        return square_jpeg(image, records, photo.original)
+
+    def square(self, photo: Photo) -> np.ndarray:
+        """Return the photo as the network sees it: by a record's way, uint8 (side, side, 3)."""
+        return self.decode(self.jpeg(photo))
+
+    def decode(self, jpeg: bytes) -> np.ndarray:
+        """Return what the network sees of a record's JPEG."""
+        from kaggle_pipeline.models.image.input.pipeline import decode_photo
+
         return decode_photo(jpeg, self.image_size_px)
 
-    def look(self, square: np.ndarray) -> ImagePrediction:
-        """Ask every fold's network about a photo that :meth:`square` gave."""
+    def look(self, square: np.ndarray, jpeg: bytes | None = None) -> ImagePrediction:
+        """Ask every fold's network about a photo that :meth:`square` gave.
+
+        ``jpeg`` is what it was decoded from; encoders see that, where the run has any.
+        """
         probabilities, embeddings, heats = [], [], []
         for networks in self._image.values():
             answers = [network.answer(square[None]) for network in networks]
@@ -150,7 +162,10 @@ class RunModels:
             embeddings.append(np.concatenate([one.embeddings[0] for one in answers]))
             heat = np.concatenate([one.heat[0] for one in answers])
             heats.append(heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12))
-        return ImagePrediction(np.stack(probabilities), tuple(embeddings), np.mean(heats, axis=0))
+        heads = self._heads.answer(jpeg) if self._heads and jpeg is not None else None
+        return ImagePrediction(
+            np.stack(probabilities), tuple(embeddings), np.mean(heats, axis=0), heads
+        )
 
     def embed(self, fold: int, squares: np.ndarray) -> np.ndarray:
         """Return one fold's embeddings (n, channels) of squares (n, side, side, 3)."""

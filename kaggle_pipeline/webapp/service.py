@@ -183,11 +183,12 @@ class Service:
         models, name = self.models, plain_name(name)
         with self._decoding.turn(name):
             photo = open_upload(name, content, self._worker)
-            square, shown = models.square(photo), self._shown(photo.image)
+            jpeg, shown = models.jpeg(photo), self._shown(photo.image)
+            square = models.decode(jpeg)
             size, digest = photo.image.size, photo.digest
             del photo
         with self._looking.turn(name), self._lock:
-            answer = models.look(square)
+            answer = models.look(square, jpeg)
         unlikeness = None
         if self.reference is not None:
             of_fold = dict(zip(models.folds, answer.embeddings, strict=True))
@@ -215,6 +216,8 @@ class Service:
         with self._lock:  # a dense network on the metadata is a Keras model too
             parts = self.models.ask_metadata(rows)
         parts["image"] = np.stack([look.answer.probabilities for look in looks], axis=1)
+        if looks[0].answer.heads is not None:
+            parts["embedding"] = np.stack([look.answer.heads for look in looks], axis=1)
         weights = self.models.blend.weights
         parts = {name: parts[name] for name in weights}
         means = {name: self._frame(found.mean(axis=0)) for name, found in parts.items()}
