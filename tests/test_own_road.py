@@ -111,7 +111,7 @@ def run(practice):
     """Plan and run; the photos that cannot be read are named first, then left out."""
     mine, out, place = practice / "praxis.yaml", practice / "geplant.yaml", practice / "lauf"
     data = f"--data-dir {practice}"
-    plan = f"plan.py --table {mine} {data} --preset quick --weights {WEIGHTS} --out {out}"
+    plan = f"plan.py --table {mine} {data} --hours 0.2 --weights {WEIGHTS} --out {out}"
     said = command(practice, plan, expected=2)
     assert "Befunde.csv row " in said and "'unbekannt'" in said and "leave the cell empty" in said
     table = practice / "Befunde.csv"  # the user mends it
