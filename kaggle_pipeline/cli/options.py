@@ -128,6 +128,7 @@ def make_run(options: argparse.Namespace) -> "Run":
     """
     from kaggle_pipeline.config.loading import load_experiment
     from kaggle_pipeline.core.deadline import Deadline
+    from kaggle_pipeline.core.files import meant_instead
     from kaggle_pipeline.stages.run import Run
 
     overrides = list(options.overrides)
@@ -135,10 +136,13 @@ def make_run(options: argparse.Namespace) -> "Run":
     if getattr(options, "tpu", False):
         overrides.append("device=tpu")
     config = load_experiment(options.config, overrides)
+    run_dir = options.run_dir or Path("runs") / config.name
+    if getattr(options, "resume", False) and not run_dir.is_dir():
+        print(f"note: there is no {run_dir} to go on with, so it begins{meant_instead(run_dir)}")
     return Run(
         config,
         options.data_dir or Path("data") / config.dataset,
-        options.run_dir or Path("runs") / config.name,
+        run_dir,
         resume=getattr(options, "resume", False),
         overwrite=getattr(options, "overwrite", False),
         interactive=sys.stdout.isatty(),

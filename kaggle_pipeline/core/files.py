@@ -143,7 +143,12 @@ def require_folder(folder: Path, option: str) -> None:
     if folder.is_file():
         raise PipelineError(f"{option} {folder} is a file: name the folder that it lies in")
     if not folder.is_dir():
-        raise PipelineError(f"{option} {folder}: no such folder{meant_instead(folder)}")
+        hint = meant_instead(folder) or there_instead(folder)
+        raise PipelineError(f"{option} {folder}: no such folder{hint}")
+
+
+_FEW = 5
+"""Folders that are all named where one is looked for in vain."""
 
 
 def meant_instead(folder: Path) -> str:
@@ -153,14 +158,27 @@ def meant_instead(folder: Path) -> str:
     place = Path()
     for part in folder.parts:
         if not (place / part).is_dir():
-            if not os.access(place, os.R_OK):
-                return ""
-            beside = [one.name for one in place.iterdir() if one.is_dir()]
-            if not (close := get_close_matches(part, beside, n=1)):
+            if not (close := get_close_matches(part, _folders(place), n=1)):
                 return ""
             part = close[0]
         place /= part
     return f"; did you mean '{place}'?"
+
+
+def there_instead(folder: Path) -> str:
+    """Return a hint that names the few folders which are there in place of a path's wrong part."""
+    place = next(one for one in folder.absolute().parents if one.is_dir())
+    known = Path(*folder.parts[: len(place.parts) - len(folder.absolute().parts)])
+    found = sorted(_folders(place))
+    if known == Path() or not 0 < len(found) <= _FEW:
+        return ""
+    return f"; in {known} there is {', '.join(found)}"
+
+
+def _folders(place: Path) -> list[str]:
+    if not os.access(place, os.R_OK):
+        return []
+    return [one.name for one in place.iterdir() if one.is_dir()]
 
 
 _unfinished: set[Path] = set()

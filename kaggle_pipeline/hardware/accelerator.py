@@ -192,7 +192,7 @@ def _find(device: Device, replicas: int | None) -> Accelerator:
             raise PipelineError(f"replicas is {replicas}: here are {gpus} GPUs; leave it null")
         return _gpu(backend, replicas or gpus, workers)
     if device == "gpu":
-        raise PipelineError(f"device=gpu: {backend} sees no GPU here; say --set device=cpu or auto")
+        raise PipelineError(f"device=gpu: {backend} sees no GPU here; say cpu or auto")
     why = "asked for" if device == "cpu" else "no GPU or TPU found"
     return _cpu(backend, replicas or 1, workers, why)
 

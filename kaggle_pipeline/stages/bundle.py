@@ -64,8 +64,8 @@ def bundle(
     """Write the bundle.
 
     What is copied is named, so that nothing else can be in it: settings, weights, calibration and
-    decision of the image stage; a few drawn photos and the models' answers to them. No table of the
-    data set, no prediction or photo of it.
+    decision of the image stage; a few made-up lesions and the models' answers to them. No table of
+    the data set, no prediction or photo of it.
 
     Parameters
     ----------

@@ -182,7 +182,7 @@ def _embed_made_up(
     encoders: Mapping[str, "Encoder"],
     fit: RecordFit | None,
 ) -> None:
-    """Keep drawn photos and their vectors, for ``verify_run``."""
+    """Keep made-up photos and their vectors, for ``verify_run``."""
     recipe = fit.recipe(run.config.records) if fit else run.config.records
     for name, store in stores.items():
         with made_up_photos(store.folder, run.spec, recipe) as made_up:

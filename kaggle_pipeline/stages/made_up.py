@@ -62,7 +62,7 @@ class MadeUp:
 
 
 def draw_photos(folder: Path, side_px: int, count: int = _COUNT) -> None:
-    """Write drawn lesions as PNG, the same ones every time."""
+    """Write made-up lesions as PNG, the same ones every time."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(_SEED)
     kinds = sorted(LOOKS)

@@ -138,6 +138,9 @@ def test_a_photo_folder_comes_before_the_file_to_write(runs, capsys):
     (runs / "photos").mkdir()
     assert main(["predict", "runs/demo", "--images", "photo", "--out", "taken.csv"]) == 2
     assert "--images photo: no such folder; did you mean 'photos'?" in error_line(capsys)
+    (runs / "data" / "demo" / "competition").mkdir(parents=True)
+    assert main(["predict", "runs/demo", "--images", "data/demo/jpeg/test"]) == 2
+    assert "no such folder; in data/demo there is competition" in error_line(capsys)
     assert main(["predict", "runs/demo", "--images", "photos", "--out", "taken.csv"]) == 2
     assert "taken.csv exists: say --overwrite" in error_line(capsys)
 
@@ -161,3 +164,13 @@ def test_the_demos_config_names_the_folder_and_how_to_make_it(runs, capsys):
     (drawn / "lesions.csv").touch()
     assert main(["explore-data", "--config", "my_photos"]) == 2
     assert error_line(capsys).endswith("say --data-dir data/first/competition")
+
+
+def test_going_on_with_a_run_that_is_not_there_is_said(runs, capsys):
+    words = "train-tabular --config demo --data-dir no --run-dir runs/demp --resume"
+    assert main(words.split()) == 2
+    said = capsys.readouterr()
+    assert "no data folder no" in said.err
+    assert "no runs/demp to go on with, so it begins; did you mean 'runs/demo'?" in said.out
+    assert main(words.replace("demp", "demo").split()) == 2
+    assert "to go on with" not in capsys.readouterr().out
