@@ -16,14 +16,12 @@ def is_run(folder: Path) -> bool:
     return any((folder / stage).is_dir() for stage in _STAGES)
 
 
-def require_run(run_dir: Path, option: str = "--run-dir") -> None:
+def require_run(run_dir: Path) -> None:
     """Stop on a folder that is no run, before anything is asked of the run.
 
     Parameters
     ----------
     run_dir : pathlib.Path
-    option : str
-        That names it.
 
     Raises
     ------
@@ -34,12 +32,12 @@ def require_run(run_dir: Path, option: str = "--run-dir") -> None:
     if is_run(run_dir):
         return
     if run_dir.name in _STAGES and run_dir.is_dir() and is_run(run_dir.parent):
-        raise PipelineError(f"{option} {run_dir} is a part of a run: say {run_dir.parent}")
+        raise PipelineError(f"{run_dir} is a part of a run: say {run_dir.parent}")
     if run_dir.is_dir():
-        what = f"{option} {run_dir} holds no run"
+        what = f"{run_dir} holds no run"
         below = sorted(one for one in run_dir.iterdir() if is_run(one))
         raise PipelineError(what + _listed(below, "there are"))
-    what = f"{option} {run_dir}: no such folder"
+    what = f"{run_dir}: no such folder"
     beside = run_dir.parent.iterdir() if run_dir.parent.is_dir() else ()
     runs = sorted(one for one in beside if is_run(one))
     raise PipelineError(what + (meant_instead(run_dir) or _listed(runs, "runs beside it are")))

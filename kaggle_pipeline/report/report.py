@@ -57,7 +57,7 @@ def write_report(run_dir: Path, spec: DatasetSpec) -> Path:
     ]
     title, folder = f"{spec.heading}: results of the run “{name}”", Path(run_dir).resolve().name
     if folder != name:  # several runs of one config
-        title = f"{spec.heading}: results of “{folder}” (config “{name}”)"
+        title = f"{spec.heading}: results of the run “{folder}” (config “{name}”)"
     if (finished := _finished(run_dir)) is not None:  # and of one folder
         title += f", {finished.day} {finished:%B %Y}"
     path = Path(run_dir) / "report.html"

@@ -159,7 +159,7 @@ def test_every_part_of_a_run_is_on_the_page(whole):
     for heading in headings:
         assert f"<h2>{heading}</h2>" in found.html
     assert "Held-out test part" in found.text
-    assert "made up: results of the run “my run”" in found.text
+    assert f"made up: results of the run “{run.name}” (config “my run”)" in found.text
     assert "0.712 [0.600, 0.800]" in found.text
     for name in ("auc", "balanced_accuracy", "brier", "ece", "sensitivity_at_90_specificity"):
         assert describe_score(evaluation["scores"][name]) in found.text
@@ -232,9 +232,10 @@ def test_a_run_says_when_it_was_finished_and_what_its_classes_are_called(evaluat
     date = "2026-03-05T17:08:09+00:00"
     write_stage(tmp_path / "image", spec, examples, finished=date)
     page = Page(write_report(tmp_path, spec))
-    assert "A made-up set: results of the run “my run”" in page.text
+    title = f"results of the run “{tmp_path.name}” (config “my run”), 5 March 2026"
+    assert f"A made-up set: {title}" in page.text
     assert "Finished on 5 March 2026 at 17:08 UTC" in page.text
-    assert "learned from drawings" in page.text
+    assert "learned from made-up lesions" in page.text
     assert " melanoma) of " in page.text and "target" not in page.text
 
 

@@ -108,4 +108,4 @@ def test_an_unfinished_run_is_named(runs, tmp_path, capsys):
     error = capsys.readouterr().err
     assert str(tmp_path / "run" / "image") in error and error.count("\n") == 1
     assert main(["results-table", str(tmp_path / "none")]) == 2
-    assert "train one first" in capsys.readouterr().err
+    assert "none: no such folder; runs beside it are" in capsys.readouterr().err

@@ -277,9 +277,9 @@ def test_a_printed_report_names_its_day_its_run_and_its_models(service):
 
 def test_a_page_of_drawings_says_so(service, looks):
     reading = service.read(looks[:1], [KNOWN])[0]
-    assert "learned from drawings" in reading_block(service, reading, "target", 0.9)
+    assert "learned from made-up lesions" in reading_block(service, reading, "target", 0.9)
     real = replace(service.spec, made_up=False)
-    assert "learned from drawings" not in disclaimer(real)
+    assert "learned from made-up lesions" not in disclaimer(real)
 
 
 def test_the_threshold_is_said_in_numbers_that_can_be_checked(service, looks):
@@ -328,7 +328,14 @@ def test_the_card_tells_data_scores_and_limits(service):
     sections = card_sections(service)
     words = "".join(sections.values())
     assert next(iter(sections)) == "Summary and limits"
-    for one in ("learned from drawings", "AUC", "duplicate", "ROC curve", "keras", "skin colour"):
+    for one in (
+        "learned from made-up lesions",
+        "AUC",
+        "duplicate",
+        "ROC curve",
+        "keras",
+        "skin colour",
+    ):
         assert one in words, one
     assert {"Data", "Leak audit", "Image model", "Settings and versions"} <= set(sections)
 
@@ -346,7 +353,7 @@ def test_other_tasks_are_read_too(dataset, photos, tmp_path):
     assert words.count('<th scope="row">') == len(service.classes) + 1  # all classes, one model
     assert "was not checked" in words  # no TFRecords, no training images to compare with
     assert "not calibrated" in words
-    assert "learned from drawings" in words  # as the folder that it learned from says
+    assert "learned from made-up lesions" in words  # as the folder that it learned from says
     assert card_sections(service)
 
 
