@@ -36,7 +36,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work-dir", type=Path, default=Path("runs/benchmark"))
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there")
     parser.add_argument(
-        "--photos", type=int, help="for convert (default: 32), loop (128), input and predict (256)"
+        "--photos",
+        type=int,
+        help="for convert (default: 32), costs (2000), loop (128), input and predict (256)",
     )
     tabular = parser.add_argument_group("tabular")
     tabular.add_argument("--data-dir", type=Path, help="real metadata (default: made up)")
@@ -101,6 +103,12 @@ def _disks(options: argparse.Namespace, place: Path) -> None:
     from benchmarks.disks import measure_disks
 
     measure_disks(place)
+
+
+def _costs(options: argparse.Namespace, place: Path) -> None:
+    from benchmarks.costs import measure_costs
+
+    measure_costs(place, options.photos or 2000)
 
 
 def _together(options: argparse.Namespace, place: Path) -> None:
@@ -247,6 +255,7 @@ _MEASUREMENTS = {
     "stops": _stops,
     "disks": _disks,
     "together": _together,
+    "costs": _costs,
     "changes": _changes,
     "fuzz": _fuzz,
     "step": _step,
@@ -274,6 +283,7 @@ COMMAND = Command(
   python scripts/benchmark.py stops
   python scripts/benchmark.py disks
   python scripts/benchmark.py together
+  python scripts/benchmark.py costs --photos 2000
   python scripts/benchmark.py changes
   python scripts/benchmark.py fuzz --reader yaml --limit 300
   python scripts/benchmark.py convert --json convert.json
