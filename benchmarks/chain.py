@@ -65,6 +65,8 @@ _IMPORTED = (
     "sklearn.linear_model",
     "matplotlib.figure",
 )
+_ENDED = (128 + signal.SIGTERM, -signal.SIGTERM)
+"""How the page ends that is asked to, beside 0."""
 _PATIENCE_SECONDS = 900
 _LOOK_SECONDS = 0.3
 
@@ -235,14 +237,18 @@ class Chain:
         return newest.parts[0]
 
 
-_ENDED = (128 + signal.SIGTERM, -signal.SIGTERM)
-
-
 def undisturbed(work_dir: Path) -> dict[str, float]:
     """Leave a run of all steps that nobody disturbed; return each step's processor seconds.
 
     What is there of an earlier call is taken as it is.
+
+    Raises
+    ------
+    PipelineError
+        If a step fails, or this is no Linux.
     """
+    if not Path("/proc/self/stat").exists():
+        raise PipelineError("processes are looked at in /proc: this needs Linux")
     chain, took = Chain(work_dir, work_dir / "whole"), work_dir / "whole.json"
     if took.exists():
         return json.loads(took.read_text(encoding="utf-8"))

@@ -68,14 +68,12 @@ def measure_disks(
             step, chain = str(rng.choice(steps, p=_SHARES)), Chain(work_dir, disk / "run")
             stage = str(rng.choice(list(STAGES))) if step == "pipeline" else ""
             begin_at(chain, step, stage)
-            at, free = 0.0, int(rng.uniform(0, _used(after(work_dir, step)) + _ASKED))
             if trial % 2:
-                at, free = (
-                    rng.uniform(0, STAGES.get(stage, 1) * seconds[step]),
-                    int(rng.uniform(0, _LEFT)),
-                )
+                at = rng.uniform(0, STAGES.get(stage, 1) * seconds[step])
+                free = int(rng.uniform(0, _LEFT))
             else:
-                free = max(0, free - _used(chain.run))
+                size = int(rng.uniform(0, _used(after(work_dir, step)) + _ASKED))
+                at, free = 0.0, max(0, size - _used(chain.run))
             said = _fill_once(chain, step, disk, at, free)
             if other := first_difference(chain.run, after(work_dir, step)):
                 raise PipelineError(f"{chain.run}: {other} is another than undisturbed")

@@ -19,7 +19,7 @@ from kaggle_pipeline.stages.verify import verify_run
 _LIVES = {"pipeline": (0.03, 0.3)}
 """Shares of a step's processor time between which a process is killed: the long step goes on where
 it was, the others begin again, so some processes must live to their end."""
-_OTHERS = (0.2, 1.3)
+_OTHERS = (0.2, 1.2)
 
 
 def measure_kills(
@@ -46,8 +46,8 @@ def measure_kills(
     ------
     PipelineError
         If a command cannot go on; if a run ends with another submission, prediction, weight or
-        table than the undisturbed one, with a file that its records do not know, or a half-written
-        one; if a process is left.
+        table than the undisturbed one, with a file that is not what its record says, or a
+        half-written one; if a process is left.
     """
     seconds = undisturbed(work_dir)
     say("left alone: " + ", ".join(f"{step} {took:.0f} s" for step, took in seconds.items()))
