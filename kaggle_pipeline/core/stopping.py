@@ -10,12 +10,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 from kaggle_pipeline.core.files import remove_unfinished
 
 GO_ON = "run the same command with --resume to go on"
 _PATIENCE_SECONDS = 10.0
+_AGAIN_SECONDS = 0.05
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
@@ -51,6 +54,7 @@ def stoppable() -> Iterator[None]:
     former = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     over = threading.Event()
     threading.Thread(target=_end_in_time, args=(reading, over), daemon=True).start()
+    former_hook, sys.unraisablehook = sys.unraisablehook, partial(_again, sys.unraisablehook)
     try:
         for one in numbers:
             if before[one] is not signal.SIG_IGN:
@@ -60,8 +64,9 @@ def stoppable() -> Iterator[None]:
         remove_unfinished()
         raise
     finally:
-        over.set()
+        sys.unraisablehook = former_hook
         signal.set_wakeup_fd(former)
+        over.set()
         os.close(writing)
         for one, handler in before.items():
             signal.signal(one, handler)
@@ -69,6 +74,16 @@ def stoppable() -> Iterator[None]:
 
 def _raise(number: int, _: object) -> None:
     raise Stopped(number)
+
+
+def _again(former: Callable[[Any], object], lost: Any) -> None:
+    """Send a signal again that came where Python drops exceptions: in a finaliser, say."""
+    if not isinstance(lost.exc_value, Stopped):
+        former(lost)
+        return
+    later = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), lost.exc_value.code - 128))
+    later.daemon = True
+    later.start()
 
 
 def _end_in_time(reading: int, over: threading.Event) -> None:
@@ -79,8 +94,8 @@ def _end_in_time(reading: int, over: threading.Event) -> None:
                 break
         else:
             return
-    if over.wait(_PATIENCE_SECONDS):
-        return
+        if over.wait(_PATIENCE_SECONDS):  # the pipe stays open: a second signal is written too
+            return
     for child in multiprocessing.active_children():
         child.kill()
     remove_unfinished()

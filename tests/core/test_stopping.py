@@ -99,6 +99,35 @@ def test_a_signal_waits_until_a_process_has_started():
     assert done
 
 
+FINALISER = """
+import os, signal, time
+from kaggle_pipeline.core.stopping import Stopped, stoppable
+
+class Late:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(9):
+            pass
+
+began = time.monotonic()
+try:
+    with stoppable():
+        one = Late()
+        del one
+        time.sleep(60)
+except Stopped as stop:
+    print(stop.code, time.monotonic() - began < 9)
+"""
+
+
+def test_a_signal_within_a_finaliser_is_neither_lost_nor_a_traceback():
+    """Python drops what is raised there; the process would go on until it is ended by force."""
+    done = subprocess.run(
+        [sys.executable, "-c", FINALISER], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("143 True\n", "", 0)
+
+
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 
 
