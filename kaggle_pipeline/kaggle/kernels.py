@@ -35,10 +35,11 @@ MAX_BYTES = 1_000_000
 """Of a kernel's source; Kaggle refuses more."""
 _PACKAGE, _PREFLIGHT = "kaggle_pipeline/**/*.py", "configs/preflight/*.json"
 _LEFT_OUT = (
-    "kaggle_pipeline/webapp/*", "kaggle_pipeline/synthetic/[!_]*", "kaggle_pipeline/kernels/*/*",
+    "kaggle_pipeline/webapp/*", "kaggle_pipeline/synthetic/[!_l]*", "kaggle_pipeline/kernels/*/*",
 )  # fmt: skip
-"""What no session needs: the page, what draws made-up lesions, and an installed package's copy of
-the templates."""
+"""What no session needs: the page, what draws made-up collections (all but ``lesion_painter`` and
+``looks``, with which a stage draws single lesions), and an installed package's copy of the
+templates."""
 _IMAGE = {"tpu": "image", "gpu": "image_gpu"}
 _STAGE = {"image_gpu": "image", "tpu_smoke": "image"}
 """Which model a kernel is about, where its name does not say so."""

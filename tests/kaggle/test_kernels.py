@@ -1,5 +1,6 @@
 """Tests of the packed scripts: they run alone, are repeatable and current, too much is refused."""
 
+import ast
 import base64
 import io
 import json
@@ -233,6 +234,27 @@ def test_nothing_but_the_package_is_packed(built):
     }
     kernel_files = {name for name in names if not name.startswith("configs/preflight/")}
     assert kernel_files == {"kernel/experiment.yaml", "kernel/settings.json"}
+
+
+def test_what_packed_modules_import_is_packed(built):
+    """As the session and its stages are imported; the command line alone needs the page."""
+    packed = unpacked(built / "image")
+    modules = {
+        name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): content
+        for name, content in packed.items() if name.endswith(".py")
+    }  # fmt: skip
+    waiting, seen = ["kaggle_pipeline.kaggle.session"], set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        assert name in modules, f"{name} is imported and not packed"
+        for one in ast.parse(modules[name]).body:
+            if isinstance(one, ast.ImportFrom) and one.module.startswith("kaggle_pipeline"):
+                inner = [f"{one.module}.{alias.name}" for alias in one.names]
+                waiting += [one.module, *(path for path in inner if path in modules)]
+    assert "kaggle_pipeline.stages.train_folds" in seen
 
 
 @pytest.mark.parametrize(
