@@ -157,5 +157,8 @@ def _decided(rule: Any, probability: Any) -> Any:
         return ops.cast(probability >= limits[None, :], "int32")
     costs = np.asarray(rule.costs)
     saved = np.asarray(rule.weights)[:, None] * (costs.max() - costs)
-    best = ops.argmax(ops.matmul(probability, saved.astype(np.float32)), axis=1)
-    return ops.one_hot(ops.cast(best, "int32"), len(rule.weights), dtype="int32")
+    worth = ops.matmul(probability, saved.astype(np.float32))
+    # The first of the greatest. Keras' own argmax looks at the bits of a zero's sign, for which
+    # ONNX of this opset has no operator.
+    best = ops.cast(worth >= ops.max(worth, axis=1, keepdims=True), "int32")
+    return best * ops.cast(ops.equal(ops.cumsum(best, axis=1), 1), "int32")

@@ -12,7 +12,7 @@ from kaggle_pipeline.data.metadata_encoder import blank_metadata
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.evaluation.calibration.calibration import Calibration
 from kaggle_pipeline.evaluation.decision.decision import Decision
-from kaggle_pipeline.evaluation.decision.rules import SoftmaxRule, ThresholdRule
+from kaggle_pipeline.evaluation.decision.rules import SoftmaxRule, ThresholdRule, equal_costs
 from kaggle_pipeline.export.network import serving_network
 from kaggle_pipeline.hardware.accelerator import choose_accelerator
 from kaggle_pipeline.models.composite import OneModelPerClass, SeedEnsemble
@@ -172,3 +172,15 @@ def test_a_threshold_that_is_a_photos_own_probability_is_reached():
     rule = ThresholdRule((float(exact[2]),))
     found = ask(serving_network(models, SIIM, platt, decision(rule, SIIM), 32))
     assert found["decision"].sum() == len(PHOTOS) - 2
+
+
+def test_a_decision_needs_no_operator_that_onnx_lacks():
+    """Keras' argmax does, which no ONNX Runtime then loads."""
+    import tensorflow as tf
+
+    rule = SoftmaxRule((1.0,) * len(HAM.classes), equal_costs(len(HAM.classes)), 0.0)
+    network = serving_network([model_of(tiny_config(), HAM)], HAM, None, decision(rule, HAM), 32)
+    spec = tf.TensorSpec((None, 32, 32, 3), tf.uint8)
+    graph = tf.function(lambda image: network(image, training=False)).get_concrete_function(spec)
+    kinds = {one.type for one in graph.graph.get_operations()}
+    assert "MatMul" in kinds and "Bitcast" not in kinds
