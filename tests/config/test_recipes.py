@@ -29,6 +29,10 @@ SHRUNK = (
     "image.tta=none", "image.weights=null", "tabular.epochs=2", "leakage.fingerprints=false",
 )  # fmt: skip
 SMALL_NETWORK = ("image.backbone=LeNet", "image.backbone_options={filters: 4}")
+SMALL_ENCODER = (
+    "embedding.encoders=[{source: keras:LeNet, weights: null, options: {filters: 4}, "
+    "image_size_px: 32}]"
+)
 LIGHTER = {
     "isic_2017": (*SMALL_NETWORK, "image.train_from=stage0_pool"),
     "isic_2017_resnet": SMALL_NETWORK,
@@ -47,6 +51,7 @@ LIGHTER = {
         "image.backbone_layer=stage1_pool",
         "image.augment.dihedral=false",  # one view in place of eight
     ),
+    "ham10000_blend": (*SMALL_NETWORK, "image.train_from=stage0_pool"),
     "siim_mini_external": (*SMALL_NETWORK, "image.backbone_layer=stage1_pool"),
     "siim_resnext50": SMALL_NETWORK,
 }
@@ -81,6 +86,8 @@ def shrink(config, lighter):
     if config.folds.holdout is None and config.folds.judge is None:
         # One fit in place of five or ten; a small network shows that folds are joined.
         changes.append("folds.k=2" if config.name == "demo" else "folds={holdout: 0.4}")
+    if config.embedding.encoders:  # others are downloaded
+        changes.append(SMALL_ENCODER)
     changes += lighter
     return [word for change in changes for word in ("--set", change)]
 
