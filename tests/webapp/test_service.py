@@ -594,9 +594,9 @@ def test_mistakes_of_who_serves_are_told_in_a_line(tmp_path, capsys, monkeypatch
     pytest.importorskip("streamlit")
     monkeypatch.chdir(tmp_path)
     assert "make demo" in error_of(["serve"], capsys)
-    assert "no folder" in error_of(["serve", "--run-dir", "nowhere"], capsys)
+    assert "no such folder" in error_of(["serve", "--run-dir", "nowhere"], capsys)
     (tmp_path / "empty").mkdir()
-    assert "train_image" in error_of(["serve", "--run-dir", "empty"], capsys)
+    assert "empty holds no run" in error_of(["serve", "--run-dir", "empty"], capsys)
 
 
 def test_without_streamlit_the_extra_is_named(capsys, monkeypatch):
