@@ -240,7 +240,7 @@ class Chain:
 def undisturbed(work_dir: Path) -> dict[str, float]:
     """Leave a run of all steps that nobody disturbed; return each step's processor seconds.
 
-    What is there of an earlier call is taken as it is.
+    What is there of an earlier call is taken as it is: another version's may differ in a word.
 
     Raises
     ------
