@@ -97,11 +97,15 @@ def test_a_feature_that_is_not_there_is_said_before_the_photos_are_read(
     ("out", "named"),
     [("there.csv", "--overwrite"), ("folder", "is a folder"), ("there.csv/x.csv", "written to")],
 )
-def test_a_place_that_cannot_be_written_is_said_before_a_model_is_looked_for(
+def test_a_place_that_cannot_be_written_is_said_before_a_model_is_read(
     out, named, tmp_path, capsys
 ):
     (tmp_path / "there.csv").write_text("")
     (tmp_path / "folder").mkdir()
-    words = ["--run-dir", str(tmp_path / "no run"), "--images", str(tmp_path / "none")]
+    stage = tmp_path / "run" / "image"
+    (stage / "fold0").mkdir(parents=True)
+    (stage / "fold0" / "model.json").write_text("{}")
+    (stage / "config.yaml").write_text("name: run\ndataset: synthetic\n")
+    words = ["--run-dir", str(tmp_path / "run"), "--images", str(tmp_path / "folder")]
     assert main(["predict", *words, "--out", str(tmp_path / out)]) == 2
     assert named in capsys.readouterr().err
