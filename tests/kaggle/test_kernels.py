@@ -94,7 +94,7 @@ def test_the_same_sources_give_the_same_bytes(root, tmp_path):
         script_of(build_kernels(root, tmp_path / name, make_build())[0]).read_bytes()
         for name in ("a", "b")
     )
-    assert first == second and len(first) < 500_000  # Kaggle takes a million
+    assert first == second and len(first) < 600_000  # Kaggle takes a million
 
 
 def without_archive(script):
@@ -126,7 +126,7 @@ def test_a_built_kernel_holds_what_a_session_needs(folder, built):
         assert f"kaggle_pipeline/{file}" in names
     assert not {name for name in names if name.split("/")[0] in ("benchmarks", "tests")}
     assert not {name for name in names if name.startswith("kaggle_pipeline/webapp/")}
-    assert "kaggle_pipeline/synthetic/lesion_painter.py" not in names
+    assert "kaggle_pipeline/synthetic/siim_isic_2020.py" not in names
     metadata = "kernel-metadata.json"
     assert (folder / metadata).read_bytes() == (made / metadata).read_bytes()
 
