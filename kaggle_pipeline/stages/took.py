@@ -33,7 +33,7 @@ class Stopwatch:
         found = {"seconds": time.perf_counter() - self._began,
                  "cpu_seconds": cpu_seconds() - self._worked}  # fmt: skip
         for name in found:
-            found[name] = round(found[name] + sum(one.get(name, 0.0) for one in self._before), 1)
+            found[name] = round(found[name] + sum(one.get(name, 0.0) for one in self._before), 3)
         peaks = [peak_memory_mb(), *(one.get("peak_memory_mb") for one in self._before)]
         return {**found, "peak_memory_mb": max((one for one in peaks if one), default=None)}
 
