@@ -21,21 +21,25 @@ CONFIGS = {"synthetic": "demo", "ham10000": "ham10000_lenet", "isic_2017": "isic
 TINY = (
     "records.image_size_px=32", "records.workers=1", "image.image_size_px=32",
     "image.backbone=LeNet", "image.backbone_options={filters: 4}", "image.weights=null",
-    "image.train_from=null", "image.tta=flips", "leakage.fingerprints=false", "external=[]",
+    "image.train_from=null", "image.seeds=1", "image.tta=flips",
+    "leakage.fingerprints=false", "external=[]",
 )  # fmt: skip
 
 
-def make_run(dataset, root, data_dir=None, *, records=True):
+def make_run(dataset, root, data_dir=None, *, records=True, more=()):
     """Return a run's folder in ``root``, of networks that nobody has trained.
 
     ``synthetic`` has two folds and a blend with a logistic regression that is fitted and calibrated
-    for real; the others have the folds of their config and the image model alone.
+    for real; the others have the folds of their config and the image model alone. ``more`` are
+    further changes of the config.
     """
     if data_dir is None:
         generate_like(dataset, root, images=60, image_size_px=40, seed=3, workers=1)
         data_dir = root / "competition"
     several = ("folds={k: 2}",) if dataset == "synthetic" else ("folds={holdout: 0.3}",)
-    config = load_experiment(ROOT / "configs" / f"{CONFIGS[dataset]}.yaml", [*TINY, *several])
+    config = load_experiment(
+        ROOT / "configs" / f"{CONFIGS[dataset]}.yaml", [*TINY, *several, *more]
+    )
     run = Run(config, data_dir, root / "run", say=lambda line: None)
     prepare_data(run, with_records=records)
     places = [run.run_dir / "image" / f"fold{fold}" for fold in run.folds().numbers]
@@ -59,15 +63,23 @@ def _draw_network(run, place, seed):
     device = choose_accelerator("cpu")
     import keras
 
+    from kaggle_pipeline.models.composite import SeedEnsemble
     from kaggle_pipeline.models.image.model import ImageModel
     from kaggle_pipeline.models.image.network import build_network
 
-    keras.utils.set_random_seed(seed)
-    model = ImageModel(run.config.image, run.spec, lambda ids: [], device, place, seed=seed)
-    model.network_ = build_network(run.config.image, run.spec)
-    model.encoder_ = None
-    place.mkdir(parents=True)
-    model.save(place)
+    def draw(seed, folder):
+        keras.utils.set_random_seed(seed)
+        model = ImageModel(run.config.image, run.spec, lambda ids: [], device, folder, seed=seed)
+        model.network_ = build_network(run.config.image, run.spec)
+        model.encoder_ = None
+        folder.mkdir(parents=True)
+        model.save(folder)
+        return model
+
+    if run.config.image.seeds == 1:
+        draw(seed, place)
+    else:
+        SeedEnsemble(draw, seed, run.config.image.seeds, place).save(place)
 
 
 def _fit_logistic(run):

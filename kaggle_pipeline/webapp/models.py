@@ -6,6 +6,7 @@ In: a run's folder. Out: :class:`RunModels`, which answers for square photos and
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,13 +20,16 @@ from kaggle_pipeline.core.photos import decode_image
 from kaggle_pipeline.data.patient_context import PREFIX, patient_context
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.ensembling.blend import Blend
-from kaggle_pipeline.models.composite import OneModelPerClass
+from kaggle_pipeline.models.composite import OneModelPerClass, SeedEnsemble
 from kaggle_pipeline.models.cross_validation import trained_folds
 from kaggle_pipeline.models.protocols import Model
 from kaggle_pipeline.records.convert import decoded_side_px, square_jpeg
 from kaggle_pipeline.stages.trained import TrainedImageModels
 from kaggle_pipeline.webapp.photo_heads import PhotoHeads
 from kaggle_pipeline.webapp.upload import Photo
+
+if TYPE_CHECKING:
+    from kaggle_pipeline.models.image.inference.gradcam import Explainer
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,10 @@ class ImagePrediction:
     ----------
     probabilities : numpy.ndarray of shape (folds, classes), float64
     embeddings : tuple of numpy.ndarray, float32
-        Pooled features by fold.
+        Pooled features by fold, those of all its networks one after the other.
     heat : numpy.ndarray of shape (classes, h, w), float32
         Grad-CAM, mean over the folds; each fold's and class's greatest value is 1 before.
+        Of several seeds it is the mean too, made alike.
     heads : numpy.ndarray of shape (folds, classes), float64, or None
         What the linear heads on frozen encoders say, where the run blends them.
     """
@@ -156,12 +161,18 @@ class RunModels:
         ``jpeg`` is what it was decoded from; encoders see that, where the run has any.
         """
         probabilities, embeddings, heats = [], [], []
-        for networks in self._image.values():
-            answers = [network.answer(square[None]) for network in networks]
-            probabilities.append(np.concatenate([one.probabilities[0] for one in answers]))
-            embeddings.append(np.concatenate([one.embeddings[0] for one in answers]))
-            heat = np.concatenate([one.heat[0] for one in answers])
-            heats.append(heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12))
+        for fold in self._image.values():
+            answers = [[one.answer(square[None]) for one in networks] for networks in fold]
+            probabilities.append(
+                np.concatenate(
+                    [np.mean([one.probabilities[0] for one in seeds], axis=0) for seeds in answers]
+                )
+            )
+            embeddings.append(
+                np.concatenate([one.embeddings[0] for seeds in answers for one in seeds])
+            )
+            heat = [np.mean([_scaled(one.heat[0]) for one in seeds], axis=0) for seeds in answers]
+            heats.append(_scaled(np.concatenate(heat)))
         heads = self._heads.answer(jpeg) if self._heads and jpeg is not None else None
         return ImagePrediction(
             np.stack(probabilities), tuple(embeddings), np.mean(heats, axis=0), heads
@@ -169,7 +180,8 @@ class RunModels:
 
     def embed(self, fold: int, squares: np.ndarray) -> np.ndarray:
         """Return one fold's embeddings (n, channels) of squares (n, side, side, 3)."""
-        return np.hstack([network.embed(squares) for network in self._image[fold]])
+        networks = (one for seeds in self._image[fold] for one in seeds)
+        return np.hstack([network.embed(squares) for network in networks])
 
     def ask_metadata(self, metadata: pd.DataFrame) -> dict[str, np.ndarray]:
         """Return what each metadata model says: name → (folds, n, classes).
@@ -184,8 +196,8 @@ class RunModels:
         return {name: model.predict(rows) for name, model in self._others.items()}
 
 
-def _load_networks(trained: TrainedImageModels, fold: int, device: str) -> list:
-    """A fold's network, or one a class, each with its Grad-CAM."""
+def _load_networks(trained: TrainedImageModels, fold: int, device: str) -> "list[list[Explainer]]":
+    """A fold's networks with their Grad-CAM: the seeds of its one model, or of one a class."""
     from kaggle_pipeline.hardware.accelerator import choose_accelerator
 
     chosen = choose_accelerator(device).alone()
@@ -195,15 +207,25 @@ def _load_networks(trained: TrainedImageModels, fold: int, device: str) -> list:
     model = trained.load(fold, chosen, lambda ids: [], trained.stage / "features")
     several = isinstance(model, OneModelPerClass)
     models = list(model.models_.values()) if several else [model]
-    return [Explainer(one.network_, trained.config.image, one.spec, chosen) for one in models]
+    seeds = [
+        list(one.models_.values()) if isinstance(one, SeedEnsemble) else [one] for one in models
+    ]
+    return [
+        [Explainer(one.network_, trained.config.image, one.spec, chosen) for one in same]
+        for same in seeds
+    ]
+
+
+def _scaled(heat: np.ndarray) -> np.ndarray:
+    """Heat (classes, h, w) with 1 as each class's greatest value."""
+    return heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12)
 
 
 def _require_one_look(config: Experiment, stage: Path) -> None:
-    """Raise a PipelineError unless a fold has one network, of a photo alone, all of one size."""
+    """Raise a PipelineError unless every network sees a photo alone, and all of one size."""
     image = config.image
     for key, value, plain in (
         ("metadata", image.metadata, False),
-        ("seeds", image.seeds, 1),
         ("fold_sizes_px", image.fold_sizes_px, None),
     ):
         if value != plain:

@@ -357,6 +357,26 @@ def test_other_tasks_are_read_too(dataset, photos, tmp_path):
     assert card_sections(service)
 
 
+def test_several_networks_a_fold_are_read_as_their_mean(photos, tmp_path):
+    run_dir = make_run("isic_2017", tmp_path, records=False, more=("image.seeds=2",))
+    name, content = next(iter(photos.items()))
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / name).write_bytes(content)
+    out = tmp_path / "out.csv"
+    predict_images(run_dir, tmp_path / "photos", out, device="cpu", say=lambda line: None)
+    models = RunModels(run_dir, "cpu")
+    photo = Service(run_dir, "cpu").look(name, content)
+    known = pd.read_csv(out)[list(models.spec.classes)].to_numpy()
+    np.testing.assert_allclose(photo.answer.probabilities.mean(axis=0), known[0], atol=1e-6)
+    assert photo.answer.heat.shape[0] == 2 and photo.answer.heat.max() == pytest.approx(1)
+    square = models.decode(content)
+    np.testing.assert_allclose(
+        models.embed(0, square[None])[0], models.look(square).embeddings[0], atol=1e-5
+    )
+    single = [network.embed(square[None]).shape[1] for network in models._image[0][0]]
+    assert len(single) == 2 and len(photo.answer.embeddings[0]) == sum(single)
+
+
 def with_logistic(run_dir, root, features, weights):
     """A copy of the run whose metadata model reads ``features`` and whose blend has ``weights``."""
     found = root / "run"
