@@ -98,7 +98,9 @@ def known_photos(
     trained : TrainedImageModels or TrainedHeads
         Whose models are used.
     photos : mapping of str to pathlib.Path
-        Files by id.
+        Files by id. A file of the same bytes is the same photo. So is one of the same name, but
+        not where the names are of the user's own table and the run knows other bytes: cameras
+        give a name twice.
     """
     prepared, spec = Path(run_dir) / "prepare", trained.spec
     if not ((prepared / "folds.csv").exists() and (prepared / "examples.csv").exists()):
@@ -110,13 +112,22 @@ def known_photos(
         learned |= set(folds.train_ids(fold))
     if trained.of_all:
         learned |= set(folds.table.index)
-    ids_of = {digest: identity for identity, digest in read_digests(prepared).items()}
+    by_name = trained.config.table is None  # an archive's id is one photo, in whatever size
+    digests = read_digests(prepared)
+    ids_of = digests.groupby(digests).groups
     known = {}
     for identity, path in photos.items():
-        if identity in examples.index:
-            known[identity] = identity
-        elif ids_of and (digest := hashlib.sha256(path.read_bytes()).hexdigest()) in ids_of:
-            known[identity] = ids_of[digest]
+        digest = hashlib.sha256(path.read_bytes()).hexdigest() if ids_of else None
+        same = list(ids_of.get(digest, ()))  # with copies that are in no fold
+        if identity in examples.index and (
+            by_name or identity in same or pd.isna(digests.get(identity))
+        ):
+            same.insert(0, identity)
+        found = [one for one in same if one in learned] or [
+            one for one in same if one in examples.index
+        ]
+        if found:
+            known[identity] = found[0]
     marks = pd.Series([known.get(one) in learned for one in photos], list(photos))
     renamed = sum(known[one] != one for one in marks.index[marks])
     truth = _labels(prepared, examples, pd.Series(known, dtype=object), spec)

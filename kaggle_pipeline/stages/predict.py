@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from kaggle_pipeline.config.names import METADATA_STAGES
 from kaggle_pipeline.core.child_process import map_in_order
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json, require_folder, require_free_file
@@ -147,16 +148,17 @@ def _open_trained(run_dir: Path) -> TrainedImageModels | TrainedHeads:
 
 
 def _blended(run_dir: Path, model: str) -> str | None:
-    """That the page and the submission say other numbers, where they blend several models."""
+    """That the page and the submission say other numbers, where they are not of this model."""
     path = run_dir / "blend" / "blend.json"
     weights = read_json(path)["weights"] if path.exists() else {}
     weights = {name: weight for name, weight in weights.items() if weight > 0}
-    if len(weights) < 2:
+    if set(weights) <= {model}:
         return None
     blend = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
+    why = "photos come without metadata, so " if set(weights) & set(METADATA_STAGES) else ""
     return (
-        f"note: photos come without metadata, so this is the {model} model alone; the page (serve) "
-        f"and the submission blend it ({blend}), so their numbers differ"
+        f"note: {why}this is the {model} model alone; the page (serve) and the submission take "
+        f"the blend ({blend}), so their numbers differ"
     )
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,9 @@ from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.evaluation.calibration.calibration import Calibration, read_calibration
 from kaggle_pipeline.evaluation.decision.decision import read_decision
 from kaggle_pipeline.report.run_tables import compare_runs
-from kaggle_pipeline.stages.predict import _with_decision
+from kaggle_pipeline.stages.known_photos import known_photos
+from kaggle_pipeline.stages.predict import _blended, _with_decision
+from kaggle_pipeline.stages.trained import TrainedImageModels
 from kaggle_pipeline.synthetic import generate_like
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -403,3 +406,73 @@ def test_photos_that_the_run_learned_from_are_counted_and_left_out_of_the_score(
         (folder / f"{name}.jpg").unlink()
     assert main([*predict(run, folder, out), "--overwrite"]) == 0
     assert "did not learn from: none, it learned from all of them" in capsys.readouterr().out
+
+
+@pytest.fixture
+def fingerprinted(ham, tmp_path):
+    """Own copy of the run, with digests; ``(run, trained, path of an id, learned, test ids)``."""
+    data_dir, trained = ham
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    examples = pd.read_csv(run / "prepare" / "examples.csv", index_col="image_id")
+    folds = pd.read_csv(run / "prepare" / "folds.csv", index_col="image_id")["fold"]
+    learned = list(folds.index[folds == -1][:3])
+    test = list(examples.index[examples["split"] == "test"][:2])
+
+    def path_of(name):
+        return data_dir / examples.loc[name, "image_path"]
+
+    def write(rows):
+        table = pd.DataFrame(rows, columns=["image_id", "of"])
+        table["sha256"] = [hashlib.sha256(path_of(x).read_bytes()).hexdigest() for x in table["of"]]
+        table[["image_id", "sha256"]].to_csv(run / "prepare" / "fingerprints.csv", index=False)
+
+    return run, TrainedImageModels.open(run), path_of, learned, test, write
+
+
+def test_a_twin_that_was_learned_from_decides_whatever_the_others_are(fingerprinted):
+    """A copy that was dropped is in no fold, but its bytes were learned from."""
+    run, trained, path_of, learned, test, write = fingerprinted
+    one, other, _ = learned
+    write([(one, one), ("dropped", one), (other, other), (test[0], other)])
+    photos = {"renamed": one, "dropped": one, "again": other, test[0]: other, test[1]: test[1]}
+    found = known_photos(run, trained, {name: path_of(of) for name, of in photos.items()})
+    expected = {"renamed": True, "dropped": True, "again": True, test[0]: True, test[1]: False}
+    assert found.learned.to_dict() == expected and found.by_content == 4
+
+
+def test_a_name_of_an_own_table_is_no_photo_of_other_bytes(fingerprinted):
+    run, trained, path_of, learned, test, write = fingerprinted
+    write([(learned[0], learned[0]), (learned[1], learned[1]), (test[0], test[0])])
+    photos = {
+        learned[0]: path_of(learned[0]),  # the very photo
+        learned[1]: path_of(test[1]),  # another photo of this name
+        learned[2]: path_of(learned[2]),  # never hashed: the name is all there is
+        test[0]: path_of(test[1]),  # another one, so that label is not its own
+    }
+    own = SimpleNamespace(
+        config=SimpleNamespace(table="mine"), spec=trained.spec, stage=trained.stage,
+        folds=trained.folds, of_all=trained.of_all,
+    )  # fmt: skip
+    found = known_photos(run, own, photos)
+    assert found.learned.tolist() == [True, False, True, False]
+    assert not {learned[1], test[0]} & set(found.truth.index)
+    archive = known_photos(run, trained, photos)  # its ids are of one photo, smaller ones too
+    assert archive.learned.tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "says"),
+    [
+        ("image", {"image": 1.0, "tabular": 0.0}, None),
+        ("embedding", {"embedding": 1.0}, None),
+        ("image", {"image": 0.0, "embedding": 1.0}, "note: this is the image model alone; "),
+        ("image", {"tabular": 1.0}, "note: photos come without metadata, so this is the image"),
+        ("image", {"image": 0.5, "embedding": 0.5}, "(image 0.50, embedding 0.50), so their"),
+    ],
+)
+def test_a_blend_of_other_models_is_told_with_its_own_reason(tmp_path, model, weights, says):
+    (tmp_path / "blend").mkdir()
+    (tmp_path / "blend" / "blend.json").write_text(json.dumps({"weights": weights}))
+    said = _blended(tmp_path, model)
+    assert said is None if says is None else says in said
+    assert "tabular" in weights or "metadata" not in (said or "")
