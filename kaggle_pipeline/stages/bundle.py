@@ -28,7 +28,7 @@ from kaggle_pipeline.records.geometry import NOTE
 from kaggle_pipeline.stages.ask_again import answers_of
 from kaggle_pipeline.stages.made_up import FOLDER
 from kaggle_pipeline.stages.trained import TrainedImageModels
-from kaggle_pipeline.stages.verify_contents import Prepared, named_in, names_of_groups
+from kaggle_pipeline.stages.verify_contents import ABOUT, Prepared, named_in, names_of_groups
 
 _TAKEN = ("config.yaml", NOTE, CALIBRATION, DECISION)
 _KAGGLES_LICENCES = {
@@ -78,7 +78,7 @@ def bundle(
     licence_file : pathlib.Path, optional
         Its text, copied as ``LICENSE``.
     kaggle : str, optional
-        ``owner/model/variation``: adds what ``kaggle models`` wants to be told.
+        ``owner/model/variation``: adds what ``kaggle models`` needs.
     overwrite : bool
         Whether ``out`` may be there already, if it is a bundle.
     say : callable
@@ -97,7 +97,7 @@ def bundle(
         raise PipelineError(f"--licence-file {licence_file} does not exist")
     if out.exists() and not overwrite:
         raise PipelineError(f"{out} exists: say --overwrite, or another --out")
-    if out.exists() and not (out / "about.json").is_file():
+    if out.exists() and not (out / ABOUT).is_file():
         raise PipelineError(f"--out {out} is there and is no bundle: name another")
     if kaggle is not None and not re.fullmatch(r"[\w-]+(/[\w-]+){2}", kaggle):
         raise PipelineError(f"--kaggle {kaggle}: say OWNER/MODEL/VARIATION")
@@ -118,7 +118,7 @@ def bundle(
         front = yaml.safe_dump({"license": licence, "library_name": "keras"})
         card = f"---\n{front}---\n\n{about['card']}{_EXAMPLE}"
         (made / "README.md").write_text(card, encoding="utf-8")
-        (made / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        (made / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         if licence_file is not None:
             shutil.copyfile(licence_file, made / "LICENSE")
         if kaggle is not None:
@@ -153,9 +153,12 @@ def _require_no_names(made: Path, run_dir: Path) -> None:
     prepared = Prepared.read(run_dir)
     if prepared is None:
         return
-    names = {*prepared.examples.index, *names_of_groups(prepared.examples)}
-    for path, found in named_in(made, {one for one in names if not one.isdecimal()}):
-        raise PipelineError(f"{path.name} would name {found[0]}: nothing was written")
+    photos = {one for one in prepared.examples.index if not one.isdecimal()}
+    for path, found in named_in(made, photos | names_of_groups(prepared.examples)[0]):
+        raise PipelineError(
+            f"{path.relative_to(made)} would name {len(found)} of the run's photos, patients or "
+            "lesions: nothing was written"
+        )
 
 
 def _to_copy(trained: TrainedImageModels) -> list[Path]:

@@ -28,8 +28,12 @@ from kaggle_pipeline.evaluation.calibration.nested import left_alone
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
 from kaggle_pipeline.models.cross_validation import LAST, trained_on_all
 
+ABOUT = "about.json"
+"""In a bundle, and in no run's own folder: what its models are."""
 _TEXT = (".json", ".csv", ".html", ".md", ".yaml", ".txt", "")
-_WORD = re.compile(r"[\w.-]+")
+_WORD = re.compile(r"\w+")
+_SHORTEST = 5
+"""Characters of a name that is looked for: a shorter one is in texts by chance."""
 _ARCHIVE = re.compile(r"\b(?:ISIC|IP|IL|HAM)_\d{7}\b")
 """How the ISIC archive and its collections write photos, patients and lesions."""
 _PLACE = re.compile(r"(?<![\w./])(?:/(?:home|Users|root|mnt|tmp|kaggle)/|[A-Z]:\\)[\w.-]+")
@@ -175,7 +179,7 @@ def _scores_of(stage: Path, oof: Predictions, prepared: Prepared) -> Iterator[st
     stored = read_json(stage / "metrics.json").get("oof_auc")
     if stored is not None and truth.notna().all(axis=None):
         found = [roc_auc(truth[one].to_numpy(int), oof.table[one].to_numpy()) for one in classes]
-        if abs(np.mean(found) - stored) > 1e-6:
+        if not abs(np.mean(found) - stored) <= 1e-6:  # NaN is no AUC
             yield (
                 f"{stage / 'metrics.json'} says AUC {stored:.4f}, {LAST} beside it gives "
                 f"{np.mean(found):.4f}"
@@ -212,39 +216,56 @@ def look_for_names(run_dir: Path, prepared: Prepared | None) -> Found:
     """
     run_dir = Path(run_dir)
     if prepared is None:
-        return _look_at_bundle(run_dir)
-    names = names_of_groups(prepared.examples)
+        if (run_dir / ABOUT).is_file():
+            return _look_at_bundle(run_dir)
+        return Found("names: not looked at, nothing is prepared")
+    names, short = names_of_groups(prepared.examples)
     group = prepared.spec.group or "photo"
-    if not names:
+    if not names and not short:
         return Found(f"names: this data set tells no {group}s, so none was looked for")
     faults = [
-        f"{path} names the {group} {found[0]}" + (f" ({len(found)} such)" if found[1:] else "")
+        f"{path} names {len(found)} {group}{'s' * (len(found) > 1)}"
         for path, found in named_in(run_dir, names, apart=("prepare", "records"))
     ]
     line = f"names: none of {len(names)} {group}s is named outside of prepare/ and records/"
+    if short:
+        line += (
+            f"; {short} more were not looked for: ids of plain digits or of fewer than {_SHORTEST} "
+            "characters are in texts by chance"
+        )
     return Found(line, faults)
 
 
-def names_of_groups(examples: pd.DataFrame) -> set[str]:
-    """Return the names of patients or lesions that a text could hold; plain numbers are none."""
+def names_of_groups(examples: pd.DataFrame) -> tuple[set[str], int]:
+    """Return names of patients or lesions to look for, and how many others a text has by chance.
+
+    Those are plain numbers, and names of fewer than five characters. A photo's own name is none.
+    """
     groups = examples["group_id"].astype(str)
-    groups = groups[groups.to_numpy() != examples.index.astype(str).to_numpy()]
-    return {one for one in groups if len(one) > 4 and not one.isdecimal()}
+    groups = set(groups[groups.to_numpy() != examples.index.astype(str).to_numpy()])
+    names = {one for one in groups if len(one) >= _SHORTEST and not one.isdecimal()}
+    return names, len(groups) - len(names)
 
 
 def named_in(
     folder: Path, names: Collection[str], apart: Collection[str] = ()
 ) -> Iterator[tuple[Path, list[str]]]:
-    """Yield each text file of a folder that holds one of the names, and which."""
+    """Yield each text file of a folder that holds one of the names, and which.
+
+    A name of letters, digits and ``_`` is found as a whole word, any other wherever it stands.
+    """
+    words_too = {one for one in names if _WORD.fullmatch(one)}
+    others = set(names) - words_too
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         if not path.is_file() or path.suffix not in _TEXT or parts[0] in apart:
             continue
         if any(part.startswith(".") for part in parts):
             continue
-        words = set(_WORD.findall(path.read_text(encoding="utf-8", errors="replace")))
-        if found := sorted(words & set(names)):
-            yield path, found
+        text = path.read_text(encoding="utf-8", errors="replace")
+        found = words_too.intersection(_WORD.findall(text)) | {one for one in others if one in text}
+        if found:
+            yield path, sorted(found)
 
 
 def _look_at_bundle(folder: Path) -> Found:
@@ -262,7 +283,8 @@ def _look_at_bundle(folder: Path) -> Found:
         if path.suffix not in _TEXT or not path.is_file():
             continue
         text = path.read_text(encoding="utf-8", errors="replace")
-        for what, pattern in (("photo, patient or lesion", _ARCHIVE), ("folder", _PLACE)):
-            if found := pattern.search(text):
-                faults.append(f"{path} names the {what} {found.group()}")
+        if count := len(set(_ARCHIVE.findall(text))):  # the ids would stand in public logs
+            faults.append(f"{path} holds {count} id{'s' * (count > 1)} of the ISIC archive")
+        if found := _PLACE.search(text):
+            faults.append(f"{path} names the folder {found.group()}")
     return Found("names: no id of the ISIC archive, no folder of a machine, no other file", faults)

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from kaggle_pipeline.cli.main import main
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.stages.bundle import _require_no_names
 
 pytest.importorskip("tensorflow")
 
@@ -63,6 +65,16 @@ def test_a_bundle_names_no_photo_and_no_patient(demo_run, tmp_path):
     card = (out / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: keras\nlicense: cc-by-nc-4.0\n---\n")
     assert "not a medical device" in card and "predict.py --run-dir" in card
+
+
+def test_a_file_that_names_a_patient_is_not_bundled(demo_run, tmp_path):
+    """A card's sentence ends after the id; and the message names nobody."""
+    group = pd.read_csv(demo_run / "prepare" / "examples.csv")["group_id"].iloc[0]
+    (tmp_path / "image").mkdir()
+    (tmp_path / "image" / "README.md").write_text(f"Most photos are of {group}.\n")
+    with pytest.raises(PipelineError, match=r"README\.md would name 1 of") as told:
+        _require_no_names(tmp_path, demo_run)
+    assert group not in str(told.value)
 
 
 def test_a_folder_that_is_no_bundle_is_never_replaced(demo_run, tmp_path, capsys):

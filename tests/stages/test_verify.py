@@ -2,13 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from kaggle_pipeline.cli.main import main
-from kaggle_pipeline.stages.verify_contents import Found
+from kaggle_pipeline.core.commit import begin
+from kaggle_pipeline.stages.verify_contents import Found, Prepared, look_for_names, named_in
 
 pytest.importorskip("tensorflow")
 
@@ -105,6 +107,11 @@ def name_a_patient(run):
     path.write_text(json.dumps(content | {"worst": table["group_id"].iloc[0]}))
 
 
+def no_score_at_all(run):
+    path = run / "image" / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"oof_auc": float("nan")}))
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -114,7 +121,8 @@ def name_a_patient(run):
         (another_curve, "gives another curve"),
         (a_better_score, "metrics.json says AUC"),
         (another_test_mean, "is not the mean of its folds'"),
-        (name_a_patient, "evaluation.json names the patient IP_"),
+        (name_a_patient, "evaluation.json names 1 patient\n"),
+        (no_score_at_all, "metrics.json says AUC nan"),
     ],
 )
 def test_a_change_that_was_written_down_too_is_found(copy, change, says, capsys, monkeypatch):
@@ -149,4 +157,50 @@ def test_a_strange_file_in_a_bundle_is_found(demo_run, tmp_path, capsys):
     card.write_text(card.read_text() + "Of patient IP_0012345, from /home/me/photos\n")
     assert verify(out, "--accept-changes") == 0 and verify(out) == 2
     said = capsys.readouterr().out
-    assert "names the photo, patient or lesion IP_0012345" in said and "folder /home/me" in said
+    assert "README.md holds 1 id of the ISIC archive" in said and "IP_0012345" not in said
+    assert "folder /home/me" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "there"),
+    [
+        ("IP_7279968", "Worst: IP_7279968. Then others", True),
+        ("IP_1-x", "seen twice,IP_1-x,0.5", True),
+        ("Anna Berg", "of Anna Berg, 2019", True),
+        ("IP_72799", "IP_7279968", False),
+    ],
+)
+def test_a_name_is_found_whatever_stands_beside_it(tmp_path, name, text, there):
+    path = tmp_path / "page.html"
+    path.write_text(text)
+    assert list(named_in(tmp_path, {name, "IP_0000000"})) == ([(path, [name])] if there else [])
+
+
+def test_names_that_cannot_be_looked_for_are_counted(demo_run):
+    prepared = Prepared.read(demo_run)
+    groups = prepared.examples["group_id"].astype(str)
+    first, *others = sorted(set(groups))
+
+    def line(names):
+        examples = prepared.examples.assign(group_id=groups.map(names))
+        found = look_for_names(demo_run, replace(prepared, examples=examples))
+        assert not found.faults
+        return found.line
+
+    numbers = {one: str(place) for place, one in enumerate(others)}
+    assert f"; {len(others)} more were not looked for" in line({first: first, **numbers})
+    said = line({first: "p1", **numbers})
+    assert "none of 0 patients" in said and f"{len(others) + 1} more were not" in said
+    examples = prepared.examples.assign(group_id=prepared.examples.index)
+    alone = look_for_names(demo_run, replace(prepared, examples=examples))
+    assert "tells no patients" in alone.line
+
+
+def test_a_run_that_ended_in_its_first_stage_is_no_bundle(tmp_path, capsys):
+    prepare = tmp_path / "run" / "prepare"
+    prepare.mkdir(parents=True)
+    begin(prepare, "run prepare_data again")
+    (prepare / "half.csv").write_text("image_id\n")
+    assert verify(tmp_path / "run") == 0
+    said = capsys.readouterr().out
+    assert "not finished" in said and "names: not looked at, nothing is prepared" in said
