@@ -218,7 +218,7 @@ def _bundle_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--licence-file", type=Path, help="its text, copied as LICENSE")
     parser.add_argument(
-        "--kaggle", metavar="OWNER/MODEL/VARIATION", help="add what `kaggle models` has to be told"
+        "--kaggle", metavar="OWNER/MODEL/VARIATION", help="add what `kaggle models` needs"
     )
     parser.add_argument("--overwrite", action="store_true", help="write over an existing --out")
 

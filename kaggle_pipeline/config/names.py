@@ -23,7 +23,7 @@ WEIGHTS_OF = {"InceptionResNetV2Merged": "InceptionResNetV2"}
 TEST_TRUTH = "test_truth.csv"
 """Labels of a test part that ``folds.test_share`` set aside, in ``prepare/``."""
 MADE_UP_MARK = "made_up.txt"
-"""In a data folder and in ``prepare/``: says that the photos are drawn."""
+"""In a data folder and in ``prepare/``: says that the photos are made up."""
 MADE_UP_TRUTH = "truth.csv"
 """Beside the folder of a made-up competition: its test labels, which no model ever reads."""
 TEST_SCORE = "test_score.json"

@@ -60,7 +60,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, place: Path) -> None:
-    """Put a folder in the place of another one, if there is one; ``place`` is never missing.
+    """Put a folder in the place of another one, if there is one; on Linux that is never missing.
 
     On Linux both change places at once, so that ``new`` is then the former folder; elsewhere, and
     where a file system cannot do that, the former one is renamed first, and comes back if the new

@@ -167,7 +167,7 @@ class DatasetSpec:
     class_titles: Mapping[str, str] = field(default_factory=dict)
     """What a class is called in words, where its column does not say it."""
     made_up: bool = False
-    """Whether the photos are drawn: what a model learns from them says nothing about skin."""
+    """Whether the photos are made up: what a model learns from them says nothing about skin."""
     record_id: str = "image_name"
     """TFRecord feature that holds the image id."""
     kaggle: str = ""

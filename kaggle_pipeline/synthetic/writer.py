@@ -137,7 +137,7 @@ def unique_codes(rng: np.random.Generator, count: int, prefix: str) -> list[str]
 def write_tables(tables: Mapping[Path, pd.DataFrame]) -> None:
     """Write CSV files in the order given; the last one says that all is there.
 
-    Beside that one a line says that the photos are drawn, so that a model of them says so too.
+    Beside that one a line says that the photos are made up, so that a model of them says so too.
     """
     with atomic_path(list(tables)[-1].parent / MADE_UP_MARK) as temporary:
         temporary.write_text("Drawn by make_synthetic: no photo here shows skin.\n")
