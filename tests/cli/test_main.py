@@ -157,8 +157,11 @@ def test_the_score_of_a_submission_goes_with_it(demo_run, competition, data, tmp
     assert " test photos: AUC 0." in (run / "report.html").read_text()
     capsys.readouterr()
     more = ("--set", "blend.weights=equal")
-    assert call("make-submission", data, run, *more) == 0
-    assert "test AUC" not in capsys.readouterr().out
+    (data.parent / "truth.csv").write_text("image_name,target\nISIC_0000000,1\n")  # of others
+    assert call("make-submission", data, run, *more) == 0  # the submission is whole all the same
+    said = capsys.readouterr().out
+    assert "note: not scored with" in said and "is in only one of" in said
+    assert "test AUC" not in said and (run / "submission.csv").exists()
     assert " test photos: AUC 0." not in (run / "report.html").read_text()
 
 
