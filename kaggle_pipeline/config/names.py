@@ -40,3 +40,5 @@ HOME = PACKED if (PACKED / "configs").is_dir() else CHECKOUT
 DEFAULT_CONFIG = HOME / "configs" / "siim_isic_2020.yaml"
 DEMO_RUN = Path("runs") / "demo"
 """Run folder of ``make demo``."""
+KAGGLES_OWN = ("model-metadata.json", "model-instance-metadata.json")
+"""What Kaggle's command line reads beside a model's files and does not upload."""

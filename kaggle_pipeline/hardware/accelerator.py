@@ -69,9 +69,13 @@ class Accelerator:
 
     def describe(self, *, mixed_precision: bool) -> str:
         """Return what was chosen, why, and in which numbers it computes."""
-        numbers = self.policy if mixed_precision else "float32"
+        numbers = self.precision(mixed=mixed_precision)
         scaled = ", the loss scaled" if numbers == "mixed_float16" else ""
         return f"{self.reason}, {numbers.replace('_', ' ')}{scaled}"
+
+    def precision(self, *, mixed: bool) -> str:
+        """Return Keras' name of the numbers in which models compute here: ``float32`` or mixed."""
+        return self.policy if mixed else "float32"
 
     @contextlib.contextmanager
     def scope(self, *, mixed_precision: bool, building: bool = True) -> Iterator[None]:
@@ -84,7 +88,7 @@ class Accelerator:
         import keras
 
         before = keras.config.dtype_policy(), keras.distribution.distribution()
-        keras.config.set_dtype_policy(self.policy if mixed_precision else "float32")
+        keras.config.set_dtype_policy(self.precision(mixed=mixed_precision))
         strategy = contextlib.nullcontext()
         if self.backend == "jax":
             keras.distribution.set_distribution(self.strategy)

@@ -3,6 +3,7 @@
 In: a run's folder or a bundle with ``made_up/`` and ``made_up.csv``. Out: what differs.
 """
 
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,15 +14,15 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions
 from kaggle_pipeline.models.cross_validation import MADE_UP
 from kaggle_pipeline.records.tfrecords import shards_holding
-from kaggle_pipeline.stages.made_up import FOLDER, made_up_photos
+from kaggle_pipeline.stages.made_up import FOLDER, made_up_photos, precision_of
 from kaggle_pipeline.stages.trained import TrainedImageModels
-from kaggle_pipeline.stages.trained_embedding import TrainedHeads
+from kaggle_pipeline.stages.trained_embedding import NotAtHand, TrainedHeads
 from kaggle_pipeline.stages.verify_contents import Found
 
 TOLERANCE = 1e-3
 """How far an answer in float32 may move from one machine or version to another."""
 _SHORT_TOLERANCE = 0.03
-"""The same of a network that computes in 16 bits on the device that it was trained on."""
+"""The same of a network that computes, or did when it was trained, in 16 bits."""
 _OPEN = {"image": TrainedImageModels.open, "embedding": TrainedHeads.open}
 
 
@@ -40,13 +41,13 @@ def ask_again(run_dir: Path) -> Found:
         else:
             try:
                 line, faults = _ask(open_stage(Path(run_dir)))
-            except PipelineError as error:
-                if name == "image":
-                    raise
+            except NotAtHand as error:
                 line, faults = f"answers: {name} not asked again: {error}", []
+            except PipelineError as error:
+                line, faults = "", [str(error)]
             lines.append(line)
             found.faults += faults
-    found.line = "\n".join(lines)
+    found.line = "\n".join(filter(None, lines))
     return found
 
 
@@ -67,7 +68,7 @@ def answers_of(
     answers = {}
     with made_up_photos(trained.stage, trained.spec, recipe) as photos:
         if keep is not None:
-            photos.keep(keep)
+            replace(photos, precision=_precision_here(trained)).keep(keep)
         shards_of = partial(shards_holding, photos.index)
         for fold, place in places.items():
             model = trained.load(fold, device, shards_of, photos.photos.parent / "features")
@@ -77,7 +78,8 @@ def answers_of(
 
 
 def _ask(trained: TrainedImageModels | TrainedHeads) -> tuple[str, list[str]]:
-    tolerance = _SHORT_TOLERANCE if trained.mixed_precision else TOLERANCE
+    short = any(one != "float32" for one in _precisions(trained))
+    tolerance = _SHORT_TOLERANCE if short else TOLERANCE
     faults, largest, asked, count = [], 0.0, 0, 0
     for place, now in answers_of(trained).items():
         if not (place / MADE_UP).exists():
@@ -94,6 +96,21 @@ def _ask(trained: TrainedImageModels | TrainedHeads) -> tuple[str, list[str]]:
         f"said when they were trained (within {largest:.0e})"
     )
     return line, faults
+
+
+def _precision_here(trained: TrainedImageModels | TrainedHeads) -> str:
+    from kaggle_pipeline.hardware.accelerator import choose_accelerator
+
+    return choose_accelerator("auto").precision(mixed=trained.mixed_precision)
+
+
+def _precisions(trained: TrainedImageModels | TrainedHeads) -> tuple[str, str]:
+    """In what the models computed their answers then, and do here.
+
+    An earlier version did not write the first down: then it may be what the setting allows.
+    """
+    then = precision_of(trained.stage)
+    return then or ("mixed" if trained.mixed_precision else "float32"), _precision_here(trained)
 
 
 def _describe(place: Path, now: pd.DataFrame, then: pd.DataFrame, away: pd.DataFrame) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from kaggle_pipeline.config.names import KAGGLES_OWN
 from kaggle_pipeline.config.yaml_text import parse_yaml
 from kaggle_pipeline.core.commit import begin, commit
 from kaggle_pipeline.core.errors import PipelineError
@@ -26,7 +27,7 @@ from kaggle_pipeline.export.about import describe_export
 from kaggle_pipeline.models.cross_validation import MADE_UP
 from kaggle_pipeline.records.geometry import NOTE
 from kaggle_pipeline.stages.ask_again import answers_of
-from kaggle_pipeline.stages.made_up import FOLDER
+from kaggle_pipeline.stages.made_up import FOLDER, PRECISION
 from kaggle_pipeline.stages.trained import TrainedImageModels
 from kaggle_pipeline.stages.verify_contents import ABOUT, Prepared, named_in, names_of_groups
 
@@ -125,7 +126,7 @@ def bundle(
             _write_for_kaggle(made, kaggle, licence, about["card"])
         _require_no_names(made, Path(run_dir))
         begin(made, _REMEDY)
-        commit(made)
+        commit(made, without=KAGGLES_OWN)
         replace_folder(made, out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     say(f"{out}: {size / 1e6:.1f} MB, {licence}; verify_run compares its files")
@@ -140,7 +141,8 @@ def _keep_answers(trained: TrainedImageModels, stage: Path) -> None:
             said.write(stage / place.relative_to(trained.stage) / MADE_UP)
         return
     shutil.copytree(kept[0], stage / FOLDER)
-    for path in kept[1:]:
+    of_earlier = not (trained.stage / PRECISION).exists()
+    for path in kept[1:] if of_earlier else [*kept[1:], trained.stage / PRECISION]:
         shutil.copyfile(path, stage / path.relative_to(trained.stage))
 
 
@@ -174,11 +176,11 @@ def _write_for_kaggle(made: Path, address: str, licence: str, card: str) -> None
     owner, model, variation = address.split("/")
     title = model.replace("-", " ")
     write_json(
-        made / "model-metadata.json",
+        made / KAGGLES_OWN[0],
         {"ownerSlug": owner, "slug": model, "title": title, "isPrivate": True, "description": card},
     )
     write_json(
-        made / "model-instance-metadata.json",
+        made / KAGGLES_OWN[1],
         {
             "ownerSlug": owner, "modelSlug": model, "instanceSlug": variation,
             "framework": "keras", "overview": title, "usage": _EXAMPLE.strip(),

@@ -1,6 +1,7 @@
 """Drawn photos that a run keeps with its models' answers, so that others can ask them again.
 
-In: a stage's folder. Out: ``made_up/*.png`` in it, and ``made_up.csv`` in each fold's folder.
+In: a stage's folder. Out: ``made_up/*.png`` and ``made_up.json`` in it, ``made_up.csv`` in each
+fold's folder.
 """
 
 import shutil
@@ -15,7 +16,7 @@ import pandas as pd
 from PIL import Image
 
 from kaggle_pipeline.config.experiment import RecordsConfig
-from kaggle_pipeline.core.files import atomic_path
+from kaggle_pipeline.core.files import read_json, write_json
 from kaggle_pipeline.core.photo_folder import list_photos
 from kaggle_pipeline.data.metadata_encoder import blank_metadata
 from kaggle_pipeline.data.spec import DatasetSpec
@@ -25,6 +26,8 @@ from kaggle_pipeline.synthetic.looks import LOOKS, draw_looks, draw_skin
 
 FOLDER = "made_up"
 """In a stage's folder: the photos."""
+PRECISION = f"{FOLDER}.json"
+"""Beside it: the numbers in which the models computed their answers."""
 _COUNT = 4
 _LARGEST_PX = 256
 _SEED = 20200817
@@ -42,11 +45,14 @@ class MadeUp:
         The folder of the photos themselves.
     index : pandas.DataFrame or None
         Where their records are, as ``read_index`` tells it.
+    precision : str
+        Keras' name of the numbers in which the models answer, such as ``mixed_bfloat16``.
     """
 
     examples: pd.DataFrame
     photos: Path
     index: pd.DataFrame | None = None
+    precision: str = "float32"
 
     @classmethod
     def of(cls, photos: Path, spec: DatasetSpec) -> "MadeUp":
@@ -54,11 +60,31 @@ class MadeUp:
         return cls(blank_metadata(photo_examples(list_photos(photos)), spec), photos)
 
     def keep(self, folder: Path) -> None:
-        """Copy the photos into a stage's folder."""
-        (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-        for photo in self.photos.iterdir():
-            with atomic_path(folder / FOLDER / photo.name) as temporary:
-                shutil.copyfile(photo, temporary)
+        """Copy the photos into a stage's folder, all or none; those that are there stay.
+
+        Folds are trained beside each other: where they compute in different numbers, the shorter
+        ones are written down.
+        """
+        place = folder / FOLDER
+        here, known = place.is_dir(), precision_of(folder)
+        if (known is None and not here) or (known == "float32" != self.precision):
+            write_json(folder / PRECISION, {"precision": self.precision})
+        if here:
+            return
+        with TemporaryDirectory(dir=folder, prefix=".") as beside:
+            whole = Path(beside) / FOLDER
+            shutil.copytree(self.photos, whole)
+            try:
+                whole.rename(place)
+            except OSError:
+                if not place.is_dir():  # else a process beside this one was first
+                    raise
+
+
+def precision_of(stage: Path) -> str | None:
+    """Return Keras' name of the numbers that a stage's models answered in, None if unknown."""
+    path = Path(stage) / PRECISION
+    return read_json(path)["precision"] if path.exists() else None
 
 
 def draw_photos(folder: Path, side_px: int, count: int = _COUNT) -> None:

@@ -69,7 +69,8 @@ def train_image(
         if not swapped:  # records of new photos are not
             recipe = fit.recipe(run.config.records) if fit else run.config.records
             stage = run.run_dir / "image"
-            made_up = held.enter_context(made_up_photos(stage, run.spec, recipe))
+            drawn = held.enter_context(made_up_photos(stage, run.spec, recipe))
+            made_up = replace(drawn, precision=device.precision(mixed=precision))
             index = pd.concat([index, made_up.index])
         make_model = image_model_maker(
             run.config, run.spec, partial(shards_holding, index), device,

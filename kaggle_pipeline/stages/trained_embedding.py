@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from kaggle_pipeline.models.embedding.encoder import Encoder
 
 
+class NotAtHand(PipelineError):
+    """An encoder cannot be opened here: its package, or its weights, are not there."""
+
+
 @dataclass(frozen=True)
 class TrainedHeads:
     """What a run's embedding stage says of itself; the like of ``TrainedImageModels``.
@@ -100,10 +104,15 @@ class TrainedHeads:
 
         Raises
         ------
+        NotAtHand
+            If one cannot be had.
         PipelineError
-            If one cannot be had, or has other weights than it had then.
+            If one has other weights than it had then.
         """
-        encoders = open_encoders(self.config.embedding.encoders, device, batch_size)
+        try:
+            encoders = open_encoders(self.config.embedding.encoders, device, batch_size)
+        except PipelineError as error:
+            raise NotAtHand(str(error)) from None
         for name, encoder in encoders.items():
             store = VectorStore(self.stage.parent / FOLDER / name)
             if not store.finished:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.config.loading import load_experiment
-from kaggle_pipeline.config.names import MODEL_STAGES, SCORED_STAGES
+from kaggle_pipeline.config.names import KAGGLES_OWN, MODEL_STAGES, SCORED_STAGES
 from kaggle_pipeline.core.commit import recorded_folders
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json
@@ -274,6 +274,7 @@ def _look_at_bundle(folder: Path) -> Found:
         for place in recorded_folders(folder)
         for name in (*read_record(place).files, RECORD)
     }
+    known |= {folder / name for name in KAGGLES_OWN}  # not in the record, nor on Kaggle
     faults = [
         f"{path} was not put there by bundle"
         for path in sorted(folder.rglob("*"))

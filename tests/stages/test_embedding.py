@@ -8,6 +8,7 @@ import pytest
 from helpers_demo import DEMO
 
 from kaggle_pipeline.cli.main import main
+from kaggle_pipeline.core.errors import PipelineError
 
 pytestmark = pytest.mark.ci
 LENET = "{source: keras:LeNet, weights: null, options: {filters: 4}, image_size_px: 32}"
@@ -108,8 +109,19 @@ def test_predict_takes_new_photos_through_the_runs_encoders(competition, tmp_pat
     assert found["melanoma_calibrated"].between(0, 1).all() and "decision" in found
     assert main(["verify-run", "--run-dir", str(run)]) == 0
     assert "models of embedding say of 4 made-up photos" in capsys.readouterr().out
+
+    def missing(*_):
+        raise PipelineError("python has no package 'encoders'")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kaggle_pipeline.models.embedding.registry.open_encoder", missing)
+        assert main(["verify-run", "--run-dir", str(run)]) == 0
+    assert "embedding not asked again: python has no package" in capsys.readouterr().out
     about = run / "embeddings" / "keras-LeNet-32px" / "encoder.json"
     about.write_text(about.read_text().replace('"weights_sha256": "', '"weights_sha256": "0'))
     assert main(["verify-run", "--run-dir", str(run), "--accept-changes"]) == 0
+    capsys.readouterr()
+    assert main(["verify-run", "--run-dir", str(run)]) == 2
+    assert "is of weights 0" in capsys.readouterr().out
     assert main([*predict, "--out", str(out), "--overwrite"]) == 2
     assert "is of weights 0" in capsys.readouterr().err

@@ -61,6 +61,17 @@ def test_kaggles_command_line_takes_a_bundle_as_a_model(bundle, monkeypatch, tmp
     with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
         inside = {Path(name).name for name in tar.getnames()}
     assert {"config.yaml", "model.weights.h5", "drawn_00.png"} <= inside
+    downloaded = tmp_path / "downloaded"
+    for one, content in zip(site.bodies("StartBlobUpload"), site.uploads, strict=True):
+        place = downloaded / one["name"]
+        place.parent.mkdir(exist_ok=True)
+        if place.suffix == ".tar":  # Kaggle unpacks it
+            with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+                tar.extractall(place.with_suffix(""), filter="data")
+        else:
+            place.write_bytes(content)
+    for folder in (downloaded, bundle):
+        assert main(["verify-run", "--run-dir", str(folder)]) == 0
 
 
 @pytest.fixture

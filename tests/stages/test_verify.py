@@ -9,7 +9,13 @@ import pandas as pd
 import pytest
 
 from kaggle_pipeline.cli.main import main
-from kaggle_pipeline.core.commit import begin
+from kaggle_pipeline.core.commit import begin, renew
+from kaggle_pipeline.core.files import read_json, write_json
+from kaggle_pipeline.data.predictions import Predictions
+from kaggle_pipeline.hardware.accelerator import choose_accelerator
+from kaggle_pipeline.models.cross_validation import MADE_UP
+from kaggle_pipeline.stages import ask_again
+from kaggle_pipeline.stages.made_up import MadeUp, draw_photos, precision_of
 from kaggle_pipeline.stages.verify_contents import Found, Prepared, look_for_names, named_in
 
 pytest.importorskip("tensorflow")
@@ -141,6 +147,72 @@ def test_weights_that_answer_otherwise_are_found(copy, capsys):
         shutil.copyfile(copy / "image" / "fold1" / name, copy / "image" / "fold0" / name)
     assert verify(copy, "--accept-changes") == 0 and verify(copy) == 2
     assert "image/fold0: its model says target" in capsys.readouterr().out
+
+
+def test_answers_in_float32_are_compared_closely(copy, monkeypatch):
+    cpu = choose_accelerator("cpu")
+    stage = copy / "image"
+
+    def a_little_away(trained):
+        then = {place: pd.read_csv(place / MADE_UP) for place in trained.folds.values()}
+        return {
+            place: Predictions.build(
+                table.set_index("image_id")[["target"]] * 0.98, 0, "test"
+            ) for place, table in then.items()
+        }  # fmt: skip
+
+    def say(precision):
+        write_json(stage / "made_up.json", {"precision": precision})
+        renew(stage, "made_up.json")
+
+    monkeypatch.setattr(ask_again, "answers_of", a_little_away)
+    patched = "kaggle_pipeline.hardware.accelerator.choose_accelerator"
+    monkeypatch.setattr(patched, lambda *_: cpu)
+    assert (
+        read_json(stage / "made_up.json") == {"precision": cpu.policy} == {"precision": "float32"}
+    )
+    assert len(ask_again.ask_again(copy).faults) == 2
+    say("mixed_bfloat16")
+    assert not ask_again.ask_again(copy).faults
+    say("float32")
+    monkeypatch.setattr(patched, lambda *_: replace(cpu, policy="mixed_float16"))
+    assert not ask_again.ask_again(copy).faults
+    (stage / "made_up.json").unlink()  # of an earlier version
+    renew(stage, "made_up.json")
+    monkeypatch.setattr(patched, lambda *_: cpu)
+    assert not ask_again.ask_again(copy).faults
+
+
+def test_made_up_photos_are_kept_as_a_whole_and_once(tmp_path, monkeypatch):
+    draw_photos(tmp_path / "drawn", 16)
+    photos = MadeUp(pd.DataFrame(), tmp_path / "drawn", precision="float32")
+    stage = tmp_path / "stage"
+    stage.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copytree", lambda *_: (_ for _ in ()).throw(OSError("full")))
+        with pytest.raises(OSError, match="full"):
+            photos.keep(stage)
+    assert [one.name for one in stage.iterdir()] == ["made_up.json"]
+    copy = shutil.copytree
+
+    def another_was_first(one, other):
+        copy(one, stage / "made_up")
+        copy(one, other)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copytree", another_was_first)
+        photos.keep(stage)
+    kept = {one.name: one.stat().st_ino for one in (stage / "made_up").iterdir()}
+    replace(photos, precision="mixed_float16").keep(stage)
+    photos.keep(stage)
+    assert len(kept) == 4 and sorted(one.name for one in stage.iterdir()) == [
+        "made_up",
+        "made_up.json",
+    ]
+    assert kept == {one.name: one.stat().st_ino for one in (stage / "made_up").iterdir()}
+    shutil.rmtree(stage / "made_up")  # as of a kernel's output
+    photos.keep(stage)
+    assert precision_of(stage) == "mixed_float16"
 
 
 @pytest.mark.ci
