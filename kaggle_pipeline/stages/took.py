@@ -13,28 +13,26 @@ from kaggle_pipeline.core.files import write_json
 
 
 class Stopwatch:
-    """Runs from when it is made on.
+    """Runs from when it is made on."""
 
-    Parameters
-    ----------
-    before : sequence of mapping
-        Seconds of work that was done earlier, such as the folds that a resumed stage finds.
-    """
-
-    def __init__(self, before: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(self) -> None:
         self._began, self._worked = time.perf_counter(), cpu_seconds()
-        self._before = before
 
-    def read(self) -> dict[str, float | None]:
+    def read(self, others: Sequence[Mapping[str, Any]] = ()) -> dict[str, float | None]:
         """Return ``seconds``, ``cpu_seconds`` of all cores, ``peak_memory_mb`` of the process.
 
         The peak is that of the process until now, so of the stages before too.
+
+        Parameters
+        ----------
+        others : sequence of mapping
+            The same of work that others did, such as the folds that a resumed stage finds.
         """
         found = {"seconds": time.perf_counter() - self._began,
                  "cpu_seconds": cpu_seconds() - self._worked}  # fmt: skip
         for name in found:
-            found[name] = round(found[name] + sum(one.get(name, 0.0) for one in self._before), 3)
-        peaks = [peak_memory_mb(), *(one.get("peak_memory_mb") for one in self._before)]
+            found[name] = round(found[name] + sum(one.get(name, 0.0) for one in others), 3)
+        peaks = [peak_memory_mb(), *(one.get("peak_memory_mb") for one in others)]
         return {**found, "peak_memory_mb": max((one for one in peaks if one), default=None)}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from kaggle_pipeline.config.experiment import TabularConfig
-from kaggle_pipeline.config.names import LEARNERS
+from kaggle_pipeline.config.names import LEARNERS, TOOK
 from kaggle_pipeline.core.commit import begin, commit
 from kaggle_pipeline.core.environment import peak_memory_mb
 from kaggle_pipeline.core.files import read_json
@@ -104,20 +104,31 @@ def train_folds(
             held.enter_context(run.working_on(part))
         _require_trainable(run, stage, only)
         folder = run.run_dir / stage
-        watch = Stopwatch(_trained_before(run, folder, only))
-        if _train_folds(run, stage, make_model, only, all_min, enrich, side_by_side, fit, made_up):
-            device = device_memory_mb()
-            took = watch.read() | ({} if device is None else {"device_mb": round(device)})
-            write_took(folder, took)
+        kept = _kept(run, folder, only)
+        all_rows_are_new = run.config.train_all and (run.overwrite or not trained_on_all(folder))
+        watch = Stopwatch()
+        if not _train_folds(
+            run, stage, make_model, only, all_min, enrich, side_by_side, fit, made_up
+        ):
+            return
+        numbers = run.folds().numbers
+        trained = set(only or numbers) - kept
+        if not trained and not all_rows_are_new and (folder / TOOK).exists():
+            return  # it is known already, and better: a fold's own time is without the joining
+        # Those of earlier calls, and of processes beside this one.
+        others = [folder / f"fold{fold}" for fold in numbers if fold not in trained]
+        device = device_memory_mb()
+        took = watch.read([read_json(place / "metrics.json") for place in others])
+        write_took(folder, took | ({} if device is None else {"device_mb": round(device)}))
 
 
-def _trained_before(run: Run, folder: Path, only: Sequence[int] | None) -> list[Mapping[str, Any]]:
-    """What the folds took that an earlier call trained and this one keeps."""
-    places = [place for place in sorted(folder.glob("fold*")) if is_done(place, LAST)]
-    if run.overwrite:
-        again = [f"fold{fold}" for fold in only or ()]
-        places = [place for place in places if only and place.name not in again]
-    return [read_json(place / "metrics.json") for place in places]
+def _kept(run: Run, folder: Path, only: Sequence[int] | None) -> set[int]:
+    """Folds that an earlier call trained and this one does not train anew; no others are read."""
+    if run.overwrite and not only:
+        return set()
+    again = set(only or ()) if run.overwrite else set()
+    places = {int(one.name.removeprefix("fold")): one for one in folder.glob("fold[0-9]*")}
+    return {fold for fold, one in places.items() if fold not in again and is_done(one, LAST)}
 
 
 def _train_folds(

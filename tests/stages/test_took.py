@@ -1,6 +1,14 @@
 """Tests of what stages write down of the time and memory that they took."""
 
+import json
+import shutil
+
+import pytest
+from helpers_demo import demo_words
+
+from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.config.names import TOOK
+from kaggle_pipeline.core.commit import renew
 from kaggle_pipeline.core.files import read_json, write_json
 from kaggle_pipeline.core.record import differences
 from kaggle_pipeline.stages.took import Stopwatch, clocked
@@ -22,7 +30,7 @@ def test_folds_that_were_trained_before_count():
         {"seconds": 100.0, "cpu_seconds": 150.0, "peak_memory_mb": 1e6},
         {"seconds": 20.0},  # of an earlier version
     ]
-    took = Stopwatch(before).read()
+    took = Stopwatch().read(before)
     assert 120 <= took["seconds"] < 240 and 150 <= took["cpu_seconds"] < 240
     assert took["peak_memory_mb"] == 1e6
 
@@ -37,3 +45,23 @@ def test_a_stage_that_fails_leaves_no_time(tmp_path):
     with clocked(tmp_path):
         pass
     assert read_json(tmp_path / TOOK)["seconds"] >= 0
+
+
+@pytest.mark.ci
+def test_folds_that_others_train_count_and_a_damaged_one_is_trained_anew(
+    demo_run, competition, tmp_path, capsys
+):
+    run = shutil.copytree(demo_run, tmp_path / "run")
+    words = ["train-tabular", *demo_words(competition / "competition", run)]
+    took, fold = run / "tabular" / TOOK, run / "tabular" / "fold0" / "metrics.json"
+    fold.write_text(fold.read_text() + " ")
+    assert main([*words, "--fold", "1", "--overwrite"]) == 2, "fold 0 is kept"
+    assert f"{fold} has" in capsys.readouterr().err
+    assert main([*words, "--overwrite"]) == 0
+    trained = json.loads(fold.read_text())
+    write_json(fold, trained | {"seconds": 1000.0})
+    renew(fold.parent, fold.name)  # as if a process beside this one had taken so long
+    assert main([*words, "--fold", "1", "--overwrite"]) == 0
+    known = took.read_bytes()
+    assert 1000 < read_json(took)["seconds"] < 2000
+    assert main([*words, "--resume"]) == 0 and took.read_bytes() == known, "nothing was trained"
