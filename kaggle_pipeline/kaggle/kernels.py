@@ -26,6 +26,7 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json, write_json
 from kaggle_pipeline.data.folds import possible_folds, require_folds
 from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.models.image.backbones.timm_hub import SCHEME
 from kaggle_pipeline.stages.run import Run
 
 ENTRY, METADATA = "entry.py", "kernel-metadata.json"
@@ -123,6 +124,8 @@ class Build:
             if not re.fullmatch(pattern, name):
                 raise PipelineError(f"{what} {name!r} is not a name that Kaggle gives")
         file = self.experiment.image.weights
+        if "image" in self.stages:
+            require_no_hub(file)
         if "image" in self.stages and file not in (None, "imagenet") and not self.weights:
             raise PipelineError(
                 f"image.weights: {file} is a file of this machine: upload it to Kaggle as a data "
@@ -163,6 +166,16 @@ class Build:
         if not self.folds:
             return []
         return sorted(set(possible_folds(self.experiment.folds)) - set(self.folds))
+
+
+def require_no_hub(weights: str | None) -> None:
+    """Raise where ``image.weights`` names what a kernel would have to fetch from the hub."""
+    if weights and weights.startswith(SCHEME):
+        raise PipelineError(
+            f"image.weights: a kernel fetches nothing from the Hugging Face hub, so not {weights}: "
+            "download its .safetensors file first, give that as image.weights, upload it to Kaggle "
+            "as a data set and say --weights OWNER/SLUG"
+        )
 
 
 def build_kernels(root: Path, out: Path, build: Build) -> list[Path]:

@@ -29,7 +29,7 @@ from kaggle_pipeline.kaggle.inputs import (
     find_weights,
     gather_run,
 )
-from kaggle_pipeline.kaggle.kernels import EXPERIMENT, SETTINGS
+from kaggle_pipeline.kaggle.kernels import EXPERIMENT, SETTINGS, require_no_hub
 from kaggle_pipeline.models.cross_validation import unfinished
 from kaggle_pipeline.stages.make_submission import make_submission
 from kaggle_pipeline.stages.run import Run
@@ -123,6 +123,8 @@ def _open(stage: Stage, overrides: Sequence[str], deadline: Deadline, packed: Pa
         ]
         overrides = [*overrides, f"external={json.dumps(further)}"]  # JSON is YAML
     weights = config.image.weights
+    if stage == "image":
+        require_no_hub(weights)
     if stage == "image" and weights is not None and not Path(weights).is_file():
         found = find_weights(
             inputs, config.image.backbone, config.image.backbone_options.get("alpha", 1.0)

@@ -18,6 +18,8 @@ from kaggle_pipeline.preflight.estimate import step_settings
 
 SHIPPED = HOME / "configs" / "preflight"
 """Holds what ``preflight --json`` wrote, an answer a file."""
+_KEYS = {"settings", "topology", "versions"}
+"""Without which an answer is none."""
 _COMPILERS = ("keras", "jax", "jaxlib", "libtpu")
 
 
@@ -42,28 +44,37 @@ class KeptAnswers:
         wanted, topology = step_settings(config, spec), resolve_topology(topology)
         here = _compilers(versions())
         for path, one in self._known():
-            same = one.get("settings") == wanted and one["topology"] == topology
+            same = one["settings"] == wanted and one["topology"] == topology
             if same and ("libtpu" not in here or _compilers(one["versions"]) == here):
                 return {**one, "kept_in": str(path)}
         return None
 
     def keep(self, answer: Mapping[str, Any]) -> None:
         """Add an answer to the file."""
-        known = read_json(self._path) if self._path.exists() else []
         what = ("settings", "topology")
-        others = [one for one in known if any(one[key] != answer[key] for key in what)]
+        others = [one for one in self._own() if any(one[key] != answer[key] for key in what)]
         write_json(self._path, [*others, dict(answer)])
 
     def _known(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        if self._path.exists():
-            yield from ((self._path, one) for one in read_json(self._path))
+        yield from ((self._path, one) for one in self._own())
         for path in sorted(SHIPPED.glob("*.json")):
-            yield path, read_json(path)
+            yield from ((path, one) for one in _answers([read_json(path)]))
+
+    def _own(self) -> list[dict[str, Any]]:
+        return _answers(read_json(self._path)) if self._path.exists() else []
 
 
 def describe_compiler(answer: Mapping[str, Any]) -> str:
     """Return the versions that an answer is of."""
     return ", ".join(f"{name} {one}" for name, one in _compilers(answer["versions"]).items())
+
+
+def _answers(found: Any) -> list[dict[str, Any]]:
+    """What of a file's content are answers; an earlier version or a person may have left others."""
+    return [
+        one for one in (found if isinstance(found, list) else [])
+        if isinstance(one, dict) and one.keys() >= _KEYS and isinstance(one["versions"], dict)
+    ]  # fmt: skip
 
 
 def _compilers(found: Mapping[str, str]) -> dict[str, str]:

@@ -49,7 +49,7 @@ def quantization_cost(
     oof = Predictions.read(trained.stage / "oof.csv", spec.classes).table
     examples = read_examples(Path(run_dir) / "prepare" / "examples.csv", spec)
     rows = _some(examples.loc[oof.index], classes, seed)
-    own, quantised = oof.loc[rows.index, classes], pd.DataFrame(0.0, rows.index, classes)
+    own, quantised = oof.loc[rows.index, classes], pd.DataFrame(np.nan, rows.index, classes)
     with tempfile.TemporaryDirectory() as scratch:
         for fold in trained.folds:
             ids = rows.index[(oof.loc[rows.index, "fold"] == fold).to_numpy()]
@@ -63,6 +63,12 @@ def quantization_cost(
             run = chosen.open(path)
             for names, squares in _squares(trained, index, ids):
                 quantised.loc[names] = run(squares)["score"]
+    lacking = quantised.index[quantised.isna().any(axis=1)]
+    if len(lacking):
+        return (
+            f"what fewer bits cost in AUC is not known: the records lack {lacking[0]}"
+            f"{f' ({len(lacking)} such)' if lacking[1:].size else ''}"
+        )
     weights = bootstrap_weights(rows["group_id"], _REPLICATES, seed)
     truth = rows[classes].to_numpy(int)
     own_auc, their_auc = (

@@ -270,6 +270,13 @@ def test_wishes_that_cannot_be_met_are_one_line(wishes, error):
         make_build(**wishes)
 
 
+@pytest.mark.parametrize("weights", [None, "me/weights"])
+def test_weights_of_the_hub_are_to_be_downloaded_first(weights):
+    config = load_experiment(CONFIG, ["image.weights=timm:net.in1k"])
+    with pytest.raises(PipelineError, match=r"fetches nothing .*so not timm:net\.in1k"):
+        Build("me", config, fit_gpu(config), f"competitions/{SLUG}", weights=weights)
+
+
 def test_data_that_is_not_on_kaggle_is_said(tmp_path, capsys):
     words = ["--config", str(ROOT / "configs" / "isic_2017.yaml"), "--out", str(tmp_path)]
     assert main(["build-kernels", "--owner", "me", *words]) == 2

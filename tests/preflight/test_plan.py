@@ -231,6 +231,13 @@ class TestTpu:
         _, asked = self.plan(monkeypatch, 9.0)
         assert bool(asked) == ("libtpu" in versions()), "of another compiler than is here"
 
+    def test_what_is_no_answer_is_passed_over(self, monkeypatch):
+        for content in ("{}", '[1, {"topology": "v5e:2x4"}]', '"text"', "null"):
+            self.kept.write_text(content)
+            _, asked = self.plan(monkeypatch, 9.0)
+            assert len(asked) == 1, "compiled, and kept"
+            assert len(read_json(self.kept)) == 1
+
     def test_answers_that_come_with_the_package_are_of_its_configs(self, monkeypatch):
         shipped = HOME / "configs" / "preflight"
         monkeypatch.setattr(kept_answers, "SHIPPED", shipped)

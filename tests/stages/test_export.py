@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,26 @@ def test_few_photos_are_in_memory_at_once(demo_run, monkeypatch):
     assert [len(names) for names, _ in parts] == [3, 3, 1]
     for names, found in parts:
         np.testing.assert_array_equal(found, [squares[name] for name in names])
+
+
+def test_a_photo_that_the_records_lack_is_no_score(demo_run, monkeypatch):
+    from kaggle_pipeline.export.formats import FORMATS
+    from kaggle_pipeline.hardware.accelerator import choose_accelerator
+    from kaggle_pipeline.stages import quantization_cost
+    from kaggle_pipeline.stages.trained import TrainedImageModels
+
+    def lacking(trained, index, ids):
+        yield list(ids[1:]), np.zeros((len(ids) - 1, 1, 1, 3), np.uint8)
+
+    def open_it(_):
+        return lambda squares: {"score": np.full((len(squares), 1), 0.5)}
+
+    monkeypatch.setattr(quantization_cost, "_squares", lacking)
+    chosen = replace(FORMATS["litert"], write=lambda *_: None, open=open_it)
+    said = quantization_cost.quantization_cost(
+        TrainedImageModels.open(demo_run), demo_run, chosen, "int8", choose_accelerator("cpu")
+    )
+    assert "is not known: the records lack ISIC_" in said and "(2 such)" in said
 
 
 @pytest.mark.parametrize("format", ["onnx", "saved_model"])

@@ -106,6 +106,9 @@ def test_what_the_hub_lacks_and_names_that_are_none_are_said(hub, monkeypatch):
         fetch_timm("timm:unknown")
     with pytest.raises(PipelineError, match="names no weights of timm"):
         fetch_timm("timm:../../other/model")
+    monkeypatch.setenv("HF_ENDPOINT", "hf-mirror.com")
+    with pytest.raises(PipelineError, match=r"HF_ENDPOINT=hf-mirror\.com is no address"):
+        fetch_timm("timm:net")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(PipelineError, match=r"cannot be downloaded .* with no internet name a"):
         fetch_timm("timm:net")

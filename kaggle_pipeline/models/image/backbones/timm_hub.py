@@ -53,6 +53,8 @@ def fetch_timm(source: str) -> Path:
             return path
         raise PipelineError(f"image.weights: {path} is damaged; delete it and run again")
     hub = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    if not re.match(r"https?://[^/]", hub):
+        raise PipelineError(f"HF_ENDPOINT={hub} is no address: it begins with https://")
     url = f"{hub}/timm/{name}/resolve/main/model.safetensors"
     try:
         return _download(url, name, home)
