@@ -18,7 +18,10 @@ from kaggle_pipeline.preflight.estimate import step_settings
 
 SHIPPED = HOME / "configs" / "preflight"
 """Holds what ``preflight --json`` wrote, an answer a file."""
-_KEYS = {"settings", "topology", "versions"}
+_KEYS = {
+    "settings", "topology", "versions", "fits", "largest_batch_per_replica", "batch_per_replica",
+    "global_batch", "floor_step_seconds", "peak_hbm_gib", "hbm_gib",
+}  # fmt: skip
 """Without which an answer is none."""
 _COMPILERS = ("keras", "jax", "jaxlib", "libtpu")
 
