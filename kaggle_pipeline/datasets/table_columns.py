@@ -257,10 +257,11 @@ def class_name(word: str) -> str:
 
     Examples
     --------
-    >>> class_name("naevus / mole"), class_name("../.."), class_name("..")
-    ('naevus _ mole', '.._..', '__')
+    >>> class_name("naevus / mole"), class_name("Malignant?"), class_name("../.."), class_name("..")
+    ('naevus _ mole', 'Malignant', '.._..', '__')
     """
     name = re.sub(r"[^\w .+()-]+", "_", word)
+    name = name.rstrip("_ ") or name
     return name if name.strip(". ") else name.replace(".", "_")  # no folder is called ".."
 
 

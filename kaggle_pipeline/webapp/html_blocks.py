@@ -69,7 +69,7 @@ def reading_block(service: Service, reading: Reading, name: str, sensitivity: fl
     if len(service.classes) > 1:
         saying += [html.element("h3", "All classes"), _all_classes(service, reading)]
     saying += [
-        html.element("h3", "Photo and metadata separately"), _parts(service, reading, name)
+        html.element("h3", _parts_title(reading)), _parts(service, reading, name)
     ]  # fmt: skip
     seen = [html.element("h3", "Photo and heat map"), _photos(reading, name, service)]
     if reading.look.unlike:  # doubt takes the number's place
@@ -266,12 +266,19 @@ def _photos(reading: Reading, name: str, service: Service) -> Html:
         seen = f"the middle of the photo ({side} × {side} of {size})"
     else:
         seen = f"the whole photo ({size}), stretched to a square"
+    if side != (network := service.models.image_size_px):
+        seen += f", at {network} × {network}"
     return html.element(
         "div",
         picture(look.shown, f"What the network sees: {seen}."),
         picture(heat_picture(look.shown, heat), f"Heat map over the photo for {word}.", found),
         class_="pair",
     )
+
+
+def _parts_title(reading: Reading) -> str:
+    alone = list(reading.parts) == ["image"]
+    return "Before calibration" if alone else "Photo and metadata separately"
 
 
 def _parts(service: Service, reading: Reading, name: str) -> Html:
@@ -287,7 +294,11 @@ def _parts(service: Service, reading: Reading, name: str) -> Html:
               *(["share of the blend"] if several and shares else [])]  # fmt: skip
     table = html.table(header, rows, stack=True)
     if list(reading.parts) == ["image"]:
-        text = "This run uses the photo alone, nothing that is known of the patient."
+        text = (
+            "This run uses the photo alone, nothing that is known of the patient. This is the "
+            "model’s own score, before calibration; the probability above is what to expect. The "
+            "command predict writes both."
+        )
         return html.join([table, html.element("p", text, class_="faint")])
     text = (
         "Before blending and calibration. Each model has its own scale, so do not compare these "

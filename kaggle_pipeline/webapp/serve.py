@@ -3,12 +3,16 @@
 In: a trained run. Out: a server on this machine, until it is stopped.
 """
 
+import errno
 import importlib.util
+import os
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kaggle_pipeline import DISCLAIMER
 from kaggle_pipeline.config.names import DEMO_RUN
+from kaggle_pipeline.config.run_folders import require_run
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.machine import give_back_freed_memory
 from kaggle_pipeline.core.private_api import keep_uploads_in_memory, run_streamlit, upload_bytes
@@ -44,7 +48,7 @@ def serve(
     ------
     PipelineError
         If Streamlit is not installed or would put uploads on disk, the run is not there or not
-        trained, or a name is none.
+        trained, a name is none, or somebody listens at the port.
     """
     for name in also_called:
         if "/" in name or name.count(":") == 1:  # it would match no visitor, and nobody would know
@@ -56,10 +60,12 @@ def serve(
             f"{run_dir} is not there: `make demo` makes it in two to three minutes, or name a "
             "trained run"
         )
-    from kaggle_pipeline.webapp.shared_service import shared_service
-
     give_back_freed_memory()
     keep_uploads_in_memory((upload.MAX_FILE_MIB + 1) * 2**20)
+    require_run(run_dir)
+    require_free_port(host, port)
+    from kaggle_pipeline.webapp.shared_service import shared_service
+
     say(f"loading {run_dir} …")
     service = shared_service(run_dir)
     say(f"{service.spec.id}: {len(service.models.folds)} folds loaded and warm. {DISCLAIMER}")
@@ -83,6 +89,21 @@ def serve(
         )  # fmt: skip
     finally:
         service.close()
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Raise a PipelineError where nothing can listen at an address, before models are loaded."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(found[0], found[1]) as one:
+            # As Streamlit's server does: a port that was just left is free.
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(found[4])
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        advice = f"say another --port, such as {port + 1}" if taken else "check --host and --port"
+        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else str(error)
+        raise PipelineError(f"cannot listen at {host}:{port}: {reason}; {advice}") from None
 
 
 def server_settings(host: str, port: int) -> dict[str, object]:

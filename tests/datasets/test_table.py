@@ -106,6 +106,7 @@ def test_several_columns_are_labels_and_one_each_are_classes(folder):
         (["../../evil", "/tmp/evil"], (".._.._evil", "_tmp_evil")),
         (["..", "a b (c)"], ("__", "a b (c)")),
         (["../evil"], (".._evil",)),
+        (["Malignant?"], ("Malignant",)),
     ],
 )
 def test_a_class_is_no_path_that_leads_out_of_its_folder(folder, columns, classes):
@@ -229,6 +230,8 @@ WRONG = {
                    r"row 3: column 'who' \(table.group\) is empty.* its patient \(2"),
     "no photo": ({}, {"file": [*ROWS["file"][:4], "gone.jpg", "six.jpg"]},
                  r"row 6: column 'file' \(table.image\) is 'gone.jpg'.*photos.*unreadable=drop"),
+    "no such folder": ({"images": "photso"}, {},
+                       "table.images: .*photso is no folder; did you mean .*photos"),
     "no photo at all": ({}, {"file": list("uvwxyz")}, "row 2: .*'u'.*is table.images right"),
     "the same row": ({}, {"file": [*ROWS["file"][:5], "a/one.jpg"]},
                      r"row 7: .*'a/one.jpg'.*earlier"),

@@ -4,6 +4,7 @@ import errno
 import importlib.util
 import io
 import shutil
+import socket
 import threading
 from dataclasses import replace
 from datetime import datetime
@@ -625,6 +626,19 @@ def test_without_streamlit_the_extra_is_named(capsys, monkeypatch):
         importlib.util, "find_spec", lambda name: None if name == "streamlit" else found(name)
     )
     assert "pip install '.[app]'" in error_of(["serve"], capsys)
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_loaded(run_dir, monkeypatch):
+    from kaggle_pipeline.webapp import serve
+
+    monkeypatch.setattr(serve, "keep_uploads_in_memory", lambda size: None)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = []
+        with pytest.raises(PipelineError, match=f"127.0.0.1:{port}: .* in use; say another --port"):
+            serve.serve(run_dir, host="127.0.0.1", port=port, say=said.append)
+        assert not said
+    serve.require_free_port("127.0.0.1", port)
 
 
 def test_uploads_stay_in_memory_and_nothing_is_told_to_anybody(tmp_path, monkeypatch):

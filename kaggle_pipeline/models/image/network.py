@@ -211,7 +211,12 @@ def _load_backbone(
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         what = f"image.backbone {config.backbone} with weights {published!r}"
-        hint = "; with no internet name a file in image.weights, or say null" if published else ""
+        hint = (
+            "; without internet name a file of weights in image.weights, or train a small network "
+            "from nothing as configs/my_photos_offline.yaml does"
+            if published
+            else ""
+        )
         raise PipelineError(f"{what} cannot be built: {reason}{hint}") from None
     if load_published and config.weights not in (None, "imagenet"):
         _check_weights(config)

@@ -257,7 +257,9 @@ class TestWeights:
 
         monkeypatch.setattr("keras.src.utils.file_utils.get_file", no_network)
         config = tiny_config(backbone="MobileNetV2", backbone_options={}, weights="imagenet")
-        with pytest.raises(PipelineError, match=r"MobileNetV2 .*URL fetch failure.*no internet"):
+        with pytest.raises(
+            PipelineError, match=r"MobileNetV2 .*URL fetch failure.*without internet"
+        ):
             check_backbone(config)
         check_backbone(replace(config, weights=None))
 
