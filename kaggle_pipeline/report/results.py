@@ -53,6 +53,25 @@ def describe_optimism(metrics: Mapping, spec: DatasetSpec) -> list[str]:
     return [why.format(group=group) for key, (_, why) in OPTIMISTIC.items() if metrics.get(key)]
 
 
+def describe_guessing(metrics: Mapping) -> str:
+    """Return a sentence where the interval of a stage's AUC allows guessing, else nothing.
+
+    Examples
+    --------
+    >>> describe_guessing({"oof_auc_low": 0.32, "oof_auc_high": 0.64})
+    'the interval of the AUC includes 0.5, so this may be no better than guessing'
+    >>> describe_guessing({"oof_auc_low": 0.61, "oof_auc_high": 0.7})
+    ''
+    """
+    low, high = metrics.get("oof_auc_low"), metrics.get("oof_auc_high")
+    if low is None or high is None or low > 0.5:
+        return ""
+    where = "lies below" if high < 0.5 else "includes"
+    what = "worse" if high < 0.5 else "no better"
+    may = "is" if high < 0.5 else "may be"
+    return f"the interval of the AUC {where} 0.5, so this {may} {what} than guessing"
+
+
 def results_section(
     run_dir: Path, stages: Mapping[str, Path], metrics: Mapping[str, Mapping], spec: DatasetSpec
 ) -> Html | None:
@@ -106,6 +125,8 @@ def _in_short(stage: str, folder: Path, metrics: Mapping, spec: DatasetSpec, wha
     )
     why = describe_optimism(metrics, spec)
     doubts = [f"Too optimistic: {'; '.join(why)}."] if why else []
+    if guessing := describe_guessing(metrics):
+        doubts.append(f"{guessing[0].upper()}{guessing[1:]}.")
     if shared := metrics.get("groups_shared_with_test"):
         doubts.append(
             f"{shared:,} {spec.group}s of the test part have photos in training too: a score on "

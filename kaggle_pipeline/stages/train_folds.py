@@ -31,7 +31,7 @@ from kaggle_pipeline.models.learning_curves import plot_histories
 from kaggle_pipeline.models.protocols import Model
 from kaggle_pipeline.records.geometry import RecordFit
 from kaggle_pipeline.report.report import write_report
-from kaggle_pipeline.report.results import OPTIMISTIC
+from kaggle_pipeline.report.results import OPTIMISTIC, describe_guessing
 from kaggle_pipeline.report.run_tables import compare_runs, describe_memory
 from kaggle_pipeline.stages.made_up import MadeUp
 from kaggle_pipeline.stages.prepare import PREPARED_BY
@@ -271,7 +271,8 @@ def _describe(metrics: dict, spec: DatasetSpec) -> str:
     marks = [short for key, (short, _) in OPTIMISTIC.items() if metrics[key]]
     if shared := metrics.get("groups_shared_with_test"):
         text += f"; the test part shares {shared} {spec.group}s with training"
-    return text + (f" (optimistic: {', '.join(marks)})" if marks else "")
+    text += f" (optimistic: {', '.join(marks)})" if marks else ""
+    return text + (f"; {guessing}" if (guessing := describe_guessing(metrics)) else "")
 
 
 def _draw_histories(folder: Path, folds: Sequence[int]) -> None:

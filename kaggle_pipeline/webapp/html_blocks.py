@@ -76,12 +76,12 @@ def reading_block(service: Service, reading: Reading, name: str, sensitivity: fl
         parts = [
             lead,
             html.element("p", NO_NUMBER, class_="big"),
-            _doubts(reading),
+            _doubts(service, reading),
             *seen,
             html.details("What the model says all the same", *number, *saying),
         ]
     else:
-        parts = [_doubts(reading), lead, *number, *saying[:-2], *seen, *saying[-2:]]
+        parts = [_doubts(service, reading), lead, *number, *saying[:-2], *seen, *saying[-2:]]
     return block(*parts, disclaimer(service.spec))
 
 
@@ -95,10 +95,11 @@ def report_page(service: Service, title: str, now: datetime, *pieces: Html) -> s
     network = f"{image.backbone}, {image.image_size_px} × {image.image_size_px} pixels"
     parts = ", ".join(part_label(name) for name in models.blend.weights)
     finished = describe_run(service.run_dir).strip()
+    count = len(models.folds)
     lines = [
         f"Made on {now.day} {now:%B %Y} at {now:%H:%M} by the run “{models.config.name}”, trained "
         f"on {service.spec.heading}. {finished}",
-        f"Models: {parts}. Network: {network}, {len(models.folds)} folds.",
+        f"Models: {parts}. Network: {network}, {count} fold{'s' * (count > 1)}.",
     ]
     facts = block(*(html.element("p", one, class_="faint") for one in lines))
     return html.page(title, html.element("style", Html(STYLE)), facts, *pieces)
@@ -138,10 +139,13 @@ def context_line(service: Service, reading: Reading) -> str:
     return f"The tabular model also uses the number of this patient’s photos: {reading.together}."
 
 
-def _doubts(reading: Reading) -> Html:
-    if not reading.look.doubts:
+def _doubts(service: Service, reading: Reading) -> Html:
+    found = list(reading.look.doubts)
+    if guessing := service.models.guessing:
+        found.append(f"On this run’s own validation photos, {guessing}.")
+    if not found:
         return Html("")
-    lines = [html.element("p", one) for one in reading.look.doubts]
+    lines = [html.element("p", one) for one in found]
     return html.note(html.element("strong", "This result is less reliable."), *lines, warning=True)
 
 

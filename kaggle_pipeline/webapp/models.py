@@ -24,6 +24,7 @@ from kaggle_pipeline.models.composite import OneModelPerClass, SeedEnsemble
 from kaggle_pipeline.models.cross_validation import trained_folds
 from kaggle_pipeline.models.protocols import Model
 from kaggle_pipeline.records.convert import decoded_side_px, square_jpeg
+from kaggle_pipeline.report.results import describe_guessing
 from kaggle_pipeline.stages.trained import TrainedImageModels
 from kaggle_pipeline.webapp.photo_heads import PhotoHeads
 from kaggle_pipeline.webapp.upload import Photo
@@ -76,6 +77,8 @@ class RunModels:
         Of the image model alone where the run has no ``blend/``; models of weight 0 are left out.
     effective_shares : dict of str to float
         How much each model moves the blend; empty where the run does not say.
+    guessing : str
+        A sentence where the AUC's interval allows guessing, else empty.
     judged_as_used : bool
         Whether scores, calibration and thresholds are those of this very blend.
     scored_stage : pathlib.Path
@@ -103,6 +106,7 @@ class RunModels:
         metrics = self.scored_stage / "metrics.json"
         found = read_json(metrics) if metrics.exists() else {}
         self.effective_shares: dict[str, float] = found.get("effective_shares", {})
+        self.guessing = describe_guessing(found)
         self.judged_as_used = blend.judged_as_used(len(self.folds) + len(self.missing))
         weights = {name: weight for name, weight in blend.weights.items() if weight > 0}
         self.blend = replace(blend, weights=weights)

@@ -32,6 +32,7 @@ from kaggle_pipeline.data.examples import read_examples
 from kaggle_pipeline.datasets.synthetic import SPEC as SYNTHETIC
 from kaggle_pipeline.models.tabular.sklearn_models import LearnerModel
 from kaggle_pipeline.report import html
+from kaggle_pipeline.report.results import describe_guessing
 from kaggle_pipeline.stages.predict import predict_images
 from kaggle_pipeline.webapp.html_blocks import (
     NO_NUMBER,
@@ -639,6 +640,17 @@ def test_a_port_that_is_taken_is_said_before_anything_is_loaded(run_dir, monkeyp
             serve.serve(run_dir, host="127.0.0.1", port=port, say=said.append)
         assert not said
     serve.require_free_port("127.0.0.1", port)
+
+
+def test_a_run_that_may_be_guessing_says_so_above_its_number(service, looks, monkeypatch):
+    reading = service.read(looks[:1], [{}])[0]
+    monkeypatch.setattr(service.models, "guessing", "")
+    assert "than guessing" not in reading_block(service, reading, service.classes[0], 0.9)
+    found = describe_guessing({"oof_auc_low": 0.2, "oof_auc_high": 0.4})
+    monkeypatch.setattr(service.models, "guessing", found)
+    words = reading_block(service, reading, service.classes[0], 0.9)
+    place = words.index("the AUC lies below 0.5, so this is worse than guessing")
+    assert place < words.index('class="big"')
 
 
 def test_uploads_stay_in_memory_and_nothing_is_told_to_anybody(tmp_path, monkeypatch):
