@@ -32,7 +32,7 @@ def bundle(demo_run, tmp_path):
     return out
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_kaggles_command_line_takes_a_bundle_as_a_model(bundle, monkeypatch, tmp_path):
     if find_spec("kaggle") is None:
         pytest.skip("Kaggle's command line is not installed")
@@ -159,7 +159,7 @@ def hub(tmp_path):
     server.server_close()
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_hugging_faces_command_line_takes_a_bundle(bundle, hub, tmp_path):
     beside = Path(sys.executable).with_name("hf")
     command = str(beside) if beside.exists() else shutil.which("hf")
