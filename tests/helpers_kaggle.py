@@ -42,7 +42,9 @@ class Site:
         return [body for name, body in self.asked if name == method]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class LoopbackHandler(BaseHTTPRequestHandler):
+    """Reads bodies of known length or in chunks, answers, and writes no log."""
+
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_):
@@ -65,6 +67,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
+
+class _Handler(LoopbackHandler):
     def do_POST(self):
         method = urlparse(self.path).path.rpartition("/")[2]
         body = json.loads(self._body() or b"{}")

@@ -10,12 +10,12 @@ import subprocess
 import sys
 import tarfile
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from helpers_kaggle import kaggle_site
+from helpers_kaggle import LoopbackHandler, kaggle_site
 
 from kaggle_pipeline.cli.main import main
 
@@ -79,29 +79,9 @@ def hub(tmp_path):
     """A stand-in of huggingface.co: what a commit brought, and the large files by their hash."""
     state = {"committed": {}, "large": {}, "large_names": {}}
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_):
-            pass
-
+    class Handler(LoopbackHandler):
         def _answer(self, content, code=200):
-            content = json.dumps(content).encode()
-            self.send_response(code)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def _body(self):
-            if self.headers.get("Transfer-Encoding") == "chunked":
-                parts = []
-                while size := int(self.rfile.readline(), 16):
-                    parts.append(self.rfile.read(size))
-                    self.rfile.readline()
-                self.rfile.readline()
-                return b"".join(parts)
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self._send(json.dumps(content).encode(), "application/json", code)
 
         def do_GET(self):
             base = f"http://{self.headers['Host']}"
