@@ -86,7 +86,7 @@ def measure_prediction(
     source = Source(spec, shards, side)
 
     def ours() -> np.ndarray:
-        return answerer.run(tta_model, ids, "probability")
+        return answerer.run(tta_model, len(VIEWS["dihedral"]), ids, "probability")
 
     def a_pass_a_view() -> np.ndarray:
         answers = np.zeros((len(ids), len(spec.classes)))

@@ -226,6 +226,17 @@ class ImageConfig:
         }  # fmt: skip
         return next((name for name, wish in wishes.items() if wish), None)
 
+    @property
+    def stored_views(self) -> str:
+        """Name of the views that a frozen body is asked for: of training and prediction together."""
+        return "dihedral" if self.augment.dihedral else self.tta
+
+    @property
+    def views(self) -> int:
+        """How many views of a photo a prediction runs through the network, or a frozen body."""
+        kind = self.stored_views if self.frozen else self.tta
+        return {"none": 1, "flips": 4, "dihedral": 8, "random": self.tta_views}[kind]
+
     def _check_recipe(self) -> None:
         for name in ("dropout_samples", "tta_views"):
             positive(f"image.{name}", getattr(self, name))

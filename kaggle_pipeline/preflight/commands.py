@@ -53,7 +53,7 @@ def preflight_run(
         run.spec,
         topology,
         backend=backend,
-        plan=make_plan(run.config, images, count_views(run.config.image)),
+        plan=make_plan(run.config, images, run.config.image.views),
         find_largest=find_largest,
         say=run.say,
     )
@@ -127,11 +127,6 @@ def _require_same_step(image: ImageConfig, predicted: dict[str, Any], path: Path
     theirs = tuple(predicted.get(key) for key in ("backbone", "image_size_px", "batch_per_replica"))
     if ours != theirs:
         raise PipelineError(f"{path} predicts {theirs}, this experiment is {ours}")
-
-
-def count_views(image: ImageConfig) -> int:
-    """Return how many views of an image a prediction averages."""
-    return {"none": 1, "flips": 4, "dihedral": 8, "random": image.tta_views}[image.tta]
 
 
 def count_images(run: Run) -> Images:

@@ -29,7 +29,7 @@ from kaggle_pipeline.preflight.compiler import (
     prepare_environment,
     resolve_topology,
 )
-from kaggle_pipeline.preflight.lowering import compile_step
+from kaggle_pipeline.preflight.lowering import compile_step, photos_a_step
 
 
 @dataclass(frozen=True)
@@ -253,11 +253,11 @@ def _predict(
 ) -> dict[str, Any]:
     verdict, devices = answer["verdict"], answer["devices"]
     floor, bound = floor_seconds(verdict, target.topology)
-    batch = config.image.batch_size
+    batch, photos = config.image.batch_size, photos_a_step(config.image)
     hours = steps = None
     if plan is not None:
         given = None if config.image.frozen else config.image.steps_per_epoch
-        steps = plan.steps(batch * devices, given)
+        steps = plan.steps(photos * devices, given)
         hours = steps * floor / 3600 if floor else None
     prediction, predicting = _predict_predictions(target, plan, batch * devices, told)
     total = None if hours is None or predicting is None else hours + predicting
@@ -279,7 +279,7 @@ def _predict(
         "gb_per_step": _rounded(verdict.gb, 2),
         "floor_step_seconds": float(f"{floor:.4g}") if floor else None,
         "bound_by": bound,
-        "images_per_second_at_most": _rounded(batch * devices / floor if floor else None, 1),
+        "images_per_second_at_most": _rounded(photos * devices / floor if floor else None, 1),
         "steps": steps,
         "training_hours_at_least": _rounded(hours, 2),
         **prediction,

@@ -87,6 +87,11 @@ def compile_step(
     }
 
 
+def photos_a_step(image: ImageConfig) -> int:
+    """Return how many photos a replica's step takes: all views of a frozen body's fill its batch."""
+    return max(1, image.batch_size // image.views) if image.frozen else image.batch_size
+
+
 def refused_ops(graph: Any) -> list[str]:
     """Return the operations of a TensorFlow graph that a TPU has no kernel for.
 
@@ -120,7 +125,7 @@ def _tensorflow_step(image: ImageConfig, spec: DatasetSpec, predicting: bool) ->
         tta_model = _tta_model(image, spec)
         names = [part.name for part in tta_model.inputs]
         specs = [
-            tf.TensorSpec((image.batch_size, *part.shape[1:]), part.dtype)
+            tf.TensorSpec((photos_a_step(image), *part.shape[1:]), part.dtype)
             for part in tta_model.inputs
         ]
 
@@ -179,7 +184,7 @@ def _answer_step(image: ImageConfig, spec: DatasetSpec, devices: list) -> tuple[
         [_shape(variable, whole) for variable in variables]
         for variables in (tta_model.trainable_variables, tta_model.non_trainable_variables)
     )
-    count = image.batch_size * len(devices)
+    count = photos_a_step(image) * len(devices)
     batch = {
         part.name: jax.ShapeDtypeStruct((count, *part.shape[1:]), part.dtype, sharding=dealt)
         for part in tta_model.inputs
@@ -213,8 +218,7 @@ def _tta_model(image: ImageConfig, spec: DatasetSpec) -> "keras.Model":
 
     if not image.frozen:
         return with_views(build_network(image, spec, load_published=False), VIEWS["none"])
-    views = "dihedral" if image.augment.dihedral else image.tta
-    return stacked_views(build_body(image, load_published=False), VIEWS[views])
+    return stacked_views(build_body(image, load_published=False), VIEWS[image.stored_views])
 
 
 def _shardings(devices: list) -> tuple[Any, Any]:

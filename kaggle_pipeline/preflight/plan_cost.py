@@ -11,7 +11,6 @@ from typing import Any
 
 from kaggle_pipeline.config.experiment import Experiment, FoldsConfig
 from kaggle_pipeline.core.machine import count_cores
-from kaggle_pipeline.preflight.commands import count_views
 from kaggle_pipeline.preflight.plan_rehearsal import Rehearsed
 from kaggle_pipeline.preflight.plan_timing import Cost, Measured, processes
 
@@ -217,7 +216,7 @@ def epoch_cost(found: Measured, config: Experiment, facts: Facts, division: Divi
     if config.image.frozen:
         views = 8 if config.image.augment.dihedral else 1
         return found.step * (learned * views / found.batch) + found.epoch
-    one_view = found.answer * (1 / count_views(config.image))
+    one_view = found.answer * (1 / config.image.views)
     steps = max(1, learned // found.batch)
     return found.step * steps + one_view * (facts.train - learned) + found.epoch
 

@@ -197,10 +197,13 @@ def _clock_model(
             seed=config.seed + fold, features_dir=records.parent / "features", callbacks=[clock],
         )  # fmt: skip
 
-    at_once = min(photos_at_once(image, device.kind) * device.replicas, len(photos) // 3)
-    # A batch that is filled up takes as long as a full one.
-    whole = len(photos) // at_once * at_once
-    few, many = photos.iloc[:at_once], photos.iloc[at_once:whole]
+    # A batch that is filled up takes as long as a full one; validation asks for one view.
+    at_once, held = (
+        min(photos_at_once(image, device.kind, views) * device.replicas, len(photos) // 3)
+        for views in (image.views, 1)
+    )
+    few, many = photos.iloc[:held], photos.iloc[held:]
+    many = many.iloc[: len(many) // at_once * at_once]
     first = make(0)
     # A frozen backbone's features are kept: what is then predicted has to be other photos.
     learned, validated = (few, few) if image.frozen else (many, few)
@@ -208,22 +211,21 @@ def _clock_model(
     first.fit(learned, validated)
     fit = now() - began
     clocked = [_timed(first.predict, some) for some in (many.iloc[:at_once], many)]
-    answered = len(many) - image.frozen * at_once  # the others' features are known
+    answered = len(many) - image.frozen * at_once  # the first ones' features are known
     asking_one, asking_all = clocked
     more = answered - at_once
     answer = (asking_all - asking_one) * (1 / more) if more > 0 else asking_all * (1 / answered)
     asking = asking_one - answer * at_once
     steps = clock.epochs[-1]
     step = (steps.trained - steps.began) * (1 / steps.steps)
-    views = 8 if image.tta == "dihedral" else 1
     if image.frozen:
         second = make(1)
         fold = _timed(second.fit, learned, validated) + _timed(second.predict, validated)
         fold = fold - step * (2 * steps.steps)
         epoch, features = steps.ended - steps.trained, _count_features(records.parent)
-        step = _time_head(image, spec, device, features // views, clock)
+        step = _time_head(image, spec, device, features // image.views, clock)
     else:
-        epoch = steps.ended - steps.trained - answer * (len(few) / views)
+        epoch = steps.ended - steps.trained - answer * (len(few) / image.views)
         fold = fit - step * (2 * _STEPS) - (steps.ended - steps.trained) * 2
         features = 0
     save = _timed(first.save, records.parent / "saved")

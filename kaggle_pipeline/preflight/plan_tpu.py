@@ -12,7 +12,6 @@ from kaggle_pipeline.config.experiment import Experiment, FoldsConfig
 from kaggle_pipeline.config.loading import parse_experiment
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.spec import DatasetSpec
-from kaggle_pipeline.preflight.commands import count_views
 from kaggle_pipeline.preflight.estimate import Images, make_plan, preflight
 from kaggle_pipeline.preflight.kept_answers import KeptAnswers, describe_compiler
 from kaggle_pipeline.preflight.plan_cost import Facts
@@ -95,7 +94,7 @@ def _compiled(
             f"({describe_compiler(known)})"
         )
         return known
-    plan = make_plan(config, task.images, count_views(config.image))
+    plan = make_plan(config, task.images, config.image.views)
     found = preflight(config, spec, task.topology, plan=plan, say=say)
     task.kept.keep(found)
     say(f"compiled with {describe_compiler(found)}")
@@ -117,7 +116,7 @@ def _fit_hours(
 
 
 def _hours(config: Experiment, found: Mapping[str, Any], task: TpuTask) -> float:
-    plan = make_plan(config, task.images, count_views(config.image))
+    plan = make_plan(config, task.images, config.image.views)
     batch = found["global_batch"]
     seconds = plan.steps(batch, None) * found["floor_step_seconds"]
     forward = found.get("prediction_floor_step_seconds")

@@ -20,7 +20,6 @@ from kaggle_pipeline.datasets.siim_isic_2020 import SPEC
 from kaggle_pipeline.preflight import estimate as module
 from kaggle_pipeline.preflight.commands import (
     count_images,
-    count_views,
     describe,
     published_targets,
 )
@@ -43,7 +42,7 @@ from kaggle_pipeline.preflight.estimate import (
     make_plan,
     preflight,
 )
-from kaggle_pipeline.preflight.lowering import refused_ops
+from kaggle_pipeline.preflight.lowering import photos_a_step, refused_ops
 from kaggle_pipeline.stages.prepare import prepare_data
 from kaggle_pipeline.stages.run import Run
 
@@ -134,7 +133,9 @@ class TestPlan:
         from kaggle_pipeline.models.image.inference.tta import views_of
 
         config = ImageConfig(tta=tta, tta_views=5)
-        assert count_views(config) == len(views_of(config))
+        assert config.views == len(views_of(config))
+        frozen = replace(config, frozen=True, tta="none", batch_size=16)
+        assert (frozen.views, photos_a_step(frozen), photos_a_step(config)) == (8, 2, 32)
 
     def test_images_are_counted_in_the_prepared_run_or_in_the_data(self, competition, tmp_path):
         config = load_experiment("configs/demo.yaml", ["leakage.fingerprints=false", "folds.k=2"])

@@ -15,7 +15,6 @@ from kaggle_pipeline.core.private_api import calls_within
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.hardware.accelerator import Accelerator
 from kaggle_pipeline.models.image.inference.predictor import photos_at_once
-from kaggle_pipeline.models.image.inference.tta import VIEWS, View, views_of
 from kaggle_pipeline.models.image.network import build_network
 
 _MIB = 2**20
@@ -138,8 +137,8 @@ def memory_needed(
     """Return an estimate, within about a third of what is really taken.
 
     A training step holds its batch's kept results, a share more at work, weights, their gradients
-    and Adam's two moments in float32. A CPU answers for all views of some photos side by side. The
-    share is what an H200 took on JAX with mixed bfloat16, where the compiler counts it:
+    and Adam's two moments in float32. A prediction runs all views of some photos as one batch.
+    The share is what an H200 took on JAX with mixed bfloat16, where the compiler counts it:
     InceptionResNetV2 of 1024 px and 16 photos 22,162 MiB, of 512 px and 32 photos 10,871 MiB,
     EfficientNetB4 of 512 px and 32 photos 6,765 MiB. On a CPU, TensorFlow took for MobileNetV2 of
     224 px and 16 photos 1,254 MiB, of 160 px and 32 photos from its sixth block on 519 MiB.
@@ -159,8 +158,10 @@ def memory_needed(
     step = config.batch_size * kept * _MORE + 16 * size.trained + 4 * size.weights
     if not compiled:
         step += config.batch_size * 2 * size.largest * number
-    at_once, views = photos_at_once(config, device.kind), len(_views(config))
-    answers = at_once * size.largest * number * (views if device.kind == "cpu" else 2)
+    # What a layer reads and writes, and as much that is being moved.
+    answers = (
+        photos_at_once(config, device.kind, config.views) * config.views * size.largest * number * 2
+    )
     batch = config.batch_size * config.image_size_px**2 * 3
     decoded = (photos or 0) * config.image_size_px**2 * 3
     cached = decoded if decoded <= config.cache_mb * _MIB else 0
@@ -183,9 +184,3 @@ def largest_batch(config: ImageConfig, size: NetworkSize, device: Accelerator, f
     while batch and not fits(batch):
         batch -= max(1, batch // 16)
     return batch
-
-
-def _views(config: ImageConfig) -> list[View]:
-    if config.frozen and config.augment.dihedral:
-        return VIEWS["dihedral"]
-    return views_of(config)

@@ -217,7 +217,7 @@ class ImageModel:
                 if weights is not None:
                     set_weights(own, weights)
                 self._predictor.fused(own)  # with the weights of now
-            return self._predictor.run(tta_model, valid.index, "probability", metadata)
+            return self._predictor.run(tta_model, 1, valid.index, "probability", metadata)
 
         return [ValidationScores(answer, valid, config, self.spec)]
 

@@ -579,7 +579,9 @@ def test_a_shard_read_twice_is_an_error(fitted, make_model, shards):
         model.predict(TRAIN)
 
 
-@pytest.mark.parametrize(("side", "on_cpu"), [(64, 128), (224, 16), (1024, 1)])
-def test_a_cpu_answers_for_as_many_photos_as_its_memory_likes(side, on_cpu):
+@pytest.mark.parametrize(("side", "views", "on_cpu", "on_others"),
+                         [(64, 1, 128, 128), (224, 1, 16, 128), (224, 8, 2, 16), (1024, 8, 1, 16)])  # fmt: skip
+def test_a_batch_holds_all_views_of_as_many_photos_as_memory_likes(side, views, on_cpu, on_others):
     config = tiny_config(image_size_px=side, batch_size=128)
-    assert [photos_at_once(config, kind) for kind in ("cpu", "gpu", "tpu")] == [on_cpu, 128, 128]
+    found = [photos_at_once(config, kind, views) for kind in ("cpu", "gpu", "tpu")]
+    assert found == [on_cpu, on_others, on_others]

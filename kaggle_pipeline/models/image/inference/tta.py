@@ -80,6 +80,10 @@ def random_views(count: int) -> list[View]:
 def with_views(network: keras.Model, views: list[View]) -> keras.Model:
     """Return a model that averages ``network`` over the views of its input, by row number.
 
+    The views are one batch, so that the network is traced and compiled once, and memory does not
+    depend on which of them is at work when. Those of a photo stay together: where a batch is dealt
+    out over devices, no view moves.
+
     Parameters
     ----------
     network : keras.Model
@@ -93,7 +97,7 @@ def with_views(network: keras.Model, views: list[View]) -> keras.Model:
         takes it → ``{"probability": (batch, classes), "row": (batch,)}``; the row numbers come out
         beside the probabilities so that no order has to be trusted.
     """
-    return _over_views(network, views, "probability", lambda x: ops.mean(ops.stack(x), 0))
+    return _over_views(network, views, "probability", lambda x: ops.mean(x, 1))
 
 
 def stacked_views(body: keras.Model, views: list[View]) -> keras.Model:
@@ -101,7 +105,7 @@ def stacked_views(body: keras.Model, views: list[View]) -> keras.Model:
 
     Its output ``features`` has shape (batch, views, channels).
     """
-    return _over_views(body, views, "features", lambda x: ops.stack(x, 1))
+    return _over_views(body, views, "features", lambda x: ops.add(x, 0))
 
 
 def _over_views(network: keras.Model, views: list[View], key: str, combine: Any) -> keras.Model:
@@ -110,11 +114,13 @@ def _over_views(network: keras.Model, views: list[View], key: str, combine: Any)
         for old in network.inputs
     }
     row = keras.Input((), dtype="int32", name="row")
-    others = {name: one for name, one in inputs.items() if name != "image"}
-
-    def answer(view: View) -> Any:
-        image = view(inputs["image"])
-        return network({"image": image, **others} if others else image)
-
-    outputs = {key: combine([answer(view) for view in views]), "row": ops.add(row, 0)}
+    count, pixels = len(views), inputs["image"]
+    seen = ops.stack([view(pixels) for view in views], axis=1)
+    seen = ops.reshape(seen, (-1, *pixels.shape[1:]))
+    others = {
+        name: ops.repeat(one, count, axis=0) for name, one in inputs.items() if name != "image"
+    }
+    answers = network({"image": seen, **others} if others else seen)
+    answers = ops.reshape(answers, (-1, count, *answers.shape[1:]))
+    outputs = {key: combine(answers), "row": ops.add(row, 0)}
     return keras.Model({**inputs, "row": row}, outputs)
