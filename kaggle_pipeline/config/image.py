@@ -228,7 +228,7 @@ class ImageConfig:
 
     @property
     def stored_views(self) -> str:
-        """Name of the views that a frozen body is asked for: of training and prediction together."""
+        """Name of the views that a frozen body is asked for, by training and prediction."""
         return "dihedral" if self.augment.dihedral else self.tta
 
     @property

@@ -88,7 +88,7 @@ def compile_step(
 
 
 def photos_a_step(image: ImageConfig) -> int:
-    """Return how many photos a replica's step takes: all views of a frozen body's fill its batch."""
+    """Return how many photos a replica's step takes: of a frozen body all views fill the batch."""
     return max(1, image.batch_size // image.views) if image.frozen else image.batch_size
 
 

@@ -135,7 +135,7 @@ class TestPlan:
         config = ImageConfig(tta=tta, tta_views=5)
         assert config.views == len(views_of(config))
         frozen = replace(config, frozen=True, tta="none", batch_size=16)
-        assert (frozen.views, photos_a_step(frozen), photos_a_step(config)) == (8, 2, 32)
+        assert (frozen.views, photos_a_step(frozen), photos_a_step(config)) == (8, 2, 16)
 
     def test_images_are_counted_in_the_prepared_run_or_in_the_data(self, competition, tmp_path):
         config = load_experiment("configs/demo.yaml", ["leakage.fingerprints=false", "folds.k=2"])

@@ -580,7 +580,8 @@ def test_a_shard_read_twice_is_an_error(fitted, make_model, shards):
 
 
 @pytest.mark.parametrize(("side", "views", "on_cpu", "on_others"),
-                         [(64, 1, 128, 128), (224, 1, 16, 128), (224, 8, 2, 16), (1024, 8, 1, 16)])  # fmt: skip
+                         [(64, 1, 128, 128), (224, 1, 16, 128), (224, 8, 2, 16), (1024, 8, 1, 16)]
+                         )  # fmt: skip
 def test_a_batch_holds_all_views_of_as_many_photos_as_memory_likes(side, views, on_cpu, on_others):
     config = tiny_config(image_size_px=side, batch_size=128)
     found = [photos_at_once(config, kind, views) for kind in ("cpu", "gpu", "tpu")]
