@@ -19,7 +19,7 @@ import pytest
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.slow
-SCRIPT = Path(__file__).with_name("helpers_fit.py")
+SCRIPT = Path(__file__).parents[1] / "helpers_fit.py"
 SECONDS = 900  # eight replicas are traced one by one, on however busy a machine
 # Five steps of one global batch of 16, without what each replica draws for itself.
 FIVE_STEPS = {"epochs": 5, "steps_per_epoch": 1, "dropout": 0.0, "learning_rate": 0.01}

@@ -1,5 +1,6 @@
 """The optimizer: AdamW, its learning-rate schedule, and what weight decay leaves alone."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,9 @@ import tensorflow as tf
 
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.core.private_api import adam_moments
+
+_NUMBERS = ("initial_learning_rate", "decay_steps", "warmup_target", "warmup_steps")
+"""Of Keras' schedules, as far as they depend on a fit's epochs and steps."""
 
 
 def make_optimizer(config: ImageConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -24,7 +28,7 @@ def make_optimizer(config: ImageConfig, steps_per_epoch: int) -> keras.optimizer
         rate = keras.optimizers.schedules.CosineDecay(
             first,
             decay_steps=max(1, config.epochs * steps_per_epoch - rise),
-            warmup_target=peak if rise else None,
+            warmup_target=peak,
             warmup_steps=rise,
         )
     elif rise:
@@ -41,6 +45,10 @@ class AdamW(keras.optimizers.Adam):
     updated by one operation, where Keras takes 44 (the schedule anew for each that decays), which
     were most of the graph that the first step has to make and to optimise.
 
+    On JAX the numbers of a schedule are variables, which the compiled step is given. As constants
+    within it they would make another program of each number of steps: each fold, and each other
+    number of epochs, would be compiled anew. No file holds them: a fit that goes on has its own.
+
     Parameters
     ----------
     learning_rate : float or keras.optimizers.schedules.LearningRateSchedule
@@ -51,7 +59,46 @@ class AdamW(keras.optimizers.Adam):
     def __init__(self, learning_rate: Any, decay: float, **options: Any) -> None:
         super().__init__(learning_rate, **options)
         self._decay = decay
+        self._schedule = learning_rate
+        self._given: list[keras.Variable] = []
+        # With float16, Keras' wrapper reads and writes all variables itself.
+        if keras.backend.backend() == "jax" and keras.mixed_precision.dtype_policy().name != (
+            "mixed_float16"
+        ):
+            self._give_numbers()
         self._powers: tuple[Any, Any] | None = None
+
+    def _give_numbers(self) -> None:
+        """Let the schedule read its numbers from variables."""
+        if not isinstance(self._schedule, keras.optimizers.schedules.LearningRateSchedule):
+            return
+        given = copy.copy(self._schedule)
+        for name in _NUMBERS:
+            number = getattr(given, name, None)
+            if number is not None:
+                start = keras.initializers.Constant(number)
+                variable = self.add_variable((), start, "float32", name=f"schedule_{name}")
+                setattr(given, name, variable)
+                self._given.append(variable)
+        self._learning_rate = given
+
+    def save_own_variables(self, store: Any) -> None:
+        """Write what a fit has changed."""
+        for number, variable in enumerate(self._own_variables()):
+            store[str(number)] = variable.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        """Read what :meth:`save_own_variables`, or ``keras.optimizers.AdamW``, wrote."""
+        own = self._own_variables()
+        if len(store.keys()) != len(own):
+            super().load_own_variables(store)  # warns
+            return
+        for number, variable in enumerate(own):
+            variable.assign(store[str(number)])
+
+    def _own_variables(self) -> list[keras.Variable]:
+        given = {id(one) for one in self._given}
+        return [one for one in self.variables if id(one) not in given]
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Update the variables; what all of them share is computed once."""
@@ -87,4 +134,8 @@ class AdamW(keras.optimizers.Adam):
 
     def get_config(self) -> dict[str, Any]:
         """Return what makes another like this."""
-        return {**super().get_config(), "decay": self._decay}
+        with_variables, self._learning_rate = self._learning_rate, self._schedule
+        try:
+            return {**super().get_config(), "decay": self._decay}
+        finally:
+            self._learning_rate = with_variables
