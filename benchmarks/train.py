@@ -37,9 +37,11 @@ def measure_training(
     dict
         Its answers by backbone.
     """
-    found = {load.backbone: measure_step(load, say=say) for load in loads}
-    if json_path:
-        write_json(json_path, found)
+    found = {}
+    for load in loads:
+        found[load.backbone] = measure_step(load, say=say)
+        if json_path:  # minutes a load: what is known stays
+            write_json(json_path, found)
     return found
 
 
