@@ -109,7 +109,7 @@ def measure_conversion(
 
 
 def draw_photos(folder: Path, count: int) -> pd.DataFrame:
-    """Write grainy JPEGs of drawn lesions, those that are not there; return their examples."""
+    """Write grainy JPEGs of made-up lesions, those that are not there; return their examples."""
     folder.mkdir(parents=True, exist_ok=True)
     ids = [f"ISIC_{number:07d}" for number in range(count)]
     for number, image_id in enumerate(ids):
@@ -118,8 +118,8 @@ def draw_photos(folder: Path, count: int) -> pd.DataFrame:
             continue
         rng = np.random.default_rng(number)
         lesion, skin = Morphology(*rng.uniform(0.2, 0.8, 7)), Skin(*rng.uniform(0, 0.8, 4))
-        drawn, _ = draw_lesion(lesion, skin, 512, rng)
-        photo = Image.fromarray(drawn).resize(PHOTO_PX, Image.Resampling.BICUBIC)
+        pixels, _ = draw_lesion(lesion, skin, 512, rng)
+        photo = Image.fromarray(pixels).resize(PHOTO_PX, Image.Resampling.BICUBIC)
         grain = _GRAIN * rng.standard_normal((*PHOTO_PX[::-1], 1), np.float32)
         pixels = np.clip(np.asarray(photo) + grain, 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(path, quality=90)

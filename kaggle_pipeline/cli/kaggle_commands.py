@@ -24,6 +24,10 @@ def _build_kernels_options(parser: argparse.ArgumentParser) -> None:
         help="data set with the ImageNet weights; the image kernels then run without internet",
     )  # fmt: skip
     parser.add_argument(
+        "--embeddings", metavar="OWNER/SLUG",
+        help="data set with the folder embeddings/ of a run, for the kernel that trains its heads",
+    )  # fmt: skip
+    parser.add_argument(
         "--keep-records", action="store_true", help="leave TFRecords made there in the output"
     )
     parser.add_argument(
@@ -40,7 +44,7 @@ def _build_kernels(options: argparse.Namespace) -> None:
     folders = build(
         make_run(options), CHECKOUT, options.out, options.overrides, owner=options.owner,
         hardware=options.hardware, folds=tuple(options.fold or ()), weights=options.weights,
-        keep_records=options.keep_records,
+        embeddings=options.embeddings,         keep_records=options.keep_records,
     )  # fmt: skip
     print(options.said(f"push them: python scripts/push_kernels.py {' '.join(map(str, folders))}"))
 

@@ -28,6 +28,8 @@ _ALSO_CALLED = {"cuda": "gpu", "nvidia": "gpu", "mps": "gpu", "rocm": "gpu", "xl
 """What other packages call a device."""
 _FORMER = {"image": {"shuffle_buffer_mb"}}
 """Keys of runs made before, by section, that mean nothing any more and are not looked at."""
+_CLOSE = 0.6
+"""Likeness from which a config's name is taken for the one that was meant (difflib's ratio)."""
 _MOVED = {("calibration", "sensitivities"): "decision"}
 """Keys of runs made before that stand in another section now."""
 _SHORT = {EncoderConfig: "source"}
@@ -98,14 +100,22 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def _nearest_config(path: Path) -> str:
-    """A hint: the nearest of the experiments beside ``path``, else of those that come with this."""
-    folders = (path.parent, HOME / "configs")
-    beside = [[one.name for one in folder.glob("*.yaml")] for folder in folders]
-    for folder, names in zip(folders, beside, strict=True):
-        if names:
-            place = Path(os.path.relpath(folder))
-            return nearest(path.name, names, f"{place}/")
-    return ""
+    """A hint: a config of nearly this name beside ``path`` or of those that come with this.
+
+    Else those that are there. Endings are alike, so they are not compared.
+    """
+    from difflib import get_close_matches
+
+    known = [
+        {one.stem.casefold(): str(Path(os.path.relpath(folder)) / one.name)
+         for one in sorted(folder.glob("*.yaml"))}
+        for folder in (path.parent, HOME / "configs")
+    ]  # fmt: skip
+    for names in known:
+        if close := get_close_matches(path.stem.casefold(), names, n=1, cutoff=_CLOSE):
+            return f"; did you mean {names[close[0]]!r}?"
+    names = next(filter(None, known), {})
+    return f"; choose from {', '.join(names.values())}" if names else ""
 
 
 def _blame(path: Path, content: dict[str, Any], overrides: Sequence[str], error: Exception) -> str:

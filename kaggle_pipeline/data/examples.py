@@ -203,3 +203,12 @@ def splits_of(table: pd.DataFrame) -> list[str]:
 def split_rows(table: pd.DataFrame, split: str) -> pd.DataFrame:
     """Return the rows of one split, in their order."""
     return table[table["split"] == split]
+
+
+def labels_in_words(table: pd.DataFrame, spec: DatasetSpec) -> pd.Series:
+    """Return what each labelled image shows, by its id: its classes, or that it is none of them."""
+    titles = [spec.class_label(name) for name in spec.classes]
+    none = f"not {titles[0]}" if len(titles) == 1 else "none of the classes"
+    known = table[list(spec.classes)].to_numpy() == 1
+    words = [" + ".join(np.array(titles, object)[row]) or none for row in known]
+    return pd.Series(words, table.index, dtype=object)

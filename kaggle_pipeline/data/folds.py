@@ -45,12 +45,16 @@ class Folds:
         folds_of_group = self.table.groupby("group_id")["fold"].nunique()
         split = folds_of_group.index[folds_of_group > 1]
         if len(split):
-            where = sorted({*self.table.loc[self.table["group_id"] == split[0], "fold"].tolist()})
-            raise PipelineError(f"group {split[0]} is in more than one fold: {where}")
+            rows = self.table[self.table["group_id"] == split[0]]
+            count = f"{len(split)} group{'s are' if len(split) > 1 else ' is'}"
+            raise PipelineError(  # an image is named: the group may be a patient
+                f"{count} in more than one fold: that of image {rows.index[0]}, for example, in "
+                f"folds {sorted(set(rows['fold'].tolist()))}"
+            )
 
     @property
     def numbers(self) -> list[int]:
-        """The folds that are judged, ascending."""
+        """The folds that have validation rows, ascending."""
         return sorted(int(fold) for fold in self.table["fold"].unique() if fold != TRAIN_ONLY)
 
     def train_ids(self, fold: int) -> pd.Index:
@@ -63,7 +67,7 @@ class Folds:
 
     @property
     def validated(self) -> pd.DataFrame:
-        """The rows that some fold judges: those that out-of-fold predictions cover."""
+        """The rows that some fold validates: those that out-of-fold predictions cover."""
         return self.table[self.table["fold"] != TRAIN_ONLY]
 
     def write(self, path: Path) -> None:

@@ -17,8 +17,8 @@ import pandas as pd
 from kaggle_pipeline.config.loading import to_mapping
 from kaggle_pipeline.config.table import TableConfig
 from kaggle_pipeline.core.errors import PipelineError, nearest
-from kaggle_pipeline.core.files import meant_instead, read_json, write_json
-from kaggle_pipeline.core.photo_folder import PhotoFolder, list_photos, printable
+from kaggle_pipeline.core.files import read_json, require_folder, write_json
+from kaggle_pipeline.core.photo_folder import PhotoFolder, list_photos
 from kaggle_pipeline.core.tables import read_table
 from kaggle_pipeline.data.spec import DatasetSpec, Number, RawData, RecordField, SubmissionFormat
 from kaggle_pipeline.datasets.raw_files import require_data_folder
@@ -229,9 +229,7 @@ def _read_raw(table: TableConfig, learned: Learned, drop: bool, data_dir: Path) 
     photos = None
     if table.images is not None:
         folder = Path(data_dir) / table.images
-        if not folder.is_dir():
-            hint = meant_instead(folder)
-            raise PipelineError(f"table.images: {printable(str(folder))} is no folder{hint}")
+        require_folder(folder, "table.images")
         photos = list_photos(folder)
     notes = [] if photos is None else [photos.describe()]
     examples, truth = [], None

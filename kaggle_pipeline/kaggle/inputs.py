@@ -17,6 +17,7 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
 from kaggle_pipeline.core.record import RECORD, is_done, read_record
 from kaggle_pipeline.models.cross_validation import ALL_ROWS, LAST
+from kaggle_pipeline.models.embedding.vector_store import FOLDER, VectorStore
 
 RUN = "run"
 """Folder of a run in a kernel's output."""
@@ -65,6 +66,22 @@ def find_weights(inputs: Path, backbone: str, alpha: float = 1.0) -> Path | None
 def find_file(inputs: Path, name: str) -> Path | None:
     """Return an attached file of this name, which no competition holds; None if there is none."""
     return next((path for path in _files(Path(inputs)) if path.name == name), None)
+
+
+def find_embedding(inputs: Path, name: str) -> Path | None:
+    """Return an attached ``embeddings/<name>`` with all its vectors, or None.
+
+    It lies in another kernel's run, or anywhere in a data set under that name.
+    """
+    places = [run / FOLDER / name for run in find_runs(inputs)]
+    places += [path.parent for path in _files(Path(inputs)) if path.parent.name == name]
+    return next((place for place in places if VectorStore(place).has_vectors), None)
+
+
+def gather_embedding(place: Path, run_dir: Path) -> None:
+    """Copy a folder of vectors into a run's; what is there already stays."""
+    for path in sorted(path for path in place.rglob("*") if path.is_file()):
+        _copy_file(path, run_dir / FOLDER / place.name / path.relative_to(place))
 
 
 def _plain(name: str) -> str:

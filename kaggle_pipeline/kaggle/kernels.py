@@ -103,6 +103,8 @@ class Build:
         A kernel for each of these folds in place of one for all.
     weights : str or None
         A data set, ``<owner>/<slug>``, with the ImageNet weights: the internet stays off then.
+    embeddings : str or None
+        A data set, ``<owner>/<slug>``, with a run's ``embeddings/``, whose vectors the head reads.
     keep_records : bool
         Whether TFRecords that a kernel makes stay in its output.
     """
@@ -114,12 +116,14 @@ class Build:
     hardware: str = "tpu"
     folds: Sequence[int] = ()
     weights: str | None = None
+    embeddings: str | None = None
     keep_records: bool = False
 
     def __post_init__(self) -> None:
         for what, name, pattern in (
             ("--owner", self.owner, r"[\w-]+"),
             ("--weights", self.weights or "a/b", r"[\w-]+/[\w-]+"),
+            ("--embeddings", self.embeddings or "a/b", r"[\w-]+/[\w-]+"),
         ):
             if not re.fullmatch(pattern, name):
                 raise PipelineError(f"{what} {name!r} is not a name that Kaggle gives")
@@ -131,10 +135,10 @@ class Build:
                 f"image.weights: {file} is a file of this machine: upload it to Kaggle as a data "
                 "set and say --weights OWNER/SLUG"
             )
-        if "embedding" in self.experiment.blend.models:
+        if "embedding" in self.stages and not self.embeddings:
             raise PipelineError(
-                f"{self.experiment.name} blends the stage embedding, which no kernel trains: leave "
-                "it out of blend.models"
+                f"{self.experiment.name} blends heads on vectors, which no kernel makes: upload "
+                "your run's embeddings/ to Kaggle as a data set and say --embeddings OWNER/SLUG"
             )
         require_folds(self.experiment.folds, self.folds)
         if self.folds and "image" not in self.stages:
@@ -150,7 +154,7 @@ class Build:
 
     @property
     def stages(self) -> list[str]:
-        """The kernels that the blend reads: ``image``, ``tabular`` or both, in its order."""
+        """The kernels that the blend reads, in its order: ``image``, ``embedding``, ``tabular``."""
         models = self.experiment.blend.models
         kernels = ("tabular" if name in METADATA_STAGES else name for name in models)
         return list(dict.fromkeys(kernels))
@@ -220,7 +224,7 @@ def build_kernels(root: Path, out: Path, build: Build) -> list[Path]:
     every_fold = possible_folds(build.experiment.folds) if build.folds else ()
     read = {
         "image": _of_folds(image, metadata[image], every_fold) if image in metadata else {},
-        "tabular": parts.get("tabular", {}),
+        **{name: parts.get(name, {}) for name in ("embedding", "tabular")},
     }
     folders = []
     for name in sorted(parts, key=lambda name: (name == "blend", name)):  # it needs the others
@@ -228,7 +232,7 @@ def build_kernels(root: Path, out: Path, build: Build) -> list[Path]:
             content = _addressed(content, name, build, read)
             folder = Path(out) / folder_name
             _write_kernel(Path(root), templates[name], folder, content, build, folds)
-            if name in (image, "tabular", "blend"):
+            if name in (image, "embedding", "tabular", "blend"):
                 folders.append(folder)
     return folders
 
@@ -296,6 +300,8 @@ def _addressed(
     if build.weights and name.startswith("image"):
         data["dataset_sources"] = [*data["dataset_sources"], build.weights]
         content = {**content, "enable_internet": False}
+    if name == "embedding":
+        data["dataset_sources"] = [*data["dataset_sources"], build.embeddings]
     sources = []
     if name == "blend":
         sources = [own(one["id"]) for stage in build.stages for one, _ in read[stage].values()]

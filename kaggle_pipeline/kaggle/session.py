@@ -23,21 +23,24 @@ from kaggle_pipeline.core.files import atomic_path, read_json, write_json
 from kaggle_pipeline.core.record import is_done
 from kaggle_pipeline.kaggle.inputs import (
     RUN,
+    find_embedding,
     find_file,
     find_runs,
     find_source,
     find_weights,
+    gather_embedding,
     gather_run,
 )
 from kaggle_pipeline.kaggle.kernels import EXPERIMENT, SETTINGS, require_no_hub
 from kaggle_pipeline.models.cross_validation import unfinished
 from kaggle_pipeline.stages.make_submission import make_submission
 from kaggle_pipeline.stages.run import Run
+from kaggle_pipeline.stages.train_embedding import train_embedding
 from kaggle_pipeline.stages.train_folds import finish_stage
 from kaggle_pipeline.stages.train_image import train_image
 from kaggle_pipeline.stages.train_tabular import train_tabular
 
-Stage = Literal["image", "tabular", "blend"]
+Stage = Literal["image", "embedding", "tabular", "blend"]
 _ROOT, _SET = "KAGGLE_PIPELINE_ROOT", "KAGGLE_PIPELINE_SET"
 """Variables for trying a kernel elsewhere: a place in place of ``/kaggle``, and settings such as
 ``device=cpu;image.epochs=1``."""
@@ -60,7 +63,7 @@ def run_session(
 
     Parameters
     ----------
-    stage : {"image", "tabular", "blend"}
+    stage : {"image", "embedding", "tabular", "blend"}
     overrides : sequence of str
         Settings that the kernel's hardware asks for, such as ``device=tpu``.
     hours : float, optional
@@ -139,6 +142,15 @@ def _open(stage: Stage, overrides: Sequence[str], deadline: Deadline, packed: Pa
             missing.append(
                 f"a data set with the ImageNet weights of {config.image.backbone}, or internet"
             )
+    vectors = {}
+    if stage == "embedding":
+        names = [one.folder for one in config.embedding.encoders]
+        vectors = {name: find_embedding(inputs, name) for name in names}
+        missing += [
+            f"a data set with the vectors embeddings/{name}, as a run holds them"
+            for name, place in vectors.items()
+            if place is None
+        ]
     sources = find_runs(inputs)
     if stage == "blend":
         for model in config.blend.models:
@@ -153,6 +165,8 @@ def _open(stage: Stage, overrides: Sequence[str], deadline: Deadline, packed: Pa
     for source in sources:
         run.say(f"goes on from {source}")
     gather_run(sources, run.run_dir, with_weights=stage != "blend")
+    for place in vectors.values():
+        gather_embedding(place, run.run_dir)
     return _Session(stage, working, settings, run)
 
 
@@ -170,6 +184,8 @@ def _work(session: _Session) -> str | None:
     try:
         if session.stage == "image":
             train_image(run, folds)
+        elif session.stage == "embedding":
+            train_embedding(run)
         elif session.stage == "tabular":
             train_tabular(run)
         else:

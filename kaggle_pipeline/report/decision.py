@@ -60,7 +60,8 @@ def decision_section(folder: Path, title: str, spec: DatasetSpec) -> Html | None
     intro = (
         f"The decision is learned on calibrated out-of-fold probabilities ({found['why']}). The "
         f"scores below are cross-validated: no photo is decided by a rule that was learned on its "
-        f"own {study['group']}. For comparison the plain decision: {_plain(found)}."
+        f"own {study['group']}. The plain decision beside it ({_plain(found)}) "
+        "learns nothing; it shows what learning changes, and nothing uses it."
     )
     parts = [
         heading,

@@ -61,16 +61,13 @@ def answers_of(
     from kaggle_pipeline.hardware.accelerator import choose_accelerator
 
     device = choose_accelerator("auto")
-    places: dict[int | None, Path] = dict(trained.folds)
-    if trained.of_all:
-        places[None] = trained.of_all
     recipe = trained.fit.recipe(trained.config.records)
     answers = {}
     with made_up_photos(trained.stage, trained.spec, recipe) as photos:
         if keep is not None:
             replace(photos, precision=_precision_here(trained)).keep(keep)
         shards_of = partial(shards_holding, photos.index)
-        for fold, place in places.items():
+        for fold, place in trained.places.items():
             model = trained.load(fold, device, shards_of, photos.photos.parent / "features")
             said = model.predict(photos.examples)
             answers[place] = Predictions.build(said, AVERAGED if fold is None else fold, "test")

@@ -5,33 +5,29 @@ neighbours where the run has vectors of an encoder.
 """
 
 import base64
-import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from PIL import Image
 
 from kaggle_pipeline.config.loading import load_experiment
 from kaggle_pipeline.config.names import SCORED_STAGES
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
-from kaggle_pipeline.data.examples import read_examples
+from kaggle_pipeline.data.examples import labels_in_words, read_examples
 from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets import spec_of
 from kaggle_pipeline.evaluation.calibration.calibration import read_calibration
 from kaggle_pipeline.evaluation.label_suspects import find_suspects
+from kaggle_pipeline.models.embedding.nearest import Near, NearestPhotos
 from kaggle_pipeline.models.embedding.vector_store import FOLDER, VectorStore
-from kaggle_pipeline.records.tfrecords import read_index, shards_holding
+from kaggle_pipeline.models.embedding.vector_table import VectorTable
 from kaggle_pipeline.report import html
 from kaggle_pipeline.report.html import Html
-from kaggle_pipeline.stages.embed import read_photos
+from kaggle_pipeline.stages.photo_records import record_thumbnails
 
 _SHOWN = 60
-_NEIGHBOURS = 4
-_THUMBNAIL_PX = 160
 
 
 def audit_labels(
@@ -71,10 +67,11 @@ def audit_labels(
     with atomic_path(out / "label_suspects.csv") as temporary:
         suspects.to_csv(temporary)
     shown = suspects.iloc[:_SHOWN]
-    beside = _neighbours(run_dir, shown.index.unique(), examples, oof.index)
-    wanted = {*shown.index, *(one for names in beside.values() for one in names)}
-    photos = _thumbnails(run_dir, spec, wanted, config.records.channel_order == "bgr")
-    page = _page(run_dir, folder.name, spec, suspects, len(oof), beside, photos, examples)
+    labels = labels_in_words(examples, spec)
+    beside = _neighbours(run_dir, shown.index.unique(), examples, oof.index, labels)
+    wanted = {*shown.index, *(one.image_id for near in beside.values() for one in near)}
+    photos = record_thumbnails(run_dir, spec, wanted, config.records.channel_order == "bgr")
+    page = _page(run_dir, folder.name, spec, suspects, len(oof), beside, photos)
     with atomic_path(out / "label_suspects.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
     say(f"{len(suspects)} of {len(oof)} labels are doubtful by {folder.name}'s predictions")
@@ -90,40 +87,18 @@ def _best_stage(run_dir: Path) -> str:
 
 
 def _neighbours(
-    run_dir: Path, ids: pd.Index, examples: pd.DataFrame, among: pd.Index
-) -> Mapping[str, list[str]]:
+    run_dir: Path, ids: pd.Index, examples: pd.DataFrame, among: pd.Index, labels: pd.Series
+) -> Mapping[str, list[Near]]:
     """The nearest images of other groups, by the cosine of the run's vectors; none without."""
     stores = [VectorStore(path) for path in sorted((run_dir / FOLDER).glob("*"))]
-    stores = [store for store in stores if store.finished]
-    if not stores:
+    vectors = {one.folder.name: one.read().mean(among, one.folder)
+               for one in stores if one.has_vectors}  # fmt: skip
+    if not vectors:
         return {}
-    vectors = [store.read().mean(among, store.folder) for store in stores]
-    unit = np.hstack([one / np.maximum(np.linalg.norm(one, axis=1, keepdims=True), 1e-12)
-                      for one in vectors])  # fmt: skip
-    group = examples.loc[among, "group_id"].to_numpy()
-    found = {}
-    for name in ids:
-        row = among.get_loc(name)
-        alike = unit @ unit[row]
-        alike[group == group[row]] = -np.inf
-        found[name] = [among[i] for i in np.argsort(-alike, kind="stable")[:_NEIGHBOURS]]
-    return found
-
-
-def _thumbnails(
-    run_dir: Path, spec: DatasetSpec, wanted: set[str], swap_red_blue: bool
-) -> dict[str, bytes]:
-    """Small JPEGs by image id, from the run's records; none where these are gone."""
-    index = read_index(run_dir)
-    if index is None or not all(Path(one).is_dir() for one in index["folder"].unique()):
-        return {}
-    shards = shards_holding(index, pd.Index(sorted(wanted)))
-    found = {}
-    for name, photo in read_photos(shards, spec.record_id, wanted, swap_red_blue):
-        photo.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
-        photo.save(buffer := io.BytesIO(), "JPEG", quality=82)
-        found[name] = buffer.getvalue()
-    return found
+    table = VectorTable.build(among, vectors)
+    asked = VectorTable(ids, table.of(ids), table.parts)
+    group = examples["group_id"]
+    return NearestPhotos(table, group, labels).find(asked, other_than=group)
 
 
 def _page(
@@ -132,9 +107,8 @@ def _page(
     spec: DatasetSpec,
     suspects: pd.DataFrame,
     count: int,
-    beside: Mapping[str, list[str]],
+    beside: Mapping[str, list[Near]],
     photos: Mapping[str, bytes],
-    examples: pd.DataFrame,
 ) -> str:
     words = (
         f"{len(suspects)} of {count:,} labels of {spec.heading} fit badly to the out-of-fold "
@@ -152,15 +126,10 @@ def _page(
         title = f"{name}: {row['label']}, or {row['more_likely']}?"
         said = f"probability of the label as it is: {row['fit']:.3f}"
         figures = [_figure(name, said, photos)]
-        figures += [_figure(one, f"alike: {_label(examples.loc[one], spec)}", photos)
+        figures += [_figure(one.image_id, f"alike: {one.label}", photos)
                     for one in beside.get(name, [])]  # fmt: skip
         body += [html.element("h3", title), html.element("div", *figures, class_="photos")]
     return html.page(f"Doubtful labels: {run_dir.resolve().name}", *body)
-
-
-def _label(row: pd.Series, spec: DatasetSpec) -> str:
-    names = [spec.class_label(name) for name in spec.classes if row[name] == 1]
-    return " + ".join(names) or "none"
 
 
 def _figure(name: str, caption: str, photos: Mapping[str, bytes]) -> Html:

@@ -147,7 +147,7 @@ def _blend_scores(run: Run) -> Path | None:
             pd.DataFrame({spec.classes[0]: answers}, tests.index), AVERAGED, "test"
         )
         blended.write(folder / "test.csv")
-    run.judge(
+    run.evaluate(
         folder, nested, blended, examples, folds, seconds=seconds,
         epoch_chosen_on_judged_rows=any(
             read_json(run.run_dir / name / "metrics.json")["epoch_chosen_on_judged_rows"]

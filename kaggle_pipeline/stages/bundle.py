@@ -135,7 +135,7 @@ def bundle(
 
 def _keep_answers(trained: TrainedImageModels, stage: Path) -> None:
     """Copy the made-up photos and each model's answers; ask now where the run kept none."""
-    kept = [trained.stage / FOLDER, *(one / MADE_UP for one in _places(trained))]
+    kept = [trained.stage / FOLDER, *(one / MADE_UP for one in trained.places.values())]
     if not all(path.exists() for path in kept):
         for place, said in answers_of(trained, stage).items():
             said.write(stage / place.relative_to(trained.stage) / MADE_UP)
@@ -144,10 +144,6 @@ def _keep_answers(trained: TrainedImageModels, stage: Path) -> None:
     of_earlier = not (trained.stage / PRECISION).exists()
     for path in kept[1:] if of_earlier else [*kept[1:], trained.stage / PRECISION]:
         shutil.copyfile(path, stage / path.relative_to(trained.stage))
-
-
-def _places(trained: TrainedImageModels) -> list[Path]:
-    return [*trained.folds.values(), *([trained.of_all] if trained.of_all else [])]
 
 
 def _require_no_names(made: Path, run_dir: Path) -> None:
@@ -166,7 +162,7 @@ def _require_no_names(made: Path, run_dir: Path) -> None:
 def _to_copy(trained: TrainedImageModels) -> list[Path]:
     stage = trained.stage
     found = [stage / name for name in _TAKEN if (stage / name).exists()]
-    for place in _places(trained):  # one model, or folders of several
+    for place in trained.places.values():  # one model, or folders of several
         found += sorted([*place.rglob(SAVED), *place.rglob("model.weights.h5")])
     return found
 

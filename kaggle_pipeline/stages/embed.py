@@ -14,14 +14,14 @@ from PIL import Image
 from kaggle_pipeline.config.embedding import EmbeddingConfig, EncoderConfig
 from kaggle_pipeline.config.loading import to_mapping
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.photos import decode_image
 from kaggle_pipeline.data.examples import EXTERNAL
 from kaggle_pipeline.models.embedding.vector_files import read_vector_file, require_vector_file
 from kaggle_pipeline.models.embedding.vector_store import FOLDER, VectorStore
 from kaggle_pipeline.models.embedding.vector_table import VectorTable
 from kaggle_pipeline.records.geometry import RecordFit
-from kaggle_pipeline.records.tfrecords import read_index, read_records, shards_holding
+from kaggle_pipeline.records.tfrecords import read_index, shards_holding
 from kaggle_pipeline.stages.made_up import made_up_photos
+from kaggle_pipeline.stages.photo_records import read_photos
 from kaggle_pipeline.stages.prepare import is_prepared, prepare_data, require_tables
 from kaggle_pipeline.stages.run import Run
 
@@ -202,25 +202,6 @@ def open_encoders(
     from kaggle_pipeline.models.embedding.registry import open_encoder
 
     return {one.folder: open_encoder(one, device, batch_size) for one in wanted}
-
-
-def read_photos(
-    shards: Sequence[Path], record_id: str, wanted: set[str], swap_red_blue: bool = False
-) -> Iterator[tuple[str, Image.Image]]:
-    """Yield id and photo, upright RGB, of the ids that are wanted, in the records' order.
-
-    Raises
-    ------
-    PipelineError
-        If a shard or a photo is damaged.
-    """
-    for shard in shards:
-        for record in read_records(shard):
-            if record[record_id] in wanted:
-                photo = decode_image(record["image"], f"{shard}: image {record[record_id]}")
-                if swap_red_blue:
-                    photo = Image.merge("RGB", photo.split()[::-1])
-                yield record[record_id], photo
 
 
 def encode_photos(

@@ -4,7 +4,6 @@ In: a run's ``prepare/`` and photos. Out: lines for a person, and the AUC of pho
 not learn from, where it knows their labels.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.core.record import describe
 from kaggle_pipeline.data.examples import EXTERNAL, read_examples, read_test_truth, split_rows
 from kaggle_pipeline.data.folds import Folds
 from kaggle_pipeline.data.spec import DatasetSpec
@@ -117,7 +117,7 @@ def known_photos(
     ids_of = digests.groupby(digests).groups
     known = {}
     for identity, path in photos.items():
-        digest = hashlib.sha256(path.read_bytes()).hexdigest() if ids_of else None
+        digest = describe(path).sha256 if ids_of else None
         same = list(ids_of.get(digest, ()))  # with copies that are in no fold
         if identity in examples.index and (
             by_name or identity in same or pd.isna(digests.get(identity))

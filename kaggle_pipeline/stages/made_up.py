@@ -1,4 +1,4 @@
-"""Drawn photos that a run keeps with its models' answers, so that others can ask them again.
+"""Made-up photos that a run keeps with its models' answers, so that others can ask them again.
 
 In: a stage's folder. Out: ``made_up/*.png`` and ``made_up.json`` in it, ``made_up.csv`` in each
 fold's folder.
@@ -100,7 +100,7 @@ def draw_photos(folder: Path, side_px: int, count: int = _COUNT) -> None:
 
 @contextmanager
 def made_up_photos(kept: Path, spec: DatasetSpec, recipe: RecordsConfig) -> Iterator[MadeUp]:
-    """Yield the made-up photos of a stage, or of an encoder's folder; drawn where it has none.
+    """Yield the made-up photos of a stage, or of an encoder's folder; made where it has none.
 
     Parameters
     ----------

@@ -84,7 +84,7 @@ def _make_submission(run: Run) -> Path | None:
     test_ids = split_rows(examples, "test").index
     blended = _blend_test(run, blend, test_ids)
     shares = blend.effective_shares({name: one.probabilities for name, one in oof.items()})
-    run.judge(
+    run.evaluate(
         folder, nested, blended, examples, folds, seconds=seconds, weights=blend.weights,
         effective_shares=shares,
         weights_method=blend.method, weights_why=blend.why,

@@ -1,19 +1,30 @@
-"""Photos of a folder as records: what stages that read new photos share.
+"""Photos of a folder as records, and a run's records as photos: what several stages share.
 
-In: a folder of photos. Out: examples of them, and an index of the TFRecords that hold them.
+In: a folder of photos, or a run. Out: an index of the TFRecords that hold them; photos.
 """
 
-from collections.abc import Mapping
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from kaggle_pipeline.config.experiment import RecordsConfig
 from kaggle_pipeline.core.photo_folder import PhotoFolder
+from kaggle_pipeline.core.photos import decode_image
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.records.convert import convert
-from kaggle_pipeline.records.tfrecords import index_records, list_shards
+from kaggle_pipeline.records.tfrecords import (
+    index_records,
+    list_shards,
+    read_index,
+    read_records,
+    shards_holding,
+)
+
+_THUMBNAIL_PX = 160
 
 
 def photo_examples(found: PhotoFolder) -> pd.DataFrame:
@@ -39,3 +50,53 @@ def convert_photos(
     convert(examples, spec, Path(images), records, recipe, **more)
     rows: list[Mapping[str, Any]] = list(index_records(list_shards(records), spec))
     return pd.DataFrame([{"folder": str(records), **row} for row in rows])
+
+
+def index_here(run_dir: Path) -> pd.DataFrame | None:
+    """Return where each image's record is, as ``read_index`` does; None if a file is not there.
+
+    A run that was moved has its records beside it.
+    """
+    index = read_index(run_dir)
+    if index is None:
+        return None
+    own = Path(run_dir) / "records"
+    index.loc[index["shard"].map(lambda name: (own / name).exists()), "folder"] = str(own)
+    places = index[["folder", "shard"]].drop_duplicates()
+    known = all((Path(one.folder) / one.shard).exists() for one in places.itertuples())
+    return index if known else None
+
+
+def read_photos(
+    shards: Sequence[Path], record_id: str, wanted: set[str], swap_red_blue: bool = False
+) -> Iterator[tuple[str, Image.Image]]:
+    """Yield id and photo, upright RGB, of the ids that are wanted, in the records' order.
+
+    Raises
+    ------
+    PipelineError
+        If a shard or a photo is damaged.
+    """
+    for shard in shards:
+        for record in read_records(shard):
+            if record[record_id] in wanted:
+                photo = decode_image(record["image"], f"{shard}: image {record[record_id]}")
+                if swap_red_blue:
+                    photo = Image.merge("RGB", photo.split()[::-1])
+                yield record[record_id], photo
+
+
+def record_thumbnails(
+    run_dir: Path, spec: DatasetSpec, wanted: set[str], swap_red_blue: bool
+) -> dict[str, bytes]:
+    """Return small JPEGs by image id, of a run's records; none where these are gone."""
+    index = index_here(run_dir)
+    if index is None or not wanted:
+        return {}
+    shards = shards_holding(index, pd.Index(sorted(wanted)))
+    found = {}
+    for name, photo in read_photos(shards, spec.record_id, wanted, swap_red_blue):
+        photo.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
+        photo.save(buffer := io.BytesIO(), "JPEG", quality=82)
+        found[name] = buffer.getvalue()
+    return found

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -24,11 +25,15 @@ from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.evaluation.calibration.calibration import FILE, read_calibration
 from kaggle_pipeline.evaluation.decision.decision import FILE as DECISION_FILE
 from kaggle_pipeline.evaluation.decision.decision import read_decision
+from kaggle_pipeline.models.embedding.nearest import COUNT
 from kaggle_pipeline.records.tfrecords import shards_holding
 from kaggle_pipeline.stages.known_photos import COLUMN, known_photos
 from kaggle_pipeline.stages.photo_records import convert_photos, photo_examples
 from kaggle_pipeline.stages.trained import TrainedImageModels
-from kaggle_pipeline.stages.trained_embedding import TrainedHeads
+from kaggle_pipeline.stages.trained_embedding import TrainedHeads, open_trained
+
+if TYPE_CHECKING:
+    from kaggle_pipeline.hardware.accelerator import Accelerator
 
 _NAMED = 3
 """Photos that are left out for one reason and named one by one; of more, the first."""
@@ -67,8 +72,10 @@ def predict_images(
         of several classes has ``most_probable``, the one that is most probable; where the stage has
         a decision then ``decision`` (of several yes-or-no questions all that apply, joined by
         " + ", or ``none``; of a single one it or, say, ``no melanoma``). Both columns call classes
-        by their full names. Last, where the run learned from some of the photos, ``learned_from``:
-        ``yes`` or ``no``.
+        by their full names. Where the run learned from some of the photos, ``learned_from``:
+        ``yes`` or ``no``. Last, of heads on encoders whose training vectors are in the run,
+        ``nearest`` and ``nearest_labels``: ids and labels of the nearest training photos, by the
+        cosine of the vectors, one a patient or lesion, joined by "; ".
     device : {"auto", "cpu", "gpu", "tpu"}
     workers : int, optional
         Processes that read the photos; as the run had it by default.
@@ -83,7 +90,7 @@ def predict_images(
         If the run has no trained model of photos, the folder no photos or none that can be read,
         ``out`` is there already, or a worker process is killed.
     """
-    trained = _open_trained(Path(run_dir))
+    trained = open_trained(Path(run_dir))
     config, spec, fit = trained.config, trained.spec, trained.fit
     require_folder(Path(images), "--images")
     require_free_file(Path(out), "--out", overwrite)
@@ -121,12 +128,13 @@ def predict_images(
     with tempfile.TemporaryDirectory() as scratch:
         records = Path(scratch) / "records"
         index = convert_photos(examples, spec, images, records, recipe, remedy=_REMEDY)
-        parts = []
+        parts, shards_of = [], partial(shards_holding, index)
+        features_dir = Path(scratch) / "features"
         for fold in (None,) if trained.of_all else trained.folds:
-            shards_of, features_dir = partial(shards_holding, index), Path(scratch) / "features"
             answers = trained.load(fold, chosen, shards_of, features_dir).predict(examples)
             parts.append(Predictions.build(answers, AVERAGED if fold is None else fold, "test"))
             say("done" if fold is None else f"fold {fold}: done")
+        near = _nearest(trained, examples, shards_of, chosen, say)
     mean = average(parts).probabilities.sort_index()
     table = _with_decision(mean, trained.stage, spec, say)
     if known is not None:
@@ -134,17 +142,37 @@ def predict_images(
             say(line)
         if known.learned.any():
             table[COLUMN] = known.learned.map({True: "yes", False: "no"})
+    if near is not None:
+        table = table.join(near)
     with atomic_path(Path(out)) as temporary:
         table.to_csv(temporary, float_format="%.6g")
     say(f"{out}: {len(table)} rows, {', '.join(table.columns)}")
     return Path(out)
 
 
-def _open_trained(run_dir: Path) -> TrainedImageModels | TrainedHeads:
-    """The image model, or the heads of a run that has no image stage."""
-    if (run_dir / "embedding").is_dir() and not (run_dir / "image").is_dir():
-        return TrainedHeads.open(run_dir)
-    return TrainedImageModels.open(run_dir)
+def _nearest(
+    trained: TrainedImageModels | TrainedHeads,
+    examples: pd.DataFrame,
+    shards_of: Callable[[pd.Index], list[Path]],
+    device: "Accelerator",
+    say: Callable[[str], None],
+) -> pd.DataFrame | None:
+    """Ids and labels of the nearest training photos; None without vectors of them."""
+    if not isinstance(trained, TrainedHeads):
+        return None
+    training = trained.nearest()
+    if training is None:
+        say("note: the training photos' vectors are not in this folder: no nearest photos")
+        return None
+    found = training.find(trained.encode(examples, shards_of, device))
+    say(f"nearest, nearest_labels: the {COUNT} nearest training photos, by the encoder's vectors")
+    columns = {
+        "nearest": {name: "; ".join(one.image_id for one in near) for name, near in found.items()},
+        "nearest_labels": {
+            name: "; ".join(one.label for one in near) for name, near in found.items()
+        },
+    }
+    return pd.DataFrame(columns)
 
 
 def _blended(run_dir: Path, model: str) -> str | None:

@@ -158,7 +158,7 @@ class Run:
                     "another --run-dir, or --overwrite"
                 )
 
-    def judge(
+    def evaluate(
         self,
         folder: Path,
         oof: Predictions,
@@ -250,7 +250,7 @@ def _summarise(evaluation: dict) -> dict:
 
 
 def _seen_in_training(examples: pd.DataFrame, folds: Folds) -> pd.Series:
-    """Whether the model that judged an image had learned from another one of its group."""
+    """Whether the model that was scored on an image had learned from another one of its group."""
     groups = examples["group_id"]
     known = set(groups.loc[folds.table.index])
     seen = {one: groups[one] in known for one in split_rows(examples, "test").index}

@@ -224,7 +224,7 @@ def _finish_stage(run: Run, stage: str) -> None:
         )
     took = [read_json(folder / f"fold{k}" / "metrics.json") for k in folds.numbers]
     known = all("cpu_seconds" in one for one in took)  # a fold of before has none
-    metrics = run.judge(
+    metrics = run.evaluate(
         folder, oof, test, examples, folds,
         seconds=round(sum(one["seconds"] for one in took), 1),
         cpu_seconds=round(sum(one["cpu_seconds"] for one in took), 1) if known else None,

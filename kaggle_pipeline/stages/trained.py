@@ -85,6 +85,11 @@ class TrainedImageModels:
         return cls(*read_stage(stage), trained_on_all(stage))
 
     @property
+    def places(self) -> dict[int | None, Path]:
+        """The folder of every trained model: by fold, and of None the model of all rows."""
+        return {**self.folds, **({None: self.of_all} if self.of_all else {})}
+
+    @property
     def metadata(self) -> bool:
         """Whether the networks read metadata beside the photo."""
         return self.config.image.metadata

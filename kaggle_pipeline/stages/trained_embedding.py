@@ -13,13 +13,16 @@ import pandas as pd
 
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.data.examples import labels_in_words, read_examples, split_rows
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.models.embedding.model import EmbeddingModel
+from kaggle_pipeline.models.embedding.nearest import NearestPhotos
 from kaggle_pipeline.models.embedding.vector_store import FOLDER, VectorStore
 from kaggle_pipeline.models.embedding.vector_table import VectorTable
 from kaggle_pipeline.records.geometry import RecordFit
-from kaggle_pipeline.stages.embed import encode_photos, open_encoders, read_photos, stored_vectors
-from kaggle_pipeline.stages.trained import read_stage
+from kaggle_pipeline.stages.embed import encode_photos, open_encoders, stored_vectors
+from kaggle_pipeline.stages.photo_records import read_photos
+from kaggle_pipeline.stages.trained import TrainedImageModels, read_stage
 
 if TYPE_CHECKING:
     from kaggle_pipeline.hardware.accelerator import Accelerator
@@ -77,6 +80,11 @@ class TrainedHeads:
         return found
 
     @property
+    def places(self) -> dict[int | None, Path]:
+        """The folder of every trained head, by fold."""
+        return dict(self.folds)
+
+    @property
     def metadata(self) -> bool:
         """Whether the heads read metadata beside the photo."""
         return self.config.embedding.metadata
@@ -90,14 +98,40 @@ class TrainedHeads:
     ) -> "_Head":
         """Return one fold's model; ``predict`` encodes the photos, once for all folds."""
 
-        def vectors(examples: pd.DataFrame) -> VectorTable:
-            known = tuple(examples.index)
-            if known not in self._vectors:
-                shards = shards_of(examples.index)
-                self._vectors[known] = self._encode(examples, shards, device)
-            return self._vectors[known]
+        return _Head(self, fold, lambda examples: self.encode(examples, shards_of, device))
 
-        return _Head(self, fold, vectors)
+    def encode(
+        self,
+        examples: pd.DataFrame,
+        shards_of: Callable[[pd.Index], list[Path]],
+        device: "Accelerator",
+    ) -> VectorTable:
+        """Return what the heads see of new photos; the same ones are encoded once."""
+        known = tuple(examples.index)
+        if known not in self._vectors:
+            shards = shards_of(examples.index)
+            self._vectors[known] = self._encode(examples, shards, device)
+        return self._vectors[known]
+
+    def training_table(self) -> tuple[VectorTable, pd.DataFrame] | None:
+        """Return the training photos' vectors, without context, and their examples.
+
+        None where the run's folder holds no vectors, as a bundle.
+        """
+        stores = {one.folder: self._store(one.folder) for one in self.config.embedding.encoders}
+        path = self.stage.parent / "prepare" / "examples.csv"
+        if not path.exists() or not all(one.has_vectors for one in stores.values()):
+            return None
+        known = split_rows(read_examples(path, self.spec), "train")
+        found = {name: one.read().mean(known.index, one.folder) for name, one in stores.items()}
+        return VectorTable.build(known.index, found), known
+
+    def nearest(self) -> NearestPhotos | None:
+        """Return the training photos to find the nearest of, None where their vectors are gone."""
+        if (found := self.training_table()) is None:
+            return None
+        table, known = found
+        return NearestPhotos(table, known["group_id"], labels_in_words(known, self.spec))
 
     def open_encoders(self, device: "Accelerator", batch_size: int) -> dict[str, "Encoder"]:
         """Return the encoders that made the training photos' vectors, their weights compared.
@@ -114,7 +148,7 @@ class TrainedHeads:
         except PipelineError as error:
             raise NotAtHand(str(error)) from None
         for name, encoder in encoders.items():
-            store = VectorStore(self.stage.parent / FOLDER / name)
+            store = self._store(name)
             if not store.finished:
                 raise PipelineError(
                     f"{store.folder} is not here: it says of which weights the vectors were that "
@@ -139,6 +173,9 @@ class TrainedHeads:
         model = EmbeddingModel(self.config.embedding, self.spec, vectors, seed=0)
         return model.load(self.folds[fold])
 
+    def _store(self, name: str) -> VectorStore:
+        return VectorStore(self.stage.parent / FOLDER / name)
+
     def _encode(
         self, examples: pd.DataFrame, shards: list[Path], device: "Accelerator"
     ) -> VectorTable:
@@ -162,3 +199,16 @@ class _Head:
     def predict(self, examples: pd.DataFrame) -> pd.DataFrame:
         """Return probabilities by image id, a column a class."""
         return self.trained.head(self.fold, self.vectors(examples)).predict(examples)
+
+
+def open_trained(run_dir: Path) -> TrainedImageModels | TrainedHeads:
+    """Return what reads a run's photos: its image model, or the heads where it has none.
+
+    Raises
+    ------
+    PipelineError
+        If neither is trained.
+    """
+    if (run_dir / "embedding").is_dir() and not (run_dir / "image").is_dir():
+        return TrainedHeads.open(run_dir)
+    return TrainedImageModels.open(run_dir)

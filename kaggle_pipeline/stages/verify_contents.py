@@ -286,6 +286,6 @@ def _look_at_bundle(folder: Path) -> Found:
         text = path.read_text(encoding="utf-8", errors="replace")
         if count := len(set(_ARCHIVE.findall(text))):  # the ids would stand in public logs
             faults.append(f"{path} holds {count} id{'s' * (count > 1)} of the ISIC archive")
-        if found := _PLACE.search(text):
-            faults.append(f"{path} names the folder {found.group()}")
+        if count := len(set(_PLACE.findall(text))):  # so would the folder's name, a person's maybe
+            faults.append(f"{path} names {count} folder{'s' * (count > 1)} of a machine")
     return Found("names: no id of the ISIC archive, no folder of a machine, no other file", faults)

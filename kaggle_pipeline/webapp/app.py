@@ -76,6 +76,9 @@ def _lesion(service: Service) -> None:
     with about:
         metadata = _metadata(service, "lesion")
         name, sensitivity = _wishes(service, "lesion")
+        wanted = service.has_training_photos and st.toggle(
+            "Show the nearest training photos", key="lesion_beside"
+        )
     with shown:
         if file is None:
             _hint("Choose or take a photo. The result appears here.")
@@ -85,7 +88,8 @@ def _lesion(service: Service) -> None:
         _tell(refused)
         if looks:
             reading = service.read(looks, [metadata])[0]
-            piece = reading_block(service, reading, name, sensitivity)
+            beside = service.training_photos(reading) if wanted else {}
+            piece = reading_block(service, reading, name, sensitivity, beside)
             st.html(html.join([html.element("h2", looks[0].name, class_="kp"), piece]))
             what = f"Reading of {looks[0].name}"
             _download_report(service, what, f"reading_{Path(looks[0].name).stem}", piece)
@@ -233,11 +237,12 @@ def _run(service: Service) -> None:
 def _sheet() -> tuple[Any, Any, Any]:
     """Places for the photo, the result and the form.
 
-    The result is second, so that a phone, which shows them below each other, has it right under
-    the photo; on a wide screen it takes a column of its own beside the two others.
+    The result is last, so that a phone, which shows them below each other, asks before it answers;
+    on a wide screen it takes a column of its own beside the two others.
     """
     with st.container(key="sheet"):
-        return st.container(key="photo"), st.container(key="result"), st.container(key="about")
+        photo, about = st.container(key="photo"), st.container(key="about")
+        return photo, st.container(key="result"), about
 
 
 def _look_at(service: Service, files: Sequence[Any]) -> tuple[list[Look], list[str]]:

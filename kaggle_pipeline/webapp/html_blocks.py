@@ -5,7 +5,9 @@ no picture; every text from outside is escaped.
 """
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 
 import numpy as np
 
@@ -25,7 +27,7 @@ from kaggle_pipeline.webapp.html_figures import (
     scale,
 )
 from kaggle_pipeline.webapp.labels import part_label, percent
-from kaggle_pipeline.webapp.service import Reading, Service
+from kaggle_pipeline.webapp.service import Look, Reading, Service
 
 NO_NUMBER = "No reliable number"
 """What stands in the place of a probability that means nothing."""
@@ -39,7 +41,13 @@ def disclaimer(spec: DatasetSpec) -> Html:
     return html.note(html.element("strong", f"{DISCLAIMER} "), ADVICE, *drawn)
 
 
-def reading_block(service: Service, reading: Reading, name: str, sensitivity: float) -> Html:
+def reading_block(
+    service: Service,
+    reading: Reading,
+    name: str,
+    sensitivity: float,
+    beside: Mapping[str, bytes] = MappingProxyType({}),
+) -> Html:
     """Return one lesion's reading.
 
     Parameters
@@ -50,6 +58,8 @@ def reading_block(service: Service, reading: Reading, name: str, sensitivity: fl
         The class to explain.
     sensitivity : float
         Wanted of the threshold.
+    beside : mapping of str to bytes
+        Nearest training photos as JPEGs by id, where they were asked for.
     """
     word = service.spec.class_label(name)
     p, low, high = (float(one[name]) for one in (reading.probability, reading.low, reading.high))
@@ -69,9 +79,13 @@ def reading_block(service: Service, reading: Reading, name: str, sensitivity: fl
     if len(service.classes) > 1:
         saying += [html.element("h3", "All classes"), _all_classes(service, reading)]
     saying += [
-        html.element("h3", _parts_title(reading)), _parts(service, reading, name)
+        html.element("h3", _parts_title(service, reading)), _parts(service, reading, name)
     ]  # fmt: skip
-    seen = [html.element("h3", "Photo and heat map"), _photos(reading, name, service)]
+    mapped = reading.look.answer.heat is not None
+    seen = [
+        html.element("h3", "Photo and heat map" if mapped else "Photo"),
+        _photos(reading, name, service), _nearest(service, reading, beside),
+    ]  # fmt: skip
     if reading.look.unlike:  # doubt takes the number's place
         parts = [
             lead,
@@ -91,15 +105,14 @@ def report_page(service: Service, title: str, now: datetime, *pieces: Html) -> s
     It says when it was made (``now``), by which run and by which models.
     """
     models = service.models
-    image = models.config.image
-    network = f"{image.backbone}, {image.image_size_px} × {image.image_size_px} pixels"
     parts = ", ".join(part_label(name) for name in models.blend.weights)
     finished = describe_run(service.run_dir).strip()
     count = len(models.folds)
     lines = [
         f"Made on {now.day} {now:%B %Y} at {now:%H:%M} by the run “{models.config.name}”, trained "
         f"on {service.spec.heading}. {finished}",
-        f"Models: {parts}. Network: {network}, {count} fold{'s' * (count > 1)}.",
+        f"Models: {parts}. What reads the photo: {models.described}; "
+        f"{count} fold{'s' * (count > 1)}.",
     ]
     facts = block(*(html.element("p", one, class_="faint") for one in lines))
     return html.page(title, html.element("style", Html(STYLE)), facts, *pieces)
@@ -177,8 +190,13 @@ def _facts(service: Service, reading: Reading, name: str, sensitivity: float) ->
         facts.append(f"Not given: {names}. The tabular model treats that as missing.")
     if service.models.uses_context:
         facts.append(context_line(service, reading))
+    if service.models.heads and (missing := service.models.heads.alone):
+        facts.append(
+            f"The linear head also learned from {missing}; here it sees the photo alone, and its "
+            "score is less sure for that."
+        )
     if reading.look.unlikeness is None:
-        why = "there are none here" if service.reference is None else "there are too few"
+        why = "there are none here" if service.reference is None else service.reference.few
         facts.append(f"Whether the photo looks like the training photos was not checked: {why}.")
     return facts
 
@@ -190,7 +208,7 @@ def _decision(service: Service, reading: Reading) -> str:
         named = f"not {' or '.join(service.spec.class_label(one) for one in service.classes)}"
     found = service.decision
     if not found.learned:
-        return f"Decision: {named} (the plain one: {found.why})."
+        return f"Decision: {named} (the plain rule, since none was learned: {found.why})."
     scores = found.study["scores"]["learned"]
     accuracy, balanced = (
         percent(scores[key]["value"]) for key in ("accuracy", "balanced_accuracy")
@@ -254,15 +272,7 @@ def _all_classes(service: Service, reading: Reading) -> Html:
 
 def _photos(reading: Reading, name: str, service: Service) -> Html:
     look = reading.look
-    heat = look.answer.heat[service.classes.index(name)]
     width, height = look.size_px
-    word = service.spec.class_label(name)
-    found = (
-        f"Heat map (Grad-CAM): bright areas raised the model’s score for {word} most. The colours "
-        "are scaled to this photo, so do not compare photos. A bright area is not a diseased area."
-        if heat.max() > 0
-        else f"Heat map (Grad-CAM): no area of this photo raised the score for {word}."
-    )
     side, size = min(width, height), f"{width} × {height} pixels"
     if width == height:
         seen = f"the whole photo ({size})"
@@ -272,17 +282,56 @@ def _photos(reading: Reading, name: str, service: Service) -> Html:
         seen = f"the whole photo ({size}), stretched to a square"
     if side != (network := service.models.image_size_px):
         seen += f", at {network} × {network}"
-    return html.element(
-        "div",
-        picture(look.shown, f"What the network sees: {seen}."),
-        picture(heat_picture(look.shown, heat), f"Heat map over the photo for {word}.", found),
-        class_="pair",
+    shown = [picture(look.shown, f"What the network sees: {seen}.")]
+    if look.answer.heat is not None:
+        shown.append(_heat(look, service.classes.index(name), service.spec.class_label(name)))
+    return html.element("div", *shown, class_="pair")
+
+
+def _heat(look: Look, number: int, word: str) -> Html:
+    """Where the networks looked, over the photo."""
+    heat = look.answer.heat[number]
+    found = (
+        f"Heat map (Grad-CAM): bright areas raised the model’s score for {word} most. The colours "
+        "are scaled to this photo, so do not compare photos. A bright area is not a diseased area."
+        if heat.max() > 0
+        else f"Heat map (Grad-CAM): no area of this photo raised the score for {word}."
     )
+    return picture(heat_picture(look.shown, heat), f"Heat map over the photo for {word}.", found)
 
 
-def _parts_title(reading: Reading) -> str:
-    alone = list(reading.parts) == ["image"]
-    return "Before calibration" if alone else "Photo and metadata separately"
+def _nearest(service: Service, reading: Reading, beside: Mapping[str, bytes]) -> Html:
+    """The nearest training photos, by label and likeness; no id, which may be a name."""
+    near = reading.look.answer.nearest
+    if not near:
+        if service.models.heads is None or service.models.heads.training is not None:
+            return Html("")
+        return html.element("p", "The training photos’ vectors are not in this run’s folder: the "
+                            "nearest photos are not known.", class_="faint")  # fmt: skip
+    unit = service.spec.group
+    each = f", one a {unit}" if unit else ""
+    words = (
+        f"The training photos{each} whose vectors are nearest to this photo’s, as the encoder sees "
+        "them: 1 is the same photo. They show what the model compares the photo with, not why it "
+        "says its number."
+    )
+    if beside:
+        found = [
+            picture(beside[one.image_id], f"A training photo: {one.label}",
+                    f"{one.label}, similarity {one.similarity:.2f}")
+            for one in near if one.image_id in beside
+        ]  # fmt: skip
+        shown = html.element("div", *found, class_="near")
+    else:
+        rows = [[one.label, f"{one.similarity:.2f}"] for one in near]
+        shown = html.table(["training photo of", "similarity"], rows, stack=True)
+    return html.join([html.element("h3", "Nearest training photos"), shown,
+                      html.element("p", words, class_="faint")])  # fmt: skip
+
+
+def _parts_title(service: Service, reading: Reading) -> str:
+    alone = list(reading.parts) == [service.models.photo_stage]
+    return "Before calibration" if alone else "Each model separately"
 
 
 def _parts(service: Service, reading: Reading, name: str) -> Html:
@@ -297,7 +346,8 @@ def _parts(service: Service, reading: Reading, name: str) -> Html:
     header = ["model", "probability", *(["weight"] if several else []),
               *(["share of the blend"] if several and shares else [])]  # fmt: skip
     table = html.table(header, rows, stack=True)
-    if list(reading.parts) == ["image"]:
+    photo_stage = service.models.photo_stage
+    if list(reading.parts) == [photo_stage]:
         text = (
             "This run uses the photo alone, nothing that is known of the patient. This is the "
             "model’s own score, before calibration; the probability above is what to expect. The "
@@ -306,17 +356,18 @@ def _parts(service: Service, reading: Reading, name: str) -> Html:
         return html.join([table, html.element("p", text, class_="faint")])
     text = (
         "Before blending and calibration. Each model has its own scale, so do not compare these "
-        "numbers with each other. The command predict uses the image model alone, so its numbers "
-        "differ from the probability above."
+        f"numbers with each other. The command predict uses the {photo_stage} model alone, so its "
+        "numbers differ from the probability above."
     )
     if several and shares:
         text += (
             " Share of the blend: how much a model moves the result, its weight times the spread "
             "of its scores."
         )
-    if "image" not in reading.parts:
+    if service.models.networks and "image" not in reading.parts:
         text = (
             "The image model has no weight in this run’s blend: the probability comes from the "
-            "metadata alone. The heat map explains the image model, which is not used here. " + text
+            "other models alone. The heat map explains the image model, which is not used here. "
+            + text
         )
     return html.join([table, html.element("p", text, class_="faint")])

@@ -38,7 +38,6 @@ def _summary(service: Service, name: str) -> Html:
         + (f" (share of the blend {shares[one]:.0%})" if one in shares else "")
         for one, weight in models.blend.weights.items()
     )
-    image = models.config.image
     rows = [
         ["run", name],
         ["data set", spec.heading],
@@ -47,8 +46,7 @@ def _summary(service: Service, name: str) -> Html:
         [f"{'mean ' if len(service.classes) > 1 else ''}AUC, out of fold [95 % interval]",
          headline(models.scored_stage, read_json(models.scored_stage / "metrics.json"))[0]],
         ["folds", _folds(service)],
-        ["network", f"{image.backbone}, {image.image_size_px} × {image.image_size_px} pixels, "
-         f"test-time augmentation: {image.tta}"],
+        ["network", models.described],
         ["new photos", f"{models.fit.word}, like the training photos"
          if models.fit.known else models.fit.word],
         ["weights in the blend", blend],
@@ -104,7 +102,8 @@ def _limits(service: Service) -> Html:
         lines.append("It is not calibrated: use its numbers to compare lesions, not as chances.")
     elif lacking := [one for one in service.classes if not service.is_calibrated(one)]:
         names = ", ".join(service.spec.class_label(one) for one in lacking)
-        lines.append(f"It is not calibrated for {names}: too few photos.")
+        why = "; ".join(service.calibration.lacking[one] for one in lacking)
+        lines.append(f"It is not calibrated for {names}: {why}.")
     if not service.models.fit.known:
         word = service.models.fit.word
         lines.append(f"It is not known how the training photos were made square; new photos are "
@@ -112,7 +111,8 @@ def _limits(service: Service) -> Html:
     if service.reference is None:
         lines.append("There are no training photos here: photos unlike them are not pointed out.")
     elif not service.reference.can_tell:
-        lines.append("There are too few training photos: photos unlike them are not pointed out.")
+        few = service.reference.few
+        lines.append(f"There are {few}: photos unlike them are not pointed out.")
     else:
         lines.append(
             f"Photos are compared with {service.reference.size:,} training photos to find those "

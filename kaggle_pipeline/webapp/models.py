@@ -6,12 +6,11 @@ In: a run's folder. Out: :class:`RunModels`, which answers for square photos and
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from PIL import Image, ImageOps
 
-from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.loading import load_experiment
 from kaggle_pipeline.config.run_folders import require_run
 from kaggle_pipeline.core.errors import PipelineError
@@ -20,39 +19,40 @@ from kaggle_pipeline.core.photos import decode_image
 from kaggle_pipeline.data.patient_context import PREFIX, patient_context
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.ensembling.blend import Blend
-from kaggle_pipeline.models.composite import OneModelPerClass, SeedEnsemble
 from kaggle_pipeline.models.cross_validation import trained_folds
+from kaggle_pipeline.models.embedding.nearest import Near
 from kaggle_pipeline.models.protocols import Model
 from kaggle_pipeline.records.convert import decoded_side_px, square_jpeg
 from kaggle_pipeline.report.results import describe_guessing
 from kaggle_pipeline.stages.trained import TrainedImageModels
+from kaggle_pipeline.stages.trained_embedding import open_trained
 from kaggle_pipeline.webapp.photo_heads import PhotoHeads
+from kaggle_pipeline.webapp.photo_networks import PhotoNetworks
 from kaggle_pipeline.webapp.upload import Photo
-
-if TYPE_CHECKING:
-    from kaggle_pipeline.models.image.inference.gradcam import Explainer
 
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """What the folds' image models say of one photo.
+    """What the folds' models of photos say of one.
 
     Attributes
     ----------
-    probabilities : numpy.ndarray of shape (folds, classes), float64
+    parts : dict of str to numpy.ndarray of shape (folds, classes), float64
+        What the networks (``image``) and the heads on frozen encoders (``embedding``) say.
     embeddings : tuple of numpy.ndarray, float32
-        Pooled features by fold, those of all its networks one after the other.
-    heat : numpy.ndarray of shape (classes, h, w), float32
+        By :attr:`RunModels.embedding_folds`: pooled features, those of all of a fold's networks
+        one after the other; without networks the encoders' vector.
+    heat : numpy.ndarray of shape (classes, h, w), float32, or None
         Grad-CAM, mean over the folds; each fold's and class's greatest value is 1 before.
-        Of several seeds it is the mean too, made alike.
-    heads : numpy.ndarray of shape (folds, classes), float64, or None
-        What the linear heads on frozen encoders say, where the run blends them.
+        Of several seeds it is the mean too, made alike. None without networks.
+    nearest : tuple of Near
+        The nearest training photos, by the encoders.
     """
 
-    probabilities: np.ndarray
+    parts: dict[str, np.ndarray]
     embeddings: tuple[np.ndarray, ...]
-    heat: np.ndarray
-    heads: np.ndarray | None = None
+    heat: np.ndarray | None = None
+    nearest: tuple[Near, ...] = ()
 
 
 class RunModels:
@@ -65,16 +65,23 @@ class RunModels:
 
     Attributes
     ----------
+    photo_stage : str
+        What reads photos: ``image``, or ``embedding`` where the run has no network.
     config : Experiment
-        Of the image stage.
+        Of that stage.
     spec : DatasetSpec
     folds : tuple of int
     missing : list of int
-        Folds of the run that have no trained image model.
+        Folds of the run that have no trained model of photos.
+    embedding_folds : tuple of int
+        What the embeddings of a photo are of: each fold; 0 alone where a frozen encoder makes one
+        for all.
+    networks : PhotoNetworks or None
+    heads : PhotoHeads or None
     fit : RecordFit
         How its photos were made square, as new ones are.
     blend : Blend
-        Of the image model alone where the run has no ``blend/``; models of weight 0 are left out.
+        Of the photo stage alone where the run has no ``blend/``; models of weight 0 are left out.
     effective_shares : dict of str to float
         How much each model moves the blend; empty where the run does not say.
     guessing : str
@@ -87,21 +94,21 @@ class RunModels:
     Raises
     ------
     PipelineError
-        If the run has no trained image model, a model of its blend is not there or has other folds,
-        or reads a feature that the data set does not declare.
+        If the run has no trained model of photos, an encoder is not at hand, a model of its blend
+        is not there or has other folds, or reads a feature that the data set does not declare.
     """
 
     def __init__(self, run_dir: Path, device: str = "auto") -> None:
         run_dir = Path(run_dir)
         require_run(run_dir)
-        trained = TrainedImageModels.open(run_dir)
+        trained = open_trained(run_dir)
+        self.photo_stage = trained.stage.name
         self.config, self.spec = trained.config, trained.spec
-        _require_one_look(self.config, trained.stage)
         self.folds, self.missing = tuple(trained.folds), trained.missing
         self.fit = trained.fit
         stored = run_dir / "blend" / "blend.json"
         self.scored_stage = stored.parent if stored.exists() else trained.stage
-        alone = {"space": "mean", "weights": {"image": 1.0}, "knots": {}}
+        alone = {"space": "mean", "weights": {self.photo_stage: 1.0}, "knots": {}}
         blend = Blend(**(read_json(stored) if stored.exists() else alone))
         metrics = self.scored_stage / "metrics.json"
         found = read_json(metrics) if metrics.exists() else {}
@@ -110,20 +117,34 @@ class RunModels:
         self.judged_as_used = blend.judged_as_used(len(self.folds) + len(self.missing))
         weights = {name: weight for name, weight in blend.weights.items() if weight > 0}
         self.blend = replace(blend, weights=weights)
-        self._image = {fold: _load_networks(trained, fold, device) for fold in self.folds}
+        self.networks: PhotoNetworks | None = None
+        self.heads: PhotoHeads | None = None
+        if isinstance(trained, TrainedImageModels):
+            self.networks = PhotoNetworks(trained, device)
+        elif "image" in weights:
+            raise PipelineError(f"{stored} weighs the image model, which {run_dir} does not hold")
+        if self.networks is None or "embedding" in weights:
+            self.heads = PhotoHeads(run_dir, self.folds, device)
+        self.embedding_folds = self.folds if self.networks else (0,)
         self._others = {
             name: _Tabular(run_dir / name, self.spec, self.folds)
             for name in self.blend.weights
             if name not in ("image", "embedding")
         }
-        self._heads = None
-        if "embedding" in weights:
-            self._heads = PhotoHeads(run_dir, self.folds, device)
 
     @property
     def image_size_px(self) -> int:
-        """Side of the square that the network sees."""
-        return self.config.image.image_size_px
+        """Side of the square that the network sees, or the largest encoder."""
+        return self.config.image.image_size_px if self.networks else self.heads.side_px
+
+    @property
+    def described(self) -> str:
+        """What reads the photos, for a person."""
+        if self.networks:
+            image, side = self.config.image, self.image_size_px
+            return f"{image.backbone}, {side} × {side} pixels, test-time augmentation: {image.tta}"
+        encoders = ", ".join(one.source for one in self.config.embedding.encoders)
+        return f"linear head on frozen encoders: {encoders}"
 
     @property
     def detail_px(self) -> int:
@@ -154,38 +175,35 @@ class RunModels:
         return self.decode(self.jpeg(photo))
 
     def decode(self, jpeg: bytes) -> np.ndarray:
-        """Return what the network sees of a record's JPEG."""
+        """Return what the network sees of a record's JPEG; of encoders the largest."""
+        if self.networks is None:
+            return self.shrink(decode_image(jpeg, "the photo"))
         from kaggle_pipeline.models.image.input.pipeline import decode_photo
 
         return decode_photo(jpeg, self.image_size_px)
 
-    def look(self, square: np.ndarray, jpeg: bytes | None = None) -> ImagePrediction:
-        """Ask every fold's network about a photo that :meth:`square` gave.
+    def shrink(self, photo: Image.Image) -> np.ndarray:
+        """Return the middle square of a photo as large as an encoder's input."""
+        return np.asarray(ImageOps.fit(photo, (self.image_size_px, self.image_size_px)))
 
-        ``jpeg`` is what it was decoded from; encoders see that, where the run has any.
+    def look(self, square: np.ndarray, jpeg: bytes) -> ImagePrediction:
+        """Ask every fold's models about a photo.
+
+        Parameters
+        ----------
+        square : numpy.ndarray of shape (side, side, 3), uint8
+            Of :meth:`decode`; the networks see it.
+        jpeg : bytes
+            What it was decoded from; the encoders see it.
         """
-        probabilities, embeddings, heats = [], [], []
-        for fold in self._image.values():
-            answers = [[one.answer(square[None]) for one in networks] for networks in fold]
-            probabilities.append(
-                np.concatenate(
-                    [np.mean([one.probabilities[0] for one in seeds], axis=0) for seeds in answers]
-                )
-            )
-            embeddings.append(
-                np.concatenate([one.embeddings[0] for seeds in answers for one in seeds])
-            )
-            heat = [np.mean([_scaled(one.heat[0]) for one in seeds], axis=0) for seeds in answers]
-            heats.append(_scaled(np.concatenate(heat)))
-        heads = self._heads.answer(jpeg) if self._heads and jpeg is not None else None
-        return ImagePrediction(
-            np.stack(probabilities), tuple(embeddings), np.mean(heats, axis=0), heads
-        )
-
-    def embed(self, fold: int, squares: np.ndarray) -> np.ndarray:
-        """Return one fold's embeddings (n, channels) of squares (n, side, side, 3)."""
-        networks = (one for seeds in self._image[fold] for one in seeds)
-        return np.hstack([network.embed(squares) for network in networks])
+        parts, embeddings, heat, nearest = {}, (), None, ()
+        if self.networks:
+            parts["image"], embeddings, heat = self.networks.look(square)
+        if self.heads:
+            said = self.heads.answer(jpeg)
+            parts["embedding"], nearest = said.probabilities, said.nearest
+            embeddings = embeddings or (said.vector,)
+        return ImagePrediction(parts, embeddings, heat, nearest)
 
     def ask_metadata(self, metadata: pd.DataFrame) -> dict[str, np.ndarray]:
         """Return what each metadata model says: name → (folds, n, classes).
@@ -200,44 +218,6 @@ class RunModels:
         return {name: model.predict(rows) for name, model in self._others.items()}
 
 
-def _load_networks(trained: TrainedImageModels, fold: int, device: str) -> "list[list[Explainer]]":
-    """A fold's networks with their Grad-CAM: the seeds of its one model, or of one a class."""
-    from kaggle_pipeline.hardware.accelerator import choose_accelerator
-
-    chosen = choose_accelerator(device).alone()
-    from kaggle_pipeline.models.image.inference.gradcam import Explainer
-
-    # Photos come as squares, one by one: no records, and no features to keep.
-    model = trained.load(fold, chosen, lambda ids: [], trained.stage / "features")
-    several = isinstance(model, OneModelPerClass)
-    models = list(model.models_.values()) if several else [model]
-    seeds = [
-        list(one.models_.values()) if isinstance(one, SeedEnsemble) else [one] for one in models
-    ]
-    return [
-        [Explainer(one.network_, trained.config.image, one.spec, chosen) for one in same]
-        for same in seeds
-    ]
-
-
-def _scaled(heat: np.ndarray) -> np.ndarray:
-    """Heat (classes, h, w) with 1 as each class's greatest value."""
-    return heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12)
-
-
-def _require_one_look(config: Experiment, stage: Path) -> None:
-    """Raise a PipelineError unless every network sees a photo alone, and all of one size."""
-    image = config.image
-    for key, value, plain in (
-        ("metadata", image.metadata, False),
-        ("fold_sizes_px", image.fold_sizes_px, None),
-    ):
-        if value != plain:
-            raise PipelineError(
-                f"{stage} was trained with image.{key} = {value}: the page reads runs with {plain}"
-            )
-
-
 class _Tabular:
     """One metadata stage: all its folds, and what they read."""
 
@@ -245,8 +225,8 @@ class _Tabular:
         places = trained_folds(stage)
         if set(places) != set(folds):
             raise PipelineError(
-                f"{stage} has folds {sorted(places)} and the image model {sorted(folds)}: train "
-                "those that are missing"
+                f"{stage} has folds {sorted(places)} and the model of photos {sorted(folds)}: "
+                "train those that are missing"
             )
         config = load_experiment(stage / "config.yaml").tabular
         self._spec = spec

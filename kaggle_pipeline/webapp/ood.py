@@ -29,7 +29,7 @@ from kaggle_pipeline.core.record import read_checked
 
 _NEIGHBOURS = 5
 LEAST_REFERENCE = 40
-"""Judged images of a fold: of fewer, no rank can tell one in twenty by two distances."""
+"""Further images of a fold: of fewer, no rank can tell one in twenty by two distances."""
 UNLIKE = 0.95
 """A photo is called unlike the training images from this unlikeness on: so is one in twenty of
 them."""
@@ -55,7 +55,7 @@ class OodReference:
     held_out : mapping of int to numpy.ndarray of shape (m, channels)
         Of further such images, of other patients or lesions: what their distances are like.
     sharpness : numpy.ndarray of shape (images,)
-        Sorted, of all of them.
+        Sorted, of all of them; empty where only their embeddings are here.
     """
 
     known: Mapping[int, np.ndarray]
@@ -79,7 +79,14 @@ class OodReference:
     @property
     def size(self) -> int:
         """Number of training images."""
-        return len(self.sharpness)
+        counts = [len(one) for both in (self.known, self.held_out) for one in both.values()]
+        return max(len(self.sharpness), sum(counts))
+
+    @property
+    def few(self) -> str:
+        """That there are too few images to say what is usual, with their number."""
+        found = max((len(one) for one in self.held_out.values()), default=0)
+        return f"{found} training photos to rank a new one among, {LEAST_REFERENCE} are needed"
 
     @property
     def can_tell(self) -> bool:
@@ -108,7 +115,9 @@ class OodReference:
         return float(np.median(found)) if found else None
 
     def blur(self, value: float) -> float:
-        """Return the share of training images that are less sharp than ``value``."""
+        """Return the share of training images that are less sharp; 1 where that is not known."""
+        if not len(self.sharpness):
+            return 1.0
         return float(np.searchsorted(self.sharpness, value) / len(self.sharpness))
 
     def write(self, path: Path) -> None:

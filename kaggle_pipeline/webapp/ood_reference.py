@@ -16,7 +16,8 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import SAVED
 from kaggle_pipeline.core.record import read_record
 from kaggle_pipeline.data.folds import Folds
-from kaggle_pipeline.records.tfrecords import read_index
+from kaggle_pipeline.records.tfrecords import shards_holding
+from kaggle_pipeline.stages.photo_records import index_here, read_photos
 from kaggle_pipeline.webapp.models import RunModels
 from kaggle_pipeline.webapp.ood import OodReference, sharpness
 
@@ -51,21 +52,28 @@ def find_reference(
         If the kept one is damaged, or not what was written.
     """
     path = Path(run_dir) / "webapp" / "reference.npz"
-    trained = [Path(run_dir) / "image" / f"fold{fold}" / SAVED for fold in models.folds]
+    stage = Path(run_dir) / models.photo_stage
+    trained = [stage / f"fold{fold}" / SAVED for fold in models.folds]
     newest = max((one.stat().st_mtime for one in trained if one.exists()), default=0.0)
     record = read_record(path.parent)
     whole = path.exists() and (record is None or record.done)
     if whole and path.stat().st_mtime >= newest:
         kept = OodReference.read(path)
         # A date does not tell that a fold was added, taken away or copied from elsewhere.
-        if set(kept.known) == set(kept.held_out) == set(models.folds):
+        if set(kept.known) == set(kept.held_out) == set(models.embedding_folds):
             return kept
-    index = _index(Path(run_dir))
-    if index is None:
-        say("the run's TFRecords are not here: photos are not compared with the training images")
+    here = (Path(run_dir) / "prepare" / "folds.csv").exists()
+    index = index_here(Path(run_dir)) if here else None
+    needed = "TFRecords are" if models.networks else "vectors or folds are"
+    reference = None
+    if index is not None and models.networks:
+        say("looking at training images, once, to tell photos that are unlike them …")
+        reference = _of_networks(run_dir, models, index)
+    elif here and not models.networks:
+        reference = _of_vectors(run_dir, models, index)
+    if reference is None:
+        say(f"the run's {needed} not here: photos are not compared with the training images")
         return None
-    say("looking at training images, once, to tell photos that are unlike them …")
-    reference = _make(run_dir, models, index)
     try:
         begin(path.parent, _REMEDY)
         reference.write(path)
@@ -74,26 +82,15 @@ def find_reference(
         say(f"note: what the training images look like cannot be kept: {error}")
     say(f"{reference.size} training images looked at")
     if not reference.can_tell:
-        say("note: too few of a fold to tell which photos are unlike them: not checked")
+        say(
+            f"note: {reference.few}: photos that are unlike the training images are not pointed out"
+        )
     return reference
 
 
-def _index(run_dir: Path) -> pd.DataFrame | None:
-    """Where each image's record is, or None if a file is not there."""
-    index = read_index(run_dir)
-    if index is None or not (run_dir / "prepare" / "folds.csv").exists():
-        return None
-    here = index["shard"].map(lambda name: (run_dir / "records" / name).exists())
-    index.loc[here, "folder"] = str(run_dir / "records")  # the run may have moved
-    places = index[["folder", "shard"]].drop_duplicates()
-    known = all((Path(one.folder) / one.shard).exists() for one in places.itertuples())
-    return index if known else None
-
-
-def _make(run_dir: Path, models: RunModels, index: pd.DataFrame) -> OodReference:
+def _of_networks(run_dir: Path, models: RunModels, index: pd.DataFrame) -> OodReference:
     from kaggle_pipeline.models.image.input.pipeline import Source, prediction_batches
     from kaggle_pipeline.models.image.input.record_reader import PADDING
-    from kaggle_pipeline.records.tfrecords import shards_holding
 
     folds = Folds.read(Path(run_dir) / "prepare" / "folds.csv")
     rng = np.random.default_rng(_SEED)
@@ -109,18 +106,46 @@ def _make(run_dir: Path, models: RunModels, index: pd.DataFrame) -> OodReference
         started, parts, rows = time.monotonic(), [], []
         for batch in prediction_batches(source, list(ids), _BATCH).as_numpy_iterator():
             real = batch["row"] != PADDING
-            parts.append(models.embed(fold, batch["image"])[real])
+            parts.append(models.networks.embed(fold, batch["image"])[real])
             rows.append(batch["row"][real])
             sharp += [sharpness(square) for square in batch["image"][real]]
             if time.monotonic() - started > _SECONDS / len(models.folds):
                 break
         embeddings = np.concatenate(parts).astype(np.float32)
         group = folds.validated.loc[ids[np.concatenate(rows)], "group_id"].to_numpy()
-        # A patient is in one half: the other half's distances are those of strangers, as a new
-        # photo's are.
-        ordered = rng.permutation(np.unique(group))
-        near = np.isin(group, ordered[: -(-len(ordered) // 2)])
-        known[fold], held_out[fold] = embeddings[near], embeddings[~near]
-        if len(ordered) < _GROUPS:  # one patient's photos do not tell what is usual
-            held_out[fold] = held_out[fold][:0]
+        known[fold], held_out[fold] = _halves(rng, embeddings, group)
     return OodReference(known, held_out, np.sort(sharp))
+
+
+def _of_vectors(
+    run_dir: Path, models: RunModels, index: pd.DataFrame | None
+) -> OodReference | None:
+    """The same of a frozen encoder, which learned from none of them; None without their vectors."""
+    labelled = Folds.read(Path(run_dir) / "prepare" / "folds.csv").validated
+    rng = np.random.default_rng(_SEED)
+    ids = labelled.index[np.sort(rng.permutation(len(labelled))[:IMAGES])]
+    vectors = models.heads.training_vectors(ids)
+    if vectors is None:
+        return None
+    near, apart = _halves(rng, vectors, labelled.loc[ids, "group_id"].to_numpy())
+    sharp, started = [], time.monotonic()
+    shards = shards_holding(index, ids) if index is not None else []
+    for _, photo in read_photos(shards, models.spec.record_id, set(ids)):
+        sharp.append(sharpness(models.shrink(photo)))
+        if time.monotonic() - started > _SECONDS:
+            break
+    return OodReference({0: near}, {0: apart}, np.sort(sharp))
+
+
+def _halves(
+    rng: np.random.Generator, embeddings: np.ndarray, group: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Those to be near to, and further ones to rank among.
+
+    A patient is in one half: the other half's distances are those of strangers, as a new photo's
+    are. One patient's photos do not tell what is usual.
+    """
+    ordered = rng.permutation(np.unique(group))
+    near = np.isin(group, ordered[: -(-len(ordered) // 2)])
+    apart = embeddings[~near]
+    return embeddings[near], apart if len(ordered) >= _GROUPS else apart[:0]

@@ -108,13 +108,13 @@ def _card(
     service: Service, reading: Reading, row: tuple, name: str, count: int, threshold: float | None
 ) -> Html:
     look = reading.look
-    heat = look.answer.heat[service.classes.index(name)]
-    pair = html.element(
-        "div",
-        picture(look.shown, f"Photo {row.file}", "photo"),
-        picture(heat_picture(look.shown, heat), f"Heat map over {row.file}", "Grad-CAM"),
-        class_="pair",
-    )
+    shown = [picture(look.shown, f"Photo {row.file}", "photo")]
+    if look.answer.heat is not None:
+        over = heat_picture(look.shown, look.answer.heat[service.classes.index(name)])
+        shown.append(picture(over, f"Heat map over {row.file}", "Grad-CAM"))
+    pair = html.element("div", *shown, class_="pair")
+    labels = ", ".join(one.label for one in look.answer.nearest)
+    near = [html.element("p", f"Nearest training photos: {labels}.", class_="faint")]
     badges = [html.element("span", one, class_="badge stands")
               for one in _marks(reading, row, count, threshold)]  # fmt: skip
     number = NO_NUMBER if look.unlike else percent(row.probability)
@@ -124,6 +124,7 @@ def _card(
         html.element("p", number, class_="big"),
         html.element("p", *badges),
         pair,
+        *(near if labels else []),
         *(html.note(one, warning=True) for one in look.doubts),
         class_="card",
     )

@@ -22,13 +22,14 @@ from kaggle_pipeline.evaluation.calibration.calibration import read_calibration
 from kaggle_pipeline.evaluation.calibration.maps import SOFTMAX
 from kaggle_pipeline.evaluation.decision.decision import read_decision, read_thresholds
 from kaggle_pipeline.records.convert import square_jpeg
+from kaggle_pipeline.stages.photo_records import index_here, record_thumbnails
 from kaggle_pipeline.webapp.dicom_worker import DicomWorker
 from kaggle_pipeline.webapp.models import ImagePrediction, RunModels
 from kaggle_pipeline.webapp.ood import UNLIKE, OodReference, doubts
 from kaggle_pipeline.webapp.ood_reference import find_reference
 from kaggle_pipeline.webapp.training_distribution import TrainingDistribution
 from kaggle_pipeline.webapp.turns import Turns
-from kaggle_pipeline.webapp.upload import MAX_PIXELS, open_upload, plain_name
+from kaggle_pipeline.webapp.upload import MAX_PIXELS, Photo, open_upload, plain_name
 
 SHOWN_SIDE_PX = 448
 _SHOWN_QUALITY = 88
@@ -53,7 +54,7 @@ class Look:
     shown : bytes
         JPEG of what the network sees, its longer side of ``SHOWN_SIDE_PX`` at most, without any
         metadata; a photo that the network sees stretched is shown as it came.
-    answer : ImageAnswer
+    answer : ImagePrediction
     doubts : tuple of str
         What lowers trust.
     unlikeness : float or None
@@ -191,7 +192,7 @@ class Service:
             answer = models.look(square, jpeg)
         unlikeness = None
         if self.reference is not None:
-            of_fold = dict(zip(models.folds, answer.embeddings, strict=True))
+            of_fold = dict(zip(models.embedding_folds, answer.embeddings, strict=True))
             unlikeness = self.reference.unlikeness(of_fold)
         found = doubts(size, models.detail_px, square, unlikeness, self.reference)
         return Look(name, digest, size, shown, answer, tuple(found), unlikeness)
@@ -215,9 +216,8 @@ class Service:
         rows = self._rows(metadata)
         with self._lock:  # a dense network on the metadata is a Keras model too
             parts = self.models.ask_metadata(rows)
-        parts["image"] = np.stack([look.answer.probabilities for look in looks], axis=1)
-        if looks[0].answer.heads is not None:
-            parts["embedding"] = np.stack([look.answer.heads for look in looks], axis=1)
+        for name in looks[0].answer.parts:
+            parts[name] = np.stack([look.answer.parts[name] for look in looks], axis=1)
         weights = self.models.blend.weights
         parts = {name: parts[name] for name in weights}
         means = {name: self._frame(found.mean(axis=0)) for name, found in parts.items()}
@@ -241,6 +241,24 @@ class Service:
                 )
             )  # fmt: skip
         return readings
+
+    @property
+    def has_training_photos(self) -> bool:
+        """Whether the nearest training photos are known, and their records are here to show."""
+        heads = self.models.heads
+        return bool(heads and heads.training) and index_here(self.run_dir) is not None
+
+    def training_photos(self, reading: Reading) -> dict[str, bytes]:
+        """Return small JPEGs of a reading's nearest training photos, by their ids.
+
+        Raises
+        ------
+        PipelineError
+            If a record is damaged.
+        """
+        wanted = {one.image_id for one in reading.look.answer.nearest}
+        swap = self.models.config.records.channel_order == "bgr"
+        return record_thumbnails(self.run_dir, self.spec, wanted, swap)
 
     def close(self) -> None:
         """End the process that decodes DICOM."""
@@ -302,8 +320,9 @@ class Service:
 
     def _warm_up(self) -> None:
         """Trace every graph before the first upload."""
-        side = self.models.image_size_px
-        self.models.look(np.zeros((side, side, 3), np.uint8))
+        grey = Image.new("RGB", (256, 256), "grey")
+        jpeg = self.models.jpeg(Photo("grey", grey, None, ""))
+        self.models.look(self.models.decode(jpeg), jpeg)
         self.models.ask_metadata(self._rows([{}]))
 
 

@@ -151,6 +151,10 @@ def test_a_config_that_is_not_there_gives_the_nearest(tmp_path):
     (tmp_path / "mine.yaml").write_text("name: mine\n")
     with pytest.raises(PipelineError, match=r"no config .*mime\.yaml; did you mean '.*/mine\.yaml"):
         load_experiment(tmp_path / "mime.yaml")
+    with pytest.raises(PipelineError, match=r"did you mean '.*configs/isic_2017\.yaml"):
+        load_experiment(tmp_path / "isic2017.yaml")
+    with pytest.raises(PipelineError, match=r"zebra\.yaml; choose from .*mine\.yaml$"):
+        load_experiment(tmp_path / "zebra.yaml")  # alike in its ending alone
     with pytest.raises(PipelineError, match=r"no config .*; choose from .*configs/demo\.yaml"):
         load_experiment(tmp_path / "nowhere" / "qqqq")
 

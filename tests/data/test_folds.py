@@ -263,7 +263,7 @@ def test_given_column_is_taken_modulo_k_and_negatives_are_left_out(spec):
 
 def test_given_column_that_splits_a_group_is_refused(spec):
     train = training_rows([0, 0, 1], [0, 1, 0]).assign(tfrecord=[0, 1, 2])
-    with pytest.raises(PipelineError, match=r"IP_000.*\[0, 1\]"):
+    with pytest.raises(PipelineError, match=r"ISIC_000.*\[0, 1\]"):
         make_folds(train, spec, FoldsConfig(k=5, column="tfrecord"), 0)
 
 
@@ -293,12 +293,14 @@ def fold_table(groups, folds, ids=None):
 
 
 def test_constructor_refuses_a_split_group():
-    with pytest.raises(PipelineError, match=r"IP_1 is in more than one fold: \[0, 2\]"):
+    told = r"1 group is in more than one fold: that of image ISIC_1, .*\[0, 2\]"
+    with pytest.raises(PipelineError, match=told) as error:
         Folds(fold_table(["IP_0", "IP_1", "IP_1"], [0, 0, 2]))
+    assert "IP_1" not in str(error.value), "a group may be a patient"
 
 
 def test_constructor_refuses_a_group_that_is_half_train_only():
-    with pytest.raises(PipelineError, match="IP_1"):
+    with pytest.raises(PipelineError, match="image ISIC_0"):
         Folds(fold_table(["IP_1", "IP_1"], [TRAIN_ONLY, 0]))
 
 

@@ -231,7 +231,7 @@ WRONG = {
     "no photo": ({}, {"file": [*ROWS["file"][:4], "gone.jpg", "six.jpg"]},
                  r"row 6: column 'file' \(table.image\) is 'gone.jpg'.*photos.*unreadable=drop"),
     "no such folder": ({"images": "photso"}, {},
-                       "table.images: .*photso is no folder; did you mean .*photos"),
+                       "table.images .*photso: no such folder; did you mean .*photos"),
     "no photo at all": ({}, {"file": list("uvwxyz")}, "row 2: .*'u'.*is table.images right"),
     "the same row": ({}, {"file": [*ROWS["file"][:5], "a/one.jpg"]},
                      r"row 7: .*'a/one.jpg'.*earlier"),

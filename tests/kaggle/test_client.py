@@ -27,8 +27,10 @@ PUSHED = {"versionNumber": 1, "url": "https://www.kaggle.com/code/me/it", "error
 def built(tmp_path_factory):
     """Every kernel of the competition, as `build_kernels` writes it."""
     out = tmp_path_factory.mktemp("kernels")
-    words = ["--owner", "your-user-name", "--out", str(out)]
-    assert main(["build-kernels", *words]) == 0
+    words = ["build-kernels", "--owner", "your-user-name", "--out", str(out)]
+    heads = ["--set", "blend.models=[embedding]", "--embeddings", "your-user-name/vectors"]
+    assert main([*words, *heads]) == 0
+    assert main(words) == 0  # with the blend of the others
     return out
 
 

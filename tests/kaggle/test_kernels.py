@@ -30,10 +30,11 @@ KNOWN = {
     "model_sources",
 }  # fmt: skip
 SLUG = "siim-isic-melanoma-classification"
+HEADS = ["blend.models=[embedding]", "embedding.encoders=[keras:MobileNetV2]"]
 
 
-def make_build(owner="me", **wishes):
-    config = load_experiment(CONFIG)
+def make_build(owner="me", changes=(), **wishes):
+    config = load_experiment(CONFIG, changes)
     return Build(owner, config, fit_gpu(config), f"competitions/{SLUG}", **wishes)
 
 
@@ -107,8 +108,10 @@ def without_archive(script):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    out = tmp_path_factory.mktemp("kernels")
-    build_kernels(ROOT, out, make_build("your-user-name"))
+    out, owner = tmp_path_factory.mktemp("kernels"), "your-user-name"
+    heads = make_build(owner, HEADS, embeddings=f"{owner}/melanoma-embeddings")
+    build_kernels(ROOT, out, heads)
+    build_kernels(ROOT, out, make_build(owner))  # with the blend of the others
     return out
 
 
@@ -162,6 +165,23 @@ def test_owner_folds_and_weights_come_from_the_command(tmp_path, capsys):
     assert main(["build-kernels", *words, *every]) == 0
     said = capsys.readouterr().out.strip().splitlines()
     assert said[-1].endswith("/blend") and "push the others first" not in said[-2]
+
+
+def test_heads_need_attached_vectors(tmp_path, capsys):
+    words = ["build-kernels", "--owner", "jane", "--out", str(tmp_path)]
+    for change in ("blend.models=[image,embedding]", HEADS[1]):
+        words += ["--set", change]
+    assert main(words) == 2
+    assert "--embeddings OWNER/SLUG" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert main([*words, "--embeddings", "jane/vectors"]) == 0
+    found = metadata_of(tmp_path)
+    assert set(found) == {"image", "image_gpu", "embedding", "blend", "tpu_smoke"}
+    assert found["embedding"]["dataset_sources"] == ["jane/vectors"]
+    assert found["image"]["dataset_sources"] == []
+    sources = ["jane/melanoma-image", "jane/melanoma-embedding"]
+    assert found["blend"]["kernel_sources"] == sources
+    names = [Path(word).name for word in capsys.readouterr().out.split()[-3:]]
+    assert names == ["embedding", "image", "blend"]
 
 
 def metadata_of(out):

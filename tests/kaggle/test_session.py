@@ -18,7 +18,13 @@ from kaggle_pipeline.config.loading import load_experiment, write_experiment
 from kaggle_pipeline.core.deadline import Deadline
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.kaggle import session
-from kaggle_pipeline.kaggle.inputs import find_runs, find_source, find_weights, gather_run
+from kaggle_pipeline.kaggle.inputs import (
+    find_embedding,
+    find_runs,
+    find_source,
+    find_weights,
+    gather_run,
+)
 from kaggle_pipeline.kaggle.session import run_session
 from kaggle_pipeline.stages.prepare import PREPARED_BY, prepare_data
 from kaggle_pipeline.synthetic import generate_like
@@ -263,6 +269,44 @@ def test_weights_of_a_file_at_home_are_found_by_their_name(packed, tmp_path, mon
     monkeypatch.setattr(session, "train_image", lambda run, folds: seen.append(run.config))
     assert run_session("image", changes, packed=packed) == 0
     assert seen[0].image.weights == str(place / "my_lenet.h5")
+
+
+@pytest.mark.ci
+def test_a_head_is_trained_on_vectors_that_are_attached(
+    packed, records, tmp_path, monkeypatch, capsys
+):
+    encoder = "{source: keras:LeNet, weights: null, options: {filters: 4}, image_size_px: 32}"
+    changes = [*SMALL[:3], "records.source=tfrecords", "blend.models=[embedding]",
+               f"embedding.encoders=[{encoder}]", "embedding.inner_folds=2"]  # fmt: skip
+    home = tmp_path / "home"
+    words = ["--data-dir", str(records), "--run-dir", str(home)]
+    words += [word for change in changes for word in ("--set", change)]
+    assert main(["train-embedding", *CONFIG, *words]) == 0
+    kaggle = Kaggle(tmp_path / "kaggle", "new").attach("competitions", SLUG, records)
+    monkeypatch.setenv("KAGGLE_PIPELINE_ROOT", str(kaggle.root))
+    assert run_session("embedding", changes, packed=packed) == 2
+    assert "attach a data set with the vectors embeddings/keras-LeNet-32px" in (
+        capsys.readouterr().err
+    )
+    kaggle.attach("datasets", "me/vectors", home / "embeddings")
+
+    def run(*_):
+        raise AssertionError("an encoder is run")
+
+    monkeypatch.setattr("kaggle_pipeline.models.embedding.registry.open_encoder", run)
+    assert run_session("embedding", changes, packed=packed) == 0
+    for name in ("oof.csv", "test.csv"):
+        found = (kaggle.working / "run" / "embedding" / name).read_bytes()
+        assert found == (home / "embedding" / name).read_bytes(), name
+    name = "keras-LeNet-32px"
+    assert find_embedding(kaggle.input, name) == kaggle.input / "datasets/me/vectors" / name
+
+    blend = Kaggle(tmp_path / "blend", "new")
+    blend.attach("notebooks", "me/melanoma-embedding", kaggle.working)
+    assert find_embedding(blend.input, name).parent.parent.name == "run"
+    monkeypatch.setenv("KAGGLE_PIPELINE_ROOT", str(blend.root))
+    assert run_session("blend", changes, packed=packed) == 0
+    assert len(pd.read_csv(blend.working / "submission.csv")) > 20
 
 
 def test_further_collections_are_looked_for_among_the_inputs(packed, tmp_path, monkeypatch, capsys):

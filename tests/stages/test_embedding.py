@@ -1,4 +1,4 @@
-"""Encoders, from photos to a submission: the whole way on drawn lesions."""
+"""Encoders, from photos to a submission: the whole way on made-up lesions."""
 
 import json
 
@@ -45,7 +45,7 @@ def test_a_head_on_an_encoder_joins_the_blend(run):
     about = json.loads((run / "embeddings" / "keras-LeNet-32px" / "encoder.json").read_text())
     assert vectors.shape == (len(examples), 1, about["width"])
     metrics = json.loads((run / "embedding" / "metrics.json").read_text())
-    assert metrics["oof_auc_low"] > 0.5  # the drawn lesions can be told apart by colour alone
+    assert metrics["oof_auc_low"] > 0.5  # the made-up lesions can be told apart by colour alone
     assert (run / "submission.csv").exists() and "linear head" in (run / "report.html").read_text()
 
 

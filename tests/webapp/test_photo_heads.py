@@ -1,21 +1,26 @@
-"""The page reads a run that blends its network with heads on frozen encoders."""
+"""The page reads runs of heads on frozen encoders: alone, and blended with a network."""
 
+import re
 import shutil
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
 import pytest
 from helpers_demo import demo_words
+from helpers_webapp import CONFIGS, ROOT, TINY
 
 from kaggle_pipeline.cli.main import main
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.synthetic import generate_like
 
 pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.ci
 LENET = "{source: keras:LeNet, weights: null, options: {filters: 4}, image_size_px: 32}"
 HEADS = (f"embedding.encoders=[{LENET}]", "embedding.inner_folds=2",
          "blend.models=[image,embedding]", "blend.weights=equal", "blend.space=mean")  # fmt: skip
 
 
-@pytest.mark.ci
 def test_a_blend_with_heads_is_read_as_it_was_submitted(demo_run, competition, tmp_path):
     run, data = shutil.copytree(demo_run, tmp_path / "run"), competition / "competition"
     words = demo_words(data, run, *HEADS)
@@ -32,5 +37,99 @@ def test_a_blend_with_heads_is_read_as_it_was_submitted(demo_run, competition, t
                 said = reading.parts[stage]["target"]
                 np.testing.assert_allclose(said, known.loc[path.stem, "target"], atol=1e-4)
             assert reading.low["target"] <= reading.probability["target"] <= reading.high["target"]
+            assert look.answer.heat is not None and len(look.answer.nearest) == 4
     finally:
         service.close()
+
+
+@pytest.mark.parametrize("dataset", ["synthetic", "ham10000", "isic_2017"])
+def test_heads_alone_are_read_beside_the_nearest_training_photos(
+    dataset, request, tmp_path, capsys
+):
+    run, out = tmp_path / "run", tmp_path / "out.csv"
+    if dataset == "synthetic":
+        data = request.getfixturevalue("competition") / "competition"
+    else:
+        generate_like(dataset, tmp_path, images=60, image_size_px=40, seed=3, workers=1)
+        data = tmp_path / "competition"
+    folds = "folds={k: 2}" if dataset == "synthetic" else "folds={holdout: 0.3}"
+    changes = (*TINY, folds, f"embedding.encoders=[{LENET}]", "embedding.inner_folds=2",
+               "blend.models=[embedding]", "blend.weights=equal", "blend.space=mean")  # fmt: skip
+    words = ["--config", str(ROOT / "configs" / f"{CONFIGS[dataset]}.yaml")]
+    words += [word for change in changes for word in ("--set", change)]
+    words += ["--data-dir", str(data), "--run-dir", str(run)]
+    assert main(["train-embedding", *words]) == 0 and main(["make-submission", *words]) == 0
+
+    examples = pd.read_csv(run / "prepare" / "examples.csv", dtype=str).set_index("image_id")
+    known = examples[examples["split"] == "train"]
+    paths = [data / one for one in known["image_path"].iloc[:3]]
+    (tmp_path / "photos").mkdir()
+    for number, path in enumerate(paths):
+        shutil.copyfile(path, tmp_path / "photos" / f"new{number}.jpg")
+    predict = ["predict", "--run-dir", str(run), "--images", str(tmp_path / "photos")]
+    assert main([*predict, "--out", str(out)]) == 0
+    assert "4 nearest training photos" in capsys.readouterr().out
+    table = pd.read_csv(out, index_col="image_id")
+    near = table["nearest"].str.split("; ")
+    assert [one[0] for one in near] == list(known.index[:3]), "a photo is its own nearest"
+    assert all(known.loc[one, "group_id"].is_unique and len(one) == 4 for one in near)
+
+    from kaggle_pipeline.webapp.html_blocks import reading_block, report_page
+    from kaggle_pipeline.webapp.model_card import card_sections
+    from kaggle_pipeline.webapp.patient_blocks import patient_block
+    from kaggle_pipeline.webapp.service import Service, compare
+
+    service, spec = Service(run, "cpu", print), None
+    try:
+        spec, name = service.spec, service.spec.main_class
+        assert service.models.photo_stage == "embedding" and service.reference.size > 10
+        looks = [service.look(path.name, path.read_bytes()) for path in paths]
+        readings = service.read(looks, [{}] * 3)
+        for reading, label, row in zip(readings, table["nearest_labels"], near.index, strict=True):
+            column = name if len(spec.classes) > 1 else spec.class_label(name)
+            said = reading.parts["embedding"][name]
+            np.testing.assert_allclose(said, table.loc[row, column], atol=1e-5)
+            nearest = reading.look.answer.nearest
+            assert "; ".join(one.label for one in nearest) == label
+            assert nearest[0].similarity == pytest.approx(1, abs=1e-4)
+            words = reading_block(service, reading, name, 0.9)
+            assert "Nearest training photos" in words and nearest[1].label in words
+            assert "Heat map" not in words and words.count("<img") == 1
+            photos = service.training_photos(reading)
+            assert set(photos) == {one.image_id for one in nearest} and service.has_training_photos
+            words = reading_block(service, reading, name, 0.9, photos)
+            assert words.count("<img") == 5
+            page = report_page(service, "Reading", datetime(2026, 3, 5), words)
+            assert "linear head on frozen encoders: keras:LeNet" in page
+            assert not [one for one in {*known["group_id"], *known.index} if one in page]
+        piece = patient_block(service, readings, compare(service, readings, name), name, 0.9)
+        assert piece.count("Nearest training photos: ") == 3 and "Grad-CAM" not in piece
+        assert "frozen encoders" in next(iter(card_sections(service).values()))
+    finally:
+        service.close()
+
+    shutil.rmtree(run / "records")
+    for path in (run / "embeddings").glob("*/vectors.npy"):
+        path.unlink()
+    lines = []
+    service = Service(run, "cpu", lines.append)
+    service.close()
+    reading = service.read([service.look("a.jpg", paths[0].read_bytes())], [{}])[0]
+    assert "vectors are not in this run" in reading_block(service, reading, name, 0.9)
+    assert not service.has_training_photos
+
+
+def test_an_encoder_that_is_not_at_hand_is_said_in_one_line(demo_run, competition, tmp_path):
+    run, data = shutil.copytree(demo_run, tmp_path / "run"), competition / "competition"
+    assert main(["train-embedding", *demo_words(data, run, *HEADS)]) == 0
+    shutil.rmtree(run / "image")
+    shutil.rmtree(run / "blend")
+    from kaggle_pipeline.webapp.models import RunModels
+
+    def missing(*_):
+        raise PipelineError("timm:a needs PyTorch: pip install '.[encoders]'")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kaggle_pipeline.models.embedding.registry.open_encoder", missing)
+        with pytest.raises(PipelineError, match=re.escape(f"{run} reads photos with an encoder")):
+            RunModels(run, "cpu")

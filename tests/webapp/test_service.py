@@ -89,7 +89,7 @@ def test_probabilities_are_those_of_the_predict_script(service, run_dir, photos,
     predict_images(run_dir, folder, tmp_path / "out.csv", device="cpu", say=lambda line: None)
     known = pd.read_csv(tmp_path / "out.csv").set_index("image_id")["melanoma"]
     found = {
-        name[0]: service.look(name, content).answer.probabilities.mean()
+        name[0]: service.look(name, content).answer.parts["image"].mean()
         for name, content in files.items()
     }
     assert set(found) == set(known.index) and known.std() > 1e-4
@@ -99,7 +99,7 @@ def test_probabilities_are_those_of_the_predict_script(service, run_dir, photos,
 
 def test_a_reading_blends_calibrates_and_tells_the_folds_apart(service, looks):
     reading = service.read(looks[:1], [KNOWN])[0]
-    images = looks[0].answer.probabilities[:, 0]
+    images = looks[0].answer.parts["image"][:, 0]
     rows = pd.DataFrame([{**KNOWN, "age_years": 55.0}])
     metadata = service.models.ask_metadata(rows)["logistic"][:, 0, 0]
     assert reading.parts["image"]["target"] == pytest.approx(images.mean())
@@ -369,13 +369,15 @@ def test_several_networks_a_fold_are_read_as_their_mean(photos, tmp_path):
     models = RunModels(run_dir, "cpu")
     photo = Service(run_dir, "cpu").look(name, content)
     known = pd.read_csv(out)[list(models.spec.classes)].to_numpy()
-    np.testing.assert_allclose(photo.answer.probabilities.mean(axis=0), known[0], atol=1e-6)
+    np.testing.assert_allclose(photo.answer.parts["image"].mean(axis=0), known[0], atol=1e-6)
     assert photo.answer.heat.shape[0] == 2 and photo.answer.heat.max() == pytest.approx(1)
     square = models.decode(content)
     np.testing.assert_allclose(
-        models.embed(0, square[None])[0], models.look(square).embeddings[0], atol=1e-5
+        models.networks.embed(0, square[None])[0],
+        models.look(square, content).embeddings[0],
+        atol=1e-5,
     )
-    single = [network.embed(square[None]).shape[1] for network in models._image[0][0]]
+    single = [network.embed(square[None]).shape[1] for network in models.networks.of_fold[0][0]]
     assert len(single) == 2 and len(photo.answer.embeddings[0]) == sum(single)
 
 

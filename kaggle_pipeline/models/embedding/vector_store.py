@@ -73,6 +73,11 @@ class VectorStore:
         """Whether all vectors are there."""
         return (self.folder / _ABOUT).exists()
 
+    @property
+    def has_vectors(self) -> bool:
+        """Whether the photos' vectors are there, not only what is known of the encoder."""
+        return self.finished and (self.folder / _VECTORS).exists()
+
     def about(self) -> dict[str, Any]:
         """Return what ``encoder.json`` says."""
         return read_json(self.folder / _ABOUT)

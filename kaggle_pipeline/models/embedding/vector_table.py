@@ -11,6 +11,8 @@ import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
 
+_CONTEXT = "context"
+
 
 @dataclass(frozen=True)
 class VectorTable:
@@ -46,9 +48,23 @@ class VectorTable:
         if patient is not None:
             mine = patient.loc[ids].to_numpy()
             found = [vector_context(one, mine) for one in vectors.values()]
-            columns["context"] = np.hstack(found)
+            columns[_CONTEXT] = np.hstack(found)
         parts = {name: array.shape[1] for name, array in columns.items()}
         return cls(ids, np.hstack(list(columns.values())).astype(np.float32), parts)
+
+    def of_encoders(self) -> dict[str, np.ndarray]:
+        """Return each encoder's vectors (n, width), without the context."""
+        ends = np.cumsum(list(self.parts.values()))[:-1]
+        parts = np.split(self.matrix, ends, axis=1)
+        found = dict(zip(self.parts, parts, strict=True))
+        return {name: one for name, one in found.items() if name != _CONTEXT}
+
+    def unit(self) -> np.ndarray:
+        """Return the encoders' vectors scaled so that a product of two rows is the mean cosine."""
+        parts = list(self.of_encoders().values())
+        lengths = [np.maximum(np.linalg.norm(one, axis=1, keepdims=True), 1e-12) for one in parts]
+        count = np.float32(np.sqrt(len(parts)))
+        return np.hstack([a / b / count for a, b in zip(parts, lengths, strict=True)])
 
     def of(self, ids: pd.Index) -> np.ndarray:
         """Return the rows of ``ids``.
