@@ -283,8 +283,9 @@ def _photos(reading: Reading, name: str, service: Service) -> Html:
     if side != (network := service.models.image_size_px):
         seen += f", at {network} × {network}"
     shown = [picture(look.shown, f"What the network sees: {seen}.")]
-    if look.answer.heat is not None:
-        shown.append(_heat(look, service.classes.index(name), service.spec.class_label(name)))
+    if look.answer.heat is None:
+        return html.element("div", *shown, class_="pair alone")
+    shown.append(_heat(look, service.classes.index(name), service.spec.class_label(name)))
     return html.element("div", *shown, class_="pair")
 
 
@@ -309,11 +310,11 @@ def _nearest(service: Service, reading: Reading, beside: Mapping[str, bytes]) ->
         return html.element("p", "The training photos’ vectors are not in this run’s folder: the "
                             "nearest photos are not known.", class_="faint")  # fmt: skip
     unit = service.spec.group
-    each = f", one a {unit}" if unit else ""
+    each = f", one a {unit}," if unit else ""
     words = (
         f"The training photos{each} whose vectors are nearest to this photo’s, as the encoder sees "
-        "them: 1 is the same photo. They show what the model compares the photo with, not why it "
-        "says its number."
+        "them; a similarity of 1 is the same photo. They show what the encoder finds alike, not "
+        "why the model says its number."
     )
     if beside:
         found = [

@@ -121,6 +121,7 @@ STYLE = (
 .kp .big { font-size: 2.6rem; font-weight: 650; line-height: 1.1; margin: 0 0 .5rem; }
 .kp .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(13rem, 100%), 1fr));
             gap: 1rem; margin: .6rem 0; max-width: 44rem; }
+.kp .alone { max-width: 22rem; }
 .kp .near { display: grid; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr));
             gap: .7rem; margin: .6rem 0; max-width: 44rem; }
 .kp figure { margin: 0; } .kp img { max-width: 100%; height: auto; display: block; }

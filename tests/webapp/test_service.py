@@ -531,6 +531,11 @@ def test_of_few_training_images_nothing_is_called_unlike():
     for labelled in (few, few[:0], np.vstack([few, np.full((5, 4), np.nan)])):
         reference = OodReference({0: known}, {0: labelled}, np.arange(99.0))
         assert not reference.can_tell and reference.unlikeness(odd) is None
+        assert (
+            reference.few.startswith(f"{len(labelled)} training photos") and "40" in reference.few
+        )
+    unknown = OodReference({0: known}, {0: few}, np.zeros(0))  # no photo was here to look at
+    assert unknown.size == 99 and unknown.blur(0.0) == 1.0
     enough = OodReference({0: known}, {0: np.vstack([few, few[:1]])}, np.arange(99.0))
     assert enough.unlikeness(odd) == enough.unlikeness({0: np.full(4, np.nan)}) == 1.0
 

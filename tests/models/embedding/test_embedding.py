@@ -14,6 +14,7 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.models.embedding.encoder import VIEWS, Encoder
 from kaggle_pipeline.models.embedding.linear_head import LinearHead, LogisticPath, fit_head
 from kaggle_pipeline.models.embedding.model import EmbeddingModel
+from kaggle_pipeline.models.embedding.nearest import Near, NearestPhotos
 from kaggle_pipeline.models.embedding.vector_files import read_vector_file
 from kaggle_pipeline.models.embedding.vector_store import VectorStore
 from kaggle_pipeline.models.embedding.vector_table import VectorTable, vector_context
@@ -142,6 +143,25 @@ def test_the_ugly_duckling_is_the_one_unlike_its_patients_others():
     assert found[3, 0] == pytest.approx(1 - cosine, abs=1e-6)
     assert found[:, 0].argmax() == 3
     assert found[4].tolist() == [0, 0, 1]
+
+
+def test_the_nearest_are_by_cosine_and_one_a_patient():
+    vectors = np.array([[1, 0], [2, 0.1], [0, 1], [1, 1], [-1, 0]], np.float32)
+    ids = pd.Index(list("abcde"), dtype=object)
+    group = pd.Series(["p", "p", "q", "r", "s"], ids)
+    label = pd.Series(["mole", "mole", "melanoma", "mole", "melanoma"], ids)
+    table = VectorTable.build(ids, {"one": vectors, "two": vectors * 3}, group)  # with context
+    nearest = NearestPhotos(table, group, label)
+    new = VectorTable.build(
+        pd.Index(["new"]), {"one": np.float32([[3, 0]]), "two": np.float32([[0, 1]])}
+    )
+    found = nearest.find(new, count=3)["new"]
+    assert [one.image_id for one in found] == ["d", "b", "c"] and found[0].label == "mole"
+    assert found[0].similarity == pytest.approx(np.sqrt(0.5))  # the mean of both encoders' cosines
+    asked = VectorTable(ids[:1], table.of(ids[:1]), table.parts)
+    others = nearest.find(asked, other_than=group)["a"]
+    assert [one.image_id for one in others] == ["d", "c", "e"]
+    assert nearest.find(asked)["a"][0] == Near("a", "mole", pytest.approx(1))
 
 
 def test_files_of_three_kinds_give_the_same_vectors(tmp_path):
