@@ -61,7 +61,8 @@ def index_here(run_dir: Path) -> pd.DataFrame | None:
     if index is None:
         return None
     own = Path(run_dir) / "records"
-    index.loc[index["shard"].map(lambda name: (own / name).exists()), "folder"] = str(own)
+    beside = [name for name in index["shard"].unique() if (own / name).exists()]
+    index.loc[index["shard"].isin(beside), "folder"] = str(own)
     places = index[["folder", "shard"]].drop_duplicates()
     known = all((Path(one.folder) / one.shard).exists() for one in places.itertuples())
     return index if known else None

@@ -64,8 +64,9 @@ def _folds(service: Service) -> str:
 
 
 def _further(service: Service) -> str:
-    """Collections that the image model learned from beside the data set."""
-    return ", ".join(one.dataset for one in service.models.config.external)
+    """Collections that the image model learned from beside the data set; heads learn from none."""
+    models = service.models
+    return ", ".join(one.dataset for one in models.config.external) if models.networks else ""
 
 
 def _limits(service: Service) -> Html:

@@ -35,7 +35,7 @@ def serve(
     Parameters
     ----------
     run_dir : pathlib.Path
-        With a trained ``image/``.
+        With a trained ``image/``, or ``embedding/`` alone.
     host : str
         Address to listen on; anything but this machine's own is pointed out.
     port : int

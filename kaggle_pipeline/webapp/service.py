@@ -130,6 +130,8 @@ class Service:
         None where the run has none, or too few images for one.
     decision : Decision or None
         None where the run was made before there were any.
+    has_training_photos : bool
+        Whether the nearest training photos are known, and their records are here to show.
 
     Raises
     ------
@@ -148,6 +150,9 @@ class Service:
         self.decision = read_decision(self.models.scored_stage)
         self.distribution = self._training_distribution()
         self.reference: OodReference | None = find_reference(self.run_dir, self.models, say)
+        heads = self.models.heads
+        known = bool(heads and heads.training)
+        self.has_training_photos = known and index_here(self.run_dir) is not None
         self._lock = threading.Lock()
         # An unpacked photo takes up to 120 MB; a patient's 60 come one after the other.
         self._decoding = Turns(2, waiting=_WAITING, seconds=_WAIT_SECONDS)
@@ -241,12 +246,6 @@ class Service:
                 )
             )  # fmt: skip
         return readings
-
-    @property
-    def has_training_photos(self) -> bool:
-        """Whether the nearest training photos are known, and their records are here to show."""
-        heads = self.models.heads
-        return bool(heads and heads.training) and index_here(self.run_dir) is not None
 
     def training_photos(self, reading: Reading) -> dict[str, bytes]:
         """Return small JPEGs of a reading's nearest training photos, by their ids.
