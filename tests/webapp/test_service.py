@@ -510,7 +510,8 @@ def test_doubts_name_what_is_wrong_and_leave_a_good_photo_alone():
 @pytest.mark.parametrize(("records_px", "detail_px"), [(24, 24), (48, 32)])
 def test_a_photo_as_large_as_the_records_is_not_small(run_dir, records_px, detail_px):
     """A network may see its training photos enlarged: then theirs is the detail it knows."""
-    models = RunModels.__new__(RunModels)  # no network is needed
+    models = RunModels.__new__(RunModels)
+    models.networks = "one, of which only the config is looked at"
     change = f"records.image_size_px={records_px}"
     models.config = load_experiment(run_dir / "image" / "config.yaml", [change])
     assert models.detail_px == detail_px
