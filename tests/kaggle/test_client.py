@@ -28,7 +28,8 @@ def built(tmp_path_factory):
     """Every kernel of the competition, as `build_kernels` writes it."""
     out = tmp_path_factory.mktemp("kernels")
     words = ["build-kernels", "--owner", "your-user-name", "--out", str(out)]
-    heads = ["--set", "blend.models=[embedding]", "--embeddings", "your-user-name/vectors"]
+    heads = ["--set", "blend.models=[embedding]", "--embeddings", "your-user-name/vectors",
+             "--set", "embedding.encoders=[keras:MobileNetV2]"]  # fmt: skip
     assert main([*words, *heads]) == 0
     assert main(words) == 0  # with the blend of the others
     return out
