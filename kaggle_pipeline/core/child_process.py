@@ -7,10 +7,11 @@ TensorFlow or JAX, and hang.
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
@@ -18,8 +19,10 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.worker_pool import WorkerPool, end_with_parent, signals_held
 
 FEWER_WORKERS = "run the same command with --resume --set records.workers=1 to go on"
-_IN_FLIGHT = 8
-"""Results a worker may be ahead of the reader: bounds memory whatever the number of items."""
+_TOGETHER = 4
+"""Items a worker gets at once: to hand over one takes as long as to hash a small photo."""
+_IN_FLIGHT = 2
+"""Such parts a worker may be ahead of the reader: bounds memory whatever the number of items."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -55,13 +58,31 @@ def map_in_order(
         yield from map(work, items)
         return
     with worker_pool(count, what, remedy) as pool:
-        waiting: deque[Future[Result]] = deque()
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= _IN_FLIGHT * count:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        waiting: deque[Future[tuple[list[Result], Exception | None]]] = deque()
+        left = iter(items)
+        while True:
+            part = list(islice(left, _TOGETHER))
+            if part:
+                waiting.append(pool.submit(_work_through, work, part))
+            if waiting and (not part or len(waiting) >= _IN_FLIGHT * count):
+                done, error = waiting.popleft().result()
+                yield from done
+                if error is not None:
+                    raise error
+            elif not part:
+                return
+
+
+def _work_through(
+    work: Callable[[Item], Result], items: Sequence[Item]
+) -> tuple[list[Result], Exception | None]:
+    """Results of the items before the first that fails, and its error."""
+    done: list[Result] = []
+    try:
+        done.extend(map(work, items))
+    except Exception as error:  # raised where the results are read, after those before it
+        return done, error
+    return done, None
 
 
 @contextmanager

@@ -23,6 +23,8 @@ from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.report.planned import folder_mb
 
 _STEPS, _HEAD_STEPS = 5, 60
+_FINGERPRINT_SECONDS = 1.0
+"""As long as photos are hashed at least, to time it."""
 _MIB = 2**20
 
 
@@ -49,7 +51,8 @@ class Measured:
     Attributes
     ----------
     fingerprint, convert : Cost
-        To fingerprint a photo, and to convert it and index its record, in one process.
+        To fingerprint a photo in one of several processes, and to convert it and index its record
+        in one process.
     workers : Cost
         To start the processes that do so, for one of both.
     record_mb : float
@@ -148,14 +151,35 @@ def _time_preparation(
         convert(photos, spec, data_dir, records, recipe)
         list(index_records(list_shards(records), spec))
 
-    fingerprint = _timed(list, fingerprint_images(paths, data_dir, 1)) * each
     converting = _timed(make_records) * each
-    started = now()
+    workers = Cost()
     if several > 1:
-        list(fingerprint_images(paths.iloc[:several], data_dir, several))
+        workers = _timed(list, fingerprint_images(paths.iloc[:several], data_dir, several))
     size = sum(path.stat().st_size for path in records.glob("*.tfrec*"))
-    return {"fingerprint": fingerprint, "convert": converting, "workers": now() - started,
+    return {"fingerprint": _time_fingerprints(paths, data_dir, several, workers),
+            "convert": converting, "workers": workers,
             "record_mb": size / len(photos) / _MIB}  # fmt: skip
+
+
+def _time_fingerprints(paths: pd.Series, data_dir: Path, several: int, start: Cost) -> Cost:
+    """What a photo takes a process, while as many work side by side as later will.
+
+    Two threads of one core are slower together than each alone. Small photos are taken again, so
+    that there are some seconds to time.
+    """
+    from kaggle_pipeline.leakage.fingerprints import fingerprint_images
+
+    alone = _timed(list, fingerprint_images(paths, data_dir, 1)) * (1 / len(paths))
+    if several == 1:
+        return alone
+    count = max(len(paths), int(_FINGERPRINT_SECONDS * several / alone.seconds))
+    many = pd.concat([paths] * -(-count // len(paths)))
+    began, first = now(), Cost()
+    for number, _ in enumerate(fingerprint_images(many, data_dir, several)):
+        first = first if number else now()
+    side_by_side = min(several, count_cores())
+    seconds = (now() - first).seconds / (len(many) - 1) * side_by_side
+    return Cost(seconds, (now() - began - start).cpu / len(many))
 
 
 def _time_model(
