@@ -183,7 +183,7 @@ class Predictor:
         return answers
 
     def fused(self, network: keras.Model) -> keras.Model:
-        """Return :func:`fold_on_cpu` of ``network`` as it is now, one copy however often asked."""
+        """Return :func:`fused_on_cpu` of ``network`` as it is now, one copy however often asked."""
         known = self._fused.get(network)
         if known is not None:
             update_fused(network, known)
@@ -199,7 +199,7 @@ class Predictor:
         return Source(self.spec, shards, self.config.image_size_px, self.swap_red_blue)
 
     def compiled(self, tta_model: keras.Model) -> keras.Model:
-        """Return ``viewer``, ready to predict."""
+        """Return ``tta_model``, ready to predict."""
         tta_model.compile(jit_compile=self.device.jit_compile)
         return tta_model
 
