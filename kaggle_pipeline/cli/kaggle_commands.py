@@ -44,7 +44,7 @@ def _build_kernels(options: argparse.Namespace) -> None:
     folders = build(
         make_run(options), CHECKOUT, options.out, options.overrides, owner=options.owner,
         hardware=options.hardware, folds=tuple(options.fold or ()), weights=options.weights,
-        embeddings=options.embeddings,         keep_records=options.keep_records,
+        embeddings=options.embeddings, keep_records=options.keep_records,
     )  # fmt: skip
     print(options.said(f"push them: python scripts/push_kernels.py {' '.join(map(str, folders))}"))
 

@@ -7,7 +7,7 @@ TensorFlow or JAX, and hang.
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -20,9 +20,11 @@ from kaggle_pipeline.core.worker_pool import WorkerPool, end_with_parent, signal
 
 FEWER_WORKERS = "run the same command with --resume --set records.workers=1 to go on"
 _TOGETHER = 4
-"""Items a worker gets at once: to hand over one takes as long as to hash a small photo."""
+"""Items a worker gets at once, where there are enough for all of them: to hand over one takes as
+long as to hash a small photo."""
 _IN_FLIGHT = 2
 """Such parts a worker may be ahead of the reader: bounds memory whatever the number of items."""
+_DONE = "done_before"
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -58,31 +60,35 @@ def map_in_order(
         yield from map(work, items)
         return
     with worker_pool(count, what, remedy) as pool:
-        waiting: deque[Future[tuple[list[Result], Exception | None]]] = deque()
+        waiting: deque[Future[list[Result]]] = deque()
+        together = (
+            min(_TOGETHER, -(-len(items) // count)) if isinstance(items, Sized) else _TOGETHER
+        )
         left = iter(items)
         while True:
-            part = list(islice(left, _TOGETHER))
+            part = list(islice(left, together))
             if part:
                 waiting.append(pool.submit(_work_through, work, part))
             if waiting and (not part or len(waiting) >= _IN_FLIGHT * count):
-                done, error = waiting.popleft().result()
+                try:
+                    done = waiting.popleft().result()
+                except Exception as error:
+                    yield from getattr(error, _DONE, ())
+                    raise
                 yield from done
-                if error is not None:
-                    raise error
             elif not part:
                 return
 
 
-def _work_through(
-    work: Callable[[Item], Result], items: Sequence[Item]
-) -> tuple[list[Result], Exception | None]:
-    """Results of the items before the first that fails, and its error."""
+def _work_through(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Results of the items; the error of one carries those of the items before it."""
     done: list[Result] = []
     try:
         done.extend(map(work, items))
-    except Exception as error:  # raised where the results are read, after those before it
-        return done, error
-    return done, None
+    except Exception as error:
+        setattr(error, _DONE, done)
+        raise
+    return done
 
 
 @contextmanager

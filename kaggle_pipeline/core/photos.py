@@ -152,7 +152,9 @@ def _read(
         if smallest_side_px is not None:
             image.draft("RGB", (smallest_side_px, smallest_side_px))
         image.load()
-        return ImageOps.exif_transpose(image).convert("RGB")
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+        upright.info = {}  # Pillow writes a file's comment, a name maybe, into each JPEG of it
+        return upright
 
 
 def _open(source: Path | BinaryIO, kind: str | None) -> Image.Image:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -39,6 +40,25 @@ def test_what_an_item_raises_comes_through_in_its_turn(workers):
     assert next(found) == 2
     with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
         next(found)
+
+
+def test_an_error_of_a_worker_keeps_its_traceback():
+    with pytest.raises(ValueError) as error:
+        list(map_in_order(math.sqrt, [4.0, -1.0], 2))
+    assert "in _work_through" in str(error.value.__cause__)
+
+
+@pytest.mark.parametrize(("count", "parts"), [(2, [1, 1]), (5, [3, 2]), (9, [4, 4, 1])])
+def test_few_items_are_shared_out_among_all_workers(monkeypatch, count, parts):
+    given = []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, run, work, part):
+            given.append(len(part))
+            return super().submit(run, work, part)
+
+    monkeypatch.setattr(child_process, "worker_pool", lambda workers, *_: Pool(workers))
+    assert list(map_in_order(abs, range(count), 2)) == list(range(count)) and given == parts
 
 
 def kill_at(number):

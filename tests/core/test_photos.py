@@ -14,7 +14,7 @@ from PIL import Image
 from kaggle_pipeline.core import photos
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.photo_kinds import jpeg_end
-from kaggle_pipeline.core.photos import image_size_px, read_image
+from kaggle_pipeline.core.photos import decode_image, image_size_px, read_image
 
 
 def photo(width=48, height=32):
@@ -66,6 +66,14 @@ def test_exif_orientation_is_undone(tmp_path, orientation):
     sensor = upright if stored is None else upright.transpose(stored)
     sensor.save(tmp_path / "a.png", exif=exif)
     np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "a.png")), np.asarray(upright))
+
+
+def test_what_a_file_says_beside_its_pixels_is_dropped():
+    buffer = io.BytesIO()
+    photo().save(buffer, "JPEG", comment=b"Jane Doe")
+    again = io.BytesIO()
+    decode_image(buffer.getvalue(), "a.jpg").save(again, "JPEG")
+    assert b"Jane" in buffer.getvalue() and b"Jane" not in again.getvalue()
 
 
 def test_damaged_exif_is_refused_by_name_or_ignored(tmp_path):
