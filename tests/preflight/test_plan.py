@@ -100,6 +100,13 @@ def test_every_stage_that_will_run_is_predicted():
     assert memory[:3] == [800, 800, 820] and memory[3:] == [1500, 1500, 1500], "it never falls"
 
 
+def test_a_fine_tuned_network_that_is_done_with_leaves_memory_a_frozen_one_does_not():
+    for frozen, each in ((False, 80), (True, 0)):
+        _, config = planned(frozen=frozen)
+        one, five = (stages_of(FOUND, config, count=n)["image"].memory_mb for n in (1, 5))
+        assert five - one == 4 * each
+
+
 def test_a_frozen_backbone_sees_each_photo_once():
     _, config = planned(frozen=True)
     found = replace(FOUND, features=8 * 192)
