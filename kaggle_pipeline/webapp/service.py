@@ -8,6 +8,7 @@ import io
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ from kaggle_pipeline.webapp.upload import MAX_PIXELS, Photo, open_upload, plain_
 
 SHOWN_SIDE_PX = 448
 _SHOWN_QUALITY = 88
+_THUMBNAILS = 64
+"""Readings whose nearest training photos are kept in memory, about 25 KiB each."""
 _WAITING, _WAIT_SECONDS = 24, 60.0
 """Photos that may wait for their turn, and how long."""
 Metadata = Mapping[str, object]
@@ -153,6 +156,8 @@ class Service:
         heads = self.models.heads
         known = bool(heads and heads.training)
         self.has_training_photos = known and index_here(self.run_dir) is not None
+        # Whole shards are read to find four photos, and a page asks at every change of a form.
+        self._thumbnails = lru_cache(_THUMBNAILS)(self._read_training_photos)
         self._lock = threading.Lock()
         # An unpacked photo takes up to 120 MB; a patient's 60 come one after the other.
         self._decoding = Turns(2, waiting=_WAITING, seconds=_WAIT_SECONDS)
@@ -255,13 +260,15 @@ class Service:
         PipelineError
             If a record is damaged.
         """
-        wanted = {one.image_id for one in reading.look.answer.nearest}
-        swap = self.models.config.records.channel_order == "bgr"
-        return record_thumbnails(self.run_dir, self.spec, wanted, swap)
+        return self._thumbnails(frozenset(one.image_id for one in reading.look.answer.nearest))
 
     def close(self) -> None:
         """End the process that decodes DICOM."""
         self._worker.close()
+
+    def _read_training_photos(self, wanted: frozenset[str]) -> dict[str, bytes]:
+        swap = self.models.config.records.channel_order == "bgr"
+        return record_thumbnails(self.run_dir, self.spec, set(wanted), swap)
 
     def _shown(self, image: Image.Image) -> bytes:
         if self.models.fit.fit == "crop":

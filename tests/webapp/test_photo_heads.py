@@ -97,6 +97,7 @@ def test_heads_alone_are_read_beside_the_nearest_training_photos(
             assert "Heat map" not in words and words.count("<img") == 1
             photos = service.training_photos(reading)
             assert set(photos) == {one.image_id for one in nearest} and service.has_training_photos
+            assert service.training_photos(reading) is photos, "shards are read once"
             words = reading_block(service, reading, name, 0.9, photos)
             assert words.count("<img") == 5
             page = report_page(service, "Reading", datetime(2026, 3, 5), words)
