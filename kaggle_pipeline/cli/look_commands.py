@@ -112,14 +112,20 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
         "other names than the page's own are refused",
     )  # fmt: skip
     parser.add_argument("--port", type=int, default=8501, help="default: 8501")
+    parser.add_argument(
+        "--show-training-photos", action="store_true",
+        help="let visitors see the training photos that are nearest to theirs, of a run with a "
+        "head on encoders; without it they see their labels alone",
+    )  # fmt: skip
 
 
 def _serve(options: argparse.Namespace) -> None:
     from kaggle_pipeline.webapp.serve import serve
 
     serve(
-        run_folder(options), host=options.host, port=options.port, also_called=options.also_called
-    )
+        run_folder(options), host=options.host, port=options.port, also_called=options.also_called,
+        show_training_photos=options.show_training_photos,
+    )  # fmt: skip
 
 
 def _explore_data_options(parser: argparse.ArgumentParser) -> None:

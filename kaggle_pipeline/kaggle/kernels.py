@@ -140,6 +140,8 @@ class Build:
                 f"{self.experiment.name} blends heads on vectors, which no kernel makes: upload "
                 "your run's embeddings/ to Kaggle as a data set and say --embeddings OWNER/SLUG"
             )
+        if self.embeddings and "embedding" not in self.stages:
+            raise PipelineError(f"--embeddings: {self.experiment.name} blends no heads on vectors")
         require_folds(self.experiment.folds, self.folds)
         if self.folds and "image" not in self.stages:
             raise PipelineError(f"--fold: {self.experiment.name} blends no image model")

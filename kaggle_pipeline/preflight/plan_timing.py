@@ -174,12 +174,10 @@ def _time_fingerprints(paths: pd.Series, data_dir: Path, several: int, start: Co
         return alone
     count = max(len(paths), int(_FINGERPRINT_SECONDS * several / alone.seconds))
     many = pd.concat([paths] * -(-count // len(paths)))
-    began, first = now(), Cost()
-    for number, _ in enumerate(fingerprint_images(many, data_dir, several)):
-        first = first if number else now()
+    took = (_timed(list, fingerprint_images(many, data_dir, several)) - start) * (1 / len(many))
     side_by_side = min(several, count_cores())
-    seconds = (now() - first).seconds / (len(many) - 1) * side_by_side
-    return Cost(seconds, (now() - began - start).cpu / len(many))
+    # A start that was slow for once would leave too little.
+    return Cost(max(took.seconds * side_by_side, alone.seconds), max(took.cpu, alone.cpu))
 
 
 def _time_model(

@@ -45,7 +45,9 @@ def main(arguments: Sequence[str]) -> None:
     """Show the page that the visitor chose."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--run-dir", type=Path, required=True)
-    service = shared_service(parser.parse_args(arguments).run_dir)
+    parser.add_argument("--show-training-photos", action="store_true")
+    given = parser.parse_args(arguments)
+    service = shared_service(given.run_dir, given.show_training_photos)
     st.set_page_config("Lesion reader", page_icon="🔍", layout="wide")
     st.html(f"<style>{STYLE}{_PAGE_STYLE}</style>")
     pages = {"One lesion": _lesion, "A patient": _patient, "This run": _run}

@@ -313,7 +313,7 @@ def _nearest(service: Service, reading: Reading, beside: Mapping[str, bytes]) ->
     each = f", one a {unit}," if unit else ""
     words = (
         f"The training photos{each} whose vectors are nearest to this photo’s, as the encoder sees "
-        "them; a similarity of 1 is the same photo. They show what the encoder finds alike, not "
+        "them; 1 means that it sees no difference. They show what the encoder finds alike, not "
         "why the model says its number."
     )
     if beside:

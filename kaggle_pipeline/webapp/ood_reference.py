@@ -51,8 +51,12 @@ def find_reference(
     PipelineError
         If the kept one is damaged, or not what was written.
     """
-    path = Path(run_dir) / "webapp" / "reference.npz"
+    # Vectors of a network and of encoders are not to be compared with each other.
+    name = "reference.npz" if models.networks else f"reference_{models.photo_stage}.npz"
+    path = Path(run_dir) / "webapp" / name
     stage = Path(run_dir) / models.photo_stage
+    here = (Path(run_dir) / "prepare" / "folds.csv").exists()
+    index = index_here(Path(run_dir)) if here else None
     trained = [stage / f"fold{fold}" / SAVED for fold in models.folds]
     newest = max((one.stat().st_mtime for one in trained if one.exists()), default=0.0)
     record = read_record(path.parent)
@@ -60,10 +64,9 @@ def find_reference(
     if whole and path.stat().st_mtime >= newest:
         kept = OodReference.read(path)
         # A date does not tell that a fold was added, taken away or copied from elsewhere.
-        if set(kept.known) == set(kept.held_out) == set(models.embedding_folds):
+        same = set(kept.known) == set(kept.held_out) == set(models.embedding_folds)
+        if same and (len(kept.sharpness) or index is None):  # records that lacked may be here now
             return kept
-    here = (Path(run_dir) / "prepare" / "folds.csv").exists()
-    index = index_here(Path(run_dir)) if here else None
     needed = "TFRecords are" if models.networks else "vectors or folds are"
     reference = None
     if index is not None and models.networks:
@@ -129,8 +132,9 @@ def _of_vectors(
         return None
     near, apart = _halves(rng, vectors, labelled.loc[ids, "group_id"].to_numpy())
     sharp, started = [], time.monotonic()
+    swapped = models.config.records.channel_order == "bgr"
     shards = shards_holding(index, ids) if index is not None else []
-    for _, photo in read_photos(shards, models.spec.record_id, set(ids)):
+    for _, photo in read_photos(shards, models.spec.record_id, set(ids), swap_red_blue=swapped):
         sharp.append(sharpness(models.shrink(photo)))
         if time.monotonic() - started > _SECONDS:
             break

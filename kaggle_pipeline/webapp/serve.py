@@ -28,6 +28,7 @@ def serve(
     host: str,
     port: int,
     also_called: Sequence[str] = (),
+    show_training_photos: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
     """Load a run, warm it, then listen until interrupted.
@@ -41,6 +42,8 @@ def serve(
     port : int
     also_called : sequence of str
         Further names that the page answers to, such as a proxy's; others are refused.
+    show_training_photos : bool
+        Let visitors see the training photos that are nearest to theirs.
     say : callable
         Takes a line for the user.
 
@@ -67,7 +70,7 @@ def serve(
     from kaggle_pipeline.webapp.shared_service import shared_service
 
     say(f"loading {run_dir} …")
-    service = shared_service(run_dir)
+    service = shared_service(run_dir, show_training_photos)
     say(f"{service.spec.id}: {len(service.models.folds)} folds loaded and warm. {DISCLAIMER}")
     if host not in ("127.0.0.1", "localhost", "::1"):
         say(f"note: other machines can open the page at {host}; there is no login")
@@ -81,9 +84,15 @@ def serve(
         say(f"note: folds {lacking} are not trained and are missing from the mean")
     if line := service.models.fit.describe():
         say(line)
+    if show_training_photos and not service.has_training_photos:
+        say(
+            "note: no training photos can be shown: the run has no head on encoders, or its vectors "
+            "or TFRecords are not here"
+        )
+    words = ["--run-dir", str(run_dir), *["--show-training-photos"] * show_training_photos]
     try:
         run_streamlit(
-            _PAGE, ["--run-dir", str(run_dir)], server_settings(host, port), Guard,
+            _PAGE, words, server_settings(host, port), Guard,
             host=host, further=tuple(also_called), held_bytes=upload_bytes,
             state=lambda: {"readings": service.readings},
         )  # fmt: skip

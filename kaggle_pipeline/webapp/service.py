@@ -123,6 +123,8 @@ class Service:
     device : {"auto", "cpu", "gpu", "tpu"}
     say : callable
         Takes a line for the user while it loads.
+    show_training_photos : bool
+        Let visitors see the nearest training photos; else their labels alone.
 
     Attributes
     ----------
@@ -134,7 +136,7 @@ class Service:
     decision : Decision or None
         None where the run was made before there were any.
     has_training_photos : bool
-        Whether the nearest training photos are known, and their records are here to show.
+        Whether the nearest training photos are known, may be shown, and their records are here.
 
     Raises
     ------
@@ -143,7 +145,12 @@ class Service:
     """
 
     def __init__(
-        self, run_dir: Path, device: str = "auto", say: Callable[[str], None] = lambda line: None
+        self,
+        run_dir: Path,
+        device: str = "auto",
+        say: Callable[[str], None] = lambda line: None,
+        *,
+        show_training_photos: bool = False,
     ) -> None:
         self.run_dir = Path(run_dir)
         self.models = RunModels(self.run_dir, device)
@@ -154,8 +161,8 @@ class Service:
         self.distribution = self._training_distribution()
         self.reference: OodReference | None = find_reference(self.run_dir, self.models, say)
         heads = self.models.heads
-        known = bool(heads and heads.training)
-        self.has_training_photos = known and index_here(self.run_dir) is not None
+        shown = show_training_photos and bool(heads and heads.training)
+        self.has_training_photos = shown and index_here(self.run_dir) is not None
         # Whole shards are read to find four photos, and a page asks at every change of a form.
         self._thumbnails = lru_cache(_THUMBNAILS)(self._read_training_photos)
         self._lock = threading.Lock()

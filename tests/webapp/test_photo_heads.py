@@ -79,7 +79,10 @@ def test_heads_alone_are_read_beside_the_nearest_training_photos(
     from kaggle_pipeline.webapp.patient_blocks import patient_block
     from kaggle_pipeline.webapp.service import Service, compare
 
-    service, spec = Service(run, "cpu", print), None
+    closed = Service(run, "cpu")
+    closed.close()
+    assert not closed.has_training_photos, "they are shown where it is asked for"
+    service, spec = Service(run, "cpu", print, show_training_photos=True), None
     try:
         spec, name = service.spec, service.spec.main_class
         assert service.models.photo_stage == "embedding" and service.reference.size > 10
@@ -113,7 +116,7 @@ def test_heads_alone_are_read_beside_the_nearest_training_photos(
     for path in (run / "embeddings").glob("*/vectors.npy"):
         path.unlink()
     lines = []
-    service = Service(run, "cpu", lines.append)
+    service = Service(run, "cpu", lines.append, show_training_photos=True)
     service.close()
     reading = service.read([service.look("a.jpg", paths[0].read_bytes())], [{}])[0]
     assert "vectors are not in this run" in reading_block(service, reading, name, 0.9)

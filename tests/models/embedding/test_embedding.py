@@ -12,7 +12,7 @@ from kaggle_pipeline.config.experiment import BlendConfig, Experiment
 from kaggle_pipeline.config.loading import parse_experiment, to_mapping
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.models.embedding.encoder import VIEWS, Encoder
-from kaggle_pipeline.models.embedding.linear_head import LinearHead, LogisticPath, fit_head
+from kaggle_pipeline.models.embedding.linear_head import fit_head
 from kaggle_pipeline.models.embedding.model import EmbeddingModel
 from kaggle_pipeline.models.embedding.nearest import Near, NearestPhotos
 from kaggle_pipeline.models.embedding.vector_files import read_vector_file
@@ -65,26 +65,6 @@ def test_the_head_is_sklearns_ridge_with_the_chosen_penalty(rows):
     known = LogisticRegression(C=1 / (2 * head.penalty * 240), tol=1e-8).fit(x, y)
     np.testing.assert_allclose(head.answer(vectors.matrix), known.predict_proba(x)[:, 1], atol=1e-3)
     assert head.penalty == min(head.losses, key=head.losses.get)
-
-
-@pytest.mark.parametrize(("count", "width"), [(300, 40), (90, 200)])
-@pytest.mark.parametrize("classes", [2, 3])
-def test_every_fit_of_the_path_is_sklearns(count, width, classes):
-    rng = np.random.default_rng(count + classes)
-    mixed = rng.normal(size=(width, width)) * np.geomspace(1, 0.01, width)[:, None]
-    x = (rng.normal(size=(count + 50, width)) @ mixed + 5).astype(np.float32)  # alike, as vectors
-    y = (x[:, 0] + x[:, 1] + rng.normal(size=len(x)) > 10).astype(int)
-    if classes == 3:
-        y += (rng.random(len(x)) < 0.1) & (y == 1)
-    path, new = LogisticPath(x[:count], y[:count]), x[count:]
-    mean, spread = x[:count].mean(axis=0, dtype=float), x[:count].std(axis=0, dtype=float)
-    for penalty in (1.0, 0.1, 0.01, 0.003):
-        found = LinearHead(*path.fit(penalty, classes), penalty, {}).answer(new)
-        known = LogisticRegression(C=1 / (2 * penalty * count), tol=1e-9, max_iter=10_000)
-        said = known.fit((x[:count] - mean) / spread, y[:count]).predict_proba(
-            (new - mean) / spread
-        )
-        np.testing.assert_allclose(found, said if classes > 2 else said[:, 1], atol=1e-3)
 
 
 def test_noise_gets_a_stronger_penalty_than_a_signal():
