@@ -86,8 +86,8 @@ def serve(
         say(line)
     if show_training_photos and not service.has_training_photos:
         say(
-            "note: no training photos can be shown: the run has no head on encoders, or its vectors "
-            "or TFRecords are not here"
+            "note: no training photos can be shown: the run has no head on encoders, or its "
+            "vectors or TFRecords are not here"
         )
     words = ["--run-dir", str(run_dir), *["--show-training-photos"] * show_training_photos]
     try:

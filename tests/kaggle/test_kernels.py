@@ -180,14 +180,14 @@ def test_heads_need_attached_vectors(tmp_path, capsys):
     assert found["image"]["dataset_sources"] == []
     sources = ["jane/melanoma-image", "jane/melanoma-embedding"]
     assert found["blend"]["kernel_sources"] == sources
+    names = [Path(word).name for word in capsys.readouterr().out.split()[-3:]]
+    assert names == ["embedding", "image", "blend"]
 
 
 def test_vectors_for_a_blend_without_heads_are_refused(tmp_path, capsys):
     words = ["build-kernels", "--owner", "jane", "--out", str(tmp_path)]
     assert main([*words, "--embeddings", "jane/vectors"]) == 2
     assert "blends no heads on vectors" in capsys.readouterr().err
-    names = [Path(word).name for word in capsys.readouterr().out.split()[-3:]]
-    assert names == ["embedding", "image", "blend"]
 
 
 def metadata_of(out):
