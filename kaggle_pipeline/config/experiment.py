@@ -227,6 +227,11 @@ class RecordsConfig:
         if self.workers is not None:
             positive("records.workers", self.workers)
 
+    @property
+    def swap_red_blue(self) -> bool:
+        """Whether who reads a record's photo has to change red and blue."""
+        return self.channel_order == "bgr"
+
 
 @dataclass(frozen=True)
 class TabularConfig:

@@ -226,9 +226,7 @@ def epoch_cost(found: Measured, config: Experiment, facts: Facts, division: Divi
     return found.step * steps + one_view * (facts.train - learned) + found.epoch
 
 
-def _more_memory(
-    found: Measured, config: Experiment, facts: Facts, division: Division
-) -> float:  # fmt: skip
+def _more_memory(found: Measured, config: Experiment, facts: Facts, division: Division) -> float:
     """MiB that all photos and folds take beside what one fold of some photos took."""
     image = config.image
     decoded = facts.train * image.image_size_px**2 * 3 / _MIB

@@ -70,7 +70,7 @@ def audit_labels(
     labels = labels_in_words(examples, spec)
     beside = _neighbours(run_dir, shown.index.unique(), examples, oof.index, labels)
     wanted = {*shown.index, *(one.image_id for near in beside.values() for one in near)}
-    photos = record_thumbnails(run_dir, spec, wanted, config.records.channel_order == "bgr")
+    photos = record_thumbnails(run_dir, spec, wanted, config.records.swap_red_blue)
     page = _page(run_dir, folder.name, spec, suspects, len(oof), beside, photos)
     with atomic_path(out / "label_suspects.html") as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -152,7 +152,7 @@ def _embed_records(
     index = index[index["image_id"].isin(ids)]
     shards = index.groupby(["folder", "shard"], sort=True)["image_id"].agg(set)
     blocks = [Path(shard).stem for _, shard in shards.index]
-    swap = run.config.records.channel_order == "bgr"
+    swap = run.config.records.swap_red_blue
     with run.progress(len(index), f"embed by {', '.join(encoders)}") as progress:
         for ((folder, shard), wanted), block in zip(shards.items(), blocks, strict=True):
             todo = {

@@ -98,7 +98,7 @@ def _squares(
     from kaggle_pipeline.models.image.input.pipeline import decode_photo
 
     side = trained.config.image.image_size_px
-    order = slice(None, None, -1 if trained.config.records.channel_order == "bgr" else 1)
+    order = slice(None, None, -1 if trained.config.records.swap_red_blue else 1)
     most = max(1, _SQUARES_BYTES // (3 * side**2))
     wanted, found = set(ids), {}
     for shard in shards_holding(index, ids):

@@ -63,7 +63,7 @@ def train_image(
         )
     if run.config.image.metadata:
         check_features(run.examples(), run.spec, run.spec.features)
-    swapped = run.config.records.channel_order == "bgr"
+    swapped = run.config.records.swap_red_blue
     with ExitStack() as held:
         made_up = None
         if not swapped:  # records of new photos are not

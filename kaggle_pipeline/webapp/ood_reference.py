@@ -104,7 +104,7 @@ def _of_networks(run_dir: Path, models: RunModels, index: pd.DataFrame) -> OodRe
         ids = ids[np.sort(rng.permutation(len(ids))[:wanted])]
         source = Source(
             models.spec, shards_holding(index, ids), models.image_size_px,
-            swap_red_blue=models.config.records.channel_order == "bgr",
+            swap_red_blue=models.config.records.swap_red_blue,
         )  # fmt: skip
         started, parts, rows = time.monotonic(), [], []
         for batch in prediction_batches(source, list(ids), _BATCH).as_numpy_iterator():
@@ -132,7 +132,7 @@ def _of_vectors(
         return None
     near, apart = _halves(rng, vectors, labelled.loc[ids, "group_id"].to_numpy())
     sharp, started = [], time.monotonic()
-    swapped = models.config.records.channel_order == "bgr"
+    swapped = models.config.records.swap_red_blue
     shards = shards_holding(index, ids) if index is not None else []
     for _, photo in read_photos(shards, models.spec.record_id, set(ids), swap_red_blue=swapped):
         sharp.append(sharpness(models.shrink(photo)))

@@ -274,7 +274,7 @@ class Service:
         self._worker.close()
 
     def _read_training_photos(self, wanted: frozenset[str]) -> dict[str, bytes]:
-        swap = self.models.config.records.channel_order == "bgr"
+        swap = self.models.config.records.swap_red_blue
         return record_thumbnails(self.run_dir, self.spec, set(wanted), swap)
 
     def _shown(self, image: Image.Image) -> bytes:
