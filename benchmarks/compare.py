@@ -49,6 +49,8 @@ def compare_results(
     for path in (kept_path, new_path):
         if is_busy(read_json(path).get("machine", {})):
             say(f"note: {path} was measured beside other work; differences may be due to that")
+    for text in _other_settings(read_json(kept_path), read_json(new_path)):
+        say(f"note: measured with other settings: {text}")
     worse, common = [], [name for name in kept if name in new]
     if not common:
         raise PipelineError(f"{new_path} and {kept_path} have no figure in common")
@@ -68,6 +70,24 @@ def compare_results(
 def is_busy(machine: Mapping[str, Any]) -> bool:
     """Return whether other work took cores when a measurement began."""
     return machine.get("load", 0) > machine.get("cores", math.inf)
+
+
+def _other_settings(kept: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return a text for each setting of one measurement that differs, nested ones by their path."""
+
+    def flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        found = {}
+        for key, value in values.items():
+            name = f"{prefix}.{key}" if prefix else key
+            found |= flat(name, value) if isinstance(value, Mapping) else {name: value}
+        return found
+
+    before, now = (flat("", content.get("load", {})) for content in (kept, new))
+    return [
+        f"{key} {before[key]} → {now[key]}"
+        for key in before
+        if key in now and before[key] != now[key]
+    ]
 
 
 def _figures(path: Path) -> dict[str, tuple[str, float]]:

@@ -252,7 +252,7 @@ def _fit_hours(
     content: dict[str, Any], facts: Facts, found: Measured, rehearsed: Rehearse,
     config: Experiment, hours: float, least: int = LEAST_EPOCHS,
 ) -> dict[str, Any] | None:  # fmt: skip
-    """The content with folds and epochs that fit, and the prediction; None if none do."""
+    """The content with folds, epochs and networks that fit, and the prediction; None if none do."""
     fitted = fit_hours(found, rehearsed, config, facts, hours, least)
     if fitted is None:
         return None
@@ -265,10 +265,15 @@ def _fit_hours(
     why = f"what {hours:g} hours allow, at most {MOST_EPOCHS}"
     if config.image.frozen:
         why = "of the head alone: seconds"
+    image = {**content["image"], "epochs": Choice(fitted.epochs, why)}
+    if fitted.seeds > 1:
+        image["seeds"] = Choice(
+            fitted.seeds, "hours are left: the mean of several networks is better"
+        )
     return {
         **content,
         "folds": {"judge": given} if division.folds.judge else folds,
-        "image": {**content["image"], "epochs": Choice(fitted.epochs, why)},
+        "image": image,
         "planned": Choice(as_planned(fitted.stages)),
     }
 

@@ -57,6 +57,17 @@ def test_what_is_worse_is_named(tmp_path, capsys, changes, words):
     assert len(said.out.splitlines()) == 6  # every figure has its line, worse or not
 
 
+def test_other_settings_are_named(tmp_path):
+    new = changed()
+    new["load"] = {"backbone": "MobileNetV2", "image_size_px": 224, "image": {"batch_size": 8}}
+    kept = {**KEPT, "load": {**KEPT["load"], "image": {"batch_size": 32}}}
+    said = []
+    compare_results(
+        written(tmp_path / "n.json", new), written(tmp_path / "k.json", kept), said.append
+    )
+    assert said[0] == "note: measured with other settings: image.batch_size 32 → 8"
+
+
 def test_a_slower_machine_is_no_slow_down(tmp_path):
     new = copy.deepcopy(KEPT)
     for name, answer in new["engines"].items():

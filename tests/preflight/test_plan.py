@@ -134,6 +134,22 @@ def test_a_smaller_network_comes_before_few_epochs():
     assert several.epochs < 6 and few is None
 
 
+def test_hours_that_epochs_leave_are_further_networks():
+    hours = (2.0, 5.0, 9.0)
+    images = [values_of(fit(one))["image"] for one in hours]
+    assert [one["epochs"] for one in images] == [12, 12, 12]
+    assert [one.get("seeds", 1) for one in images] == [1, 2, 3]
+    frozen = values_of(fit(9.0, frozen=True))["image"]
+    assert "seeds" not in frozen, "no gain was measured for a head"
+    _, config = planned()
+    one, three = (
+        stages_of(FOUND, replace(config, image=replace(config.image, seeds=n)))["image"]
+        for n in (1, 3)
+    )
+    assert three.cost.seconds - 6 == pytest.approx(3 * (one.cost.seconds - 6))
+    assert three.memory_mb - one.memory_mb == 2 * 80 and three.disk_mb - one.disk_mb == 2 * 9
+
+
 def test_columns_that_give_the_target_away_are_not_learned_from():
     raw = pd.DataFrame({
         "image_id": list("abcd"), "group_id": list("abcd"), "split": ["train"] * 2 + ["test"] * 2,
