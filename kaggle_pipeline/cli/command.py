@@ -9,12 +9,13 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from kaggle_pipeline import DISCLAIMER, __version__
 from kaggle_pipeline.cli.console import leave_closed_pipe, quieten_packages, soften_console
 from kaggle_pipeline.core.deadline import OutOfTime
-from kaggle_pipeline.core.errors import PipelineError, describe_missing, nearest
+from kaggle_pipeline.core.errors import PipelineError, closest, describe_missing, nearest
+from kaggle_pipeline.core.private_api import option_strings
 from kaggle_pipeline.core.room import describe_system_error
 from kaggle_pipeline.core.stopping import GO_ON, Stopped, stoppable
 
@@ -24,6 +25,10 @@ INSTALLED = "kaggle-pipeline"
 """The command that an installation gives; ``scripts/`` come with a checkout alone."""
 CLOSED_PIPE = 141
 """Exit code where the reader of what is printed has gone: that of a program which SIGPIPE ends."""
+
+
+_CLOSE = 0.6
+"""Likeness from which an option is taken for the one that was meant."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,35 @@ def as_installed(text: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """Says a mistake in one line, like every other error."""
+    """Says a mistake in one line, like every other error.
+
+    Attributes
+    ----------
+    below : dict of str to Parser
+        The parsers of its commands.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.below: dict[str, Parser] = {}
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2."""
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+    def refuse_unknown_options(self, words: Sequence[str]) -> None:
+        """End where a word is an option that there is not, with the one that may be meant.
+
+        Asked before ``argparse``, which would first miss the required option that is mistyped.
+        Nothing behind a ``--`` is an option, nor a number, nor what holds a blank.
+        """
+        known = option_strings(self)
+        for word in words[: words.index("--")] if "--" in words else words:
+            name = word.partition("=")[0]
+            if re.fullmatch(r"--?[^\W\d]\S*", word) and not any(one.startswith(name) for one in known):
+                hint = closest(name, known, _CLOSE)
+                meant = f"; did you mean {hint}?" if hint else ""
+                self.error(f"unknown option {name}{meant}")
 
 
 def build_parser(
@@ -104,6 +133,7 @@ def build_parser(
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_options(below)
+        parser.below[command.name] = below
         below.set_defaults(command=command, said=said, refuse=below.error)
     return parser
 
@@ -121,6 +151,15 @@ def _overview(
         for title, names in groups.items()
     ]
     return "\n\n".join([*parts, f"options and examples of one: {INSTALLED} COMMAND --help"])
+
+
+def _meant(unknown: Sequence[str], options: argparse.Namespace) -> str:
+    """A hint for words that belong to no option, where it is known which was forgotten."""
+    if hasattr(options, "overrides") and any("=" in word for word in unknown):
+        return "; each setting is one word behind a --set of its own: --set KEY=VALUE"
+    if hasattr(options, "config") and unknown[0].endswith((".yaml", ".yml")):
+        return f"; did you mean --config {unknown[0]}?"
+    return ""
 
 
 def run_command(
@@ -145,12 +184,15 @@ def run_command(
     if not words:
         parser.print_help()
         return 2
-    names = [command.name for command in commands]
-    if not words[0].startswith("-") and words[0] not in names:
-        parser.error(f"unknown command {words[0]!r}{nearest(words[0], names)}")
+    if words[0].startswith("-"):
+        parser.refuse_unknown_options(words[:1])
+    elif words[0] not in parser.below:
+        parser.error(f"unknown command {words[0]!r}{nearest(words[0], list(parser.below))}")
+    else:
+        parser.below[words[0]].refuse_unknown_options(words[1:])
     options, unknown = parser.parse_known_args(words)
     if unknown:  # the parser of all commands would name itself
-        options.refuse(f"unrecognized arguments: {' '.join(unknown)}")
+        options.refuse(f"unrecognized arguments: {' '.join(unknown)}{_meant(unknown, options)}")
     try:
         with stoppable():
             options.command.run(options)

@@ -3,9 +3,10 @@
 In: a key and its value. Out: nothing, or a :class:`PipelineError`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.errors import PipelineError, nearest
 
 
 def require(condition: bool, key: str, value: Any, wish: str) -> None:
@@ -27,3 +28,13 @@ def inner(key: str, value: float) -> None:
 def share(key: str, value: float) -> None:
     """Raise unless ``value`` is in [0, 1)."""
     require(0 <= value < 1, key, value, "in [0, 1)")
+
+
+def subset(key: str, values: Sequence[str], allowed: Sequence[str]) -> None:
+    """Raise unless ``values`` are some of ``allowed``, one at least and none twice."""
+    for one in values:
+        if one not in allowed:
+            raise PipelineError(f"{key} has {one!r}{nearest(one, allowed)}")
+    twice = len(set(values)) < len(values)
+    wish = f"of {', '.join(allowed)}" + (", each once" if twice else "")
+    require(bool(values) and not twice, key, list(values), wish)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kaggle_pipeline.config.checks import positive, require
+from kaggle_pipeline.core.errors import closest
 
 KINDS = ("keras", "timm", "open_clip", "file")
 """Where an encoder's vectors come from; what stands before the colon of its source."""
@@ -44,8 +45,10 @@ class EncoderConfig:
     """A vector a photo; or of 4 views, or of all 8: the head sees their mean."""
 
     def __post_init__(self) -> None:
-        fine = self.kind in KINDS and bool(self.what)
         wish = " or ".join(f"{kind}:…" for kind in KINDS)
+        if (meant := closest(self.kind, KINDS)) and self.kind not in KINDS and self.what:
+            wish += f"; did you mean '{meant}:{self.what}'?"
+        fine = self.kind in KINDS and bool(self.what)
         require(fine, "embedding.encoders.source", self.source, wish)
         if self.name is not None:
             fine = re.fullmatch(_NAME, self.name) is not None

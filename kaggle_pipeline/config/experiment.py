@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kaggle_pipeline.config.checks import inner, positive, require, share
+from kaggle_pipeline.config.checks import inner, positive, require, share, subset
 from kaggle_pipeline.config.embedding import EmbeddingConfig
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.config.names import LEARNERS, MODEL_STAGES
@@ -28,9 +28,7 @@ class BlendConfig:
     """``auc``: simplex weights of the best out-of-fold AUC; ``equal``."""
 
     def __post_init__(self) -> None:
-        fine = bool(self.models) and len(set(self.models)) == len(self.models)
-        fine = fine and set(self.models) <= set(MODEL_STAGES)
-        require(fine, "blend.models", list(self.models), f"of {', '.join(MODEL_STAGES)}")
+        subset("blend.models", self.models, MODEL_STAGES)
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,11 @@ class EnsembleConfig:
     """Times that patients are divided anew."""
 
     def __post_init__(self) -> None:
-        known = {"scores", "context", "metadata"}
-        fine = "scores" in self.use and set(self.use) <= known
-        require(fine, "ensemble.use", list(self.use), "scores, with context and metadata or not")
+        if self.models:
+            subset("ensemble.models", self.models, MODEL_STAGES)
+        subset("ensemble.use", self.use, ("scores", "context", "metadata"))
+        wish = "scores, with context and metadata or not"
+        require("scores" in self.use, "ensemble.use", list(self.use), wish)
         require(self.folds >= 2, "ensemble.folds", self.folds, "at least 2")
         positive("ensemble.repeats", self.repeats)
 
@@ -266,9 +266,7 @@ class TabularConfig:
     """Of Adam."""
 
     def __post_init__(self) -> None:
-        fine = bool(self.learners) and len(set(self.learners)) == len(self.learners)
-        fine = fine and set(self.learners) <= {"dense", *LEARNERS}
-        require(fine, "tabular.learners", list(self.learners), f"of dense, {', '.join(LEARNERS)}")
+        subset("tabular.learners", self.learners, ("dense", *LEARNERS))
         for name in ("epochs", "batch_size"):
             positive(f"tabular.{name}", getattr(self, name))
         for i, units in enumerate(self.hidden):

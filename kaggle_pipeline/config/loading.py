@@ -20,7 +20,7 @@ from kaggle_pipeline.config.embedding import EncoderConfig
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.names import HOME
 from kaggle_pipeline.config.yaml_text import parse_yaml
-from kaggle_pipeline.core.errors import PipelineError, nearest
+from kaggle_pipeline.core.errors import PipelineError, closest, nearest
 from kaggle_pipeline.core.files import atomic_path
 from kaggle_pipeline.core.record import read_checked
 
@@ -104,16 +104,17 @@ def _nearest_config(path: Path) -> str:
 
     Else those that are there. Endings are alike, so they are not compared.
     """
-    from difflib import get_close_matches
-
-    known = [
-        {one.stem.casefold(): str(Path(os.path.relpath(folder)) / one.name)
+    beside, shipped = (
+        {one.stem: str(Path(os.path.relpath(folder)) / one.name)
          for one in sorted(folder.glob("*.yaml"))}
         for folder in (path.parent, HOME / "configs")
-    ]  # fmt: skip
+    )  # fmt: skip
+    if str(path) == path.stem:  # as `_find` takes it
+        shipped = {stem: stem for stem in shipped}
+    known = (beside, shipped)
     for names in known:
-        if close := get_close_matches(path.stem.casefold(), names, n=1, cutoff=_CLOSE):
-            return f"; did you mean {names[close[0]]!r}?"
+        if found := closest(path.stem, names, _CLOSE):
+            return f"; did you mean {names[found]!r}?"
     names = next(filter(None, known), {})
     return f"; choose from {', '.join(names.values())}" if names else ""
 

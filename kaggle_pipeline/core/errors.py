@@ -1,5 +1,7 @@
 """The one exception that means "the user can mend this": one line, exit code 2, no traceback."""
 
+from collections.abc import Iterable, Sequence
+
 
 class PipelineError(Exception):
     """A mistake in data, configuration or command.
@@ -43,22 +45,32 @@ def describe_missing(package: str) -> str:
     )
 
 
-def nearest(name: str, allowed: list[str], prefix: str = "") -> str:
+def closest(name: str, allowed: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """Return the one of ``allowed`` that is most like ``name``, capitals apart; None: none is.
+
+    ``cutoff`` is the ratio of ``difflib`` from which two are alike.
+    """
+    from difflib import get_close_matches
+
+    folded = {one.casefold(): one for one in allowed}
+    close = get_close_matches(name.casefold(), folded, n=1, cutoff=cutoff)
+    return folded[close[0]] if close else None
+
+
+def nearest(name: str, allowed: Sequence[str], prefix: str = "", *, or_all: bool = True) -> str:
     """Return a hint such as ``"; did you mean 'epochs'?"`` for a misspelt ``name``, or the choices.
 
     Parameters
     ----------
     name : str
         What the user wrote.
-    allowed : list of str
+    allowed : sequence of str
         What could have been written.
     prefix : str
         What stands before both, such as ``"image."``: told, but not compared.
+    or_all : bool
+        Name the choices where none is like it; False, where there are too many: say nothing.
     """
-    from difflib import get_close_matches
-
-    folded = {one.casefold(): one for one in allowed}
-    close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {prefix + folded[close[0]]!r}?"
-    return f"; choose from {', '.join(prefix + one for one in sorted(allowed))}"
+    if (found := closest(name, allowed)) is not None:
+        return f"; did you mean {prefix + found!r}?"
+    return f"; choose from {', '.join(prefix + one for one in sorted(allowed))}" if or_all else ""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.errors import PipelineError, closest
 from kaggle_pipeline.core.record import read_checked
 from kaggle_pipeline.core.room import not_written, system_error
 
@@ -147,20 +147,20 @@ def require_folder(folder: Path, option: str) -> None:
         raise PipelineError(f"{option} {folder}: no such folder{hint}")
 
 
+_CLOSE = 0.6
+"""Likeness from which a folder is taken for the one that was meant: they are many, and alike."""
 _FEW = 5
 """Folders that are all named where one is looked for in vain."""
 
 
 def meant_instead(folder: Path) -> str:
     """Return a hint such as ``"; did you mean 'data/demo'?"`` for a mistyped path, or nothing."""
-    from difflib import get_close_matches
-
     place = Path()
     for part in folder.parts:
         if not (place / part).is_dir():
-            if not (close := get_close_matches(part, _folders(place), n=1)):
+            if (found := closest(part, _folders(place), _CLOSE)) is None:
                 return ""
-            part = close[0]
+            part = found
         place /= part
     return f"; did you mean '{place}'?"
 

@@ -6,9 +6,20 @@ of its own against the installed version; ``tests/test_architecture.py`` lets no
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kaggle_pipeline.core.errors import PipelineError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+# Python
+
+
+def option_strings(parser: "ArgumentParser") -> list[str]:
+    """Return every option that an ``argparse`` parser takes, such as ``--help``."""
+    return list(parser._option_string_actions)
+
 
 # Keras
 

@@ -3,6 +3,7 @@
 A failure here names what a new release of that package changed.
 """
 
+import argparse
 import socket
 import subprocess
 import sys
@@ -19,6 +20,14 @@ from kaggle_pipeline.core.errors import PipelineError
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(size=(300, 3))
+
+
+def test_an_argument_parsers_options_are_those_of_its_groups_too():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--run-dir", "-r")
+    parser.add_mutually_exclusive_group().add_argument("--resume", action="store_true")
+    known = private_api.option_strings(parser)
+    assert set(known) == {"-h", "--help", "--run-dir", "-r", "--resume"}
 
 
 def compiled_network():

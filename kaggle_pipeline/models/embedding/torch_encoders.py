@@ -66,7 +66,7 @@ def _timm(config: EncoderConfig) -> tuple[Any, Callable, str]:
     name = config.what
     if not timm.is_model(name):
         known = timm.list_models()
-        raise PipelineError(f"{config.source}: timm has no such network{_near(name, known)}")
+        raise PipelineError(f"{config.source}: timm has no such network{nearest(name, known, or_all=False)}")
     published = config.weights == "published"
     model = timm.create_model(name, pretrained=published, num_classes=0, **config.options)
     data = timm.data.resolve_data_config(model=model)
@@ -83,7 +83,7 @@ def _open_clip(config: EncoderConfig) -> tuple[Any, Callable, str]:
     name, _, tag = config.what.partition("/")
     if name not in open_clip.list_models() and not name.startswith("hf-hub:"):
         known = open_clip.list_models()
-        raise PipelineError(f"{config.source}: open_clip has no such network{_near(name, known)}")
+        raise PipelineError(f"{config.source}: open_clip has no such network{nearest(name, known, or_all=False)}")
     options = dict(config.options)
     if config.image_size_px is not None:
         options["force_image_size"] = config.image_size_px
@@ -120,11 +120,6 @@ def _load(model: Any, config: EncoderConfig, dropped: str) -> None:
 def _require_file(config: EncoderConfig) -> None:
     if config.weights not in (None, "published") and not Path(config.weights).is_file():
         raise PipelineError(f"{config.source}: weights {config.weights} does not exist")
-
-
-def _near(name: str, known: list[str]) -> str:
-    found = nearest(name, known)
-    return found if "did you mean" in found else ""  # there are a thousand
 
 
 def _digest(state: dict[str, Any]) -> str:
