@@ -98,7 +98,9 @@ class Parser(argparse.ArgumentParser):
         known = option_strings(self)
         for word in words[: words.index("--")] if "--" in words else words:
             name = word.partition("=")[0]
-            if re.fullmatch(r"--?[^\W\d]\S*", word) and not any(one.startswith(name) for one in known):
+            if re.fullmatch(r"--?[^\W\d]\S*", word) and not any(
+                one.startswith(name) for one in known
+            ):
                 hint = closest(name, known, _CLOSE)
                 meant = f"; did you mean {hint}?" if hint else ""
                 self.error(f"unknown option {name}{meant}")

@@ -73,7 +73,7 @@ def _push_kernels(options: argparse.Namespace) -> None:
 
 
 def _submit_options(parser: argparse.ArgumentParser) -> None:
-    add_experiment_options(parser)
+    add_experiment_options(parser, of_run=True)
     parser.add_argument("--file", type=Path, help="default: submission.csv of the run folder")
     parser.add_argument("--sample", type=Path, help="default: the run's own copy of the sample")
     parser.add_argument("--message", default="kaggle_pipeline", help="default: %(default)s")

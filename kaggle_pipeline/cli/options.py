@@ -13,15 +13,20 @@ if TYPE_CHECKING:
     from kaggle_pipeline.stages.run import Run
 
 
-def add_experiment_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says which experiment, data and run folder; for commands that write no run."""
+def add_experiment_options(parser: argparse.ArgumentParser, *, of_run: bool = False) -> None:
+    """Add what says which experiment, data and run folder.
+
+    ``of_run``: of the run in ``--run-dir``, where there is one, settings and data are taken that
+    are not said.
+    """
+    config, data = "configs/siim_isic_2020.yaml", "data/<dataset of the config>"
+    if of_run:
+        config, data = f"that of --run-dir's run, else {config}", f"that of the run, else {data}"
     parser.add_argument(
-        "--config", type=Path, default=DEFAULT_CONFIG,
-        help="experiment file (default: configs/siim_isic_2020.yaml)",
+        "--config", type=Path, default=None if of_run else DEFAULT_CONFIG,
+        help=f"experiment file (default: {config})",
     )  # fmt: skip
-    parser.add_argument(
-        "--data-dir", type=Path, help="raw data (default: data/<dataset of the config>)"
-    )
+    parser.add_argument("--data-dir", type=Path, help=f"raw data (default: {data})")
     parser.add_argument("--run-dir", type=Path, help="results (default: runs/<name of the config>)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
@@ -74,7 +79,7 @@ def run_folder(options: argparse.Namespace) -> Path:
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add what a command that writes into a run folder takes."""
-    add_experiment_options(parser)
+    add_experiment_options(parser, of_run=True)
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with what is in the run folder")
     again.add_argument("--overwrite", action="store_true", help="delete this stage's results first")
@@ -127,6 +132,7 @@ def make_run(options: argparse.Namespace) -> "Run":
         If the config or an override is wrong.
     """
     from kaggle_pipeline.config.loading import load_experiment
+    from kaggle_pipeline.config.run_settings import load_run_experiment, source_of_run
     from kaggle_pipeline.core.deadline import Deadline
     from kaggle_pipeline.core.files import meant_instead
     from kaggle_pipeline.stages.run import Run
@@ -135,13 +141,23 @@ def make_run(options: argparse.Namespace) -> "Run":
     beam = getattr(options, "beam", None)
     if getattr(options, "tpu", False):
         overrides.append("device=tpu")
-    config = load_experiment(options.config, overrides)
+    config = None
+    if options.config is None and options.run_dir:
+        config = load_run_experiment(options.run_dir, overrides)
+    as_before = config is not None
+    if config is None:
+        config = load_experiment(options.config or DEFAULT_CONFIG, overrides)
     run_dir = options.run_dir or Path("runs") / config.name
+    data_dir, data = options.data_dir, ""
+    if data_dir is None and (data_dir := source_of_run(run_dir)):
+        data = f", data of {data_dir}"
+    if as_before:
+        print(f"settings: those of {run_dir} (--config and --set change them){data}")
     if getattr(options, "resume", False) and not run_dir.is_dir():
         print(f"note: there is no {run_dir} to go on with, so it begins{meant_instead(run_dir)}")
     return Run(
         config,
-        options.data_dir or Path("data") / config.dataset,
+        data_dir or Path("data") / config.dataset,
         run_dir,
         resume=getattr(options, "resume", False),
         overwrite=getattr(options, "overwrite", False),

@@ -64,13 +64,24 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         raise PipelineError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise PipelineError(f"{path}: expected keys and values at the top")
+    return parse_changed(content, overrides, path)
+
+
+def parse_changed(content: dict[str, Any], overrides: Sequence[str], source: Path) -> Experiment:
+    """Build an :class:`Experiment` of what ``source`` holds, changed by ``key=value``.
+
+    Raises
+    ------
+    PipelineError
+        As :func:`load_experiment`.
+    """
     changed = copy.deepcopy(content)
     for override in overrides:
         _apply_override(changed, override)
     try:
         return parse_experiment(changed)
     except PipelineError as error:
-        raise PipelineError(f"{_blame(path, content, overrides, error)}: {error}") from None
+        raise PipelineError(f"{_blame(source, content, overrides, error)}: {error}") from None
 
 
 def _find(path: Path) -> Path:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from kaggle_pipeline.config.loading import load_experiment, to_mapping
 from kaggle_pipeline.config.names import SCORED_STAGES
+from kaggle_pipeline.config.run_settings import load_run_experiment
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.examples import read_examples, read_test_truth
 from kaggle_pipeline.data.predictions import Predictions
@@ -69,10 +70,8 @@ def _settings(first: Path, second: Path) -> list[str]:
 
 
 def _resolved(run_dir: Path) -> dict[str, Any]:
-    """Every setting of a run by its dotted key: as the last stage that was finished had it."""
-    places = [run_dir / stage / "config.yaml" for stage in ("prepare", *SCORED_STAGES)]
-    config = load_experiment([path for path in places if path.exists()][-1])
-    return dict(_flat(to_mapping(config), ""))
+    """Every setting of a run by its dotted key; see :func:`load_run_experiment`."""
+    return dict(_flat(to_mapping(load_run_experiment(run_dir)), ""))
 
 
 def _flat(content: Mapping, prefix: str) -> Iterator[tuple[str, Any]]:

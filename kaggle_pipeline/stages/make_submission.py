@@ -12,6 +12,7 @@ from kaggle_pipeline.config.names import (
     TRAINED_BY,
 )
 from kaggle_pipeline.config.run_folders import require_run
+from kaggle_pipeline.config.run_settings import describe_differences
 from kaggle_pipeline.core.commit import begin, commit, renew
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json, write_json
@@ -36,6 +37,7 @@ from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.run_folder import open_stage, remedy_of
 from kaggle_pipeline.stages.score_submission import score_submission
 from kaggle_pipeline.stages.took import Stopwatch, write_took
+from kaggle_pipeline.stages.train_folds import DECIDING
 
 
 def make_submission(run: Run) -> Path | None:
@@ -67,6 +69,8 @@ def _make_submission(run: Run) -> Path | None:
         predictions.require(folds.validated.index, name)
         if not predictions.table["fold"].loc[folds.validated.index].equals(folds.validated["fold"]):
             raise PipelineError(f"the model {name!r} was scored on other folds than this run's")
+        if others := run.differences(run.run_dir / name, DECIDING[name]):
+            run.say(f"note: {name} was trained with {describe_differences(others)}")
     # Cheap and derived from files that are kept: it is simply made anew.
     folder = open_stage(run.run_dir, "blend", resume=False, overwrite=True)
     (run.run_dir / TEST_SCORE).unlink(missing_ok=True)  # of the submission before
@@ -172,6 +176,7 @@ def _read_model(run: Run, name: str, split: str) -> Predictions:
             how = "".join(f" --fold {fold}" for fold in missing)
             if not missing:
                 lacking, how = f"the folds of the model {name!r} are not joined yet", " --resume"
+            how = f" --run-dir {run.run_dir}{how}"
             raise PipelineError(f"{lacking}: python scripts/{script}.py{how}")
         others = [stage for stage in MODEL_STAGES if (run.run_dir / stage / "oof.csv").exists()]
         hint = f", or say --set blend.models=[{','.join(others)}]" if others else ""

@@ -11,6 +11,7 @@ import pandas as pd
 
 from kaggle_pipeline.config.experiment import RecordsConfig
 from kaggle_pipeline.config.names import MADE_UP_MARK, METADATA_STAGES, TEST_TRUTH
+from kaggle_pipeline.config.run_settings import record_source
 from kaggle_pipeline.core.commit import adopt, begin, commit, renew
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, write_json
@@ -250,6 +251,7 @@ def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
             temporary.write_text("The lesions of this run are made up.\n")
     write_examples(pd.concat([examples, outside]), folder / "examples.csv")
     run.record_origin(folder)
+    record_source(folder, run.data_dir)
     write_json(folder / TABLES, digests)
     folds.write(folder / "folds.csv")
     commit(folder)

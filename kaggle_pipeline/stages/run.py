@@ -20,6 +20,7 @@ from kaggle_pipeline.config.loading import (
     write_experiment,
 )
 from kaggle_pipeline.config.names import BLEND_STAGES, SUBMISSION, TEST_SCORE
+from kaggle_pipeline.config.run_settings import Difference, describe_differences, differences
 from kaggle_pipeline.core.commit import renew
 from kaggle_pipeline.core.deadline import Deadline
 from kaggle_pipeline.core.environment import peak_memory_mb, versions
@@ -130,7 +131,7 @@ class Run:
         Raises
         ------
         PipelineError
-            That names the setting that differs.
+            That names the settings that differ.
         """
         path = folder / "config.yaml"
         if was_written(path, resolved_yaml(self.config)):
@@ -138,8 +139,19 @@ class Run:
                 write_experiment(path, self.config)
                 self.say(f"note: {path} was damaged: written anew, with the same content")
             return
+        if differing := self.differences(folder, keys):
+            again = "prepare_data --overwrite" if folder == self.prepared else "--overwrite"
+            raise PipelineError(
+                f"{folder} was made with {describe_differences(differing)}: leave out --config and "
+                f"--set, and --run-dir {self.run_dir} goes on with its own settings; or choose "
+                f"another --run-dir, or {again}"
+            )
+
+    def differences(self, folder: Path, keys: Sequence[str]) -> list[Difference]:
+        """Return in which of the (dotted) ``keys`` the stage in ``folder`` was begun otherwise."""
+        path = folder / "config.yaml"
         if not path.exists():
-            return
+            return []
         content = read_settings(path)
         try:
             # Settings that are newer than the run get their defaults.
@@ -149,14 +161,7 @@ class Run:
         now = to_mapping(self.config)
         for one in (*(before.get("external") or ()), *now["external"]):
             one.pop("data_dir", None)  # where it lies decides nothing: Kaggle mounts it elsewhere
-        for key in keys:
-            differing = _first_difference(_look_up(before, key), _look_up(now, key), key)
-            if differing:
-                name, old, new = differing
-                raise PipelineError(
-                    f"{folder} was made with {name} = {old}, this experiment says {new}: choose "
-                    "another --run-dir, or --overwrite"
-                )
+        return differences(before, now, keys)
 
     def evaluate(
         self,
@@ -258,21 +263,3 @@ def _seen_in_training(examples: pd.DataFrame, folds: Folds) -> pd.Series:
         learned = set(groups.loc[folds.train_ids(fold)])
         seen |= {one: groups[one] in learned for one in folds.valid_ids(fold)}
     return pd.Series(seen)
-
-
-def _look_up(content: object, key: str) -> object:
-    """Value of a dotted key, None where there is none."""
-    for part in key.split("."):
-        content = content.get(part) if isinstance(content, dict) else None
-    return content
-
-
-def _first_difference(old: object, new: object, key: str) -> tuple[str, object, object] | None:
-    """Dotted name and both values of the first setting that differs."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in {**old, **new}:
-            found = _first_difference(old.get(name), new.get(name), f"{key}.{name}")
-            if found:
-                return found
-        return None
-    return None if old == new else (key, old, new)

@@ -42,7 +42,7 @@ from kaggle_pipeline.stages.took import Stopwatch, write_took
 Enrich = Callable[[pd.DataFrame], pd.DataFrame]
 """Adds columns to the examples before a model sees them."""
 _RECORDS = [f"records.{name}" for name in ("source", "image_size_px", "fit", "channel_order")]
-_DECIDING = {
+DECIDING = {
     "image": ["image", *_RECORDS],
     "tabular": [
         f"tabular.{field.name}" for field in fields(TabularConfig) if field.name != "learners"
@@ -79,7 +79,7 @@ def _require_trainable(run: Run, stage: str, only: Sequence[int] | None) -> None
     held = require_free(run.run_dir, stage, **again)
     # A stage without results binds nobody.
     if held and not again["overwrite"] and any((run.run_dir / stage).glob("fold*/*")):
-        run.require_same(run.run_dir / stage, [*PREPARED_BY, *_DECIDING[stage]])
+        run.require_same(run.run_dir / stage, [*PREPARED_BY, *DECIDING[stage]])
 
 
 def train_folds(

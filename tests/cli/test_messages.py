@@ -209,7 +209,7 @@ def test_a_submission_names_the_folds_that_it_lacks(half, capsys):
     assert main(["make-submission", *DEMO, *places, "--set", "blend.models=[logistic]"]) == 2
     line = error_line(capsys)
     assert "folds [1] of the model 'logistic' are not trained yet" in line
-    assert line.endswith("scripts/train_tabular.py --fold 1")
+    assert line.endswith(f"scripts/train_tabular.py --run-dir {half[1]} --fold 1")
 
 
 OTHER = ("--set", "tabular.features=[age_years]")

@@ -66,7 +66,9 @@ def _timm(config: EncoderConfig) -> tuple[Any, Callable, str]:
     name = config.what
     if not timm.is_model(name):
         known = timm.list_models()
-        raise PipelineError(f"{config.source}: timm has no such network{nearest(name, known, or_all=False)}")
+        raise PipelineError(
+            f"{config.source}: timm has no such network{nearest(name, known, or_all=False)}"
+        )
     published = config.weights == "published"
     model = timm.create_model(name, pretrained=published, num_classes=0, **config.options)
     data = timm.data.resolve_data_config(model=model)
@@ -83,7 +85,9 @@ def _open_clip(config: EncoderConfig) -> tuple[Any, Callable, str]:
     name, _, tag = config.what.partition("/")
     if name not in open_clip.list_models() and not name.startswith("hf-hub:"):
         known = open_clip.list_models()
-        raise PipelineError(f"{config.source}: open_clip has no such network{nearest(name, known, or_all=False)}")
+        raise PipelineError(
+            f"{config.source}: open_clip has no such network{nearest(name, known, or_all=False)}"
+        )
     options = dict(config.options)
     if config.image_size_px is not None:
         options["force_image_size"] = config.image_size_px

@@ -1,0 +1,108 @@
+"""Later stages of a run take its settings and its data from it; what differs is said."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kaggle_pipeline.cli.main import main
+from kaggle_pipeline.config.run_settings import (
+    describe_differences,
+    differences,
+    load_run_experiment,
+    settings_of_run,
+    source_of_run,
+)
+
+DEMO = str(Path(__file__).resolve().parents[2] / "configs" / "demo.yaml")
+SET = ("seed=3", "folds.k=2", "tabular.learners=[logistic]", "blend.models=[logistic]")
+
+
+def words(*settings):
+    return [word for one in settings for word in ("--set", one)]
+
+
+@pytest.fixture(scope="module")
+def trained(competition, tmp_path_factory):
+    """A run with settings of its own, without its blend, and the folder of its data."""
+    folder = tmp_path_factory.mktemp("own")
+    data = Path(shutil.copytree(competition, folder / "mine")) / "competition"
+    places = ["--data-dir", str(data), "--run-dir", str(folder / "run")]
+    assert main(["train-tabular", "--config", DEMO, *places, *words(*SET)]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def run(trained, tmp_path, monkeypatch):
+    """A copy of it, from a working folder that holds nothing else."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def recorded(run, stage="blend"):
+    return yaml.safe_load((run / stage / "config.yaml").read_text())
+
+
+@pytest.mark.ci
+def test_the_runs_folder_alone_is_enough(run, capsys):
+    assert main(["make-submission", "--run-dir", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert f"settings: those of {run}" in said and "mine/competition" in said
+    assert recorded(run) == recorded(run, "logistic") and "note: logistic" not in said
+    assert json.loads((run / "blend" / "gallery.json").read_text())["photos"]  # found its data
+    assert (run / "submission.csv").exists()
+    # Nothing is trained anew, and nothing else than what is said changes.
+    assert main(["train-tabular", "--run-dir", str(run), "--resume"]) == 0
+    more = words("blend.space=mean", "tabular.features=[sex]")
+    assert main(["make-submission", "--run-dir", str(run), *more]) == 0
+    said = capsys.readouterr().out
+    assert "note: logistic was trained with tabular.features = None" in said and "['sex']" in said
+    assert recorded(run)["blend"] == {**recorded(run, "logistic")["blend"], "space": "mean"}
+    assert recorded(run)["seed"] == 3
+
+
+def test_a_config_that_differs_in_what_matters_is_refused_with_its_keys(run, capsys):
+    more = ["--config", DEMO, *words("blend.models=[logistic]")]
+    assert main(["make-submission", "--run-dir", str(run), *more]) == 2
+    line = capsys.readouterr().err.strip()
+    assert "seed = 3" in line and "folds.k" in line and "\n" not in line
+    assert f"--run-dir {run}" in line and "prepare_data --overwrite" in line
+    assert not (run / "blend").exists()
+
+
+def test_the_data_is_where_it_was_or_has_to_be_said(run, trained):
+    data = trained.parent / "mine" / "competition"
+    assert source_of_run(run) == data
+    (run / "prepare" / "source.json").write_text(json.dumps({"data_dir": str(data / "gone")}))
+    (run / "prepare" / "written.json").unlink()
+    assert source_of_run(run) is None
+    (run / "prepare" / "source.json").unlink()  # as in a run of before
+    assert source_of_run(run) is None
+
+
+def test_each_section_is_that_of_its_stage(tmp_path):
+    def write(stage, **sections):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "config.yaml").write_text(
+            yaml.safe_dump({"name": "x", "dataset": "ham10000", **sections})
+        )
+
+    assert settings_of_run(tmp_path) is None and load_run_experiment(tmp_path) is None
+    write("prepare", image={"epochs": 1}, tabular={"epochs": 1}, train_all=False)
+    write("image", image={"epochs": 2}, tabular={"epochs": 2}, train_all=True)
+    write("forest", image={"epochs": 3}, tabular={"epochs": 3}, train_all=True)
+    write("tabular", image={"epochs": 4}, tabular={"epochs": 4}, train_all=True)
+    write("blend", image={"epochs": 5}, tabular={"epochs": 5}, blend={"space": "mean"})
+    found = load_run_experiment(tmp_path, ["image.batch_size=3"])
+    assert (found.image.epochs, found.tabular.epochs, found.blend.space) == (2, 4, "mean")
+    assert found.image.batch_size == 3
+
+
+def test_differences_are_named_one_with_its_values():
+    before = {"seed": 1, "image": {"epochs": 2, "loss": "focal"}, "name": "a"}
+    now = {"seed": 2, "image": {"epochs": 3, "loss": "focal"}, "name": "b"}
+    found = differences(before, now, ["seed", "image"])
+    text = "seed = 1, this experiment says 2 (different too: image.epochs)"
+    assert describe_differences(found) == text
