@@ -14,7 +14,8 @@ import pandas as pd
 import yaml
 
 from kaggle_pipeline.config.experiment import Experiment, FoldsConfig
-from kaggle_pipeline.config.loading import parse_experiment
+from kaggle_pipeline.config.loading import parse_experiment, to_mapping
+from kaggle_pipeline.config.random_weights import random_weights
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, require_free_file
 from kaggle_pipeline.core.machine import describe_machine, gpu_memory_mb
@@ -113,6 +114,8 @@ def plan_experiment(
         }  # fmt: skip
         said = ", ".join(f"{value:,.0f} {unit}" for unit, value in parts.items() if value)
         say(f"{stage.stage:>10}: {said}")
+    if doubt := random_weights("image", to_mapping(planned)):
+        say(f"note: {doubt}")
     minutes = sum(stage.seconds for stage in planned.planned) / 60
     where = f"a TPU {topology or 'v5e-8'}" if tpu == "tpu" else f"this machine{_busy()}"
     say(f"{out}: predicted {minutes:.0f} minutes on {where}")

@@ -114,7 +114,7 @@ def recipe(
     few = f"{facts.rarest[1]:,} {facts.group or 'image'}s with {facts.rarest[0]}"
     image = {
         "backbone": Choice(network.backbone, "the preset's, for this device and these hours"),
-        "weights": Choice(weights),
+        "weights": Choice(weights, "random: scores will be low" if weights is None else ""),
         "image_size_px": Choice(side, smaller),
         "batch_size": Choice(batch, steps),
         "learning_rate": Choice(rate),

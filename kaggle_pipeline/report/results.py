@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kaggle_pipeline.config.names import TEST_SCORE
+from kaggle_pipeline.config.random_weights import random_weights_of
 from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.evaluation.gallery import FILE as GALLERY
@@ -107,6 +108,7 @@ def results_section(
     picture = _picture(final, stages[final], spec)
     parts = [
         _in_short(final, stages[final], metrics[final], spec, what),
+        *_untaught(stages),
         _on_test(run_dir, spec),
         html.element("div", picture, beside, class_="result") if picture else beside,
         _photos(stages[final], spec),
@@ -133,6 +135,12 @@ def _in_short(stage: str, folder: Path, metrics: Mapping, spec: DatasetSpec, wha
             f"the test part is not one on new {spec.group}s. The scores out of fold are."
         )
     return html.join([said, *(html.note(one, warning=True) for one in doubts)])
+
+
+def _untaught(stages: Mapping[str, Path]) -> list[Html]:
+    """A warning for each stage whose network had random weights."""
+    doubts = [random_weights_of(folder) for folder in stages.values()]
+    return [html.note(f"{one[0].upper()}{one[1:]}.", warning=True) for one in doubts if one]
 
 
 def _on_test(run_dir: Path, spec: DatasetSpec) -> Html:

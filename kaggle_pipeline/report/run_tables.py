@@ -13,6 +13,7 @@ import pandas as pd
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.loading import load_experiment
 from kaggle_pipeline.config.names import SCORED_STAGES
+from kaggle_pipeline.config.random_weights import random_weights_of
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json, replace_between
 from kaggle_pipeline.evaluation.calibration.calibration import FILE
@@ -37,12 +38,14 @@ class Part:
 def compare_runs(run_dirs: Sequence[Path]) -> str:
     """Return the scores of several runs as one table, a line a model and judged part.
 
+    Below it stands which networks had random weights.
+
     Raises
     ------
     PipelineError
         If a folder holds no evaluated model.
     """
-    rows = []
+    rows, notes = [], []
     for run_dir in map(Path, run_dirs):
         stages = [stage for stage in SCORED_STAGES if stage != "blend" or blends_several(run_dir)]
         found = [
@@ -53,11 +56,13 @@ def compare_runs(run_dirs: Sequence[Path]) -> str:
         if not found:
             raise PipelineError(f"{run_dir} holds no evaluated model: train one first")
         rows += found
+        doubts = [random_weights_of(run_dir / stage) for stage in stages]
+        notes += [f"note: {run_dir.name}: {doubt}" for doubt in doubts if doubt]
     table = pd.DataFrame(rows).fillna("")
     # Groups and scores differ between tasks; what all rows have frames them.
     between = [name for name in table.columns if name not in (*_FIRST, *_LAST)]
     shown = [name for name in (*_FIRST, *between, *_LAST) if table[name].ne("").any()]
-    return _within(table[shown], _WIDEST)
+    return "\n".join([_within(table[shown], _WIDEST), *notes])
 
 
 def _within(table: pd.DataFrame, width: int) -> str:

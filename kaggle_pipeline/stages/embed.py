@@ -13,6 +13,7 @@ from PIL import Image
 
 from kaggle_pipeline.config.embedding import EmbeddingConfig, EncoderConfig
 from kaggle_pipeline.config.loading import to_mapping
+from kaggle_pipeline.config.random_weights import random_weights
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.examples import EXTERNAL
 from kaggle_pipeline.models.embedding.vector_files import read_vector_file, require_vector_file
@@ -45,6 +46,8 @@ def embed(run: Run, fit: RecordFit | None = None) -> RecordFit | None:
     """
     config = run.config.embedding
     stores = _stores(run)
+    if doubt := random_weights("embedding", to_mapping(run.config)):
+        run.say(f"note: {doubt}")
     _require_same(run, stores)
     if not run.chained:
         if not is_prepared(run.prepared):  # before hours of conversion

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from kaggle_pipeline.config.experiment import Experiment
+from kaggle_pipeline.config.loading import to_mapping
+from kaggle_pipeline.config.random_weights import random_weights
 from kaggle_pipeline.core.deadline import Deadline
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.machine import free_memory_mb
@@ -109,11 +111,8 @@ def check_image(run: Run) -> "Accelerator":
     check_backbone(run.config.image)
     if path := weights_file(run.config.image):
         run.say(f"image.weights: {path}, SHA-256 {describe(path).sha256}")
-    if run.config.image.frozen and run.config.image.weights is None:
-        run.say(
-            "note: image.frozen with image.weights = null trains a head on random features alone; "
-            "say --set image.frozen=false to train the whole network"
-        )
+    if doubt := random_weights("image", to_mapping(run.config)):
+        run.say(f"note: {doubt}")
     check_memory(run, device)
     return device
 

@@ -453,6 +453,16 @@ def test_optimistic_scores_are_marked(evaluations, tmp_path):
     assert found.text.count("without any photo of the same patient") == 2
 
 
+def test_a_network_of_random_weights_is_on_the_first_screen(evaluations, tmp_path):
+    spec, examples, _ = evaluations["binary"]
+    write_stage(tmp_path / "image", spec, examples)
+    content = {"name": "x", "image": {"backbone": "ResNet50", "weights": None, "frozen": True}}
+    (tmp_path / "image" / "config.yaml").write_text(yaml.safe_dump(content))
+    text = Page(write_report(tmp_path, spec)).text
+    said = text.index("Image model: ResNet50 is frozen with random weights")
+    assert said < text.index("Out of fold: each photo")
+
+
 def test_without_groups_the_page_says_what_is_unknown(evaluations, tmp_path):
     spec, examples, evaluation = evaluations["multilabel"]
     write_stage(tmp_path / "image", spec, examples, evaluation)

@@ -8,12 +8,12 @@ from helpers_evaluation import SPECS, make_examples, make_probabilities
 
 from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.config.experiment import Experiment, FoldsConfig
-from kaggle_pipeline.config.loading import write_experiment
+from kaggle_pipeline.config.loading import load_experiment, write_experiment
 from kaggle_pipeline.core.files import read_json, write_json
 from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.evaluation.evaluate import evaluate
 from kaggle_pipeline.evaluation.plots import describe_score
-from kaggle_pipeline.report.run_tables import BEGIN, END, results_table
+from kaggle_pipeline.report.run_tables import BEGIN, END, compare_runs, results_table
 from kaggle_pipeline.stages.calibrate import calibrate_stage
 
 METRICS = {"seconds": 1234.5, "peak_memory_mb": 987.6, "groups_ignored": False,
@@ -109,3 +109,15 @@ def test_an_unfinished_run_is_named(runs, tmp_path, capsys):
     assert str(tmp_path / "run" / "image") in error and error.count("\n") == 1
     assert main(["results-table", str(tmp_path / "none")]) == 2
     assert "none: no such folder; runs beside it are" in capsys.readouterr().err
+
+
+def test_a_network_of_random_weights_is_named_below_the_scores(runs):
+    place = runs / "seven" / "image" / "config.yaml"
+    assert "note:" not in compare_runs([runs / "seven"])
+    config = load_experiment(place, ["image.backbone=ResNet50", "image.weights=null"])
+    before = place.read_bytes()
+    write_experiment(place, config)
+    lines = compare_runs([runs / "binary", runs / "seven"]).splitlines()
+    place.write_bytes(before)
+    assert lines[-1].startswith("note: seven: image model: ResNet50 is trained from random")
+    assert "note" not in "".join(lines[:-1])
