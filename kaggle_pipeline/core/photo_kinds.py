@@ -25,6 +25,7 @@ MAGIC = {
     b"\x1f\x8b": "gzip", b"\0\0\1\0": "icon", b"8BPS": "Photoshop", b"#!": "script",
     b"\0\0\0\x0cjP  ": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000", b"\xff\x0a": "JPEG XL",
     b"\0\0\0\x0cJXL ": "JPEG XL", b"version https://git-lfs": "Git LFS pointer",
+    b"\xd0\xcf\x11\xe0": "old Office file",
 }  # fmt: skip
 """How files begin, and what such a file is."""
 _FTYP = {

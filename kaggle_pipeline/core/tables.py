@@ -5,23 +5,30 @@ In: a path. Out: a table, or an error of one line that names the file and what i
 
 import codecs
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.core.errors import PipelineError, nearest
+from kaggle_pipeline.core.errors import PipelineError, closest, nearest
 from kaggle_pipeline.core.photo_kinds import HEAD_BYTES, kind_of
 from kaggle_pipeline.core.record import read_checked
 
 _NO_TEXT = {
-    "ZIP": "an Excel workbook or an archive: save it as CSV, or unpack it",
+    "ZIP": "an Excel workbook or an archive: save it as CSV UTF-8, or unpack it",
+    "old Office file": "an Excel workbook: save it as CSV UTF-8",
     "gzip": "packed: unpack it", "7z": "packed: unpack it", "RAR": "packed: unpack it",
     "HTML": "a web page, of a login maybe: get it again", "PDF": "a PDF file",
     "Git LFS pointer": "the pointer that Git LFS keeps in its place: run `git lfs pull`",
 }  # fmt: skip
 """Kinds of files that are given a table's name, and what to do."""
+_SUFFIXES = (".csv", ".tsv", ".txt", ".tab", ".parquet", ".xlsx", ".xls", ".ods")
+_CLOSE = 0.6
+"""Likeness from which a file is taken for the one that was meant."""
+_TOO_MANY = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
+"""How pandas says it."""
 
 
 def read_table(
@@ -62,6 +69,8 @@ def read_table(
         what = f"is missing: {hint}" if hint else "does not exist"
         if found := _elsewhere(Path(path)):
             what = f"is missing, but {found} is there: name the folder {found.parent}"
+        elif found := _called_nearly(Path(path)):
+            what = f"is missing; did you mean {found.name!r}?"
         raise PipelineError(f"{path} {what}") from None
     except ImportError:
         raise PipelineError(
@@ -69,6 +78,10 @@ def read_table(
         ) from None
     except (ValueError, OverflowError, OSError) as error:  # no text, no CSV, empty, a folder
         reason = str(error).strip().splitlines()[0]
+        if isinstance(error, UnicodeDecodeError):
+            reason = _no_unicode(Path(path))
+        elif isinstance(error, pd.errors.EmptyDataError):
+            reason = "it is empty"
         raise PipelineError(f"{path} cannot be read as {kind}: {reason}") from None
     for column in needed:
         if column not in table.columns:
@@ -89,14 +102,42 @@ def _elsewhere(path: Path) -> Path | None:
     return next((one for one in (*below, above) if one.is_file()), None)
 
 
+def _called_nearly(path: Path) -> Path | None:
+    """A table beside it whose name is nearly the same, also one to be saved in another format."""
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    tables = {one.name: one for one in beside if one.suffix.lower() in _SUFFIXES}
+    found = closest(path.name, tables, _CLOSE)
+    return tables[found] if found else None
+
+
+def _no_unicode(path: Path) -> str:
+    """Where a file is not the text that it should be, and what to do."""
+    try:
+        path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        where = f"byte 0x{error.object[error.start]:02x} in line {line}"
+        return f"{where} is no UTF-8: save it as UTF-8 (Excel: Save As, CSV UTF-8)"
+    return "it is cut off: save it as UTF-8 (Excel: Save As, CSV UTF-8)"
+
+
+def _encoding(head: bytes) -> str:
+    """UTF-8 but for what begins as UTF-16, or has a 0 in every other byte as its ASCII has."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    for encoding, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[::2])):
+        if 2 * zeros.count(0) > len(zeros):
+            return encoding
+    return "utf-8"
+
+
 def _read_csv(path: Path, text: Sequence[str]) -> pd.DataFrame:
     """The table as it was meant; a ValueError or an OSError of pandas where it is none."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     if (kind := kind_of(head)) in _NO_TEXT:
         raise ValueError(f"it is {_NO_TEXT[kind]}")
-    wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    encoding = "utf-16" if wide else "utf-8"
+    encoding = _encoding(head)
     first = head.decode(encoding, "replace").partition("\n")[0]
     options = {
         "encoding": encoding,
@@ -104,15 +145,26 @@ def _read_csv(path: Path, text: Sequence[str]) -> pd.DataFrame:
         "sep": max(",;\t", key=first.count),
         "skipinitialspace": True,
     }
+    names = pd.read_csv(path, nrows=1, header=None, dtype=str, **options).iloc[0].str.strip()
+    if len(twice := names[names.duplicated() & names.isin(text)]):
+        raise ValueError(f"the head names {twice.iloc[0]!r} twice: rename one column")
     written = pd.read_csv(path, nrows=0, **options).columns
-    # pandas' quick parser is off by a last bit now and then.
-    table = pd.read_csv(
-        path,
-        dtype={name: str for name in written if name.strip() in text},
-        low_memory=False,
-        float_precision="round_trip",
-        **options,
-    )
+    try:
+        # pandas' quick parser is off by a last bit now and then.
+        table = pd.read_csv(
+            path,
+            dtype={name: str for name in written if name.strip() in text},
+            low_memory=False,
+            float_precision="round_trip",
+            **options,
+        )
+    except pd.errors.ParserError as error:
+        if not (found := _TOO_MANY.search(str(error))):
+            raise
+        raise ValueError(
+            f"line {found[2]} has {found[3]} values, the head has {found[1]}: put a value that "
+            f"holds {options['sep']!r} in quotes"
+        ) from None
     _require_aligned(table)
     if len(set(written.str.strip())) == len(written):
         table = table.rename(columns=str.strip)

@@ -8,13 +8,14 @@ and vocabularies; and :class:`~kaggle_pipeline.data.spec.RawData`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.config.loading import to_mapping
+from kaggle_pipeline.config.names import LEAVE_OUT
 from kaggle_pipeline.config.table import TableConfig
 from kaggle_pipeline.core.errors import PipelineError, nearest
 from kaggle_pipeline.core.files import read_json, require_folder, write_json
@@ -255,9 +256,14 @@ def _read_part(
     image.stop(image.values.isna(), ": every row names its photo")
     ids = image.values.str.replace("\\", "/").str.removeprefix("./")  # Windows writes paths so
     image.stop(ids.duplicated(), ", as in an earlier row")
+    elsewhere = ids.map(_leads_elsewhere).astype(bool)
     paths = pd.Series(np.nan, image.values.index, object)
-    if photos is not None:
+    if photos is None:
+        image.stop(elsewhere, ", expected an id")
+    else:
         paths = _find_photos(image, photos, drop)
+        # An id names no folder of somebody's machine, only what lies below the photos' own.
+        ids = ids.mask(elsewhere, paths.fillna(ids.map(lambda one: PurePosixPath(one).name)))
         # Of the data folder, not of the photos' own.
         paths = paths.map(lambda path: (PurePosixPath(table.images) / path).as_posix(), "ignore")
     found = {"image_id": ids, "group_id": np.nan, "split": part.split, "image_path": paths}
@@ -279,6 +285,11 @@ def _read_part(
     return pd.DataFrame(found, index=part.rows.index).join(part.rows[further])
 
 
+def _leads_elsewhere(path: str) -> bool:
+    """Whether a path begins at a machine's root or a drive, or leads upwards."""
+    return bool(PureWindowsPath(path).anchor) or ".." in PurePosixPath(path).parts
+
+
 def _find_photos(image: Column, photos: PhotoFolder, drop: bool) -> pd.Series:
     """Path of each row's photo, NaN where there is none."""
     found = {}
@@ -293,9 +304,7 @@ def _find_photos(image: Column, photos: PhotoFolder, drop: bool) -> pd.Series:
     if lacking.all():
         image.stop(lacking, f"{none}: is table.images right?")
     if not drop:
-        image.stop(
-            lacking, f"{none}: add it, or leave such rows out with --set examples.unreadable=drop"
-        )
+        image.stop(lacking, f"{none}: add it, or leave such rows out by {LEAVE_OUT}")
     image.stop(paths.notna() & paths.duplicated(), ", a photo that an earlier row names")
     return paths.where(~lacking, np.nan)
 

@@ -25,6 +25,15 @@ ACQUISITION_AUC = 0.6
 """From here on an acquisition column is called a shortcut."""
 
 
+_REMEDIES = {
+    "photo": "; remove one, or say --set leakage.duplicates=drop",
+    "features": "; leave it out of the features",
+    "in train and test": "; put all photos of one into the same part, or say --set "
+    "folds.shared_groups=note, and every result says so",
+}
+"""What to do, by words of a check; the first that fits."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One check and what it found."""
@@ -54,7 +63,9 @@ class LeakageReport:
         """Raise a PipelineError with the first leak found, if any."""
         for finding in self.findings:
             if finding.status == "leak":
-                raise PipelineError(f"leak: {finding.check}: {finding.detail}")
+                remedies = (how for words, how in _REMEDIES.items() if words in finding.check)
+                how = next(remedies, "") if "--set" not in finding.detail else ""
+                raise PipelineError(f"leak: {finding.check}: {finding.detail}{how}")
 
 
 def drop_duplicates(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from kaggle_pipeline.config.names import LEAVE_OUT
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.leakage.audit import Finding
 
@@ -34,8 +35,7 @@ def drop_unreadable(
     if here and not drop:
         more = f" ({len(here)} of {len(examples)} photos)" if len(here) > 1 else ""
         raise PipelineError(
-            f"{faults[here[0]]}{more}: mend it, or leave such rows out with "
-            "--set examples.unreadable=drop"
+            f"{faults[here[0]]}{more}: mend it, or leave such rows out by {LEAVE_OUT}"
         )
     known = examples["image_path"].notna()
     missing = list(examples.index[~known]) if known.any() and drop else []

@@ -60,3 +60,43 @@ def test_a_table_in_the_folder_beside_the_one_named_is_pointed_at(named, there, 
     near = there == "competition"
     assert (f"name the folder {tmp_path / there}" in str(refused.value)) == near
     assert ("get it with" in str(refused.value)) != near
+
+
+OTHERS = {
+    "latin-1": ("a,ö\n1,x\n2,ü\n".encode("latin-1"), r"byte 0xf6 in line 1 is no UTF-8.*CSV UTF-8"),
+    "a later line": ("a,b\n1,x\n2,ü\n".encode("cp1252"), "byte 0xfc in line 3 is no UTF-8"),
+    "old Excel": (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(99), "an Excel workbook: save it"),
+    "new Excel": (b"PK\3\4" + bytes(99), "an Excel workbook or an archive: save it as CSV"),
+    "empty": (b"", "it is empty"),
+    "a column twice": (b"a, b,b\n1,2,3\n", "the head names 'b' twice: rename"),
+    "a comma too many": (b"a;b\n1;2\n1;2;3\n", "line 3 has 3 values, .* 2: .*';' in quotes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_what_is_no_such_table_says_where_and_what_to_do(case, tmp_path):
+    content, words = OTHERS[case]
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+    with pytest.raises(PipelineError, match=words) as refused:
+        read_table(path, text=["b"])
+    assert str(path) in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+def test_a_spreadsheets_ways_to_write_are_read_alike(encoding, between, tmp_path):
+    path = tmp_path / "t.csv"
+    rows = [["wo", "zahl"], ["Rücken", "1"], ["Bein", "2"]]
+    path.write_bytes("\r\n".join(between.join(row) for row in rows).encode(encoding))
+    table = read_table(path, ["wo", "zahl"])
+    assert table["wo"].tolist() == ["Rücken", "Bein"] and table["zahl"].tolist() == [1, 2]
+
+
+def test_a_mistyped_table_names_the_one_beside_it(tmp_path):
+    (tmp_path / "befunde.xlsx").write_bytes(b"PK\3\4")
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(PipelineError, match=r"missing; did you mean 'befunde\.xlsx'"):
+        read_table(tmp_path / "befunde.csv", hint="get it")
+    with pytest.raises(PipelineError, match=r"zebra\.csv is missing: get it"):
+        read_table(tmp_path / "zebra.csv", hint="get it")

@@ -9,7 +9,7 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.data.examples import validate_examples
 from kaggle_pipeline.datasets import spec_of
-from kaggle_pipeline.datasets.table import SPEC_FILE, write_learned
+from kaggle_pipeline.datasets.table import SPEC_FILE, table_spec, write_learned
 from kaggle_pipeline.models.composite import OneModelPerClass
 
 ROWS = pd.DataFrame(
@@ -205,6 +205,24 @@ def test_bands_and_ranges_are_learned(folder):
 def test_the_weights_of_rows_are_read(folder):
     _, raw = read(folder, ROWS.assign(w=["1", "2", "0.5", "1", "1", "1"]), weight="w")
     assert raw.examples["row_weight"].tolist() == [1, 2, 0.5, 1, 1, 1]
+
+
+def test_whole_paths_are_cut_to_what_lies_below_the_photos_folder(folder, tmp_path):
+    names = [
+        f"{folder}/photos/a/one.jpg", "C:\\Users\\me\\photos\\two.JPG", "../photos/b/three.jpg",
+        "\\\\server\\share\\four.png", "a/five.jpg", "/gone/away.jpg",
+    ]  # fmt: skip
+    rows = ROWS.assign(file=names)
+    rows.to_csv(folder / "my.csv", index=False)
+    spec = table_spec(experiment().table, None, folder, drop=True)
+    found = validate_examples(spec.read_raw(folder).examples, spec)
+    ids = ["a/one.jpg", "two.JPG", "b/three.jpg", "four.png", "a/five.jpg", "away.jpg"]
+    assert found.index.tolist() == ids and found["image_path"].notna().sum() == 5
+    again = ROWS.assign(file=[*names[:4], f"{folder}/photos/a/one.jpg", "two.JPG"])
+    with pytest.raises(PipelineError, match=r"row 6: .*as in an earlier row"):
+        read(folder, again)
+    with pytest.raises(PipelineError, match=r"row 2: .*expected an id"):
+        read(folder, rows, images=None)
 
 
 WRONG = {

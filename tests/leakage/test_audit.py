@@ -122,7 +122,8 @@ def patient_in_both(examples):
 def test_patient_in_train_and_test_stops_at_once(patient_in_both, spec):
     examples, patient = patient_in_both
     report = audit_groups(examples, spec)
-    assert f"patient {patient} is in train and in test" in refusal(report.stop_on_leak)
+    line = refusal(report.stop_on_leak)
+    assert f"patient {patient} is in train and in test" in line and "same part" in line
     assert report.shared_groups["train"]["test"] == 1
 
 
