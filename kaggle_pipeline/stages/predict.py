@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from kaggle_pipeline.config.names import METADATA_STAGES
+from kaggle_pipeline.config.random_weights import random_weights_of
 from kaggle_pipeline.core.child_process import map_in_order
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json, require_folder, require_free_file
@@ -120,6 +121,8 @@ def predict_images(
         say(f"note: folds {lacking} of this run are not trained: the mean lacks their models")
     if line := _blended(Path(run_dir), trained.stage.name):
         say(line)
+    if doubt := random_weights_of(trained.stage):
+        say(f"note: {doubt}")
     if line := fit.describe():
         say(line)
     if trained.metadata:

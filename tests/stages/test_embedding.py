@@ -98,9 +98,14 @@ def test_other_settings_under_the_same_name_are_refused(run, competition, capsys
 def test_predict_takes_new_photos_through_the_runs_encoders(competition, tmp_path, capsys):
     data, run, out = competition / "competition", tmp_path / "run", tmp_path / "new.csv"
     assert main(["train-embedding", *words(data, run, LENET)]) == 0
+    doubt = "embedding model: keras:LeNet has random weights"
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f"note: {doubt}")  # and again below the scores:
+    assert sum(doubt in line for line in said) == 2
     predict = ["predict", "--run-dir", str(run), "--images", str(data / "jpeg" / "test")]
     assert main([*predict, "--out", str(out)]) == 0
-    assert "embedding model only" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "embedding model only" in said and doubt in said
     found = pd.read_csv(out, index_col="image_id")
     known = pd.read_csv(run / "embedding" / "test.csv", index_col="image_id")
     ids = found.index.intersection(known.index)
