@@ -99,8 +99,9 @@ def _clock_stages(config: Experiment, data_dir: Path, run_dir: Path) -> dict[str
 
     start = Cost(time.perf_counter() - started, cpu_seconds() - worked)
     found = {"start": Rehearsed(start, peak_memory_mb() or 0.0, 0.0)}
-    silent = replace(config, leakage=replace(config.leakage, fingerprints=False))
-    run = Run(silent, data_dir, run_dir, say=lambda line: None, chained=True)
+    run = Run(
+        config, data_dir, run_dir, say=lambda line: None, chained=True, fingerprints=False
+    )  # fmt: skip
     prepare_data(run, with_records=False)
     compared = _compare_hashes(run, config)
     draw_data(run)

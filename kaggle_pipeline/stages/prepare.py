@@ -287,7 +287,7 @@ def _fingerprint(
     byte for byte alone: hashing them would decode them all.
     """
     faults: dict[str, str] = {}
-    if not run.config.leakage.fingerprints:
+    if not (run.fingerprints and run.config.leakage.fingerprints):
         return None, faults
     place = _record_source(run, examples)
     if place == run.data_dir / "tfrecords":

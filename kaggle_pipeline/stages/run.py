@@ -62,6 +62,9 @@ class Run:
     chained : bool
         Whether the command has prepared the data before and goes on to the blend, which says all
         scores in one table.
+    fingerprints : bool
+        Whether photos are read for ``leakage.fingerprints``; False: not in a rehearsal, whatever
+        the settings say.
     """
 
     config: Experiment
@@ -74,6 +77,7 @@ class Run:
     deadline: Deadline = field(default_factory=lambda: Deadline.after(None))
     beam: Sequence[str] | None = None
     chained: bool = False
+    fingerprints: bool = True
 
     @property
     def spec(self) -> DatasetSpec:

@@ -11,7 +11,10 @@ from PIL import Image
 pytest.importorskip("tensorflow")
 
 from kaggle_pipeline.cli.main import main
+from kaggle_pipeline.config.loading import load_experiment
 from kaggle_pipeline.config.names import CHECKOUT
+from kaggle_pipeline.stages.prepare import prepare_data
+from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.synthetic import generate_like
 
 CONFIG = CHECKOUT / "configs" / "my_photos.yaml"
@@ -63,6 +66,20 @@ def test_a_broken_photo_stops_by_name_and_may_be_left_out(drawn, tmp_path, capsy
     assert spec["categorical"]["place"] == ["arm", "back", "face", "leg"]
     truth = pd.read_csv(tmp_path / "prepare" / "test_truth.csv")
     assert set(truth["image_id"]) == set(examples.loc[examples["split"] == "test", "image_id"])
+
+
+def test_a_rehearsal_leaves_out_missing_photos_and_reads_none(drawn, tmp_path):
+    place = shutil.copytree(drawn, tmp_path / "data")
+    rows = pd.read_csv(place / "lesions.csv")
+    stem = rows.loc[3, "file"].rpartition("/")[2].partition(".")[0]
+    (gone,) = (place / "photos").rglob(f"{stem}.*")
+    gone.unlink()
+    config = load_experiment(CONFIG, [*SMALL, "examples.unreadable=drop"])
+    run = Run(config, place, tmp_path / "run", say=str, fingerprints=False)
+    prepare_data(run, with_records=False)
+    kept = pd.read_csv(tmp_path / "run" / "prepare" / "examples.csv")["image_id"]
+    assert len(kept) == 79 and rows.loc[3, "file"] not in set(kept)  # the broken one is in it
+    assert not (tmp_path / "run" / "prepare" / "fingerprints.csv").exists()
 
 
 @pytest.mark.ci
