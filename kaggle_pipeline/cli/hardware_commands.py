@@ -55,7 +55,7 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--dataset", help="a published data set, such as ham10000")
     which.add_argument(
-        "--table", metavar="CONFIG", type=Path,
+        "--table", "--config", metavar="CONFIG", type=Path,
         help="config with a section `table`, such as a copy of configs/my_photos.yaml",
     )  # fmt: skip
     parser.add_argument(
@@ -78,15 +78,26 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
 
 def _plan(options: argparse.Namespace) -> None:
     from kaggle_pipeline.config.loading import load_experiment, to_mapping
+    from kaggle_pipeline.core.errors import PipelineError, nearest
     from kaggle_pipeline.preflight.plan import plan_experiment
 
     base = {"name": options.out.stem, "dataset": options.dataset}
+    weights = None if options.weights == "null" else options.weights
+    here = not options.device.startswith("tpu")
+    if here and weights not in (None, "imagenet") and not Path(weights).is_file():
+        hint = nearest(weights, ["imagenet", "null"], or_all=False)
+        raise PipelineError(f"--weights {weights}: no such file{hint}")
     if options.table:
+        if options.table.suffix.lower() in (".csv", ".tsv", ".txt", ".parquet", ".xlsx"):
+            raise PipelineError(
+                f"--table {options.table}: name the config that says what its columns mean, such "
+                "as a copy of configs/my_photos.yaml"
+            )
         given = to_mapping(load_experiment(options.table))
         base |= {key: given[key] for key in ("dataset", "table", "examples")}
     plan_experiment(
         base, options.data_dir, options.out, hours=options.hours, preset=options.preset,
-        device=options.device, weights=None if options.weights == "null" else options.weights,
+        device=options.device, weights=weights,
         overwrite=options.overwrite,
     )  # fmt: skip
 

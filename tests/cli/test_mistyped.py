@@ -10,6 +10,8 @@ MEANT = {
     "run-pipeline --sett image.epochs=3": "--set",
     "run-pipeline -resume": "--resume",
     "train-image --flod 1": "--fold",
+    "plan --data-dir . --dataset ham10000 --weights imagnet": "imagenet",
+    "plan --data-dir . --tabel mine.yaml": "--table",
     "predict --run-dir runs/x --imgaes photos": "--images",  # before the one that is required
     "--versoin": "--version",
     "run-pipelin": "run-pipeline",
@@ -27,6 +29,8 @@ MEANT = {
     "run-pipeline --config demo --set embedding.encoders=[kears:ResNet50]": "keras:ResNet50",
 }
 NO_HINT = {
+    "plan --data-dir . --table lesions.csv": "configs/my_photos.yaml",
+    "plan --data-dir . --config lesions.csv": "configs/my_photos.yaml",
     "run-pipeline --zzz": "--zzz",
     "run-pipeline junk": "junk",
     "run-pipeline --config demo --set image.epochs = 3": "--set KEY=VALUE",
