@@ -89,6 +89,8 @@ def time_keras(backend: str, load: Load, tell: Tell) -> None:
     tell(doing="starting")
     turns = Turns(Path(load.turns) if load.turns else None)
     os.environ["KERAS_BACKEND"] = backend
+    if load.device == "cpu":  # else JAX looks for a TPU where its library lies, and says a page
+        os.environ["JAX_PLATFORMS"] = "cpu"
     from kaggle_pipeline.hardware.accelerator import choose_accelerator
 
     device = choose_accelerator(load.device)
