@@ -178,10 +178,11 @@ def _plan_here(
         found, rehearsed(division.folds), config, facts, division, config.image.epochs
     )
     cost = whole_cost(stages, found)
+    quicker = "" if preset == "quick" else ", or --preset quick"
     raise PipelineError(
         f"--hours {hours:g} are too few for {facts.train + facts.test:,} photos on this "
-        f"machine{_busy()}: one fold would take {cost.seconds / 60:.0f} minutes, with "
-        f"{cost.cpu / 60:.0f} of a core; say more, or --preset quick"
+        f"machine{_busy()}: one fold would take {cost.seconds / 60:.1f} minutes, with "
+        f"{cost.cpu / 60:.1f} of a core; say more{quicker}"
     )
 
 
