@@ -25,8 +25,6 @@ INSTALLED = "kaggle-pipeline"
 """The command that an installation gives; ``scripts/`` come with a checkout alone."""
 CLOSED_PIPE = 141
 """Exit code where the reader of what is printed has gone: that of a program which SIGPIPE ends."""
-
-
 _CLOSE = 0.6
 """Likeness from which an option is taken for the one that was meant."""
 
@@ -98,9 +96,8 @@ class Parser(argparse.ArgumentParser):
         known = option_strings(self)
         for word in words[: words.index("--")] if "--" in words else words:
             name = word.partition("=")[0]
-            if re.fullmatch(r"--?[^\W\d]\S*", word) and not any(
-                one.startswith(name) for one in known
-            ):
+            there = any(one.startswith(name) for one in known)  # as argparse takes it
+            if not there and re.fullmatch(r"--?[^\W\d]\S*", word):
                 hint = closest(name, known, _CLOSE)
                 meant = f"; did you mean {hint}?" if hint else ""
                 self.error(f"unknown option {name}{meant}")

@@ -32,6 +32,7 @@ def add_experiment_options(parser: argparse.ArgumentParser, *, of_run: bool = Fa
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
         help="change one setting, such as image.epochs=3; may be repeated",
     )  # fmt: skip
+    parser.set_defaults(of_run=of_run)
 
 
 def add_run_folder(
@@ -124,7 +125,7 @@ def hours(text: str) -> float:
 
 
 def make_run(options: argparse.Namespace) -> "Run":
-    """Return the run that the parsed options describe.
+    """Return the run that the parsed options describe; say what is taken from one that is there.
 
     Raises
     ------
@@ -141,18 +142,18 @@ def make_run(options: argparse.Namespace) -> "Run":
     beam = getattr(options, "beam", None)
     if getattr(options, "tpu", False):
         overrides.append("device=tpu")
-    config = None
+    config, taken = None, []
     if options.config is None and options.run_dir:
         config = load_run_experiment(options.run_dir, overrides)
-    as_before = config is not None
+        taken += ["settings"] * (config is not None)
     if config is None:
         config = load_experiment(options.config or DEFAULT_CONFIG, overrides)
     run_dir = options.run_dir or Path("runs") / config.name
-    data_dir, data = options.data_dir, ""
-    if data_dir is None and (data_dir := source_of_run(run_dir)):
-        data = f", data of {data_dir}"
-    if as_before:
-        print(f"settings: those of {run_dir} (--config and --set change them){data}")
+    data_dir = options.data_dir
+    if data_dir is None and options.of_run and (data_dir := source_of_run(run_dir)):
+        taken.append(f"data folder {data_dir}")
+    if taken:
+        print(f"of {run_dir}: {', '.join(taken)} (--config, --set and --data-dir say others)")
     if getattr(options, "resume", False) and not run_dir.is_dir():
         print(f"note: there is no {run_dir} to go on with, so it begins{meant_instead(run_dir)}")
     return Run(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.core.errors import PipelineError, closest, nearest
+from kaggle_pipeline.core.errors import PipelineError, nearest
 from kaggle_pipeline.core.photo_kinds import HEAD_BYTES, kind_of
 from kaggle_pipeline.core.record import read_checked
 
@@ -24,9 +24,6 @@ _NO_TEXT = {
     "Git LFS pointer": "the pointer that Git LFS keeps in its place: run `git lfs pull`",
 }  # fmt: skip
 """Kinds of files that are given a table's name, and what to do."""
-_SUFFIXES = (".csv", ".tsv", ".txt", ".tab", ".parquet", ".xlsx", ".xls", ".ods")
-_CLOSE = 0.6
-"""Likeness from which a file is taken for the one that was meant."""
 _TOO_MANY = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
 """How pandas says it."""
 
@@ -69,8 +66,6 @@ def read_table(
         what = f"is missing: {hint}" if hint else "does not exist"
         if found := _elsewhere(Path(path)):
             what = f"is missing, but {found} is there: name the folder {found.parent}"
-        elif found := _called_nearly(Path(path)):
-            what = f"is missing; did you mean {found.name!r}?"
         raise PipelineError(f"{path} {what}") from None
     except ImportError:
         raise PipelineError(
@@ -100,14 +95,6 @@ def _elsewhere(path: Path) -> Path | None:
     below = sorted(path.parent.glob(f"*/{path.name}"))
     above = path.parent.parent / path.name
     return next((one for one in (*below, above) if one.is_file()), None)
-
-
-def _called_nearly(path: Path) -> Path | None:
-    """A table beside it whose name is nearly the same, also one to be saved in another format."""
-    beside = path.parent.iterdir() if path.parent.is_dir() else ()
-    tables = {one.name: one for one in beside if one.suffix.lower() in _SUFFIXES}
-    found = closest(path.name, tables, _CLOSE)
-    return tables[found] if found else None
 
 
 def _no_unicode(path: Path) -> str:

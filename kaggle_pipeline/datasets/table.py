@@ -17,7 +17,7 @@ import pandas as pd
 from kaggle_pipeline.config.loading import to_mapping
 from kaggle_pipeline.config.names import LEAVE_OUT
 from kaggle_pipeline.config.table import TableConfig
-from kaggle_pipeline.core.errors import PipelineError, nearest
+from kaggle_pipeline.core.errors import PipelineError, closest, nearest
 from kaggle_pipeline.core.files import read_json, require_folder, write_json
 from kaggle_pipeline.core.photo_folder import PhotoFolder, list_photos
 from kaggle_pipeline.core.tables import read_table
@@ -43,6 +43,9 @@ _OURS = ("image_id", "group_id", "split", "image_path", "width_px", "height_px",
 """Columns of the examples: a feature or class of such a name would hide one."""
 _OF_PREDICTIONS = ("fold",)
 """Columns of predictions beside the classes."""
+_TABLES = (".csv", ".tsv", ".txt", ".tab", ".parquet", ".xlsx", ".xls", ".ods")
+_CLOSE = 0.6
+"""Likeness from which a table beside it is taken for the one that was meant."""
 _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 
 
@@ -183,6 +186,17 @@ def _source(table: TableConfig) -> str:
     return f"say --data-dir, the folder that holds {table.train}"
 
 
+def _called_nearly(table: TableConfig, path: Path) -> str:
+    """A hint to a table beside ``path`` of nearly its name, be it still in another format."""
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    known = {
+        one.stem: one.name for one in sorted(beside)
+        if one.suffix.lower() in _TABLES and one.name not in (table.train, table.test)
+    }  # fmt: skip
+    found = closest(path.stem, known, _CLOSE)
+    return f"did you mean {known[found]!r}?" if found else ""
+
+
 # ---------------------------------------------------------------------------- the rows
 
 
@@ -206,7 +220,8 @@ def _read_parts(table: TableConfig, data_dir: Path) -> list[_Part]:
             continue
         path = Path(data_dir) / name
         used = [column for _, column in table.columns]
-        rows = read_table(path, hint=_source(table), text=used, rows_needed=True)
+        hint = _called_nearly(table, path) or _source(table)
+        rows = read_table(path, hint=hint, text=used, rows_needed=True)
         for key, column in table.columns:
             optional = split == "test" and key in ("target", "weight")
             if column not in rows and not optional:

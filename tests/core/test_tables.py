@@ -91,12 +91,3 @@ def test_a_spreadsheets_ways_to_write_are_read_alike(encoding, between, tmp_path
     path.write_bytes("\r\n".join(between.join(row) for row in rows).encode(encoding))
     table = read_table(path, ["wo", "zahl"])
     assert table["wo"].tolist() == ["Rücken", "Bein"] and table["zahl"].tolist() == [1, 2]
-
-
-def test_a_mistyped_table_names_the_one_beside_it(tmp_path):
-    (tmp_path / "befunde.xlsx").write_bytes(b"PK\3\4")
-    (tmp_path / "photo.jpg").touch()
-    with pytest.raises(PipelineError, match=r"missing; did you mean 'befunde\.xlsx'"):
-        read_table(tmp_path / "befunde.csv", hint="get it")
-    with pytest.raises(PipelineError, match=r"zebra\.csv is missing: get it"):
-        read_table(tmp_path / "zebra.csv", hint="get it")

@@ -49,7 +49,9 @@ def experiment(**changes):
 def read(folder, rows=ROWS, test=None, **changes):
     """Spec and raw data of a table that is written first."""
     rows.to_csv(folder / "my.csv", index=False)
-    if test is not None:
+    if isinstance(test, str):
+        changes["test"] = test
+    elif test is not None:
         test.to_csv(folder / "new.csv", index=False)
         changes["test"] = "new.csv"
     spec = spec_of(experiment(**changes), None, folder)
@@ -223,6 +225,17 @@ def test_whole_paths_are_cut_to_what_lies_below_the_photos_folder(folder, tmp_pa
         read(folder, again)
     with pytest.raises(PipelineError, match=r"row 2: .*expected an id"):
         read(folder, rows, images=None)
+
+
+def test_a_mistyped_table_names_the_one_beside_it(folder):
+    (folder / "photo.jpg").touch()
+    (folder / "lesions_train.xlsx").write_bytes(b"PK\3\4")
+    for name, meant in (("lesion_train.csv", "lesions_train.xlsx"), ("zebra.csv", "")):
+        hint = f"did you mean '{meant}'" if meant else "say --data-dir"
+        with pytest.raises(PipelineError, match=rf"{name} is missing: {hint}"):
+            read(folder, train=name)
+    with pytest.raises(PipelineError, match=r"my_test\.csv is missing: say --data-dir"):
+        read(folder, test="my_test.csv")  # not the training rows
 
 
 WRONG = {
