@@ -220,7 +220,8 @@ def _read_parts(table: TableConfig, data_dir: Path) -> list[_Part]:
             continue
         path = Path(data_dir) / name
         used = [column for _, column in table.columns]
-        hint = _called_nearly(table, path) or _source(table)
+        hint = _source(table) if split == "train" else "leave table.test out where there is none"
+        hint = _called_nearly(table, path) or hint
         rows = read_table(path, hint=hint, text=used, rows_needed=True)
         for key, column in table.columns:
             optional = split == "test" and key in ("target", "weight")

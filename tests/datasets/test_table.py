@@ -234,8 +234,8 @@ def test_a_mistyped_table_names_the_one_beside_it(folder):
         hint = f"did you mean '{meant}'" if meant else "say --data-dir"
         with pytest.raises(PipelineError, match=rf"{name} is missing: {hint}"):
             read(folder, train=name)
-    with pytest.raises(PipelineError, match=r"my_test\.csv is missing: say --data-dir"):
-        read(folder, test="my_test.csv")  # not the training rows
+    with pytest.raises(PipelineError, match=r"my_2\.csv is missing: leave table\.test out"):
+        read(folder, test="my_2.csv")  # the training rows are not meant
 
 
 WRONG = {
