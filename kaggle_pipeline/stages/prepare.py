@@ -434,8 +434,10 @@ def _record_source(run: Run, examples: pd.DataFrame) -> Path | None:
     """Folder of the records to use: our own of the images, the data's own, or None."""
     own, given = run.run_dir / "records", run.data_dir / "tfrecords"
     examples, source = examples[examples["split"] != EXTERNAL], run.config.records.source
-    if source == "images" or (source == "auto" and examples["image_path"].notna().any()):
-        require_images(examples, run.spec)
+    any_photo = examples["image_path"].notna().any()
+    if source == "images" or (source == "auto" and any_photo):
+        if not (any_photo and run.config.examples.unreadable == "drop"):
+            require_images(examples, run.spec)
         return own
     if source == "tfrecords" or given.is_dir():
         return given

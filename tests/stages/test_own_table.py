@@ -68,17 +68,36 @@ def test_a_broken_photo_stops_by_name_and_may_be_left_out(drawn, tmp_path, capsy
     assert set(truth["image_id"]) == set(examples.loc[examples["split"] == "test", "image_id"])
 
 
-def test_a_rehearsal_leaves_out_missing_photos_and_reads_none(drawn, tmp_path):
+@pytest.fixture
+def with_gap(drawn, tmp_path):
+    """A copy of the collection of which a training photo is gone, and that photo."""
     place = shutil.copytree(drawn, tmp_path / "data")
-    rows = pd.read_csv(place / "lesions.csv")
-    stem = rows.loc[3, "file"].rpartition("/")[2].partition(".")[0]
-    (gone,) = (place / "photos").rglob(f"{stem}.*")
-    gone.unlink()
+    gone = pd.read_csv(place / "lesions.csv").loc[3, "file"]
+    (photo,) = (place / "photos").rglob(f"{gone.rpartition('/')[2].partition('.')[0]}.*")
+    photo.unlink()
+    return place, gone
+
+
+def test_a_photo_that_is_not_there_stops_by_name_and_may_be_left_out(with_gap, tmp_path, capsys):
+    place, gone = with_gap
+    assert prepare(place, tmp_path / "run") == 2
+    said = capsys.readouterr().err
+    assert f"row 5: column 'file' (table.image) is '{gone}'" in said and "unreadable=drop" in said
+    assert prepare(place, tmp_path / "run", "examples.unreadable=drop") == 0
+    said = capsys.readouterr().out
+    assert "2 rows left out, 1 of them of the test part: 1 photos are not there, 1 cannot" in said
+    kept = pd.read_csv(tmp_path / "run" / "prepare" / "examples.csv")["image_id"]
+    records = pd.read_csv(tmp_path / "run" / "prepare" / "records.csv")["image_id"]
+    assert len(kept) == 78 and set(records) == set(kept) and gone not in set(kept)
+
+
+def test_a_rehearsal_leaves_out_missing_photos_and_reads_none(with_gap, tmp_path):
+    place, gone = with_gap
     config = load_experiment(CONFIG, [*SMALL, "examples.unreadable=drop"])
     run = Run(config, place, tmp_path / "run", say=str, fingerprints=False)
     prepare_data(run, with_records=False)
     kept = pd.read_csv(tmp_path / "run" / "prepare" / "examples.csv")["image_id"]
-    assert len(kept) == 79 and rows.loc[3, "file"] not in set(kept)  # the broken one is in it
+    assert len(kept) == 79 and gone not in set(kept)  # the broken one is in it
     assert not (tmp_path / "run" / "prepare" / "fingerprints.csv").exists()
 
 
