@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.config.names import TEST_TRUTH
+from kaggle_pipeline.config.names import LEAVE_OUT, TEST_TRUTH
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
 from kaggle_pipeline.core.tables import read_own
@@ -124,7 +124,8 @@ def require_images(table: pd.DataFrame, spec: DatasetSpec) -> None:
     if len(missing):
         raise PipelineError(
             f"{spec.id}: no image file for {table.loc[missing[0], 'split']} row {missing[0]} "
-            f"({len(missing)} of {len(table)} rows have none)"
+            f"({len(missing)} of {len(table)} rows have none): add it, or leave such rows out by "
+            f"{LEAVE_OUT}"
         )
 
 
