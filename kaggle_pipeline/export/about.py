@@ -33,6 +33,7 @@ def describe_export(
     own_views: str | None = None,
     quantize: str = "none",
     photos: int | None = None,
+    why: str = "",
 ) -> dict[str, Any]:
     """Return what is to be known about the file, ``card`` among it: the same in Markdown.
 
@@ -56,6 +57,8 @@ def describe_export(
         How the weights are stored; ``none`` for float32.
     photos : int, optional
         How many the file takes at once; None: any number.
+    why : str
+        Why calibration and decision are left out, where the run has them.
     """
     image, recipe = config.image, fit.recipe(config.records)
     learned = calibration is not None and calibration.method != "none"
@@ -77,7 +80,7 @@ def describe_export(
         },
         "outputs": {
             "score": "the mean of the networks, uncalibrated",
-            "probability": "calibrated" if learned else "as score: the run has no calibration",
+            "probability": "calibrated" if learned else "as score, which is not calibrated",
         },
         "backbone": image.backbone,
         "views": image.tta,
@@ -87,7 +90,7 @@ def describe_export(
         "scores": _scores(stage),
         "calibration": {
             "method": calibration.method if calibration else "none",
-            "why": calibration.why if calibration else "the run has none",
+            "why": calibration.why if calibration else why or "the run has none",
         },
         "versions": versions(),
         "disclaimer": DISCLAIMER,

@@ -75,11 +75,11 @@ class RecordFit:
         write_json(Path(stage) / NOTE, asdict(self))
 
     def require_same(self, stage: Path) -> None:
-        """Raise a PipelineError if the stage's models learned from records of another fit."""
-        path = Path(stage) / NOTE
-        if path.exists() and (before := _read(path)).fit != self.fit:
+        """Raise a PipelineError if a stage's models, or vectors, are of records of another fit."""
+        before = read_note(stage)
+        if before is not None and before.fit != self.fit:
             raise PipelineError(
-                f"{stage} was trained on photos {before.word} ({before.because}), now they are "
+                f"{stage} is of photos {before.word} ({before.because}), now they are "
                 f"{self.word} ({self.because}): choose another --run-dir, or --overwrite"
             )
 
@@ -132,16 +132,17 @@ def given_fit(place: Path | None, config: RecordsConfig, spec: DatasetSpec) -> R
     return RecordFit("given", config.fit, side, because, known=False)
 
 
-def read_fit(run_dir: Path, config: Experiment, spec: DatasetSpec) -> RecordFit:
-    """Return what a run's image model learned from.
+def read_fit(stage: Path, config: Experiment, spec: DatasetSpec) -> RecordFit:
+    """Return what the models of a run's stage learned from.
 
     A run of before ``records.json`` is asked for its records, its ``records.csv`` and its config.
 
     Parameters
     ----------
-    run_dir : pathlib.Path
+    stage : pathlib.Path
+        A run's ``image/`` or ``embedding/``.
     config : Experiment
-        Of its image stage.
+        Of that stage.
     spec : DatasetSpec
 
     Raises
@@ -149,12 +150,12 @@ def read_fit(run_dir: Path, config: Experiment, spec: DatasetSpec) -> RecordFit:
     PipelineError
         If the note is damaged.
     """
-    note = Path(run_dir) / "image" / NOTE
-    if note.exists():
-        return _read(note)
-    if any((Path(run_dir) / "records").glob("train*.tfrec")):
+    run_dir = Path(stage).parent
+    if (note := read_note(stage)) is not None:
+        return note
+    if any((run_dir / "records").glob("train*.tfrec")):
         return converted_fit(config.records)
-    place = _indexed_place(Path(run_dir))
+    place = _indexed_place(run_dir)
     if place is None and config.records.source != "tfrecords":
         because = "this run does not tell whether it converted its photos so"
         return replace(converted_fit(config.records), because=because, known=False)
@@ -163,7 +164,17 @@ def read_fit(run_dir: Path, config: Experiment, spec: DatasetSpec) -> RecordFit:
     return given_fit(place, config.records, spec)
 
 
-def _read(path: Path) -> RecordFit:
+def read_note(stage: Path) -> RecordFit | None:
+    """Return what :meth:`RecordFit.write` kept in a folder, None where it kept nothing.
+
+    Raises
+    ------
+    PipelineError
+        If it is damaged.
+    """
+    path = Path(stage) / NOTE
+    if not path.exists():
+        return None
     content = read_json(path)
     try:
         found = RecordFit(**content)
@@ -171,7 +182,7 @@ def _read(path: Path) -> RecordFit:
             return found
     except TypeError:
         pass
-    raise PipelineError(f"{path} is damaged: train_image --resume writes it again, once deleted")
+    raise PipelineError(f"{path} is damaged: training with --resume writes it again, once deleted")
 
 
 def _indexed_place(run_dir: Path) -> Path | None:

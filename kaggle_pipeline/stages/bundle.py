@@ -20,15 +20,13 @@ from kaggle_pipeline.core.commit import begin, commit
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import SAVED, replace_folder, write_json
 from kaggle_pipeline.evaluation.calibration.calibration import FILE as CALIBRATION
-from kaggle_pipeline.evaluation.calibration.calibration import read_calibration
 from kaggle_pipeline.evaluation.decision.decision import FILE as DECISION
-from kaggle_pipeline.evaluation.decision.decision import read_decision
 from kaggle_pipeline.export.about import describe_export
 from kaggle_pipeline.models.cross_validation import MADE_UP
 from kaggle_pipeline.records.geometry import NOTE
 from kaggle_pipeline.stages.ask_again import answers_of
 from kaggle_pipeline.stages.made_up import FOLDER, PRECISION
-from kaggle_pipeline.stages.trained import TrainedImageModels
+from kaggle_pipeline.stages.trained import TrainedImageModels, calibration_of_photos
 from kaggle_pipeline.stages.verify_contents import ABOUT, Prepared, named_in, names_of_groups
 
 _TAKEN = ("config.yaml", NOTE, CALIBRATION, DECISION)
@@ -103,9 +101,10 @@ def bundle(
     if kaggle is not None and not re.fullmatch(r"[\w-]+(/[\w-]+){2}", kaggle):
         raise PipelineError(f"--kaggle {kaggle}: say OWNER/MODEL/VARIATION")
     folds = [] if trained.of_all else list(trained.folds)  # predict takes the model of all rows
+    calibration, decision, why = calibration_of_photos(trained)
     about = describe_export(
-        trained.stage, trained.config, trained.spec, trained.fit, folds,
-        read_calibration(trained.stage), read_decision(trained.stage),
+        trained.stage, trained.config, trained.spec, trained.fit, folds, calibration, decision,
+        why=why,
     )  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as beside:

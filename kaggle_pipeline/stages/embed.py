@@ -19,7 +19,7 @@ from kaggle_pipeline.data.examples import EXTERNAL
 from kaggle_pipeline.models.embedding.vector_files import read_vector_file, require_vector_file
 from kaggle_pipeline.models.embedding.vector_store import FOLDER, VectorStore
 from kaggle_pipeline.models.embedding.vector_table import VectorTable
-from kaggle_pipeline.records.geometry import RecordFit
+from kaggle_pipeline.records.geometry import RecordFit, read_fit, read_note
 from kaggle_pipeline.records.tfrecords import read_index, shards_holding
 from kaggle_pipeline.stages.made_up import made_up_photos
 from kaggle_pipeline.stages.photo_records import read_photos
@@ -36,15 +36,19 @@ _THREADS = 4
 def embed(run: Run, fit: RecordFit | None = None) -> RecordFit | None:
     """Make the vectors that are missing; prepares tables and records first where they are.
 
-    With ``--overwrite`` those of the experiment's encoders are made anew. In a chain of stages
-    ``fit`` is what ``prepare_data`` returned; it is returned, None where no photo is read.
+    With ``--overwrite`` those of the experiment's encoders are made anew. Records are made only for
+    vectors that are missing. In a chain of stages ``fit`` is what ``prepare_data`` returned.
+
+    Returns
+    -------
+    RecordFit or None
+        How the photos behind the vectors were made square; None where no photo is read.
 
     Raises
     ------
     PipelineError
         If no encoder is named, or one, its weights, its file or a record cannot be had.
     """
-    config = run.config.embedding
     stores = _stores(run)
     if doubt := random_weights("embedding", to_mapping(run.config)):
         run.say(f"note: {doubt}")
@@ -52,11 +56,33 @@ def embed(run: Run, fit: RecordFit | None = None) -> RecordFit | None:
     if not run.chained:
         if not is_prepared(run.prepared):  # before hours of conversion
             check_encoders(run)
-        fresh, with_records = replace(run, overwrite=False), config.reads_photos
+        fresh, with_records = replace(run, overwrite=False), needs_records(run)
         fit = prepare_data(fresh, with_records=with_records, learners=["embedding"], wait=True)
     with run.working_on(FOLDER, wait=True):
         _embed(run, stores, fit)
-    return fit if config.reads_photos else None
+        return _fit_of_vectors(run, stores, fit)
+
+
+def needs_records(run: Run) -> bool:
+    """Return whether an encoder has still to see the photos, or with ``--overwrite`` again."""
+    stores = _stores(run)
+    return any(
+        one.reads_photos and (run.overwrite or not stores[one.folder].finished)
+        for one in run.config.embedding.encoders
+    )
+
+
+def _fit_of_vectors(
+    run: Run, stores: Mapping[str, VectorStore], fit: RecordFit | None
+) -> RecordFit | None:
+    """How the photos behind vectors were made square, which has to be one way for all."""
+    if not run.config.embedding.reads_photos:
+        return None
+    for store in stores.values():
+        if fit is not None:
+            fit.require_same(store.folder)
+        fit = fit or read_note(store.folder)  # vectors of an earlier version do not say it
+    return fit or read_fit(run.run_dir / "embedding", run.config, run.spec)
 
 
 def _stores(run: Run) -> dict[str, VectorStore]:
@@ -152,6 +178,9 @@ def _embed_records(
     about = {one.folder: {**to_mapping(one), **encoders[one.folder].about} for one in missing}
     for name in encoders:
         stores[name].require_same_weights(about[name])
+        if fit is not None:
+            fit.require_same(stores[name].folder)
+            fit.write(stores[name].folder)
     index = index[index["image_id"].isin(ids)]
     shards = index.groupby(["folder", "shard"], sort=True)["image_id"].agg(set)
     blocks = [Path(shard).stem for _, shard in shards.index]

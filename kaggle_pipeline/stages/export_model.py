@@ -20,15 +20,15 @@ from kaggle_pipeline.core.photo_folder import list_photos
 from kaggle_pipeline.core.room import mib
 from kaggle_pipeline.data.metadata_encoder import blank_metadata
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions, average
-from kaggle_pipeline.evaluation.calibration.calibration import Calibration, read_calibration
-from kaggle_pipeline.evaluation.decision.decision import Decision, read_decision
+from kaggle_pipeline.evaluation.calibration.calibration import Calibration
+from kaggle_pipeline.evaluation.decision.decision import Decision
 from kaggle_pipeline.export.formats import FORMATS, Format
 from kaggle_pipeline.models.protocols import Model
 from kaggle_pipeline.records.tfrecords import list_shards, read_records, shards_holding
 from kaggle_pipeline.stages.made_up import draw_photos
 from kaggle_pipeline.stages.photo_records import convert_photos, photo_examples
 from kaggle_pipeline.stages.quantization_cost import quantization_cost
-from kaggle_pipeline.stages.trained import TrainedImageModels
+from kaggle_pipeline.stages.trained import TrainedImageModels, calibration_of_photos
 
 COMPARED = 20
 """Photos on which a file is compared with ``predict`` before it is there."""
@@ -109,10 +109,12 @@ def export_model(
     from kaggle_pipeline.export.network import serving_network
 
     chosen.require_engine()
-    calibration, decision = read_calibration(trained.stage), read_decision(trained.stage)
+    calibration, decision, why = calibration_of_photos(trained)
     folds = [] if trained.of_all else list(trained.folds)
     if note:
         say(note)
+    if why:
+        say(f"note: uncalibrated, and without a decision: {why}")
     with tempfile.TemporaryDirectory() as scratch:
         photos = _photos(trained, images, Path(scratch), say)
         models = [
@@ -124,7 +126,7 @@ def export_model(
         network = serving_network(models, spec, calibration, decision, side)
         about = describe_export(
             trained.stage, trained.config, spec, trained.fit, folds, calibration, decision,
-            own_views, quantize, chosen.photos,
+            own_views, quantize, chosen.photos, why,
         )  # fmt: skip
         with _placed(out) as temporary:
             chosen.write(network, about, temporary, quantize)

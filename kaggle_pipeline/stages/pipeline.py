@@ -7,7 +7,7 @@ from pathlib import Path
 from kaggle_pipeline.config.names import METADATA_STAGES
 from kaggle_pipeline.core.progress import describe_seconds
 from kaggle_pipeline.ensembling.blend import check_blend
-from kaggle_pipeline.stages.embed import check_encoders
+from kaggle_pipeline.stages.embed import check_encoders, needs_records
 from kaggle_pipeline.stages.explore_data import draw_data
 from kaggle_pipeline.stages.make_submission import make_submission
 from kaggle_pipeline.stages.prepare import prepare_data, require_tables
@@ -23,7 +23,7 @@ def run_pipeline(run: Run) -> Path | None:
     wanted = run.config.blend.models
     with_image, with_tabular = "image" in wanted, bool(set(METADATA_STAGES) & set(wanted))
     with_embedding = "embedding" in wanted
-    with_records = with_image or (with_embedding and run.config.embedding.reads_photos)
+    with_records = with_image or (with_embedding and needs_records(run))
     check_blend(run.config.blend, run.spec)
     trained = ["image"] * with_image + ["embedding"] * with_embedding
     trained += stages_of(run.config.tabular) if with_tabular else []

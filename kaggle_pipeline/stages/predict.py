@@ -23,14 +23,13 @@ from kaggle_pipeline.core.photos import fault_of
 from kaggle_pipeline.data.metadata_encoder import blank_metadata
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions, average
 from kaggle_pipeline.data.spec import DatasetSpec
-from kaggle_pipeline.evaluation.calibration.calibration import FILE, read_calibration
+from kaggle_pipeline.evaluation.calibration.calibration import FILE
 from kaggle_pipeline.evaluation.decision.decision import FILE as DECISION_FILE
-from kaggle_pipeline.evaluation.decision.decision import read_decision
 from kaggle_pipeline.models.embedding.nearest import COUNT
 from kaggle_pipeline.records.tfrecords import shards_holding
 from kaggle_pipeline.stages.known_photos import COLUMN, known_photos
 from kaggle_pipeline.stages.photo_records import convert_photos, photo_examples
-from kaggle_pipeline.stages.trained import TrainedImageModels
+from kaggle_pipeline.stages.trained import TrainedImageModels, calibration_of_photos
 from kaggle_pipeline.stages.trained_embedding import TrainedHeads, open_trained
 
 if TYPE_CHECKING:
@@ -69,7 +68,8 @@ def predict_images(
         CSV to write: ``image_id`` (the file's name, without its ending where that is enough: see
         :class:`~kaggle_pipeline.core.photo_folder.PhotoFolder`), then a probability a class, as
         the model says it, in six digits (a single class's column has its word: ``melanoma``, not
-        ``target``); where the stage has a calibration then ``<class>_calibrated``; a softmax
+        ``target``); where the stage has a calibration then ``<class>_calibrated`` (not where its
+        models were scored with more than a photo: see ``calibration_of_photos``); a softmax
         of several classes has ``most_probable``, the one that is most probable; where the stage has
         a decision then ``decision`` (of several yes-or-no questions all that apply, joined by
         " + ", or ``none``; of a single one it or, say, ``no melanoma``). Both columns call classes
@@ -125,8 +125,9 @@ def predict_images(
         say(f"note: {doubt}")
     if line := fit.describe():
         say(line)
+    if trained.lacking:
+        say(f"note: photos come without {trained.lacking}, which the models learned with")
     if trained.metadata:
-        say("note: photos come without metadata; the models take all of it as missing")
         examples = blank_metadata(examples, spec)
     with tempfile.TemporaryDirectory() as scratch:
         records = Path(scratch) / "records"
@@ -139,7 +140,7 @@ def predict_images(
             say("done" if fold is None else f"fold {fold}: done")
         near = _nearest(trained, examples, shards_of, chosen, say)
     mean = average(parts).probabilities.sort_index()
-    table = _with_decision(mean, trained.stage, spec, say)
+    table = _with_decision(mean, trained, say)
     if known is not None:
         for line in known.describe_score(mean, spec):
             say(line)
@@ -194,13 +195,16 @@ def _blended(run_dir: Path, model: str) -> str | None:
 
 
 def _with_decision(
-    mean: pd.DataFrame, stage: Path, spec: DatasetSpec, say: Callable[[str], None]
+    mean: pd.DataFrame,
+    trained: TrainedImageModels | TrainedHeads,
+    say: Callable[[str], None],
 ) -> pd.DataFrame:
     """The probabilities and, as far as the stage has them, what is made of them."""
+    stage, spec = trained.stage, trained.spec
     table, calibrated = _in_words(mean, spec), mean
-    found = read_calibration(stage)
+    found, decision, why = calibration_of_photos(trained)
     if found is None or found.method == "none":
-        why = f"no {FILE} in {stage}" if found is None else found.why
+        why = why or (found.why if found else f"no {FILE} in {stage}")
         say(f"{stage.name} model only, uncalibrated: {why}")
     else:
         names = ", ".join(table.columns)
@@ -215,7 +219,6 @@ def _with_decision(
     words = {name: spec.class_label(name) for name in spec.classes}
     if spec.task == "multiclass":
         table = table.assign(most_probable=calibrated[list(words)].idxmax(axis=1).map(words))
-    decision = read_decision(stage)
     if decision is None:
         return table
     say(f"decision: by {stage / DECISION_FILE} ({decision.why}), of the calibrated probabilities")

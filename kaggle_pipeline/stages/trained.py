@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
 
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.loading import load_experiment
+from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets import spec_of
+from kaggle_pipeline.evaluation.calibration.calibration import Calibration, read_calibration
+from kaggle_pipeline.evaluation.decision.decision import Decision, read_decision
 from kaggle_pipeline.models.cross_validation import (
     ALL_NUMBER,
     missing_folds,
@@ -39,8 +42,38 @@ def read_stage(
     run_dir, folds = stage.parent, trained_folds(stage)
     config = load_experiment(stage / "config.yaml")
     spec = spec_of(config, run_dir / "prepare", None)
-    fit = read_fit(run_dir, config, spec)
+    fit = read_fit(stage, config, spec)
     return stage, config, spec, folds, missing_folds(run_dir, folds), fit
+
+
+class PhotoModels(Protocol):
+    """What a run's stage of photos says of itself: of its networks, or of its heads."""
+
+    stage: Path
+
+    @property
+    def lacking(self) -> str:
+        """What its models were scored with, and a photo alone lacks; empty if nothing."""
+
+
+def calibration_of_photos(
+    trained: PhotoModels,
+) -> tuple[Calibration | None, Decision | None, str]:
+    """Return a stage's calibration and decision as far as they hold for photos alone.
+
+    None of them does where the models were scored with more than the photo: a score without is
+    another one, so what was measured says nothing of it, and the last value says so; else it is
+    empty.
+
+    Raises
+    ------
+    PipelineError
+        If a file is damaged.
+    """
+    if trained.lacking:
+        why = f"calibration and decision were measured with {trained.lacking}"
+        return None, None, f"{why}, which a photo alone lacks"
+    return read_calibration(trained.stage), read_decision(trained.stage), ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +115,11 @@ class TrainedImageModels:
             If the run has no trained image model.
         """
         stage = Path(run_dir) / "image"
+        if not stage.is_dir() and (stage.parent / "embedding").is_dir():
+            raise PipelineError(
+                f"{run_dir} has no network, but a linear head on frozen encoders: export_model and "
+                "bundle take networks alone; predict and serve read this run"
+            )
         return cls(*read_stage(stage), trained_on_all(stage))
 
     @property
@@ -93,6 +131,11 @@ class TrainedImageModels:
     def metadata(self) -> bool:
         """Whether the networks read metadata beside the photo."""
         return self.config.image.metadata
+
+    @property
+    def lacking(self) -> str:
+        """What they learned and were scored with, and a photo alone lacks; empty if nothing."""
+        return "metadata" if self.metadata else ""
 
     @property
     def mixed_precision(self) -> bool:

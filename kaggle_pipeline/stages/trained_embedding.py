@@ -89,6 +89,13 @@ class TrainedHeads:
         """Whether the heads read metadata beside the photo."""
         return self.config.embedding.metadata
 
+    @property
+    def lacking(self) -> str:
+        """What they learned and were scored with, and a photo alone lacks; empty if nothing."""
+        config = self.config.embedding
+        parts = ["metadata"] * config.metadata + ["the patient's other photos"] * config.context
+        return " and ".join(parts)
+
     def load(
         self,
         fold: int,
@@ -113,8 +120,8 @@ class TrainedHeads:
             self._vectors[known] = self._encode(examples, shards, device)
         return self._vectors[known]
 
-    def training_table(self) -> tuple[VectorTable, pd.DataFrame] | None:
-        """Return the training photos' vectors, without context, and their examples.
+    def nearest(self) -> NearestPhotos | None:
+        """Return the training photos to find the nearest of, their vectors without context.
 
         None where the run's folder holds no vectors, as a bundle.
         """
@@ -124,13 +131,7 @@ class TrainedHeads:
             return None
         known = split_rows(read_examples(path, self.spec), "train")
         found = {name: one.read().mean(known.index, one.folder) for name, one in stores.items()}
-        return VectorTable.build(known.index, found), known
-
-    def nearest(self) -> NearestPhotos | None:
-        """Return the training photos to find the nearest of, None where their vectors are gone."""
-        if (found := self.training_table()) is None:
-            return None
-        table, known = found
+        table = VectorTable.build(known.index, found)
         return NearestPhotos(table, known["group_id"], labels_in_words(known, self.spec))
 
     def open_encoders(self, device: "Accelerator", batch_size: int) -> dict[str, "Encoder"]:
@@ -164,7 +165,6 @@ class TrainedHeads:
             name: stored_vectors(array, config).mean(axis=1, dtype=np.float32)
             for name, array in arrays.items()
         }
-        # Nobody says which photos are of one patient: each stands alone.
         patient = examples["group_id"] if config.context else None
         return VectorTable.build(examples.index, means, patient)
 

@@ -110,7 +110,7 @@ def _metadata(service: Service, key: str) -> dict[str, object]:
     """Ask for the features that the run's models use; all are optional."""
     wanted = service.models.features
     if not wanted:
-        st.caption("This run uses the photo alone.")
+        st.caption("This run uses nothing but photos.")
         return {}
     st.caption("About the patient (optional):")
     found: dict[str, object] = {}

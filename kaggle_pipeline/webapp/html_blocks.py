@@ -111,7 +111,7 @@ def report_page(service: Service, title: str, now: datetime, *pieces: Html) -> s
     lines = [
         f"Made on {now.day} {now:%B %Y} at {now:%H:%M} by the run “{models.config.name}”, trained "
         f"on {service.spec.heading}. {finished}",
-        f"Models: {parts}. What reads the photo: {models.described}; "
+        f"Models: {parts}. What reads the photo: {models.reader.described}; "
         f"{count} fold{'s' * (count > 1)}.",
     ]
     facts = block(*(html.element("p", one, class_="faint") for one in lines))
@@ -146,10 +146,25 @@ def missing_line(service: Service) -> str:
 
 
 def context_line(service: Service, reading: Reading) -> str:
-    """Return that the number of photos counts, where it does."""
-    if not service.models.uses_context:
-        return ""
-    return f"The tabular model also uses the number of this patient’s photos: {reading.together}."
+    """Return what the number of photos changes, where a model compares a patient's photos."""
+    found, together = [], reading.together
+    for name in service.models.with_context:
+        if name != "embedding":
+            found.append(
+                f"The tabular model also uses the number of this patient’s photos: {together}."
+            )
+        elif together > 1:
+            found.append(
+                f"The linear head compares each photo with the patient’s others: {together} photos "
+                "are read together."
+            )
+        else:
+            found.append(
+                "The linear head was scored with all photos of a patient, each compared with the "
+                "others. Here is only one, so its number is less sure: give the others too, on the "
+                "page “A patient”."
+            )
+    return " ".join(dict.fromkeys(found))
 
 
 def _doubts(service: Service, reading: Reading) -> Html:
@@ -187,14 +202,9 @@ def _facts(service: Service, reading: Reading, name: str, sensitivity: float) ->
         )
     if reading.unknown:
         names = ", ".join(service.spec.feature_label(one) for one in reading.unknown)
-        facts.append(f"Not given: {names}. The tabular model treats that as missing.")
-    if service.models.uses_context:
-        facts.append(context_line(service, reading))
-    if service.models.heads and (missing := service.models.heads.alone):
-        facts.append(
-            f"The linear head also learned from {missing}; here it sees the photo alone, and its "
-            "score is less sure for that."
-        )
+        facts.append(f"Not given: {names}. That counts as missing.")
+    if line := context_line(service, reading):
+        facts.append(line)
     if reading.look.unlikeness is None:
         why = "there are none here" if service.reference is None else service.reference.few
         facts.append(f"Whether the photo looks like the training photos was not checked: {why}.")
@@ -280,9 +290,9 @@ def _photos(reading: Reading, name: str, service: Service) -> Html:
         seen = f"the middle of the photo ({side} × {side} of {size})"
     else:
         seen = f"the whole photo ({size}), stretched to a square"
-    if side != (network := service.models.image_size_px):
-        seen += f", at {network} × {network}"
-    shown = [picture(look.shown, f"What the network sees: {seen}.")]
+    if side != (sees_px := service.models.image_size_px):
+        seen += f", at {sees_px} × {sees_px}"
+    shown = [picture(look.shown, f"What the model sees: {seen}.")]
     if look.answer.heat is None:
         return html.element("div", *shown, class_="pair alone")
     shown.append(_heat(look, service.classes.index(name), service.spec.class_label(name)))
@@ -349,10 +359,17 @@ def _parts(service: Service, reading: Reading, name: str) -> Html:
     table = html.table(header, rows, stack=True)
     photo_stage = service.models.photo_stage
     if list(reading.parts) == [photo_stage]:
+        more = service.models.features or service.models.with_context
         text = (
-            "This run uses the photo alone, nothing that is known of the patient. This is the "
-            "model’s own score, before calibration; the probability above is what to expect. The "
-            "command predict writes both."
+            "This is the model’s own score, before calibration; the probability above is what to "
+            "expect. "
+        )
+        text += (
+            "The command predict sees single photos and nothing of the patient, so its numbers "
+            "differ."
+            if more
+            else "This run uses the photo alone, nothing that is known of the patient. The command "
+            "predict writes both."
         )
         return html.join([table, html.element("p", text, class_="faint")])
     text = (
@@ -365,7 +382,7 @@ def _parts(service: Service, reading: Reading, name: str) -> Html:
             " Share of the blend: how much a model moves the result, its weight times the spread "
             "of its scores."
         )
-    if service.models.networks and "image" not in reading.parts:
+    if photo_stage == "image" and "image" not in reading.parts:
         text = (
             "The image model has no weight in this run’s blend: the probability comes from the "
             "other models alone. The heat map explains the image model, which is not used here. "

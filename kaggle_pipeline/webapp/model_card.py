@@ -46,7 +46,7 @@ def _summary(service: Service, name: str) -> Html:
         [f"{'mean ' if len(service.classes) > 1 else ''}AUC, out of fold [95 % interval]",
          headline(models.scored_stage, read_json(models.scored_stage / "metrics.json"))[0]],
         ["folds", _folds(service)],
-        ["network", models.described],
+        ["model of photos", models.reader.described],
         ["new photos", f"{models.fit.word}, like the training photos"
          if models.fit.known else models.fit.word],
         ["weights in the blend", blend],
@@ -64,9 +64,8 @@ def _folds(service: Service) -> str:
 
 
 def _further(service: Service) -> str:
-    """Collections that the image model learned from beside the data set; heads learn from none."""
-    models = service.models
-    return ", ".join(one.dataset for one in models.config.external) if models.networks else ""
+    """Collections that the model of photos learned from beside the data set."""
+    return ", ".join(service.models.reader.external)
 
 
 def _limits(service: Service) -> Html:

@@ -4,12 +4,11 @@ In: a run's folder. Out: :class:`RunModels`, which answers for square photos and
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps
 
 from kaggle_pipeline.config.loading import load_experiment
 from kaggle_pipeline.config.run_folders import require_run
@@ -20,7 +19,6 @@ from kaggle_pipeline.data.patient_context import PREFIX, patient_context
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.ensembling.blend import Blend
 from kaggle_pipeline.models.cross_validation import trained_folds
-from kaggle_pipeline.models.embedding.nearest import Near
 from kaggle_pipeline.models.protocols import Model
 from kaggle_pipeline.records.convert import decoded_side_px, square_jpeg
 from kaggle_pipeline.report.results import describe_guessing
@@ -28,31 +26,8 @@ from kaggle_pipeline.stages.trained import TrainedImageModels
 from kaggle_pipeline.stages.trained_embedding import open_trained
 from kaggle_pipeline.webapp.photo_heads import PhotoHeads
 from kaggle_pipeline.webapp.photo_networks import PhotoNetworks
+from kaggle_pipeline.webapp.photo_readers import BlendPart, PhotoLook, PhotoReader
 from kaggle_pipeline.webapp.upload import Photo
-
-
-@dataclass(frozen=True)
-class ImagePrediction:
-    """What the folds' models of photos say of one.
-
-    Attributes
-    ----------
-    parts : dict of str to numpy.ndarray of shape (folds, classes), float64
-        What the networks (``image``) and the heads on frozen encoders (``embedding``) say.
-    embeddings : tuple of numpy.ndarray, float32
-        By :attr:`RunModels.embedding_folds`: pooled features, those of all of a fold's networks
-        one after the other; without networks the encoders' vector.
-    heat : numpy.ndarray of shape (classes, h, w), float32, or None
-        Grad-CAM, mean over the folds; each fold's and class's greatest value is 1 before.
-        Of several seeds it is the mean too, made alike. None without networks.
-    nearest : tuple of Near
-        The nearest training photos, by the encoders.
-    """
-
-    parts: dict[str, np.ndarray]
-    embeddings: tuple[np.ndarray, ...]
-    heat: np.ndarray | None = None
-    nearest: tuple[Near, ...] = ()
 
 
 class RunModels:
@@ -73,11 +48,10 @@ class RunModels:
     folds : tuple of int
     missing : list of int
         Folds of the run that have no trained model of photos.
-    embedding_folds : tuple of int
-        What the embeddings of a photo are of: each fold; 0 alone where a frozen encoder makes one
-        for all.
-    networks : PhotoNetworks or None
+    reader : PhotoReader
+        What sees photos: the networks, or the heads' encoders where the run has none.
     heads : PhotoHeads or None
+        None where networks see the photos and the blend weighs no head.
     fit : RecordFit
         How its photos were made square, as new ones are.
     blend : Blend
@@ -117,34 +91,24 @@ class RunModels:
         self.judged_as_used = blend.judged_as_used(len(self.folds) + len(self.missing))
         weights = {name: weight for name, weight in blend.weights.items() if weight > 0}
         self.blend = replace(blend, weights=weights)
-        self.networks: PhotoNetworks | None = None
-        self.heads: PhotoHeads | None = None
+        networks = None
         if isinstance(trained, TrainedImageModels):
-            self.networks = PhotoNetworks(trained, device)
+            networks = PhotoNetworks(trained, device)
         elif "image" in weights:
             raise PipelineError(f"{stored} weighs the image model, which {run_dir} does not hold")
-        if self.networks is None or "embedding" in weights:
-            self.heads = PhotoHeads(run_dir, self.folds, device)
-        self.embedding_folds = self.folds if self.networks else (0,)
-        self._others = {
-            name: _Tabular(run_dir / name, self.spec, self.folds)
+        needed = networks is None or "embedding" in weights
+        self.heads = PhotoHeads(run_dir, self.folds, device) if needed else None
+        self.reader: PhotoReader = networks or self.heads
+        of_photos = {"image": networks, "embedding": self.heads}
+        self._parts: dict[str, BlendPart] = {
+            name: of_photos.get(name) or _Tabular(run_dir / name, self.spec, self.folds)
             for name in self.blend.weights
-            if name not in ("image", "embedding")
         }
 
     @property
     def image_size_px(self) -> int:
-        """Side of the square that the network sees, or the largest encoder."""
-        return self.config.image.image_size_px if self.networks else self.heads.side_px
-
-    @property
-    def described(self) -> str:
-        """What reads the photos, for a person."""
-        if self.networks:
-            image, side = self.config.image, self.image_size_px
-            return f"{image.backbone}, {side} × {side} pixels, test-time augmentation: {image.tta}"
-        encoders = ", ".join(one.source for one in self.config.embedding.encoders)
-        return f"linear head on frozen encoders: {encoders}"
+        """Side of the square that the reader sees."""
+        return self.reader.side_px
 
     @property
     def detail_px(self) -> int:
@@ -154,13 +118,13 @@ class RunModels:
     @property
     def features(self) -> tuple[str, ...]:
         """Metadata that some model of the blend reads, in the data set's order."""
-        read = {name for model in self._others.values() for name in model.features}
+        read = {name for one in self._parts.values() for name in one.features}
         return tuple(name for name in self.spec.features if name in read)
 
     @property
-    def uses_context(self) -> bool:
-        """Whether a model compares a lesion's metadata with that of the patient's others."""
-        return any(one.uses_context for one in self._others.values())
+    def with_context(self) -> tuple[str, ...]:
+        """Models of the blend that compare a photo, or its metadata, with the patient's others."""
+        return tuple(name for name, one in self._parts.items() if one.uses_context)
 
     def jpeg(self, photo: Photo) -> bytes:
         """Return the photo as a record has it."""
@@ -171,55 +135,44 @@ class RunModels:
         return square_jpeg(image, records, photo.original)
 
     def square(self, photo: Photo) -> np.ndarray:
-        """Return the photo as the network sees it: by a record's way, uint8 (side, side, 3)."""
-        return self.decode(self.jpeg(photo))
+        """Return the photo as the reader sees it: by a record's way, uint8 (side, side, 3)."""
+        return self.reader.decode(self.jpeg(photo))
 
-    def decode(self, jpeg: bytes) -> np.ndarray:
-        """Return what the network sees of a record's JPEG; of encoders the largest."""
-        if self.networks is None:
-            return self.shrink(decode_image(jpeg, "the photo"))
-        from kaggle_pipeline.models.image.input.pipeline import decode_photo
-
-        return decode_photo(jpeg, self.image_size_px)
-
-    def shrink(self, photo: Image.Image) -> np.ndarray:
-        """Return the middle square of a photo as large as an encoder's input."""
-        return np.asarray(ImageOps.fit(photo, (self.image_size_px, self.image_size_px)))
-
-    def look(self, square: np.ndarray, jpeg: bytes) -> ImagePrediction:
-        """Ask every fold's models about a photo.
+    def look(self, square: np.ndarray, jpeg: bytes) -> PhotoLook:
+        """Return what is seen in a photo, the costly part: nothing is known of the patient yet.
 
         Parameters
         ----------
         square : numpy.ndarray of shape (side, side, 3), uint8
-            Of :meth:`decode`; the networks see it.
+            Of the reader's ``decode``.
         jpeg : bytes
-            What it was decoded from; the encoders see it.
+            What it was decoded from.
         """
-        parts, embeddings, heat, nearest = {}, (), None, ()
-        if self.networks:
-            parts["image"], embeddings, heat = self.networks.look(square)
-        if self.heads:
-            said = self.heads.answer(jpeg)
-            parts["embedding"], nearest = said.probabilities, said.nearest
-            embeddings = embeddings or (said.vector,)
-        return ImagePrediction(parts, embeddings, heat, nearest)
+        seen = self.reader.look(square, jpeg)
+        if self.heads in (None, self.reader):
+            return seen
+        beside = self.heads.look(square, jpeg)
+        return replace(seen, vectors=beside.vectors, nearest=beside.nearest)
 
-    def ask_metadata(self, metadata: pd.DataFrame) -> dict[str, np.ndarray]:
-        """Return what each metadata model says: name → (folds, n, classes).
+    def ask(self, looks: Sequence[PhotoLook], metadata: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Return what each model of the blend says of one patient's photos.
 
         Parameters
         ----------
+        looks : sequence of PhotoLook
         metadata : pandas.DataFrame
-            A row a lesion, all features of the data set, NaN where unknown; all rows are one
-            patient's.
+            A row a photo, all features of the data set, NaN where unknown.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray of shape (folds, n, classes), float64
         """
         rows = metadata.assign(group_id="patient")
-        return {name: model.predict(rows) for name, model in self._others.items()}
+        return {name: one.predict(looks, rows) for name, one in self._parts.items()}
 
 
 class _Tabular:
-    """One metadata stage: all its folds, and what they read."""
+    """One metadata stage, all its folds: a ``BlendPart``."""
 
     def __init__(self, stage: Path, spec: DatasetSpec, folds: Sequence[int]) -> None:
         places = trained_folds(stage)
@@ -244,7 +197,7 @@ class _Tabular:
         # Context is made of all features, whichever the model reads beside it.
         self.features = spec.features if context else tuple(columns)
 
-    def predict(self, rows: pd.DataFrame) -> np.ndarray:
+    def predict(self, looks: Sequence[PhotoLook], rows: pd.DataFrame) -> np.ndarray:
         if self.uses_context:
             rows = rows.join(patient_context(rows, self._spec))
         return np.stack([model.predict(rows).to_numpy(float) for model in self._models])

@@ -198,7 +198,7 @@ def doubts(
     width, height = size_px
     if min(width, height) < side_px:
         found.append(
-            f"The photo is small: {width} × {height} pixels. The network learned from "
+            f"The photo is small: {width} × {height} pixels. The model learned from "
             f"photos with {side_px} × {side_px} pixels, so details are missing."
         )
     if reference is None:

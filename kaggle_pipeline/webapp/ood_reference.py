@@ -20,6 +20,7 @@ from kaggle_pipeline.records.tfrecords import shards_holding
 from kaggle_pipeline.stages.photo_records import index_here, read_photos
 from kaggle_pipeline.webapp.models import RunModels
 from kaggle_pipeline.webapp.ood import OodReference, sharpness
+from kaggle_pipeline.webapp.photo_networks import PhotoNetworks
 
 IMAGES = 500
 """Looked at in all, half to be near to, half to tell what is usual."""
@@ -51,8 +52,9 @@ def find_reference(
     PipelineError
         If the kept one is damaged, or not what was written.
     """
+    of_networks = isinstance(models.reader, PhotoNetworks)
     # Vectors of a network and of encoders are not to be compared with each other.
-    name = "reference.npz" if models.networks else f"reference_{models.photo_stage}.npz"
+    name = "reference.npz" if of_networks else f"reference_{models.photo_stage}.npz"
     path = Path(run_dir) / "webapp" / name
     stage = Path(run_dir) / models.photo_stage
     here = (Path(run_dir) / "prepare" / "folds.csv").exists()
@@ -64,17 +66,13 @@ def find_reference(
     if whole and path.stat().st_mtime >= newest:
         kept = OodReference.read(path)
         # A date does not tell that a fold was added, taken away or copied from elsewhere.
-        same = set(kept.known) == set(kept.held_out) == set(models.embedding_folds)
+        same = set(kept.known) == set(kept.held_out) == set(models.reader.embedding_folds)
         if same and (len(kept.sharpness) or index is None):  # records that lacked may be here now
             return kept
-    needed = "TFRecords are" if models.networks else "vectors or folds are"
-    reference = None
-    if index is not None and models.networks:
-        say("looking at training images, once, to tell photos that are unlike them …")
-        reference = _of_networks(run_dir, models, index)
-    elif here and not models.networks:
-        reference = _of_vectors(run_dir, models, index)
+    make = _of_networks if of_networks else _of_vectors
+    reference = make(run_dir, models, index, say) if here else None
     if reference is None:
+        needed = "TFRecords are" if of_networks else "vectors or folds are"
         say(f"the run's {needed} not here: photos are not compared with the training images")
         return None
     try:
@@ -91,7 +89,13 @@ def find_reference(
     return reference
 
 
-def _of_networks(run_dir: Path, models: RunModels, index: pd.DataFrame) -> OodReference:
+def _of_networks(
+    run_dir: Path, models: RunModels, index: pd.DataFrame | None, say: Callable[[str], None]
+) -> OodReference | None:
+    """By the networks' features; None without the records that they look at."""
+    if index is None:
+        return None
+    say("looking at training images, once, to tell photos that are unlike them …")
     from kaggle_pipeline.models.image.input.pipeline import Source, prediction_batches
     from kaggle_pipeline.models.image.input.record_reader import PADDING
 
@@ -109,7 +113,7 @@ def _of_networks(run_dir: Path, models: RunModels, index: pd.DataFrame) -> OodRe
         started, parts, rows = time.monotonic(), [], []
         for batch in prediction_batches(source, list(ids), _BATCH).as_numpy_iterator():
             real = batch["row"] != PADDING
-            parts.append(models.networks.embed(fold, batch["image"])[real])
+            parts.append(models.reader.embed(fold, batch["image"])[real])
             rows.append(batch["row"][real])
             sharp += [sharpness(square) for square in batch["image"][real]]
             if time.monotonic() - started > _SECONDS / len(models.folds):
@@ -121,21 +125,23 @@ def _of_networks(run_dir: Path, models: RunModels, index: pd.DataFrame) -> OodRe
 
 
 def _of_vectors(
-    run_dir: Path, models: RunModels, index: pd.DataFrame | None
+    run_dir: Path, models: RunModels, index: pd.DataFrame | None, say: Callable[[str], None]
 ) -> OodReference | None:
     """The same of a frozen encoder, which learned from none of them; None without their vectors."""
     labelled = Folds.read(Path(run_dir) / "prepare" / "folds.csv").validated
     rng = np.random.default_rng(_SEED)
     ids = labelled.index[np.sort(rng.permutation(len(labelled))[:IMAGES])]
-    vectors = models.heads.training_vectors(ids)
-    if vectors is None:
+    heads = models.reader
+    if heads.training is None:
         return None
-    near, apart = _halves(rng, vectors, labelled.loc[ids, "group_id"].to_numpy())
+    near, apart = _halves(
+        rng, heads.training.table.of(ids), labelled.loc[ids, "group_id"].to_numpy()
+    )
     sharp, started = [], time.monotonic()
     swapped = models.config.records.swap_red_blue
     shards = shards_holding(index, ids) if index is not None else []
     for _, photo in read_photos(shards, models.spec.record_id, set(ids), swap_red_blue=swapped):
-        sharp.append(sharpness(models.shrink(photo)))
+        sharp.append(sharpness(heads.shrink(photo)))
         if time.monotonic() - started > _SECONDS:
             break
     return OodReference({0: near}, {0: apart}, np.sort(sharp))

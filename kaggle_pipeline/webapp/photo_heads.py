@@ -4,40 +4,21 @@ In: a run's folder with ``embedding/``. Out: :class:`PhotoHeads`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image, ImageOps
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.photos import decode_image
-from kaggle_pipeline.data.metadata_encoder import blank_metadata
-from kaggle_pipeline.models.embedding.nearest import Near
 from kaggle_pipeline.stages.embed import encode_photos
 from kaggle_pipeline.stages.trained_embedding import NotAtHand, TrainedHeads
-
-
-@dataclass(frozen=True)
-class HeadsAnswer:
-    """What the heads say of one photo.
-
-    Attributes
-    ----------
-    probabilities : numpy.ndarray of shape (folds, classes), float64
-    vector : numpy.ndarray, float32
-        Of all encoders, side by side.
-    nearest : tuple of Near
-        The nearest training photos; empty where their vectors are not here.
-    """
-
-    probabilities: np.ndarray
-    vector: np.ndarray
-    nearest: tuple[Near, ...]
+from kaggle_pipeline.webapp.photo_readers import PhotoLook
 
 
 class PhotoHeads:
-    """Encoders that are loaded once, and the folds' heads on their vectors.
+    """Encoders that are loaded once, and the folds' heads on their vectors: a ``PhotoReader``.
 
     Parameters
     ----------
@@ -57,6 +38,9 @@ class PhotoHeads:
         If the heads have other folds, or an encoder is not at hand.
     """
 
+    embedding_folds = (0,)
+    external: tuple[str, ...] = ()
+
     def __init__(self, run_dir: Path, folds: Sequence[int], device: str) -> None:
         self._trained = TrainedHeads.open(run_dir)
         if set(self._trained.folds) != set(folds):
@@ -74,39 +58,39 @@ class PhotoHeads:
                 f"{run_dir} reads photos with an encoder that is not at hand here: {error}"
             ) from None
         self.training = self._trained.nearest()
-
-    @property
-    def alone(self) -> str:
-        """What the heads learned with and do not see of a single photo; empty if nothing."""
         config = self._trained.config.embedding
-        missing = [*(["metadata"] if config.metadata else []),
-                   *(["the patient’s other photos"] if config.context else [])]  # fmt: skip
-        return " and ".join(missing)
+        self.features = self._trained.spec.features if config.metadata else ()
+        self.uses_context = config.context
+        self.side_px = max(one.about["image_size_px"] for one in self._encoders.values())
+        encoders = ", ".join(one.source for one in config.encoders)
+        self.described = f"linear head on frozen encoders: {encoders}"
 
-    @property
-    def side_px(self) -> int:
-        """Side of the photos that the encoders see, of the largest."""
-        return max(one.about["image_size_px"] for one in self._encoders.values())
+    def decode(self, jpeg: bytes) -> np.ndarray:
+        """Return the middle square of a record's photo, as large as the largest encoder's input."""
+        return self.shrink(decode_image(jpeg, "the photo"))
 
-    def answer(self, jpeg: bytes) -> HeadsAnswer:
-        """Return what they say of a photo as a record has it.
+    def shrink(self, photo: Image.Image) -> np.ndarray:
+        """The same of a photo that is decoded already."""
+        return np.asarray(ImageOps.fit(photo, (self.side_px, self.side_px)))
 
-        It stands alone, as in ``predict``: metadata and the patient's other photos are not seen.
+    def look(self, square: np.ndarray, jpeg: bytes) -> PhotoLook:
+        """Return a photo's vectors, and the training photos that are nearest by them."""
+        photo = iter([("photo", decode_image(jpeg, "the photo"))])
+        ids, arrays = encode_photos(photo, self._encoders, 1)
+        table = self._trained.table(pd.DataFrame({"group_id": ids}, index=ids), arrays)
+        near = self.training.find(table)["photo"] if self.training else ()
+        vector = np.concatenate([one[0] for one in table.of_encoders().values()])
+        vectors = {name: array[0] for name, array in arrays.items()}
+        return PhotoLook((vector,), vectors=vectors, nearest=tuple(near))
+
+    def predict(self, looks: Sequence[PhotoLook], rows: pd.DataFrame) -> np.ndarray:
+        """Return what the heads say of one patient's photos, (folds, n, classes).
+
+        They see what they learned with: metadata and the patient's other photos, where they did.
         """
-        trained, ids = self._trained, pd.Index(["photo"], name="image_id")
-        photo = decode_image(jpeg, "the photo")
-        _, arrays = encode_photos(iter([(ids[0], photo)]), self._encoders, 1)
-        examples = blank_metadata(pd.DataFrame({"group_id": ids}, index=ids), trained.spec)
-        table = trained.table(examples, arrays)
-        found = [trained.head(fold, table).predict(examples) for fold in self._folds]
-        near = self.training.find(table)[ids[0]] if self.training else ()
-        return HeadsAnswer(
-            np.concatenate([one.to_numpy(float) for one in found]),
-            np.concatenate([one[0] for one in table.of_encoders().values()]),
-            tuple(near),
-        )
-
-    def training_vectors(self, ids: pd.Index) -> np.ndarray | None:
-        """Return training photos' vectors (n, columns), like an answer's; None without them."""
-        found = self._trained.training_table()
-        return None if found is None else found[0].of(ids)
+        rows = rows.set_axis(pd.Index([f"photo {n}" for n in range(len(looks))], name="image_id"))
+        names = looks[0].vectors
+        arrays = {name: np.stack([one.vectors[name] for one in looks]) for name in names}
+        table = self._trained.table(rows, arrays)
+        found = [self._trained.head(fold, table).predict(rows) for fold in self._folds]
+        return np.stack([one.to_numpy(float) for one in found])

@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.models.composite import OneModelPerClass, SeedEnsemble
 from kaggle_pipeline.stages.trained import TrainedImageModels
+from kaggle_pipeline.webapp.photo_readers import PhotoLook
 
 if TYPE_CHECKING:
     from kaggle_pipeline.models.image.inference.gradcam import Explainer
 
 
 class PhotoNetworks:
-    """The networks of every fold with their Grad-CAM.
+    """The networks of every fold with their Grad-CAM: a ``PhotoReader``.
 
     Parameters
     ----------
@@ -37,16 +39,37 @@ class PhotoNetworks:
         If a network sees more than a photo alone, or photos of several sizes.
     """
 
+    features: tuple[str, ...] = ()
+    uses_context = False
+
     def __init__(self, trained: TrainedImageModels, device: str) -> None:
         _require_one_look(trained.config, trained.stage)
         self.of_fold = {fold: _load(trained, fold, device) for fold in trained.folds}
+        image = trained.config.image
+        self.side_px = image.image_size_px
+        self.described = (
+            f"{image.backbone}, {self.side_px} × {self.side_px} pixels, test-time augmentation: "
+            f"{image.tta}"
+        )
+        self.embedding_folds = tuple(trained.folds)
+        self.external = tuple(one.dataset for one in trained.config.external)
 
-    def look(self, square: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]:
-        """Return probabilities (folds, classes), embeddings by fold, and heat (classes, h, w)."""
-        probabilities, embeddings, heats = [], [], []
+    def decode(self, jpeg: bytes) -> np.ndarray:
+        """Return what the networks see of a record's JPEG."""
+        from kaggle_pipeline.models.image.input.pipeline import decode_photo
+
+        return decode_photo(jpeg, self.side_px)
+
+    def predict(self, looks: Sequence[PhotoLook], rows: pd.DataFrame) -> np.ndarray:
+        """Return what they said of the photos, (folds, n, classes)."""
+        return np.stack([one.scores for one in looks], axis=1)
+
+    def look(self, square: np.ndarray, jpeg: bytes) -> PhotoLook:
+        """Return what every fold's networks say of a photo, and where they look."""
+        scores, embeddings, heats = [], [], []
         for fold in self.of_fold.values():
             answers = [[one.answer(square[None]) for one in networks] for networks in fold]
-            probabilities.append(
+            scores.append(
                 np.concatenate(
                     [np.mean([one.probabilities[0] for one in seeds], axis=0) for seeds in answers]
                 )
@@ -56,7 +79,7 @@ class PhotoNetworks:
             )
             heat = [np.mean([_scaled(one.heat[0]) for one in seeds], axis=0) for seeds in answers]
             heats.append(_scaled(np.concatenate(heat)))
-        return np.stack(probabilities), tuple(embeddings), np.mean(heats, axis=0)
+        return PhotoLook(tuple(embeddings), np.stack(scores), np.mean(heats, axis=0))
 
     def embed(self, fold: int, squares: np.ndarray) -> np.ndarray:
         """Return one fold's embeddings (n, channels) of squares (n, side, side, 3)."""

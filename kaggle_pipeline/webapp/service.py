@@ -25,9 +25,10 @@ from kaggle_pipeline.evaluation.decision.decision import read_decision, read_thr
 from kaggle_pipeline.records.convert import square_jpeg
 from kaggle_pipeline.stages.photo_records import index_here, record_thumbnails
 from kaggle_pipeline.webapp.dicom_worker import DicomWorker
-from kaggle_pipeline.webapp.models import ImagePrediction, RunModels
+from kaggle_pipeline.webapp.models import RunModels
 from kaggle_pipeline.webapp.ood import UNLIKE, OodReference, doubts
 from kaggle_pipeline.webapp.ood_reference import find_reference
+from kaggle_pipeline.webapp.photo_readers import PhotoLook
 from kaggle_pipeline.webapp.training_distribution import TrainingDistribution
 from kaggle_pipeline.webapp.turns import Turns
 from kaggle_pipeline.webapp.upload import MAX_PIXELS, Photo, open_upload, plain_name
@@ -57,7 +58,7 @@ class Look:
     shown : bytes
         JPEG of what the network sees, its longer side of ``SHOWN_SIDE_PX`` at most, without any
         metadata; a photo that the network sees stretched is shown as it came.
-    answer : ImagePrediction
+    answer : PhotoLook
     doubts : tuple of str
         What lowers trust.
     unlikeness : float or None
@@ -69,7 +70,7 @@ class Look:
     digest: str
     size_px: tuple[int, int]
     shown: bytes
-    answer: ImagePrediction
+    answer: PhotoLook
     doubts: tuple[str, ...]
     unlikeness: float | None
 
@@ -202,14 +203,14 @@ class Service:
         with self._decoding.turn(name):
             photo = open_upload(name, content, self._worker)
             jpeg, shown = models.jpeg(photo), self._shown(photo.image)
-            square = models.decode(jpeg)
+            square = models.reader.decode(jpeg)
             size, digest = photo.image.size, photo.digest
             del photo
         with self._looking.turn(name), self._lock:
             answer = models.look(square, jpeg)
         unlikeness = None
         if self.reference is not None:
-            of_fold = dict(zip(models.embedding_folds, answer.embeddings, strict=True))
+            of_fold = dict(zip(models.reader.embedding_folds, answer.embeddings, strict=True))
             unlikeness = self.reference.unlikeness(of_fold)
         found = doubts(size, models.detail_px, square, unlikeness, self.reference)
         return Look(name, digest, size, shown, answer, tuple(found), unlikeness)
@@ -232,11 +233,8 @@ class Service:
             return []
         rows = self._rows(metadata)
         with self._lock:  # a dense network on the metadata is a Keras model too
-            parts = self.models.ask_metadata(rows)
-        for name in looks[0].answer.parts:
-            parts[name] = np.stack([look.answer.parts[name] for look in looks], axis=1)
+            parts = self.models.ask([look.answer for look in looks], rows)
         weights = self.models.blend.weights
-        parts = {name: parts[name] for name in weights}
         means = {name: self._frame(found.mean(axis=0)) for name, found in parts.items()}
         final = self._calibrate(self.models.blend.apply(means))
         of_folds = np.stack([self._blend_fold(parts, number) for number in
@@ -335,8 +333,8 @@ class Service:
         """Trace every graph before the first upload."""
         grey = Image.new("RGB", (256, 256), "grey")
         jpeg = self.models.jpeg(Photo("grey", grey, None, ""))
-        self.models.look(self.models.decode(jpeg), jpeg)
-        self.models.ask_metadata(self._rows([{}]))
+        seen = self.models.look(self.models.reader.decode(jpeg), jpeg)
+        self.models.ask([seen], self._rows([{}]))
 
 
 def compare(service: Service, readings: Sequence[Reading], name: str) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -255,16 +256,17 @@ def test_a_run_of_before_the_note_is_read_by_its_config(trained, oblong, tmp_pat
     (old / "image" / "records.json").unlink()
     config = load_experiment(old / "image" / "config.yaml")
     fit = "stretch" if how == "found" else how
-    assert (read_fit(old, config, SPEC).fit, read_fit(old, config, SPEC).known) == (fit, True)
+    read = partial(read_fit, old / "image", config, SPEC)
+    assert (read().fit, read().known) == (fit, True)
     found = predicted(old, oblong / "jpeg" / "test", tmp_path / "out.csv")
     assert ("the competition's own are so" in capsys.readouterr().out) == (how == "found")
     known = predicted(run_dir, oblong / "jpeg" / "test", tmp_path / "out.csv")
     np.testing.assert_allclose(found, known, atol=1e-7)
     shutil.rmtree(old / "records", ignore_errors=True)  # as a kernel leaves it
-    assert (read_fit(old, config, SPEC).fit, read_fit(old, config, SPEC).known) == (fit, True)
+    assert (read().fit, read().known) == (fit, True)
     shutil.rmtree(old / "prepare")
-    assert not read_fit(old, config, SPEC).known
-    assert read_fit(old, config, SPEC).describe().startswith("note: ")
+    assert not read().known
+    assert read().describe().startswith("note: ")
 
 
 def test_a_run_remembers_and_does_not_mix(trained, oblong, found, tmp_path, capsys):
@@ -279,7 +281,7 @@ def test_a_run_remembers_and_does_not_mix(trained, oblong, found, tmp_path, caps
     said = ["--set", "records.given_fit=crop"]
     assert main(["train-image", *CONFIG, *said, *places]) == 2
     error = capsys.readouterr().err
-    assert "was trained on photos stretched to a square" in error and "--overwrite" in error
+    assert "is of photos stretched to a square" in error and "--overwrite" in error
     (copy / "image" / "records.json").write_text('{"fit": "diagonal"}')
     (copy / "image" / "written.json").unlink()
     photos = ["--images", str(oblong / "jpeg" / "test"), "--out", str(tmp_path / "out.csv")]

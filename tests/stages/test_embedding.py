@@ -1,6 +1,7 @@
 """Encoders, from photos to a submission: the whole way on made-up lesions."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,9 @@ import pytest
 from helpers_demo import DEMO
 
 from kaggle_pipeline.cli.main import main
+from kaggle_pipeline.core.commit import renew
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.stages.trained_embedding import TrainedHeads
 
 pytestmark = pytest.mark.ci
 LENET = "{source: keras:LeNet, weights: null, options: {filters: 4}, image_size_px: 32}"
@@ -47,6 +50,33 @@ def test_a_head_on_an_encoder_joins_the_blend(run):
     metrics = json.loads((run / "embedding" / "metrics.json").read_text())
     assert metrics["oof_auc_low"] > 0.5  # the made-up lesions can be told apart by colour alone
     assert (run / "submission.csv").exists() and "linear head" in (run / "report.html").read_text()
+
+
+def test_heads_on_vectors_that_are_there_need_no_records(run, competition, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "run")
+    for name in ("records", "embedding", "prepare/records.csv"):
+        place = copy / name
+        place.unlink() if place.is_file() else shutil.rmtree(place)
+    more = ["--set", "embedding.metadata=true", "--set", "embedding.context=true"]
+    changed = words(competition / "competition", copy, LENET, *more)
+    assert main(["train-embedding", *changed]) == 0
+    assert not (copy / "records").exists() and "convert" not in capsys.readouterr().out
+    for name in ("oof.csv", "records.json"):
+        assert (copy / "embedding" / name).read_bytes() == (run / "embedding" / name).read_bytes()
+    fit = TrainedHeads.open(copy).fit
+    assert (fit.known, fit.source, fit.image_size_px) == (True, "converted", 32)
+    note = copy / "embeddings" / "keras-LeNet-32px" / "records.json"
+    note.write_text(note.read_text().replace('"crop"', '"stretch"'))
+    renew(note.parent, note.name)
+    assert main(["train-embedding", *changed, "--resume"]) == 2
+    assert "is of photos cropped to their middle square" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["export-model", "bundle"])
+def test_what_takes_networks_says_that_there_is_none(command, run, tmp_path, capsys):
+    more = ["--licence", "mit", "--out", str(tmp_path / "out")] * (command == "bundle")
+    assert main([command, "--run-dir", str(run), *more]) == 2
+    assert f"error: {run} has no network, but a linear head" in capsys.readouterr().err
 
 
 def test_vectors_are_those_of_the_frozen_image_model(run, competition):

@@ -12,6 +12,7 @@ from helpers_webapp import CONFIGS, ROOT, TINY
 
 from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.models.embedding.vector_store import VectorStore
 from kaggle_pipeline.synthetic import generate_like
 
 pytest.importorskip("tensorflow")
@@ -21,25 +22,50 @@ HEADS = (f"embedding.encoders=[{LENET}]", "embedding.inner_folds=2",
          "blend.models=[image,embedding]", "blend.weights=equal", "blend.space=mean")  # fmt: skip
 
 
-def test_a_blend_with_heads_is_read_as_it_was_submitted(demo_run, competition, tmp_path):
+def test_a_patient_is_read_as_the_blend_with_heads_was_submitted(
+    demo_run, competition, tmp_path, capsys
+):
+    """The heads see what they were scored with: metadata and the patient's other photos."""
     run, data = shutil.copytree(demo_run, tmp_path / "run"), competition / "competition"
-    words = demo_words(data, run, *HEADS)
+    more = ("embedding.metadata=true", "embedding.context=true")
+    words = demo_words(data, run, *HEADS, *more)
     assert main(["train-embedding", *words]) == 0 and main(["make-submission", *words]) == 0
+    from kaggle_pipeline.webapp.html_blocks import reading_block
     from kaggle_pipeline.webapp.service import Service
 
+    examples = pd.read_csv(run / "prepare" / "examples.csv", dtype={"image_id": str})
+    patients = [rows for _, rows in examples[examples["split"] == "test"].groupby("group_id")]
+    mine = min((rows for rows in patients if len(rows) > 1), key=len).set_index("image_id")
     service = Service(run, "cpu")
     try:
-        for path in sorted((data / "jpeg" / "test").glob("*.jpg"))[:3]:
-            look = service.look(path.name, path.read_bytes())
-            (reading,) = service.read([look], [{}])
-            for stage in ("image", "embedding"):
-                known = pd.read_csv(run / stage / "test.csv", index_col="image_id")
-                said = reading.parts[stage]["target"]
-                np.testing.assert_allclose(said, known.loc[path.stem, "target"], atol=1e-4)
+        assert set(service.models.features) == set(service.spec.features)
+        looks = [service.look(f"{name}.jpg", (data / path).read_bytes())
+                 for name, path in mine["image_path"].items()]  # fmt: skip
+        facts = [row.dropna().to_dict() for _, row in mine[list(service.spec.features)].iterrows()]
+        readings = service.read(looks, facts)
+        for stage in ("image", "embedding"):
+            known = pd.read_csv(run / stage / "test.csv", index_col="image_id")
+            said = [reading.parts[stage]["target"] for reading in readings]
+            np.testing.assert_allclose(said, known.loc[mine.index, "target"], atol=1e-4)
+        for reading in readings:
             assert reading.low["target"] <= reading.probability["target"] <= reading.high["target"]
-            assert look.answer.heat is not None and len(look.answer.nearest) == 4
+            assert reading.look.answer.heat is not None and len(reading.look.answer.nearest) == 4
+        shown = reading_block(service, readings[0], "target", 0.9)
+        assert f"{len(mine)} photos are read together" in shown
+        (alone,) = service.read(looks[:1], [{}])
+        shown = reading_block(service, alone, "target", 0.9)
+        assert abs(alone.parts["embedding"]["target"] - said[0]) > 1e-4
+        assert "Here is only one" in shown and "Not given: age in years" in shown
     finally:
         service.close()
+
+    shutil.rmtree(run / "image")
+    predict = ["predict", "--run-dir", str(run), "--images", str(data / "jpeg" / "test")]
+    assert main([*predict, "--out", str(tmp_path / "out.csv")]) == 0
+    lines = capsys.readouterr().out
+    assert "uncalibrated: calibration and decision were measured with metadata and the" in lines
+    assert list(pd.read_csv(tmp_path / "out.csv").columns)[:2] == ["image_id", "melanoma"]
+    assert not {"melanoma_calibrated", "decision"} & set(pd.read_csv(tmp_path / "out.csv"))
 
 
 @pytest.mark.parametrize("dataset", ["synthetic", "ham10000", "isic_2017"])
@@ -82,7 +108,12 @@ def test_heads_alone_are_read_beside_the_nearest_training_photos(
     closed = Service(run, "cpu")
     closed.close()
     assert not closed.has_training_photos, "they are shown where it is asked for"
-    service, spec = Service(run, "cpu", print, show_training_photos=True), None
+    shutil.rmtree(run / "webapp")
+    with pytest.MonkeyPatch.context() as patch:
+        read, times = VectorStore.read, []
+        patch.setattr(VectorStore, "read", lambda one: times.append(one) or read(one))
+        service, spec = Service(run, "cpu", print, show_training_photos=True), None
+    assert len(times) == 1, "the training vectors are read once"
     try:
         spec, name = service.spec, service.spec.main_class
         assert service.models.photo_stage == "embedding" and service.reference.size > 10
@@ -97,7 +128,7 @@ def test_heads_alone_are_read_beside_the_nearest_training_photos(
             assert nearest[0].similarity == pytest.approx(1, abs=1e-4)
             words = reading_block(service, reading, name, 0.9)
             assert "Nearest training photos" in words and nearest[1].label in words
-            assert "Heat map" not in words and words.count("<img") == 1
+            assert "Heat map" not in words and "network" not in words and words.count("<img") == 1
             photos = service.training_photos(reading)
             assert set(photos) == {one.image_id for one in nearest} and service.has_training_photos
             assert service.training_photos(reading) is photos, "shards are read once"

@@ -9,6 +9,7 @@ import threading
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -89,8 +90,7 @@ def test_probabilities_are_those_of_the_predict_script(service, run_dir, photos,
     predict_images(run_dir, folder, tmp_path / "out.csv", device="cpu", say=lambda line: None)
     known = pd.read_csv(tmp_path / "out.csv").set_index("image_id")["melanoma"]
     found = {
-        name[0]: service.look(name, content).answer.parts["image"].mean()
-        for name, content in files.items()
+        name[0]: service.look(name, content).answer.scores.mean() for name, content in files.items()
     }
     assert set(found) == set(known.index) and known.std() > 1e-4
     for name, value in found.items():
@@ -99,9 +99,9 @@ def test_probabilities_are_those_of_the_predict_script(service, run_dir, photos,
 
 def test_a_reading_blends_calibrates_and_tells_the_folds_apart(service, looks):
     reading = service.read(looks[:1], [KNOWN])[0]
-    images = looks[0].answer.parts["image"][:, 0]
+    images = looks[0].answer.scores[:, 0]
     rows = pd.DataFrame([{**KNOWN, "age_years": 55.0}])
-    metadata = service.models.ask_metadata(rows)["logistic"][:, 0, 0]
+    metadata = service.models.ask([looks[0].answer], rows)["logistic"][:, 0, 0]
     assert reading.parts["image"]["target"] == pytest.approx(images.mean())
     assert reading.parts["logistic"]["target"] == pytest.approx(metadata.mean())
 
@@ -369,15 +369,15 @@ def test_several_networks_a_fold_are_read_as_their_mean(photos, tmp_path):
     models = RunModels(run_dir, "cpu")
     photo = Service(run_dir, "cpu").look(name, content)
     known = pd.read_csv(out)[list(models.spec.classes)].to_numpy()
-    np.testing.assert_allclose(photo.answer.parts["image"].mean(axis=0), known[0], atol=1e-6)
+    np.testing.assert_allclose(photo.answer.scores.mean(axis=0), known[0], atol=1e-6)
     assert photo.answer.heat.shape[0] == 2 and photo.answer.heat.max() == pytest.approx(1)
-    square = models.decode(content)
+    square = models.reader.decode(content)
     np.testing.assert_allclose(
-        models.networks.embed(0, square[None])[0],
+        models.reader.embed(0, square[None])[0],
         models.look(square, content).embeddings[0],
         atol=1e-5,
     )
-    single = [network.embed(square[None]).shape[1] for network in models.networks.of_fold[0][0]]
+    single = [network.embed(square[None]).shape[1] for network in models.reader.of_fold[0][0]]
     assert len(single) == 2 and len(photo.answer.embeddings[0]) == sum(single)
 
 
@@ -397,7 +397,7 @@ def with_logistic(run_dir, root, features, weights):
 def test_only_what_a_weighted_model_reads_is_asked_for(run_dir, tmp_path):
     half = {"image": 0.5, "logistic": 0.5}
     models = RunModels(with_logistic(run_dir, tmp_path / "a", ["sex"], half), "cpu")
-    assert models.features == ("sex",) and not models.uses_context
+    assert models.features == ("sex",) and not models.with_context
     alone = {"image": 1.0, "logistic": 0.0}
     models = RunModels(with_logistic(run_dir, tmp_path / "b", ["sex"], alone), "cpu")
     assert models.features == () and models.blend.weights == {"image": 1.0}
@@ -433,8 +433,6 @@ def test_where_the_image_model_has_no_weight_it_is_said(run_dir, looks, tmp_path
 
 def test_the_same_photo_twice_counts_once_and_work_is_kept(service, photos, monkeypatch):
     pytest.importorskip("streamlit")
-    from types import SimpleNamespace
-
     from kaggle_pipeline.webapp import app
 
     bar = SimpleNamespace(progress=lambda *_: None, empty=lambda: None)
@@ -511,7 +509,7 @@ def test_doubts_name_what_is_wrong_and_leave_a_good_photo_alone():
 def test_a_photo_as_large_as_the_records_is_not_small(run_dir, records_px, detail_px):
     """A network may see its training photos enlarged: then theirs is the detail it knows."""
     models = RunModels.__new__(RunModels)
-    models.networks = "one, of which only the config is looked at"
+    models.reader = SimpleNamespace(side_px=32)
     change = f"records.image_size_px={records_px}"
     models.config = load_experiment(run_dir / "image" / "config.yaml", [change])
     assert models.detail_px == detail_px
@@ -572,7 +570,7 @@ def test_pieces_say_what_context_counts_and_which_class_is_not_calibrated(
     assert "not calibrated" not in reading_block(service, readings[0], "target", 0.9)
     monkeypatch.setattr(service, "calibration", replace(service.calibration, maps={},
                         lacking={"target": "too few"}))  # fmt: skip
-    monkeypatch.setattr(RunModels, "uses_context", True)
+    monkeypatch.setattr(RunModels, "with_context", ("logistic", "forest"))
     monkeypatch.setattr(service.models, "missing", [4])
     words = reading_block(service, readings[0], "target", 0.9)
     assert "not calibrated for this class" in words and "photos: 3." in words

@@ -59,12 +59,12 @@ class VectorTable:
         found = dict(zip(self.parts, parts, strict=True))
         return {name: one for name, one in found.items() if name != _CONTEXT}
 
-    def unit(self) -> np.ndarray:
-        """Return the encoders' vectors scaled so that a product of two rows is the mean cosine."""
-        parts = list(self.of_encoders().values())
-        lengths = [np.maximum(np.linalg.norm(one, axis=1, keepdims=True), 1e-12) for one in parts]
-        count = np.float32(np.sqrt(len(parts)))
-        return np.hstack([a / b / count for a, b in zip(parts, lengths, strict=True)])
+    def lengths(self) -> dict[str, np.ndarray]:
+        """Return the length of each encoder's vectors, (n,), by name; no copy of them is made."""
+        squares = {
+            name: np.einsum("ij,ij->i", one, one) for name, one in self.of_encoders().items()
+        }
+        return {name: np.maximum(np.sqrt(one), 1e-12) for name, one in squares.items()}
 
     def of(self, ids: pd.Index) -> np.ndarray:
         """Return the rows of ``ids``.

@@ -1,5 +1,6 @@
 """The linear head and its vectors: what is learned, kept and refused."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -142,6 +143,33 @@ def test_the_nearest_are_by_cosine_and_one_a_patient():
     others = nearest.find(asked, other_than=group)["a"]
     assert [one.image_id for one in others] == ["d", "c", "e"]
     assert nearest.find(asked)["a"][0] == Near("a", "mole", pytest.approx(1))
+
+
+def test_the_nearest_are_found_without_a_second_copy_of_the_vectors():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(1500, 512)).astype(np.float32)
+    vectors[1::2] = vectors[::2]  # equally near: the first in the table
+    ids = pd.Index([f"i{n}" for n in range(1500)], dtype=object)
+    group = pd.Series(rng.integers(0, 400, 1500).astype(str), ids)
+    table = VectorTable.build(ids, {"one": vectors, "two": vectors[:, :128]})
+    tracemalloc.start()
+    nearest = NearestPhotos(table, group, pd.Series("mole", ids))
+    asked = VectorTable(ids[:5], table.matrix[:5], table.parts)
+    found = nearest.find(asked), nearest.find(asked, other_than=group)
+    assert tracemalloc.get_traced_memory()[1] < table.matrix.nbytes / 2
+    tracemalloc.stop()
+
+    def unit(x):
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+    alike = unit(vectors) @ unit(vectors[:5]).T + unit(vectors[:, :128]) @ unit(vectors[:5, :128]).T
+    for row, name in enumerate(ids[:5]):
+        order = pd.Series(alike[:, row] / 2, ids).sort_values(ascending=False, kind="stable")
+        apart = order[group[order.index] != group[name]]
+        for one, rows in zip(found, (order, apart), strict=True):
+            best = rows[~group[rows.index].duplicated()].iloc[:4]
+            assert [near.image_id for near in one[name]] == list(best.index)
+            assert [near.similarity for near in one[name]] == pytest.approx(best.tolist())
 
 
 def test_files_of_three_kinds_give_the_same_vectors(tmp_path):
