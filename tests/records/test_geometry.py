@@ -231,7 +231,7 @@ def test_the_page_sees_the_pixels_of_the_record(trained, oblong, found, tmp_path
             apart = service.models.square(photo).astype(int) - decode_photo(records[path.stem], 32)
             assert np.abs(apart).mean() < (2 if how == "found" else 1e-9)
             tolerance = 0.05 * known.std() if how == "found" else 1e-6
-            assert abs(look.answer.parts["image"].mean() - known[path.stem]) < tolerance
+            assert abs(look.answer.scores.mean() - known[path.stem]) < tolerance
     finally:
         service.close()
     # A stretched photo is shown as it came, and the map lies over what it is about.

@@ -649,6 +649,9 @@ def test_a_run_of_several_seeds_and_sizes_predicts_new_photos(competition, tmp_p
     photos, out = data / "jpeg" / "test", tmp_path / "new.csv"
     words = ["predict", "--run-dir", str(run), "--images", str(photos), "--out", str(out)]
     assert main(words) == 0, capsys.readouterr().err
-    assert capsys.readouterr().out.count("come without metadata") == 1
+    said = capsys.readouterr().out
+    assert said.count("come without metadata") == 1
+    assert "uncalibrated: calibration and decision were measured with metadata" in said
+    assert not {"melanoma_calibrated", "decision"} & set(pd.read_csv(out))
     found = pd.read_csv(out).set_index("image_id")["melanoma"]
     assert set(found.index) == set(known.index) and found.between(0, 1).all()
