@@ -220,7 +220,7 @@ def look_for_names(run_dir: Path, prepared: Prepared | None) -> Found:
             return _look_at_bundle(run_dir)
         return Found("names: not looked at, nothing is prepared")
     names, short = names_of_groups(prepared.examples)
-    group = prepared.spec.group or "photo"
+    group = prepared.spec.group or "patient"
     if not names and not short:
         return Found(f"names: this data set tells no {group}s, so none was looked for")
     faults = [

@@ -151,15 +151,28 @@ def test_a_model_of_all_rows_is_added_to_a_run_and_used_for_new_photos(
 
 def test_a_run_without_a_calibration_says_that_its_numbers_have_none(tmp_path):
     said, spec = [], get_spec("ham10000")
+    trained = SimpleNamespace(stage=tmp_path, spec=spec, lacking="")
     mean = pd.DataFrame(np.eye(7)[[0, 3]] * 0.3 + 0.1, ["a", "b"], list(spec.classes))
-    table = _with_decision(mean, tmp_path, spec, said.append)
+    table = _with_decision(mean, trained, said.append)
     assert list(table.columns) == [*spec.classes, "most_probable"]
     expected = ["melanoma", "actinic keratosis or Bowen’s disease"]
     assert table["most_probable"].tolist() == expected
     assert "uncalibrated" in said[0] and "calibration.json" in said[0]
-    mean, spec = pd.DataFrame({"target": [0.5]}, ["a"]), get_spec("siim_isic_2020")
-    table = _with_decision(mean, tmp_path, spec, said.append)
+    mean, trained.spec = pd.DataFrame({"target": [0.5]}, ["a"]), get_spec("siim_isic_2020")
+    table = _with_decision(mean, trained, said.append)
     assert list(table.columns) == ["melanoma"] and table["melanoma"].tolist() == [0.5]
+
+
+def test_what_was_measured_with_more_than_a_photo_is_not_said_of_a_photo(ham):
+    stage, said, spec = ham[1] / "image", [], get_spec("ham10000")
+    mean = pd.DataFrame(np.eye(7)[[0, 3]] * 0.3 + 0.1, ["a", "b"], list(spec.classes))
+    trained = SimpleNamespace(stage=stage, spec=spec, lacking="")
+    table = _with_decision(mean, trained, said.append)
+    assert {"mel_calibrated", "decision"} <= set(table)
+    trained.lacking = "metadata"
+    table = _with_decision(mean, trained, said.append)
+    assert list(table.columns) == [*spec.classes, "most_probable"]
+    assert "uncalibrated: calibration and decision were measured with metadata" in said[-1]
 
 
 def test_photos_of_any_kind_are_taken_and_a_broken_one_is_left_out(ham, tmp_path, capsys):

@@ -264,8 +264,9 @@ def test_names_that_cannot_be_looked_for_are_counted(demo_run):
     said = line({first: "p1", **numbers})
     assert "none of 0 patients" in said and f"{len(others) + 1} more were not" in said
     examples = prepared.examples.assign(group_id=prepared.examples.index)
-    alone = look_for_names(demo_run, replace(prepared, examples=examples))
-    assert "tells no patients" in alone.line
+    for spec in (prepared.spec, replace(prepared.spec, group=None)):
+        alone = look_for_names(demo_run, replace(prepared, examples=examples, spec=spec))
+        assert "tells no patients" in alone.line
 
 
 def test_a_run_that_ended_in_its_first_stage_is_no_bundle(tmp_path, capsys):
