@@ -8,9 +8,11 @@ host's memory with every step, scaled on the device. Mixed precision is bfloat16
 
 import itertools
 import os
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,8 @@ PEERS = {
     "resnext50_32x4d": "resnext50_32x4d",
 }
 """timm's name of the same network."""
+_TIMINGS = 3
+"""Of a rate; the middle one counts: on a CPU a moment's other work halved a single one."""
 Tell = Callable[..., None]
 
 
@@ -119,14 +123,22 @@ def time_keras(backend: str, load: Load, tell: Tell) -> None:
     with turns.alone():
         tell(doing="training")
         timer.seconds(1)
-        taken = timer.seconds(load.steps)
-        tell(train=round(timer.batch * load.steps / taken, 1), peak_mb=_peak_mb(device))
+        photos = timer.batch * load.steps
+        tell(train=_rate(photos, partial(timer.seconds, load.steps)), peak_mb=_peak_mb(device))
         if predict:
             tell(doing="predicting")
-            started = time.perf_counter()
-            predict(load.steps)
-            taken = time.perf_counter() - started
-            tell(predict=round(timer.batch * load.steps / taken, 1))
+            tell(predict=_rate(photos, partial(_seconds, partial(predict, load.steps))))
+
+
+def _rate(photos: int, timed: Callable[[], float]) -> float:
+    """Return photos a second, of the middle one of several timings."""
+    return round(photos / statistics.median(timed() for _ in range(_TIMINGS)), 1)
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def time_products(load: Load, tell: Tell) -> None:
@@ -233,10 +245,11 @@ def time_torch(load: Load, tell: Tell, *, compiled: bool) -> None:
         total = load.batch_size * load.steps
         tell(doing="training")
         step.seconds(step.train, 2)
-        tell(train=round(total / step.seconds(step.train, load.steps), 1), peak_mb=step.peak_mb())
+        timed = partial(step.seconds, step.train, load.steps)
+        tell(train=_rate(total, timed), peak_mb=step.peak_mb())
         if load.predicting:
             tell(doing="predicting")
-            tell(predict=round(total / step.seconds(step.predict, load.steps), 1))
+            tell(predict=_rate(total, partial(step.seconds, step.predict, load.steps)))
 
 
 class _TorchStep:
