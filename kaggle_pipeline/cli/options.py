@@ -153,7 +153,8 @@ def make_run(options: argparse.Namespace) -> "Run":
     if data_dir is None and options.of_run and (data_dir := source_of_run(run_dir)):
         taken.append(f"data folder {data_dir}")
     if taken:
-        print(f"of {run_dir}: {', '.join(taken)} (--config, --set and --data-dir say others)")
+        others = "--config, --set and --data-dir say others"
+        print(f"taken from {run_dir}: {', '.join(taken)} ({others})")
     if getattr(options, "resume", False) and not run_dir.is_dir():
         print(f"note: there is no {run_dir} to go on with, so it begins{meant_instead(run_dir)}")
     return Run(

@@ -49,7 +49,7 @@ def recorded(run, stage="blend"):
 def test_the_runs_folder_alone_is_enough(run, capsys):
     assert main(["make-submission", "--run-dir", str(run)]) == 0
     said = capsys.readouterr().out
-    assert f"of {run}: settings, data folder " in said and "mine/competition (" in said
+    assert f"taken from {run}: settings, data folder " in said and "mine/competition (" in said
     assert recorded(run) == recorded(run, "logistic") and "note: logistic" not in said
     assert json.loads((run / "blend" / "gallery.json").read_text())["photos"]  # found its data
     assert (run / "submission.csv").exists()
