@@ -259,7 +259,8 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
         return value
     if origin is not None and origin is not tuple and isinstance(value, Mapping):
         return dict(value)
-    wanted = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
+    text = "text: put it in quotes" if isinstance(value, bool | int | float) else "text"
+    wanted = {float: "a number", int: "a whole number", bool: "true or false", str: text}
     listed = f"a list, such as [{value}]" if isinstance(value, str) else "a list"
     wish = wanted.get(hint, listed if origin is tuple else "keys and values")
     raise PipelineError(f"{key} is {value!r}, expected {wish}")

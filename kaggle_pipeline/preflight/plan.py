@@ -24,6 +24,7 @@ from kaggle_pipeline.data.examples import split_rows, validate_examples
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets import require_data, spec_of
 from kaggle_pipeline.leakage.audit import check_features
+from kaggle_pipeline.leakage.unreadable import drop_unreadable
 from kaggle_pipeline.preflight.compiler import resolve_topology
 from kaggle_pipeline.preflight.estimate import Images
 from kaggle_pipeline.preflight.kept_answers import KeptAnswers
@@ -89,13 +90,18 @@ def plan_experiment(
     tpu, _, topology = device.partition("-")
     if tpu == "tpu":
         resolve_topology(topology or "v5e-8")
-    spec = spec_of(parse_experiment({**base, "device": tpu}), None, data_dir)
+    config = parse_experiment({**base, "device": tpu})
+    spec = spec_of(config, None, data_dir)
     require_data(spec, data_dir)
     require_free_file(Path(out), "--out", overwrite)
     raw = spec.read_raw(data_dir)
     for line in raw.notes:
         say(f"note: {line}")
     examples = validate_examples(raw.examples, spec)
+    rows = len(examples)  # no photo is read yet
+    examples, _ = drop_unreadable(examples, {}, config.examples.unreadable == "drop")
+    if gone := rows - len(examples):
+        say(f"note: {gone} rows name a photo that is not there; they are left out")
     if tpu == "tpu":
         kept = KeptAnswers(Path(out).with_suffix(".compiled.json"))
         fitted = _plan_tpu(

@@ -105,6 +105,23 @@ def test_number_without_a_dot_is_still_a_number(minimal, text):
     assert load_experiment(minimal, [f"image.learning_rate={text}"]).image.learning_rate == 1e-4
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("positive=yes", "table.positive is True, expected text: put it in quotes"),
+        ("group=7", "table.group is 7, expected text: put it in quotes"),
+        ("numeric=age", r"table.numeric is 'age', expected a list, such as \[age\]"),
+    ],
+)
+def test_a_value_of_another_kind_says_how_it_is_written(tmp_path, change, words):
+    path = tmp_path / "c.yaml"
+    table = "{train: a.csv, image: photo, target: what}"
+    path.write_text(f"name: x\ndataset: table\ntable: {table}\n")
+    assert load_experiment(path).table.positive is None
+    with pytest.raises(PipelineError, match=words):
+        load_experiment(path, [f"table.{change}"])
+
+
 def test_whole_number_is_taken_for_a_float(minimal):
     value = load_experiment(minimal, ["image.warmup_epochs=2"]).image.warmup_epochs
     assert (value, type(value)) == (2.0, float)

@@ -13,6 +13,8 @@ pytest.importorskip("tensorflow")
 from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.config.loading import load_experiment
 from kaggle_pipeline.config.names import CHECKOUT
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.preflight import plan
 from kaggle_pipeline.stages.prepare import prepare_data
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.synthetic import generate_like
@@ -89,6 +91,24 @@ def test_a_photo_that_is_not_there_stops_by_name_and_may_be_left_out(with_gap, t
     kept = pd.read_csv(tmp_path / "run" / "prepare" / "examples.csv")["image_id"]
     records = pd.read_csv(tmp_path / "run" / "prepare" / "records.csv")["image_id"]
     assert len(kept) == 78 and set(records) == set(kept) and gone not in set(kept)
+
+
+def test_a_plan_counts_no_photo_that_is_not_there(with_gap, tmp_path, monkeypatch, capsys):
+    place, gone = with_gap
+    counted = []
+
+    def stop(base, spec, examples, *more):
+        counted.append(examples)
+        raise PipelineError("enough")
+
+    monkeypatch.setattr(plan, "_plan_here", stop)
+    config = tmp_path / "mine.yaml"
+    config.write_text(CONFIG.read_text() + "examples: {unreadable: drop}\n")
+    words = ["--data-dir", str(place), "--weights", "null", "--out", str(tmp_path / "out.yaml")]
+    assert main(["plan", "--config", str(config), *words]) == 2
+    (examples,) = counted
+    assert len(examples) == 79 and gone not in examples.index
+    assert "note: 1 rows name a photo that is not there" in capsys.readouterr().out
 
 
 def test_a_rehearsal_leaves_out_missing_photos_and_reads_none(with_gap, tmp_path):
