@@ -59,11 +59,10 @@ class PhotoModels(Protocol):
 def calibration_of_photos(
     trained: PhotoModels,
 ) -> tuple[Calibration | None, Decision | None, str]:
-    """Return a stage's calibration and decision as far as they hold for photos alone.
+    """Return a stage's calibration and decision, where they hold for photos alone.
 
-    None of them does where the models were scored with more than the photo: a score without is
-    another one, so what was measured says nothing of it, and the last value says so; else it is
-    empty.
+    Neither does where the models were scored with more than the photo: a score without it is
+    another one, of which nothing was measured. The last value then says so; else it is empty.
 
     Raises
     ------
