@@ -72,7 +72,8 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         default="imagenet",
-        help="imagenet, null, or a file of MobileNetV2's (default: imagenet)",
+        help="imagenet, a file of MobileNetV2's, or null: a small network from nothing "
+        "(default: imagenet)",
     )
 
 

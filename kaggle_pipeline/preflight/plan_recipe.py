@@ -82,14 +82,19 @@ _LADDERS: Mapping[str, Mapping[str, tuple[Network, ...]]] = {
 }  # fmt: skip
 """Kind of device and preset -> networks, the one to begin with first; the next where the hours are
 too few for it."""
+_FROM_NOTHING = Network("LeNet", 96, 32, 2.0e-3)
+"""Without published weights, as in ``my_photos_offline.yaml``: frozen random features are worth
+nearly nothing, and a large network does not learn to see from a few thousand photos."""
 PRESETS = tuple(_LADDERS["cpu"])
 
 
 def candidates(kind: str, preset: str, weights: str | None, facts: Facts) -> list[Network]:
     """Return the networks to try in turn; at last, but for a TPU, a frozen MobileNetV2.
 
-    ``weights`` of a file are MobileNetV2's.
+    ``weights`` of a file are MobileNetV2's. Without any a small network is trained from nothing.
     """
+    if weights is None and kind != "tpu":
+        return [_FROM_NOTHING]
     ladder = list(_LADDERS[kind][preset])
     largest = ladder[0].side_px
     if kind != "tpu":
@@ -108,12 +113,18 @@ def recipe(
     side = max(64, min(network.side_px, round(facts.short_side_px / 32) * 32))
     smaller = "the photos' own size" if side < network.side_px else "what preset and hours allow"
     converted = max(1, min(side, facts.short_side_px))
-    few_photos = not network.frozen and network.batch == 32 and facts.train < _FEW_PHOTOS
+    few_photos = (
+        not network.frozen and network.batch == 32 and facts.train < _FEW_PHOTOS
+        and network != _FROM_NOTHING
+    )  # fmt: skip
     batch, rate = (16, 3.0e-4) if few_photos else (network.batch, network.learning_rate)
     steps = "few photos: else an epoch has few steps" if few_photos else ""
     few = f"{facts.rarest[1]:,} {facts.group or 'image'}s with {facts.rarest[0]}"
+    reason = "the preset's, for this device and these hours"
+    if network == _FROM_NOTHING:
+        reason = "small: it learns from nothing, --weights null"
     image = {
-        "backbone": Choice(network.backbone, "the preset's, for this device and these hours"),
+        "backbone": Choice(network.backbone, reason),
         "weights": Choice(weights, "random: scores will be low" if weights is None else ""),
         "image_size_px": Choice(side, smaller),
         "batch_size": Choice(batch, steps),
@@ -134,8 +145,9 @@ def recipe(
             image["train_from"] = Choice(
                 network.train_from, f"{few}: enough to fine-tune; earlier layers are slow and plain"
             )
+        if network != _FROM_NOTHING:
+            image["batch_norm_momentum"] = Choice(0.99, "statistics follow in few steps")
         image |= {
-            "batch_norm_momentum": Choice(0.99, "statistics follow in few steps"),
             "dropout": Choice(0.2),
             "epochs": Choice(MOST_EPOCHS),
             "warmup_epochs": Choice(0.5),

@@ -181,6 +181,16 @@ def test_the_preset_the_device_and_the_photos_bound_the_network():
     assert {one.backbone for one in candidates("gpu", "best", "mine.h5", FACTS)} == {"MobileNetV2"}
 
 
+def test_without_weights_a_small_network_learns_from_nothing():
+    for kind in ("cpu", "gpu"):
+        (network,) = candidates(kind, "best", None, replace(FACTS, rarest=("mel", 20)))
+        content = recipe(BASE, replace(FACTS, train=300), network, kind, None)
+        image = parse_experiment(values_of(content)).image
+        assert image.backbone == "LeNet" and not image.frozen and image.weights is None
+        assert (image.learning_rate, image.batch_norm_momentum) == (2.0e-3, None)
+    assert candidates("tpu", "best", None, FACTS)[0].backbone == "InceptionResNetV2Merged"
+
+
 def test_what_is_written_is_read_as_the_same_experiment(tmp_path):
     content = fit(200.0, frozen=True)  # the head's steps are made up as slow as others
     path = tmp_path / "plan.yaml"
@@ -290,22 +300,29 @@ class TestTpu:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("frozen", [True, False])
-def test_a_table_is_planned_run_and_compared(tmp_path, capsys, frozen, monkeypatch):
+@pytest.mark.parametrize("kind", ["frozen", "fine-tuned", "from nothing"])
+def test_a_table_is_planned_run_and_compared(tmp_path, capsys, kind, monkeypatch):
     pytest.importorskip("tensorflow")
+    import keras
+
     from kaggle_pipeline.preflight import plan_recipe
 
+    frozen, weights = kind == "frozen", "null"
     monkeypatch.setattr(plan_recipe, "FEW_GROUPS", 50 if frozen else 1)
+    if kind != "from nothing":
+        weights = str(tmp_path / "mine.weights.h5")
+        keras.applications.MobileNetV2(weights=None, include_top=False).save_weights(weights)
     generate_like("table", tmp_path, images=60, image_size_px=64, seed=1, workers=1)
     data, out, run = tmp_path / "competition", tmp_path / "mine.yaml", tmp_path / "run"
     table = str(HOME / "configs" / "my_photos.yaml")
     words = ["plan", "--table", table, "--data-dir", str(data), "--out", str(out)]
-    words += ["--weights", "null"]
+    words += ["--weights", weights]
     assert main([*words, "--hours", "0.001"]) == 2
     assert "--hours 0.001 are too few" in capsys.readouterr().err and not out.exists()
     assert main([*words, "--hours", "1", "--device", "cpu"]) == 0, capsys.readouterr().err
     assert main(words) == 2 and "--overwrite" in capsys.readouterr().err
-    assert load_experiment(out).image.frozen == frozen
+    image = load_experiment(out).image
+    assert image.frozen == frozen and (image.backbone == "LeNet") == (kind == "from nothing")
     lighter = ["--set", "folds.k=2", "--set", "image.epochs=1"]
     where = ["--config", str(out), "--data-dir", str(data), "--run-dir", str(run)]
     assert main(["run-pipeline", *where, *lighter]) == 0, capsys.readouterr().err
