@@ -47,6 +47,8 @@ def _rows(content: Mapping[str, Any]) -> Iterator[str]:
         load = content["load"]
         what = f"{load['backbone']}, {load['image_size_px']} px, batches of {load['batch_size']}"
         for engine, answer in content["engines"].items():
+            if engine == "numpy":  # the machine's speed, in products of matrices: no photos
+                continue
             cells = [_cell(answer, key) for key in ("train", "predict", "first_seconds", "peak_mb")]
             name = engine
             if "error" in answer:
