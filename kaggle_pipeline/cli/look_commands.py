@@ -47,6 +47,10 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     add_run_folder(parser, "a run with a trained image/")
     parser.add_argument("--images", type=Path, required=True, help="JPEG, PNG or DICOM files")
     parser.add_argument(
+        "--metadata", type=Path, metavar="CSV",
+        help="a row a photo with the run's features and patient: then the whole blend answers",
+    )  # fmt: skip
+    parser.add_argument(
         "--out", type=Path, default=Path("predictions.csv"), help="default: %(default)s"
     )
     parser.add_argument("--overwrite", action="store_true", help="write over an existing --out")
@@ -61,7 +65,7 @@ def _predict(options: argparse.Namespace) -> None:
     from kaggle_pipeline.stages.predict import predict_images
 
     predict_images(
-        run_folder(options), options.images, options.out,
+        run_folder(options), options.images, options.out, metadata=options.metadata,
         device=options.device, workers=options.workers, overwrite=options.overwrite,
     )  # fmt: skip
     print(DISCLAIMER)
@@ -278,7 +282,7 @@ LOOK_COMMANDS = (
         _predict,
         """\
   python scripts/predict.py --run-dir runs/siim_isic_2020 --images photos/
-  python scripts/predict.py --run-dir runs/mine --images photos/ --out photos.csv""",
+  python scripts/predict.py --run-dir runs/mine --images photos/ --metadata photos.csv""",
     ),
     Command(
         "export-model",

@@ -277,7 +277,7 @@ def _read_part(
     if photos is None:
         image.stop(elsewhere, ", expected an id")
     else:
-        paths = _find_photos(image, photos, drop)
+        paths = find_photos(image, photos, drop=drop)
         # An id names no folder of somebody's machine, only what lies below the photos' own.
         ids = ids.mask(elsewhere, paths.fillna(ids.map(lambda one: PurePosixPath(one).name)))
         # Of the data folder, not of the photos' own.
@@ -306,8 +306,26 @@ def _leads_elsewhere(path: str) -> bool:
     return bool(PureWindowsPath(path).anchor) or ".." in PurePosixPath(path).parts
 
 
-def _find_photos(image: Column, photos: PhotoFolder, drop: bool) -> pd.Series:
-    """Path of each row's photo, NaN where there is none."""
+def find_photos(
+    image: Column, photos: PhotoFolder, *, drop: bool, setting: str = "table.images"
+) -> pd.Series:
+    """Return the path of each row's photo below its folder, NaN where there is none.
+
+    Parameters
+    ----------
+    image : Column
+        What the rows call their photos.
+    photos : PhotoFolder
+    drop : bool
+        Whether a row may have none.
+    setting : str
+        What names the folder.
+
+    Raises
+    ------
+    PipelineError
+        If no row has a photo, a row could mean several, or two mean the same.
+    """
     found = {}
     for row, name in image.values.items():
         try:
@@ -318,7 +336,7 @@ def _find_photos(image: Column, photos: PhotoFolder, drop: bool) -> pd.Series:
     lacking = paths.isna()
     none = f", and {photos.folder} holds no such photo"
     if lacking.all():
-        image.stop(lacking, f"{none}: is table.images right?")
+        image.stop(lacking, f"{none}: is {setting} right?")
     if not drop:
         image.stop(lacking, f"{none}: add it, or leave such rows out by {LEAVE_OUT}")
     image.stop(paths.notna() & paths.duplicated(), ", a photo that an earlier row names")

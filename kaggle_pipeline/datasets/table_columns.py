@@ -36,7 +36,7 @@ class Column:
     ----------
     path : pathlib.Path
     key : str
-        Setting that names it, such as ``numeric``.
+        Setting of ``table`` that names it, such as ``numeric``; empty where none does.
     values : pandas.Series
         Text without spaces around it, NaN where the cell is empty; the index counts rows from 0.
     """
@@ -73,7 +73,8 @@ class Column:
     def refuse(self, why: str, row: str = "", value: str = "") -> NoReturn:
         """Raise about the column, or about one of its rows."""
         told = f" is {value}" if value else ""
-        raise PipelineError(f"{self.path}{row}: column {self.name!r} (table.{self.key}){told}{why}")
+        setting = f" (table.{self.key})" if self.key else ""
+        raise PipelineError(f"{self.path}{row}: column {self.name!r}{setting}{told}{why}")
 
 
 def row_number(index: int) -> int:

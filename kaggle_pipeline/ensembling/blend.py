@@ -7,18 +7,22 @@ out-of-fold predictions of the very same blend, test predictions.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations_with_replacement
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from kaggle_pipeline.config.experiment import BlendConfig, FoldsConfig
 from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.data.folds import Folds, make_folds
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions, join_by_id
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
 from kaggle_pipeline.metrics.weighted_scores import clipped_logit
 
+FILE = "blend.json"
+"""In ``blend/``: what was fitted."""
 _STEPS = 20
 """Weights are multiples of 1/20: finer ones follow the noise of the folds."""
 INNER_PARTS = 5
@@ -92,6 +96,11 @@ class Blend:
         """
         return bool(self.method) or folds > 1 or len(set(self.weights.values())) == 1
 
+    def without_idle(self) -> "Blend":
+        """Return the blend of the models that have a weight: the others need not be asked."""
+        weights = {name: weight for name, weight in self.weights.items() if weight > 0}
+        return replace(self, weights=weights)
+
     def to_mapping(self) -> dict:
         """Return the blend as plain JSON types."""
         return asdict(self)
@@ -104,6 +113,30 @@ class Blend:
             columns = zip(values.T, self.knots[name], strict=True)
             return np.stack([_rank(column, knots) for column, knots in columns], axis=1)
         return values
+
+
+def read_blend(stage: Path) -> tuple[Blend, Path]:
+    """Return the blend that a run submits and serves, and the stage whose scores are its own.
+
+    Parameters
+    ----------
+    stage : pathlib.Path
+        What reads the run's photos: it is all of the blend where the run has no ``blend/``.
+
+    Raises
+    ------
+    PipelineError
+        If the file is damaged.
+    """
+    path = stage.parent / "blend" / FILE
+    if not path.exists():
+        return Blend("mean", {stage.name: 1.0}, {}), stage
+    try:
+        return Blend(**read_json(path)), path.parent
+    except TypeError as error:
+        raise PipelineError(
+            f"{path} is damaged ({error}): blend again by make_submission"
+        ) from None
 
 
 def check_blend(config: BlendConfig, spec: DatasetSpec) -> None:

@@ -25,6 +25,7 @@ from kaggle_pipeline.data.submission import (
     read_submission,
     write_submission,
 )
+from kaggle_pipeline.ensembling.blend import FILE as BLEND_FILE
 from kaggle_pipeline.ensembling.blend import Blend, blend_test, check_blend, fit_nested
 from kaggle_pipeline.evaluation.calibration.calibration import read_calibration
 from kaggle_pipeline.evaluation.decision.decision import FILE, read_decision
@@ -79,7 +80,7 @@ def _make_submission(run: Run) -> Path | None:
     run.record_origin(folder)
     blend, nested = fit_nested(oof, examples, folds, spec, config.blend, seed=config.seed)
     nested.write(folder / "oof.csv")
-    write_json(folder / "blend.json", blend.to_mapping())
+    write_json(folder / BLEND_FILE, blend.to_mapping())
     seconds = watch.read()["seconds"]
     optimistic = any(
         read_json(run.run_dir / name / "metrics.json")["epoch_chosen_on_judged_rows"]

@@ -15,6 +15,7 @@ from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.examples import labels_in_words, read_examples, split_rows
 from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.models.cross_validation import trained_on_all
 from kaggle_pipeline.models.embedding.model import EmbeddingModel
 from kaggle_pipeline.models.embedding.nearest import NearestPhotos
 from kaggle_pipeline.models.embedding.vector_store import FOLDER, VectorStore
@@ -49,6 +50,8 @@ class TrainedHeads:
         Folds of the run that are not trained.
     fit : RecordFit
         How the run's photos were made square, as new ones are to be.
+    of_all : pathlib.Path or None
+        Folder of the head that learned from all rows, where there is one.
     """
 
     stage: Path
@@ -57,7 +60,7 @@ class TrainedHeads:
     folds: dict[int, Path]
     missing: list[int]
     fit: RecordFit
-    of_all: None = None
+    of_all: Path | None = None
     mixed_precision = False
     _vectors: dict[tuple, VectorTable] = field(default_factory=dict, repr=False)
 
@@ -70,7 +73,8 @@ class TrainedHeads:
         PipelineError
             If the run has no trained head, or one that reads vectors which others made.
         """
-        found = cls(*read_stage(Path(run_dir) / "embedding"))
+        stage = Path(run_dir) / "embedding"
+        found = cls(*read_stage(stage), trained_on_all(stage))
         for one in found.config.embedding.encoders:
             if not one.reads_photos:
                 raise PipelineError(
@@ -81,8 +85,8 @@ class TrainedHeads:
 
     @property
     def places(self) -> dict[int | None, Path]:
-        """The folder of every trained head, by fold."""
-        return dict(self.folds)
+        """The folder of every trained head: by fold, and of None the head of all rows."""
+        return {**self.folds, **({None: self.of_all} if self.of_all else {})}
 
     @property
     def metadata(self) -> bool:
@@ -98,7 +102,7 @@ class TrainedHeads:
 
     def load(
         self,
-        fold: int,
+        fold: int | None,
         device: "Accelerator",
         shards_of: Callable[[pd.Index], list[Path]],
         features_dir: Path,
@@ -168,10 +172,10 @@ class TrainedHeads:
         patient = examples["group_id"] if config.context else None
         return VectorTable.build(examples.index, means, patient)
 
-    def head(self, fold: int, vectors: VectorTable) -> EmbeddingModel:
-        """Return one fold's head, which knows these vectors."""
+    def head(self, fold: int | None, vectors: VectorTable) -> EmbeddingModel:
+        """Return one fold's head, or of None that of all rows; it knows these vectors."""
         model = EmbeddingModel(self.config.embedding, self.spec, vectors, seed=0)
-        return model.load(self.folds[fold])
+        return model.load(self.places[fold])
 
     def _store(self, name: str) -> VectorStore:
         return VectorStore(self.stage.parent / FOLDER / name)
@@ -193,7 +197,7 @@ class _Head:
     """One fold's head and what makes its vectors."""
 
     trained: TrainedHeads
-    fold: int
+    fold: int | None
     vectors: Callable[[pd.DataFrame], VectorTable]
 
     def predict(self, examples: pd.DataFrame) -> pd.DataFrame:

@@ -10,20 +10,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.config.loading import load_experiment
 from kaggle_pipeline.config.run_folders import require_run
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.core.photos import decode_image
-from kaggle_pipeline.data.patient_context import PREFIX, patient_context
-from kaggle_pipeline.data.spec import DatasetSpec
-from kaggle_pipeline.ensembling.blend import Blend
-from kaggle_pipeline.models.cross_validation import trained_folds
-from kaggle_pipeline.models.protocols import Model
+from kaggle_pipeline.ensembling.blend import FILE as BLEND_FILE
+from kaggle_pipeline.ensembling.blend import read_blend
 from kaggle_pipeline.records.convert import decoded_side_px, square_jpeg
 from kaggle_pipeline.report.results import describe_guessing
 from kaggle_pipeline.stages.trained import TrainedImageModels
 from kaggle_pipeline.stages.trained_embedding import open_trained
+from kaggle_pipeline.stages.trained_tabular import TrainedTabular
 from kaggle_pipeline.webapp.photo_heads import PhotoHeads
 from kaggle_pipeline.webapp.photo_networks import PhotoNetworks
 from kaggle_pipeline.webapp.photo_readers import BlendPart, PhotoLook, PhotoReader
@@ -80,28 +77,28 @@ class RunModels:
         self.config, self.spec = trained.config, trained.spec
         self.folds, self.missing = tuple(trained.folds), trained.missing
         self.fit = trained.fit
-        stored = run_dir / "blend" / "blend.json"
-        self.scored_stage = stored.parent if stored.exists() else trained.stage
-        alone = {"space": "mean", "weights": {self.photo_stage: 1.0}, "knots": {}}
-        blend = Blend(**(read_json(stored) if stored.exists() else alone))
+        blend, self.scored_stage = read_blend(trained.stage)
         metrics = self.scored_stage / "metrics.json"
         found = read_json(metrics) if metrics.exists() else {}
         self.effective_shares: dict[str, float] = found.get("effective_shares", {})
         self.guessing = describe_guessing(found)
         self.judged_as_used = blend.judged_as_used(len(self.folds) + len(self.missing))
-        weights = {name: weight for name, weight in blend.weights.items() if weight > 0}
-        self.blend = replace(blend, weights=weights)
+        self.blend = blend.without_idle()
         networks = None
         if isinstance(trained, TrainedImageModels):
             networks = PhotoNetworks(trained, device)
-        elif "image" in weights:
-            raise PipelineError(f"{stored} weighs the image model, which {run_dir} does not hold")
-        needed = networks is None or "embedding" in weights
+        elif "image" in self.blend.weights:
+            raise PipelineError(
+                f"{self.scored_stage / BLEND_FILE} weighs the image model, which {run_dir} "
+                "does not hold"
+            )
+        needed = networks is None or "embedding" in self.blend.weights
         self.heads = PhotoHeads(run_dir, self.folds, device) if needed else None
         self.reader: PhotoReader = networks or self.heads
         of_photos = {"image": networks, "embedding": self.heads}
         self._parts: dict[str, BlendPart] = {
-            name: of_photos.get(name) or _Tabular(run_dir / name, self.spec, self.folds)
+            name: of_photos.get(name)
+            or _Metadata(TrainedTabular(run_dir / name, self.spec, self.folds))
             for name in self.blend.weights
         }
 
@@ -171,44 +168,12 @@ class RunModels:
         return {name: one.predict(looks, rows) for name, one in self._parts.items()}
 
 
-class _Tabular:
-    """One metadata stage, all its folds: a ``BlendPart``."""
+class _Metadata:
+    """One metadata stage, all its folds: a ``BlendPart``, which needs no look at the photos."""
 
-    def __init__(self, stage: Path, spec: DatasetSpec, folds: Sequence[int]) -> None:
-        places = trained_folds(stage)
-        if set(places) != set(folds):
-            raise PipelineError(
-                f"{stage} has folds {sorted(places)} and the model of photos {sorted(folds)}: "
-                "train those that are missing"
-            )
-        config = load_experiment(stage / "config.yaml").tabular
-        self._spec = spec
-        self._models = [_load_tabular(stage.name, places[fold], config, spec) for fold in folds]
-        encoders = [model.encoder_ for model in self._models]
-        columns = {name for one in encoders for name in (*one.numeric, *one.categorical)}
-        context = {name for name in columns if name.startswith(PREFIX)} - set(spec.features)
-        self.uses_context = bool(context)
-        strange = columns - context - set(spec.features)
-        if strange:
-            raise PipelineError(
-                f"{stage} reads {min(strange)!r}, which is no feature of {spec.id}: the page "
-                "cannot ask for it"
-            )
-        # Context is made of all features, whichever the model reads beside it.
-        self.features = spec.features if context else tuple(columns)
+    def __init__(self, trained: TrainedTabular) -> None:
+        self.features, self.uses_context = trained.features, trained.uses_context
+        self._trained = trained
 
     def predict(self, looks: Sequence[PhotoLook], rows: pd.DataFrame) -> np.ndarray:
-        if self.uses_context:
-            rows = rows.join(patient_context(rows, self._spec))
-        return np.stack([model.predict(rows).to_numpy(float) for model in self._models])
-
-
-def _load_tabular(name: str, place: Path, config: object, spec: DatasetSpec) -> Model:
-    """Return a trained metadata model; the encoder that it stored knows its features."""
-    if name == "tabular":
-        from kaggle_pipeline.models.tabular.model import TabularModel
-
-        return TabularModel(config, spec, seed=0).load(place)
-    from kaggle_pipeline.models.tabular.sklearn_models import LearnerModel
-
-    return LearnerModel(name, config, spec, spec.features, seed=0).load(place)
+        return self._trained.predict(rows)

@@ -18,12 +18,13 @@ from PIL import Image
 from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.datasets import get_spec
+from kaggle_pipeline.ensembling.blend import Blend
 from kaggle_pipeline.evaluation.calibration.calibration import Calibration, read_calibration
 from kaggle_pipeline.evaluation.decision.decision import read_decision
 from kaggle_pipeline.report.run_tables import compare_runs
 from kaggle_pipeline.stages.known_photos import known_photos
-from kaggle_pipeline.stages.predict import _blended, _with_decision
-from kaggle_pipeline.stages.trained import TrainedImageModels
+from kaggle_pipeline.stages.predict import _Asked, _blended, _with_decision
+from kaggle_pipeline.stages.trained import TrainedImageModels, calibration_of_photos
 from kaggle_pipeline.synthetic import generate_like
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,28 +150,34 @@ def test_a_model_of_all_rows_is_added_to_a_run_and_used_for_new_photos(
     assert not (run_dir / "image" / "all").exists()  # it may have learned from other rows
 
 
+def asked(stage, measured=(None, None, "")):
+    return _Asked(
+        Blend("mean", {"image": 1.0}, {}), [SimpleNamespace(stage=stage, lacking="")], {}, stage,
+        *measured,
+    )  # fmt: skip
+
+
 def test_a_run_without_a_calibration_says_that_its_numbers_have_none(tmp_path):
     said, spec = [], get_spec("ham10000")
-    trained = SimpleNamespace(stage=tmp_path, spec=spec, lacking="")
     mean = pd.DataFrame(np.eye(7)[[0, 3]] * 0.3 + 0.1, ["a", "b"], list(spec.classes))
-    table = _with_decision(mean, trained, said.append)
+    table = _with_decision(mean, spec, asked(tmp_path), said.append)
     assert list(table.columns) == [*spec.classes, "most_probable"]
     expected = ["melanoma", "actinic keratosis or Bowen’s disease"]
     assert table["most_probable"].tolist() == expected
     assert "uncalibrated" in said[0] and "calibration.json" in said[0]
-    mean, trained.spec = pd.DataFrame({"target": [0.5]}, ["a"]), get_spec("siim_isic_2020")
-    table = _with_decision(mean, trained, said.append)
+    mean, spec = pd.DataFrame({"target": [0.5]}, ["a"]), get_spec("siim_isic_2020")
+    table = _with_decision(mean, spec, asked(tmp_path), said.append)
     assert list(table.columns) == ["melanoma"] and table["melanoma"].tolist() == [0.5]
 
 
 def test_what_was_measured_with_more_than_a_photo_is_not_said_of_a_photo(ham):
     stage, said, spec = ham[1] / "image", [], get_spec("ham10000")
     mean = pd.DataFrame(np.eye(7)[[0, 3]] * 0.3 + 0.1, ["a", "b"], list(spec.classes))
-    trained = SimpleNamespace(stage=stage, spec=spec, lacking="")
-    table = _with_decision(mean, trained, said.append)
+    trained = SimpleNamespace(stage=stage, lacking="")
+    table = _with_decision(mean, spec, asked(stage, calibration_of_photos(trained)), said.append)
     assert {"mel_calibrated", "decision"} <= set(table)
     trained.lacking = "metadata"
-    table = _with_decision(mean, trained, said.append)
+    table = _with_decision(mean, spec, asked(stage, calibration_of_photos(trained)), said.append)
     assert list(table.columns) == [*spec.classes, "most_probable"]
     assert "uncalibrated: calibration and decision were measured with metadata" in said[-1]
 
@@ -479,13 +486,19 @@ def test_a_name_of_an_own_table_is_no_photo_of_other_bytes(fingerprinted):
         ("image", {"image": 1.0, "tabular": 0.0}, None),
         ("embedding", {"embedding": 1.0}, None),
         ("image", {"image": 0.0, "embedding": 1.0}, "note: this is the image model alone; "),
-        ("image", {"tabular": 1.0}, "note: photos come without metadata, so this is the image"),
+        (
+            "image",
+            {"tabular": 1.0},
+            "note: photos come without metadata (--metadata), so this is the",
+        ),
         ("image", {"image": 0.5, "embedding": 0.5}, "(image 0.50, embedding 0.50), so their"),
     ],
 )
 def test_a_blend_of_other_models_is_told_with_its_own_reason(tmp_path, model, weights, says):
     (tmp_path / "blend").mkdir()
-    (tmp_path / "blend" / "blend.json").write_text(json.dumps({"weights": weights}))
+    (tmp_path / "blend" / "blend.json").write_text(
+        json.dumps({"space": "mean", "weights": weights, "knots": {}})
+    )
     said = _blended(tmp_path, model)
     assert said is None if says is None else says in said
     assert "tabular" in weights or "metadata" not in (said or "")
