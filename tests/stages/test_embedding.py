@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers_demo import DEMO
+from helpers_predict import predict_test_part, require_the_submission
 
 from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.core.commit import renew
@@ -50,6 +51,34 @@ def test_a_head_on_an_encoder_joins_the_blend(run):
     metrics = json.loads((run / "embedding" / "metrics.json").read_text())
     assert metrics["oof_auc_low"] > 0.5  # the made-up lesions can be told apart by colour alone
     assert (run / "submission.csv").exists() and "linear head" in (run / "report.html").read_text()
+
+
+def test_heads_see_the_metadata_and_the_patients_other_photos(run, competition, tmp_path, capsys):
+    """As they were judged and submitted; alone, a photo is answered otherwise."""
+    images = competition / "competition" / "jpeg" / "test"
+    found = predict_test_part(run, images, tmp_path)
+    require_the_submission(run, found)
+    assert {"nearest", "nearest_labels"} <= set(found)
+    assert "photos come without" not in capsys.readouterr().out
+    lonely = predict_test_part(run, images, tmp_path, drop=["patient_id"])
+    assert "each photo is taken for its patient's only one" in capsys.readouterr().out
+    assert np.abs(lonely["melanoma"] - found["melanoma"].loc[lonely.index]).max() > 1e-3
+
+
+def test_models_of_all_rows_answer_as_they_were_submitted(run, competition, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "run")
+    more = ["train_all=true", "blend.weights=equal", "embedding.metadata=true",
+            "embedding.context=true"]  # fmt: skip
+    sets = [word for change in more for word in ("--set", change)]
+    changed = words(competition / "competition", copy, LENET, *sets)
+    assert main(["run-pipeline", *changed, "--resume"]) == 0
+    assert (copy / "embedding" / "all").is_dir() and (copy / "logistic" / "all").is_dir()
+    found = predict_test_part(copy, competition / "competition" / "jpeg" / "test", tmp_path)
+    require_the_submission(copy, found)
+    assert "the model of all rows: it is not scored itself" in capsys.readouterr().out
+    of_folds = pd.read_csv(run / "embedding" / "test.csv", index_col="image_id")["target"]
+    of_all = pd.read_csv(copy / "embedding" / "test.csv", index_col="image_id")["target"]
+    assert np.abs(of_all - of_folds.loc[of_all.index]).max() > 1e-3
 
 
 def test_heads_on_vectors_that_are_there_need_no_records(run, competition, tmp_path, capsys):
