@@ -78,6 +78,7 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    from kaggle_pipeline.config.experiment import LeakageConfig
     from kaggle_pipeline.config.loading import load_experiment, to_mapping
     from kaggle_pipeline.core.errors import PipelineError, nearest
     from kaggle_pipeline.preflight.plan import plan_experiment
@@ -95,7 +96,16 @@ def _plan(options: argparse.Namespace) -> None:
                 "as a copy of configs/my_photos.yaml"
             )
         given = to_mapping(load_experiment(options.table))
-        base |= {key: given[key] for key in ("dataset", "table", "examples")}
+        base |= {key: given[key] for key in ("dataset", "table", "examples", "seed")}
+        usual = to_mapping(LeakageConfig())
+        base["leakage"] = {
+            key: value for key, value in given["leakage"].items() if value != usual[key]
+        }
+        base["folds"] = {"shared_groups": given["folds"]["shared_groups"]}
+        print(
+            f"taken from {options.table}: dataset, table, examples, seed, leakage and "
+            "folds.shared_groups; the plan chooses the rest"
+        )
     plan_experiment(
         base, options.data_dir, options.out, hours=options.hours, preset=options.preset,
         device=options.device, weights=weights,

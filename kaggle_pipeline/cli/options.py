@@ -133,7 +133,11 @@ def make_run(options: argparse.Namespace) -> "Run":
         If the config or an override is wrong.
     """
     from kaggle_pipeline.config.loading import load_experiment
-    from kaggle_pipeline.config.run_settings import load_run_experiment, source_of_run
+    from kaggle_pipeline.config.run_settings import (
+        load_experiment_here,
+        settings_of_run,
+        source_of_run,
+    )
     from kaggle_pipeline.core.deadline import Deadline
     from kaggle_pipeline.core.files import meant_instead
     from kaggle_pipeline.stages.run import Run
@@ -144,14 +148,17 @@ def make_run(options: argparse.Namespace) -> "Run":
         overrides.append("device=tpu")
     config, taken = None, []
     if options.config is None and options.run_dir:
-        config = load_run_experiment(options.run_dir, overrides)
+        config = load_experiment_here(options.run_dir, overrides)
         taken += ["settings"] * (config is not None)
     if config is None:
         config = load_experiment(options.config or DEFAULT_CONFIG, overrides)
     run_dir = options.run_dir or Path("runs") / config.name
     data_dir = options.data_dir
-    if data_dir is None and options.of_run and (data_dir := source_of_run(run_dir)):
-        taken.append(f"data folder {data_dir}")
+    if data_dir is None and options.of_run:
+        own = settings_of_run(run_dir)
+        # A config of another data set, by --overwrite, has its data elsewhere.
+        if own and own.get("dataset") == config.dataset and (data_dir := source_of_run(run_dir)):
+            taken.append(f"data folder {data_dir}")
     if taken:
         others = "--config, --set and --data-dir say others"
         print(f"taken from {run_dir}: {', '.join(taken)} ({others})")

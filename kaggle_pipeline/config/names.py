@@ -42,5 +42,7 @@ DEMO_RUN = Path("runs") / "demo"
 """Run folder of ``make demo``."""
 KAGGLES_OWN = ("model-metadata.json", "model-instance-metadata.json")
 """What Kaggle's command line reads beside a model's files and does not upload."""
+PREPARED_BY = ("dataset", "table", "seed", "examples", "folds", "leakage", "external")
+"""Settings that decide what ``prepare/`` holds; every later stage has to agree in them."""
 LEAVE_OUT = "examples.unreadable: drop in the config (--set examples.unreadable=drop)"
 """How rows without a photo that can be read are left out."""

@@ -10,7 +10,8 @@ from typing import Any
 
 from kaggle_pipeline.config.experiment import Experiment
 from kaggle_pipeline.config.loading import parse_changed, read_settings, without_former_keys
-from kaggle_pipeline.config.names import LEARNERS, SCORED_STAGES
+from kaggle_pipeline.config.names import LEARNERS, PREPARED_BY, SCORED_STAGES
+from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json, write_json
 
 SOURCE = "source.json"
@@ -18,13 +19,16 @@ SOURCE = "source.json"
 _NAMED = 5
 """Further settings that are named where a run was made with others."""
 _SECTIONS = {
-    "image": ("image", "records"),
     "embedding": ("embedding", "records"),
+    "image": ("image", "records"),  # of two, its records: it reads them again for every epoch
     **dict.fromkeys((*LEARNERS, "tabular"), ("tabular",)),
     "blend": ("blend",),
     "ensemble": ("ensemble",),
+    "prepare": PREPARED_BY,
 }
 """What a stage's own config says best; a later stage may have been given others."""
+_OF_THE_MACHINE = ("device", "replicas")
+"""Settings that another machine may lack: a run that began on a TPU goes on on a laptop."""
 
 
 def settings_of_run(run_dir: Path) -> dict[str, Any] | None:
@@ -64,6 +68,15 @@ def load_run_experiment(run_dir: Path, overrides: Sequence[str] = ()) -> Experim
     return None if content is None else parse_changed(content, overrides, run_dir)
 
 
+def load_experiment_here(run_dir: Path, overrides: Sequence[str] = ()) -> Experiment | None:
+    """Return the same but for what belongs to the machine: that is as if nothing were said."""
+    content = settings_of_run(run_dir)
+    if content is None:
+        return None
+    kept = {key: value for key, value in content.items() if key not in _OF_THE_MACHINE}
+    return parse_changed(kept, overrides, run_dir)
+
+
 def record_source(prepared: Path, data_dir: Path) -> None:
     """Write down which data folder a run is prepared from."""
     write_json(prepared / SOURCE, {"data_dir": str(Path(data_dir).absolute())})
@@ -82,8 +95,11 @@ def source_of_run(run_dir: Path) -> Path | None:
     path = Path(run_dir) / "prepare" / SOURCE
     if not path.exists():
         return None
-    folder = Path(read_json(path)["data_dir"])
-    return folder if folder.is_dir() else None
+    content = read_json(path)
+    said = content.get("data_dir") if isinstance(content, Mapping) else None
+    if not isinstance(said, str):
+        raise PipelineError(f"{path} is damaged: delete it and say --data-dir")
+    return Path(said) if Path(said).is_dir() else None
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def describe_export(
         "own_views": own_views or image.tta,
         "quantize": quantize,
         "folds": folds,
-        "scores": _scores(stage),
+        "scores": _scores(stage) | {"of_the_photo_alone": not why},
         "calibration": {
             "method": calibration.method if calibration else "none",
             "why": calibration.why if calibration else why or "the run has none",
@@ -121,16 +121,21 @@ def _scores(stage: Path) -> dict[str, Any]:
     }
 
 
+_MORE = " Measured with more than the photo, which is all that this file sees."
+
+
 def _card(about: Mapping[str, Any]) -> str:
     """The model card, Markdown."""
     scores, photo = about["scores"], about["photo"]
+    alone = scores["of_the_photo_alone"]
+    measured = "AUC, calibration and decision are" if alone else "the AUC is"
     of = f"the mean of {len(about['folds'])} folds' networks" if about["folds"] else (
-        "the network that learned from all rows; scores, calibration and decision are of the folds'"
+        f"the network that learned from all rows; {measured} of the folds'"
     )  # fmt: skip
     square = {"crop": "cropped to its middle square", "stretch": "stretched to a square"}
     apart = [f"views {about['own_views']}"] * (about["views"] != about["own_views"])
     apart += ["weights of float32"] * (about["quantize"] != "none")
-    note = [f"- AUC, calibration and decision are of the run itself, with {' and '.join(apart)}."]
+    note = [f"- {measured[0].upper()}{measured[1:]} of the run itself, with {' and '.join(apart)}."]
     made_up = ["- It learned from made-up lesions: it knows nothing about skin."]
     lines = [
         f"# {about['title']}: {about['backbone']}",
@@ -140,7 +145,7 @@ def _card(about: Mapping[str, Any]) -> str:
         f"- Answers for: {', '.join(about['labels'])} ({about['task']}).",
         f"- Made of: {of}; views: {about['views']}; quantised: {about['quantize']}.",
         f"- AUC, out of fold [95 % interval]: {scores.get('out_of_fold_auc', 'not known')}; "
-        f"{scores.get('photos', 'unknown')} photos.",
+        f"{scores.get('photos', 'unknown')} photos.{'' if alone else _MORE}",
         f"- Calibration: {about['calibration']['method']} ({about['calibration']['why']}).",
         *(note if apart else []),
         f"- A photo is {square[photo['fit']]} of {photo['side_px']} px.",

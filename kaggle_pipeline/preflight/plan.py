@@ -39,7 +39,7 @@ from kaggle_pipeline.preflight.plan_cost import (
     planned_stages,
     whole_cost,
 )
-from kaggle_pipeline.preflight.plan_recipe import Choice, candidates, recipe, values_of
+from kaggle_pipeline.preflight.plan_recipe import Choice, candidates, divided, recipe, values_of
 from kaggle_pipeline.preflight.plan_rehearsal import Rehearsed, rehearse
 from kaggle_pipeline.preflight.plan_timing import Measured, measure, some_photos
 from kaggle_pipeline.preflight.plan_tpu import TpuTask, plan_for_tpu
@@ -170,7 +170,8 @@ def _plan_here(
         def rehearsed(folds: FoldsConfig, config: Experiment = config) -> Mapping[str, Rehearsed]:
             if folds not in known:
                 say("rehearsing tables, audit, scores and blend …")
-                known[folds] = rehearse(replace(config, folds=folds), data_dir)
+                shared = replace(folds, shared_groups=config.folds.shared_groups)
+                known[folds] = rehearse(replace(config, folds=shared), data_dir)
             return known[folds]
 
         smaller = networks[networks.index(network) + 1 :]
@@ -184,7 +185,8 @@ def _plan_here(
         found, rehearsed(division.folds), config, facts, division, config.image.epochs
     )
     cost = whole_cost(stages, found)
-    quicker = "" if preset == "quick" else ", or --preset quick"
+    several = len(networks) > 1  # else the presets have one network between them
+    quicker = ", or --preset quick" if several and preset != "quick" else ""
     raise PipelineError(
         f"--hours {hours:g} are too few for {facts.train + facts.test:,} photos on this "
         f"machine{_busy()}: one fold would take {cost.seconds / 60:.1f} minutes, with "
@@ -272,6 +274,8 @@ def _fit_hours(
     single = Choice(0.2, f"{hours:g} hours allow one fold; {scored:,} photos are scored")
     given = Choice(division.folds.judge, f"the data set's own: {scored:,} photos are scored")
     folds = {"k": several} if division.count > 1 else {"holdout": single}
+    if division.folds.judge:
+        folds = {"judge": given}
     why = f"what {hours:g} hours allow, at most {MOST_EPOCHS}"
     if config.image.frozen:
         why = "of the head alone: seconds"
@@ -282,7 +286,7 @@ def _fit_hours(
         )
     return {
         **content,
-        "folds": {"judge": given} if division.folds.judge else folds,
+        "folds": divided(content, **folds),
         "image": image,
         "planned": Choice(as_planned(fitted.stages)),
     }

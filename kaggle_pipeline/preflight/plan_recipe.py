@@ -164,11 +164,13 @@ def recipe(
     if facts.leaking and facts.features:
         why = f"without {', '.join(facts.leaking)}, which would give the target away"
         learners["features"] = Choice(list(facts.features), why)
+    said = {key: _chosen(value) for key, value in base.items()}
+    twice = Choice("drop", "of a photo that is there twice one stays")
     return {
-        **{key: _chosen(value) for key, value in base.items()},
+        **said,
         "device": Choice(device),
-        "folds": {"k": Choice(5)},
-        "leakage": {"duplicates": Choice("drop", "of a photo that is there twice one stays")},
+        "folds": said.get("folds", {}) | {"k": Choice(5)},
+        "leakage": {"duplicates": twice} | said.get("leakage", {}),
         "records": {
             "image_size_px": Choice(converted, "as the network sees it, or the photos' own")
         },
@@ -176,6 +178,12 @@ def recipe(
         "tabular": learners,
         "blend": {"models": Choice(models), "space": Choice("logit")},
     }
+
+
+def divided(content: Mapping[str, Any], **folds: Choice) -> dict[str, Any]:
+    """Return the section ``folds`` with another division; how groups are shared stays as said."""
+    kept = {key: one for key, one in content["folds"].items() if key == "shared_groups"}
+    return kept | folds
 
 
 def values_of(content: Mapping[str, Any]) -> dict[str, Any]:

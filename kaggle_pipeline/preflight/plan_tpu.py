@@ -15,7 +15,7 @@ from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.preflight.estimate import Images, make_plan, preflight
 from kaggle_pipeline.preflight.kept_answers import KeptAnswers, describe_compiler
 from kaggle_pipeline.preflight.plan_cost import Facts
-from kaggle_pipeline.preflight.plan_recipe import Choice, Network, recipe, values_of
+from kaggle_pipeline.preflight.plan_recipe import Choice, Network, divided, recipe, values_of
 
 _LEAST, _MOST = 3, 16
 _FORWARD = 1 / 3
@@ -147,7 +147,7 @@ def _content(
     }
     return {
         **content,
-        "folds": {"holdout": single} if folds.holdout else {"k": several},
+        "folds": divided(content, **({"holdout": single} if folds.holdout else {"k": several})),
         "image": {
             **content["image"],
             "batch_size": Choice(found["batch_per_replica"], memory),

@@ -7,12 +7,13 @@ import pandas as pd
 from kaggle_pipeline.config.names import (
     MADE_UP_TRUTH,
     MODEL_STAGES,
+    PREPARED_BY,
     SUBMISSION,
     TEST_SCORE,
     TRAINED_BY,
 )
 from kaggle_pipeline.config.run_folders import require_run
-from kaggle_pipeline.config.run_settings import describe_differences
+from kaggle_pipeline.config.run_settings import Difference, describe_differences
 from kaggle_pipeline.core.commit import begin, commit, renew
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json, write_json
@@ -33,7 +34,6 @@ from kaggle_pipeline.evaluation.gallery import write_gallery
 from kaggle_pipeline.models.cross_validation import unfinished
 from kaggle_pipeline.report.report import write_report
 from kaggle_pipeline.report.run_tables import compare_runs
-from kaggle_pipeline.stages.prepare import PREPARED_BY
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.run_folder import open_stage, remedy_of
 from kaggle_pipeline.stages.score_submission import score_submission
@@ -70,7 +70,8 @@ def _make_submission(run: Run) -> Path | None:
         predictions.require(folds.validated.index, name)
         if not predictions.table["fold"].loc[folds.validated.index].equals(folds.validated["fold"]):
             raise PipelineError(f"the model {name!r} was scored on other folds than this run's")
-        if others := run.differences(run.run_dir / name, DECIDING[name]):
+        differing = run.differences(run.run_dir / name, DECIDING[name])
+        if others := [one for one in differing if not _says_where(one)]:
             run.say(f"note: {name} was trained with {describe_differences(others)}")
     # Cheap and derived from files that are kept: it is simply made anew.
     folder = open_stage(run.run_dir, "blend", resume=False, overwrite=True)
@@ -112,6 +113,13 @@ def _make_submission(run: Run) -> Path | None:
         run.say(f"done: scored out of fold; without test rows there is no {SUBMISSION} to write")
         return None
     return write_checked_submission(run, blended, folder)
+
+
+def _says_where(one: Difference) -> bool:
+    """Whether two settings differ in where files lie alone: kernels mount weights and records."""
+    of_weights = one.key == "image.weights"
+    in_a_file = any("/" in str(value) or "\\" in str(value) for value in (one.before, one.now))
+    return one.key == "records.source" or (of_weights and in_a_file)
 
 
 def _blend_test(run: Run, blend: Blend, ids: pd.Index) -> Predictions | None:

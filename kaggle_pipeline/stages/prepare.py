@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from kaggle_pipeline.config.experiment import RecordsConfig
-from kaggle_pipeline.config.names import MADE_UP_MARK, METADATA_STAGES, TEST_TRUTH
+from kaggle_pipeline.config.names import MADE_UP_MARK, METADATA_STAGES, PREPARED_BY, TEST_TRUTH
 from kaggle_pipeline.config.run_settings import record_source
 from kaggle_pipeline.core.commit import adopt, begin, commit, renew
 from kaggle_pipeline.core.errors import PipelineError
@@ -75,7 +75,6 @@ from kaggle_pipeline.stages.took import Stopwatch, clocked, write_took
 _BYTES_A_PIXEL = 0.05
 """Of a JPEG in a record, at least: the competition's at 1024 px have 0.17."""
 _SIZES = ("width_px", "height_px")
-PREPARED_BY = ("dataset", "table", "seed", "examples", "folds", "leakage", "external")
 """Parts of the config that decide examples and folds; models may differ in the rest."""
 
 

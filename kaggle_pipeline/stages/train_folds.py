@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from kaggle_pipeline.config.experiment import TabularConfig
-from kaggle_pipeline.config.names import LEARNERS, TOOK
+from kaggle_pipeline.config.names import LEARNERS, PREPARED_BY, TOOK
 from kaggle_pipeline.core.commit import begin, commit
 from kaggle_pipeline.core.environment import peak_memory_mb
 from kaggle_pipeline.core.files import read_json
@@ -34,7 +34,6 @@ from kaggle_pipeline.report.report import write_report
 from kaggle_pipeline.report.results import OPTIMISTIC, describe_guessing
 from kaggle_pipeline.report.run_tables import compare_runs, describe_memory
 from kaggle_pipeline.stages.made_up import MadeUp
-from kaggle_pipeline.stages.prepare import PREPARED_BY
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.run_folder import open_stage, remedy_of, require_free
 from kaggle_pipeline.stages.took import Stopwatch, write_took

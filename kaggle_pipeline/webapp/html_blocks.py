@@ -158,23 +158,35 @@ def context_line(service: Service, reading: Reading) -> str:
                 f"The linear head compares each photo with the patient’s others: {together} photos "
                 "are read together."
             )
-        else:
-            found.append(
-                "The linear head was scored with all photos of a patient, each compared with the "
-                "others. Here is only one, so its number is less sure: give the others too, on the "
-                "page “A patient”."
-            )
     return " ".join(dict.fromkeys(found))
 
 
 def _doubts(service: Service, reading: Reading) -> Html:
     found = list(reading.look.doubts)
+    found += _known_less(service, reading)
     if guessing := service.models.guessing:
         found.append(f"On this run’s own validation photos, {guessing}.")
     if not found:
         return Html("")
     lines = [html.element("p", one) for one in found]
     return html.note(html.element("strong", "This result is less reliable."), *lines, warning=True)
+
+
+def _known_less(service: Service, reading: Reading) -> list[str]:
+    """What the run was scored with and nobody gave: its scores say nothing of such a number."""
+    found, models = [], service.models
+    if models.features and set(reading.unknown) == set(models.features):
+        names = ", ".join(service.spec.feature_label(one) for one in models.features)
+        found.append(
+            f"Nothing is known of the patient here. The run was scored with {names}: give what "
+            "you know."
+        )
+    if "embedding" in models.with_context and reading.together == 1:
+        found.append(
+            "The linear head was scored with all photos of a patient, each compared with the "
+            "others. Here is only one: give the others too, on the page “A patient”."
+        )
+    return found
 
 
 def _facts(service: Service, reading: Reading, name: str, sensitivity: float) -> list[object]:
@@ -365,8 +377,7 @@ def _parts(service: Service, reading: Reading, name: str) -> Html:
             "expect. "
         )
         text += (
-            "The command predict sees single photos and nothing of the patient, so its numbers "
-            "differ."
+            "The command predict answers so with --metadata; of photos alone its numbers differ."
             if more
             else "This run uses the photo alone, nothing that is known of the patient. The command "
             "predict writes both."
@@ -374,8 +385,8 @@ def _parts(service: Service, reading: Reading, name: str) -> Html:
         return html.join([table, html.element("p", text, class_="faint")])
     text = (
         "Before blending and calibration. Each model has its own scale, so do not compare these "
-        f"numbers with each other. The command predict uses the {photo_stage} model alone, so its "
-        "numbers differ from the probability above."
+        f"numbers with each other. The command predict answers so with --metadata; of photos alone "
+        f"it takes the {photo_stage} model, so its numbers differ from the probability above."
     )
     if several and shares:
         text += (

@@ -34,14 +34,37 @@ def test_documents_show_commands():
     assert len(commands()) > 80
 
 
-@pytest.mark.parametrize(("where", "command", "words"), commands())
-def test_a_shown_command_is_there_with_its_options(where, command, words, monkeypatch):
-    if command == "benchmark":  # a program of its own, beside the package
-        return
+def unknown_words(words):
+    """Words that mean nothing; it ends where one is missing or mistyped."""
+    PARSER.below[words[0]].refuse_unknown_options(words[1:])
+    return PARSER.parse_known_args(words)[1]
+
+
+def of_the_package():
+    return [one for one in commands() if one[1] != "benchmark"]  # a program of its own
+
+
+@pytest.mark.parametrize(("where", "command", "words"), of_the_package())
+def test_a_shown_command_is_there_with_its_options(where, command, words, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    PARSER.below[command].refuse_unknown_options(words)
+    try:
+        fault = unknown_words([command, *words])
+    except SystemExit:
+        fault = capsys.readouterr().err
+    assert not fault, where
     said = list(pairwise(words))
     changes = [two for one, two in said if one == "--set" and "…" not in two]
-    config = dict(said).get("--config") or ("" if "--run-dir" in words else str(DEFAULT_CONFIG))
-    if config not in ("", "…", "C", "mine.yaml", "planned.yaml"):  # else the run's or the reader's
-        load_experiment(Path(config), changes)
+    config = dict(said).get("--config") or ("C" if "--run-dir" in words else str(DEFAULT_CONFIG))
+    # A run's own config, or the reader's, has the same keys; this one has models of every kind.
+    theirs = config in ("…", "C", "mine.yaml", "planned.yaml")
+    load_experiment(ROOT / "configs" / "siim_mini_embedding.yaml" if theirs else config, changes)
+
+
+@pytest.mark.parametrize(
+    "words", ["predict", "plan stray", "plan --hour", "prepare-data --run-dri x"]
+)
+def test_a_line_that_lacks_something_would_be_found(words, capsys):
+    try:
+        assert unknown_words(words.split())
+    except SystemExit as end:
+        assert end.code == 2 and capsys.readouterr().err

@@ -9,12 +9,16 @@ import yaml
 
 from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.config.run_settings import (
+    Difference,
     describe_differences,
     differences,
+    load_experiment_here,
     load_run_experiment,
     settings_of_run,
     source_of_run,
 )
+from kaggle_pipeline.core.errors import PipelineError
+from kaggle_pipeline.stages.make_submission import _says_where
 
 DEMO = str(Path(__file__).resolve().parents[2] / "configs" / "demo.yaml")
 SET = ("seed=3", "folds.k=2", "tabular.learners=[logistic]", "blend.models=[logistic]")
@@ -95,9 +99,57 @@ def test_each_section_is_that_of_its_stage(tmp_path):
     write("forest", image={"epochs": 3}, tabular={"epochs": 3}, train_all=True)
     write("tabular", image={"epochs": 4}, tabular={"epochs": 4}, train_all=True)
     write("blend", image={"epochs": 5}, tabular={"epochs": 5}, blend={"space": "mean"})
+    write("embedding", records={"image_size_px": 64}, seed=5)
+    (tmp_path / "image" / "config.yaml").open("a").write("records: {image_size_px: 96}\n")
     found = load_run_experiment(tmp_path, ["image.batch_size=3"])
+    assert found.records.image_size_px == 96  # the network's, not the head's
     assert (found.image.epochs, found.tabular.epochs, found.blend.space) == (2, 4, "mean")
     assert found.image.batch_size == 3
+
+
+@pytest.mark.ci
+def test_what_was_prepared_anew_is_what_counts(run, capsys):
+    assert main(["prepare-data", "--run-dir", str(run), *words("seed=9"), "--overwrite"]) == 0
+    assert main(["train-tabular", "--run-dir", str(run), "--overwrite"]) == 0
+    assert recorded(run, "logistic")["seed"] == 9
+    assert main(["make-submission", "--run-dir", str(run)]) == 0
+
+
+def test_what_belongs_to_the_machine_is_not_taken(tmp_path):
+    (tmp_path / "image").mkdir()
+    path = tmp_path / "image" / "config.yaml"
+    path.write_text("{name: x, dataset: ham10000, seed: 7, device: tpu, replicas: 8}")
+    found = load_experiment_here(tmp_path)
+    assert (found.seed, found.device, found.replicas) == (7, "auto", None)
+    assert load_experiment_here(tmp_path, ["device=gpu"]).device == "gpu"
+    assert load_run_experiment(tmp_path).device == "tpu"  # what was, for tables of runs
+    assert load_experiment_here(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"data_dir": 3}', "null"])
+def test_a_damaged_source_is_named(tmp_path, content):
+    (tmp_path / "prepare").mkdir()
+    (tmp_path / "prepare" / "source.json").write_text(content)
+    with pytest.raises(PipelineError, match=r"source\.json is damaged: delete it and say"):
+        source_of_run(tmp_path)
+
+
+def test_another_data_set_is_not_read_from_this_ones_folder(run, capsys):
+    config = str(Path(DEMO).with_name("ham10000_lenet.yaml"))
+    assert main(["prepare-data", "--run-dir", str(run), "--config", config, "--overwrite"]) == 2
+    error = capsys.readouterr().err
+    assert "data/ham10000" in error and "mine" not in error
+    assert (run / "logistic" / "oof.csv").exists()
+
+
+def test_where_weights_and_records_lie_is_no_difference():
+    def one(key, before, now):
+        return _says_where(Difference(key, before, now))
+
+    assert one("image.weights", "/kaggle/input/w/w.h5", "imagenet")
+    assert one("records.source", "tfrecords", "auto")
+    assert not one("image.weights", None, "imagenet")
+    assert not one("image.epochs", 3, 4)
 
 
 def test_differences_are_named_one_with_its_values():

@@ -15,6 +15,7 @@ from helpers_session import Kaggle, ok
 from kaggle_pipeline.cli.main import main
 from kaggle_pipeline.config.experiment import ExternalConfig
 from kaggle_pipeline.config.loading import load_experiment, write_experiment
+from kaggle_pipeline.config.names import PREPARED_BY
 from kaggle_pipeline.core.deadline import Deadline
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.kaggle import session
@@ -26,7 +27,7 @@ from kaggle_pipeline.kaggle.inputs import (
     gather_run,
 )
 from kaggle_pipeline.kaggle.session import run_session
-from kaggle_pipeline.stages.prepare import PREPARED_BY, prepare_data
+from kaggle_pipeline.stages.prepare import prepare_data
 from kaggle_pipeline.synthetic import generate_like
 
 pytest.importorskip("tensorflow")

@@ -19,7 +19,7 @@ from kaggle_pipeline.preflight.estimate import Images, step_settings
 from kaggle_pipeline.preflight.kept_answers import KeptAnswers
 from kaggle_pipeline.preflight.plan import _fit_hours, _render, read_facts
 from kaggle_pipeline.preflight.plan_cost import Facts, divisions, fit_hours, planned_stages
-from kaggle_pipeline.preflight.plan_recipe import candidates, recipe, values_of
+from kaggle_pipeline.preflight.plan_recipe import Choice, candidates, divided, recipe, values_of
 from kaggle_pipeline.preflight.plan_rehearsal import Rehearsed
 from kaggle_pipeline.preflight.plan_timing import Cost, Measured
 from kaggle_pipeline.preflight.plan_tpu import TpuTask, plan_for_tpu
@@ -199,6 +199,29 @@ def test_what_is_written_is_read_as_the_same_experiment(tmp_path):
     assert config == parse_experiment(values_of(content))
     assert config.image.frozen and len(config.planned) == 6
     assert "# features of eight views" in path.read_text()
+
+
+def test_what_a_config_says_of_the_data_is_planned_with(tmp_path, monkeypatch, capsys):
+    path, bases = tmp_path / "mine.yaml", []
+    path.write_text(
+        "{name: x, dataset: table, table: {train: a.csv, image: i, target: t}, seed: 4, "
+        "image: {epochs: 99}, folds: {k: 7, shared_groups: note}, leakage: {near_bits: 3}}"
+    )
+    monkeypatch.setattr(
+        "kaggle_pipeline.preflight.plan.plan_experiment", lambda base, *_, **__: bases.append(base)
+    )
+    words = ["plan", "--table", str(path), "--data-dir", str(tmp_path)]
+    assert main([*words, "--out", str(tmp_path / "p.yaml")]) == 0
+    assert "the plan chooses the rest" in capsys.readouterr().out
+    content = recipe(
+        bases[0], FACTS, candidates("cpu", "good", "imagenet", FACTS)[0], "cpu", "imagenet"
+    )
+    assert parse_experiment(values_of(content)).folds.shared_groups == "note"
+    content["folds"] = divided(content, holdout=Choice(0.2))
+    config = parse_experiment(values_of(content))
+    assert (config.seed, config.table.train, config.leakage.near_bits) == (4, "a.csv", 3)
+    assert (config.folds.holdout, config.folds.shared_groups) == (0.2, "note")
+    assert config.leakage.duplicates == "drop" and config.image.epochs < 99
 
 
 def test_fewer_than_least_epochs_are_no_plan():

@@ -82,6 +82,19 @@ def test_the_reader_in_the_docs_says_what_predict_says(demo_run, predicted, tmp_
 
 
 @pytest.mark.ci
+def test_a_card_claims_nothing_that_was_measured_with_metadata(demo_run):
+    from kaggle_pipeline.export.about import describe_export
+    from kaggle_pipeline.stages.trained import TrainedImageModels
+
+    trained = TrainedImageModels.open(demo_run)
+    what = (trained.stage, trained.config, trained.spec, trained.fit, [0, 1], None, None)
+    about = describe_export(*what, own_views="dihedral", why="measured with metadata")
+    assert "Measured with more than the photo" in about["card"]
+    assert "The AUC is of the run itself" in about["card"]
+    whole = describe_export(*what, own_views="dihedral")["card"]
+    assert "Measured with more" not in whole and "AUC, calibration and decision are" in whole
+
+
 def test_a_file_that_answers_otherwise_is_not_written(demo_run, tmp_path, capsys, monkeypatch):
     from kaggle_pipeline.export import formats
 
