@@ -182,11 +182,11 @@ bench: $(VENV)/dev.stamp further
 	@$(BIN)/python scripts/benchmark.py tabular
 	@$(BIN)/python scripts/benchmark.py input
 	@$(BIN)/python scripts/benchmark.py train --json runs/benchmark/train.json
+	@$(BIN)/python scripts/benchmark.py predict
 	@$(BIN)/python scripts/benchmark.py loop --records-px 256 --rounds 6 --steps 16 \
 	  --json runs/benchmark/loop.json
 	@for new in runs/benchmark/train.json runs/benchmark/loop.json; do \
 	  $(BIN)/python scripts/benchmark.py compare $$new || exit 1; done
-	@$(BIN)/python scripts/benchmark.py predict
 
 clean:
 	rm -rf $(VENV) $(KAGGLE_VENV) $(LOCK_VENV) $(LATEST_VENV) $(TOOLS_VENV) dist $(DEMO_DATA) $(DEMO_RUN)
