@@ -175,7 +175,7 @@ class ExamplesConfig:
     published recipes do; test rows always stay. A patient's context counts both."""
     unreadable: Literal["stop", "drop"] = "stop"
     """A photo that is not there or cannot be read: stop and name it, or leave its row out, be it of
-    train or of test, and say so."""
+    train or of test, and say so. A photo that the sample submission lists always stops."""
 
 
 @dataclass(frozen=True)

@@ -46,3 +46,5 @@ PREPARED_BY = ("dataset", "table", "seed", "examples", "folds", "leakage", "exte
 """Settings that decide what ``prepare/`` holds; every later stage has to agree in them."""
 LEAVE_OUT = "examples.unreadable: drop in the config (--set examples.unreadable=drop)"
 """How rows without a photo that can be read are left out."""
+NEEDED = "the sample submission lists it, and a submission needs every photo that the sample lists"
+"""Why a row of the test cannot be left out."""

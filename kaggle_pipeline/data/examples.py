@@ -14,12 +14,13 @@ anything else             raw columns under their own names, for the leak audit 
 ========================  =======================================================================
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from kaggle_pipeline.config.names import LEAVE_OUT, TEST_TRUTH
+from kaggle_pipeline.config.names import LEAVE_OUT, NEEDED, TEST_TRUTH
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
 from kaggle_pipeline.core.tables import read_own
@@ -118,15 +119,38 @@ def _reject(table: pd.DataFrame, bad: pd.Series, column: str, wish: str, spec: D
         raise PipelineError(f"{spec.id}: {column} of image {row} is {value!r}, expected {wish}")
 
 
-def require_images(table: pd.DataFrame, spec: DatasetSpec) -> None:
-    """Raise a PipelineError that names the first row without an image file."""
+def require_images(
+    table: pd.DataFrame, spec: DatasetSpec, *, drop: bool = False, listed: Collection[str] = ()
+) -> None:
+    """Stop at the first row without an image file.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+    spec : DatasetSpec
+    drop : bool
+        Whether such rows are going to be left out: an error only where none has one.
+    listed : collection of str
+        Ids of the sample submission, which cannot be left out.
+
+    Raises
+    ------
+    PipelineError
+        That names the row, and leaving it out as a remedy where it is one.
+    """
     missing = table.index[table["image_path"].isna()]
-    if len(missing):
-        raise PipelineError(
-            f"{spec.id}: no image file for {table.loc[missing[0], 'split']} row {missing[0]} "
-            f"({len(missing)} of {len(table)} rows have none): add it, or leave such rows out by "
-            f"{LEAVE_OUT}"
-        )
+    needed = missing[missing.isin(listed)]
+    if not len(missing) or (drop and not len(needed) and len(missing) < len(table)):
+        return
+    row, remedy = missing[0], f"add it, or leave such rows out by {LEAVE_OUT}"
+    if len(missing) == len(table):
+        remedy = "add them"
+    elif len(needed):
+        row, remedy = needed[0], f"add it: {NEEDED}"
+    raise PipelineError(
+        f"{spec.id}: no image file for {table.loc[row, 'split']} row {row} ({len(missing)} of "
+        f"{len(table)} rows have none): {remedy}"
+    )
 
 
 def drop_incomplete(table: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:

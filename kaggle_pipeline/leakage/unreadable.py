@@ -3,17 +3,20 @@
 In: examples, and why single photos cannot be read. Out: the examples that stay, and a finding.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 
-from kaggle_pipeline.config.names import LEAVE_OUT
+from kaggle_pipeline.config.names import LEAVE_OUT, NEEDED
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.leakage.audit import Finding
 
 
 def drop_unreadable(
-    examples: pd.DataFrame, faults: Mapping[str, str], drop: bool
+    examples: pd.DataFrame,
+    faults: Mapping[str, str],
+    drop: bool,
+    listed: Collection[str] = (),
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """Return the examples whose photo can be read, and what was left out, if anything.
 
@@ -25,6 +28,8 @@ def drop_unreadable(
         Image id → why its photo cannot be read; further ids are ignored.
     drop : bool
         Leave them out; else the first is an error.
+    listed : collection of str
+        Ids of the sample submission, whose photos have to be read.
 
     Raises
     ------
@@ -32,6 +37,8 @@ def drop_unreadable(
         That names the first file and how many there are.
     """
     here = [one for one in faults if one in examples.index]
+    if needed := [one for one in here if one in listed]:
+        raise PipelineError(f"{faults[needed[0]]}: mend it: {NEEDED}")
     if here and not drop:
         more = f" ({len(here)} of {len(examples)} photos)" if len(here) > 1 else ""
         raise PipelineError(

@@ -188,12 +188,14 @@ def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
     features = features if set(METADATA_STAGES) & set(config.blend.models) else ()
     # What the photos tell is not known yet.
     choose_features(spec, [name for name in features if name not in _SIZES], examples)
+    listed = pd.Index([])
     if raw.sample_submission is not None:
-        require_sample(raw.sample_submission, split_rows(examples, "test").index, spec)
+        listed = split_rows(examples, "test").index
+        require_sample(raw.sample_submission, listed, spec)
     _stop_on_shared_groups(run, examples, folder)
     drop = config.examples.unreadable == "drop"
-    if examples["image_path"].notna().any() and not drop:
-        require_images(examples, spec)
+    if examples["image_path"].notna().any():
+        require_images(examples, spec, drop=drop, listed=listed)
     tables, outside = {"": raw.tables}, None
     if config.external:
         found = read_external(config.external, run.data_dir, spec)
@@ -207,7 +209,7 @@ def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
     # A row of the same id goes for that alone.
     fresh = None if outside is None else outside[~outside.index.isin(examples.index)]
     fingerprints, faults = _fingerprint(run, examples, fresh, folder)
-    examples, earlier = drop_unreadable(examples, faults, drop)
+    examples, earlier = drop_unreadable(examples, faults, drop, listed)
     pairs = known_pairs(examples, raw.duplicate_pairs, fingerprints)
     if outside is not None:
         outside, more = drop_unreadable(outside, faults, drop)

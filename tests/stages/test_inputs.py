@@ -234,3 +234,33 @@ def test_weights_that_are_another_file_stop_prepare(tables, capsys, content):
     more = ("--set", f"image.weights={path}", "--set", "blend.models=[image,tabular]")
     assert prepare(tables, *more) == 2
     assert "w.weights.h5" in error_line(capsys)
+
+
+# ---------------------------------------------------------------------------- photos that lack
+
+
+@pytest.fixture
+def whole(competition, tmp_path):
+    """The competition's folder, which a test may spoil, and its photo of a test row."""
+    folder = shutil.copytree(competition / "competition", tmp_path / "data")
+    return folder, folder / "jpeg" / "test" / f"{pd.read_csv(folder / 'test.csv').iat[4, 0]}.jpg"
+
+
+DROP = ("--set", "examples.unreadable=drop")
+STOP = ("--set", "examples.unreadable=stop", "--set", "records.workers=1")
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_photo_of_the_sample_that_lacks_stops_before_training(whole, capsys, broken):
+    folder, photo = whole
+    photo.write_text("no photo") if broken else photo.unlink()
+    for more in (STOP, (*STOP, *DROP)):
+        assert prepare(folder, *more) == 2
+        line = error_line(capsys)
+        assert photo.stem in line and "every photo that the sample lists" in line
+        assert "unreadable" not in line, "which would only be found out after training"
+    (folder / "sample_submission.csv").unlink()
+    assert prepare(folder, *STOP) == 2
+    assert "unreadable=drop" in error_line(capsys)
+    assert prepare(folder, *STOP, *DROP) == 0
+    assert photo.stem not in (folder.parent / "run" / "prepare" / "examples.csv").read_text()
