@@ -148,7 +148,7 @@ class ExternalRows:
 
 
 def read_external(
-    wanted: Sequence[ExternalConfig], data_dir: Path, spec: DatasetSpec
+    wanted: Sequence[ExternalConfig], data_dir: Path, spec: DatasetSpec, *, drop: bool = False
 ) -> ExternalRows:
     """Return the labelled rows of other collections as examples of this data set.
 
@@ -158,6 +158,8 @@ def read_external(
     data_dir : pathlib.Path
         The experiment's own; ``ExternalConfig.data_dir`` is relative to it.
     spec : DatasetSpec
+    drop : bool
+        Whether rows without a photo are going to be left out instead of an error.
 
     Returns
     -------
@@ -167,13 +169,13 @@ def read_external(
     Raises
     ------
     PipelineError
-        If a collection is unknown, missing or has no photos, or nothing tells what the classes of
+        If a collection is unknown, missing or lacks photos, or nothing tells what the classes of
         ``spec`` stand for.
     """
     parts, notes, tables = [], [], {}
     for one in wanted:
         raw, source = _open(one, data_dir, spec)
-        part, said = _translate(raw, one, source, spec)
+        part, said = _translate(raw, one, source, spec, drop)
         parts.append(part)
         notes += [*raw.notes, *said]
         tables[one.dataset] = raw.tables
@@ -197,11 +199,11 @@ def _open(one: ExternalConfig, data_dir: Path, spec: DatasetSpec) -> tuple[RawDa
 
 
 def _translate(
-    raw: RawData, one: ExternalConfig, source: DatasetSpec, spec: DatasetSpec
+    raw: RawData, one: ExternalConfig, source: DatasetSpec, spec: DatasetSpec, drop: bool
 ) -> tuple[pd.DataFrame, list[str]]:
     words, rows = TRANSLATIONS[one.dataset], validate_examples(raw.examples, source)
     rows = rows[rows["split"] == "train"]
-    require_images(rows, source)
+    require_images(rows, source, drop=drop)
     labels = rows[list(source.classes)]
     told = {
         # ISIC 2019 marks photos that it holds at a smaller size than the archive.
@@ -211,7 +213,9 @@ def _translate(
         "source": one.dataset,
         "row_weight": one.weight,
         **translate_labels(labels, source.id, spec),
-        "image_path": [(Path(one.data_dir) / path).as_posix() for path in rows["image_path"]],
+        "image_path": rows["image_path"].map(
+            lambda path: (Path(one.data_dir) / path).as_posix(), "ignore"
+        ),
     }
     if spec.diagnoses is not None:
         known = labels.idxmax(axis=1).map(words.diagnoses)

@@ -198,7 +198,7 @@ def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
         require_images(examples, spec, drop=drop, listed=listed)
     tables, outside = {"": raw.tables}, None
     if config.external:
-        found = read_external(config.external, run.data_dir, spec)
+        found = read_external(config.external, run.data_dir, spec, drop=drop)
         for note in found.notes:
             run.say(f"external: {note}")
         tables |= {mark_of(one): found.tables[one.dataset] for one in config.external}
@@ -436,9 +436,12 @@ def _record_source(run: Run, examples: pd.DataFrame) -> Path | None:
     own, given = run.run_dir / "records", run.data_dir / "tfrecords"
     examples, source = examples[examples["split"] != EXTERNAL], run.config.records.source
     any_photo = examples["image_path"].notna().any()
-    if source == "images" or (source == "auto" and any_photo):
-        if not (any_photo and run.config.examples.unreadable == "drop"):
-            require_images(examples, run.spec)
+    if source == "images" and not any_photo:
+        raise PipelineError(
+            f"records.source is 'images', but no row of {run.spec.id} has an image file in "
+            f"{run.data_dir}: add them, or choose another records.source"
+        )
+    if any_photo and source != "tfrecords":
         return own
     if source == "tfrecords" or given.is_dir():
         return given

@@ -11,6 +11,7 @@ from helpers_image import tiny_config
 from PIL import Image
 
 from kaggle_pipeline.config.experiment import (
+    ExamplesConfig,
     Experiment,
     ExternalConfig,
     FoldsConfig,
@@ -267,6 +268,30 @@ def test_prepare_keeps_them_out_of_the_folds_and_in_the_records(places, spec, tm
     other = replace(config, external=wanted("ham10000", weight=0.1))
     with pytest.raises(PipelineError, match="external"):
         prepare_data(replace(run, config=other), with_records=False)
+
+
+def test_their_missing_photos_stop_or_are_left_out_as_ones_own_are(places, spec, tmp_path):
+    ham = shutil.copytree(places.parent / "ham10000/competition", tmp_path / "ham")
+    photos = sorted(ham.rglob("*.jpg"))
+    photos[0].unlink()
+    external = (ExternalConfig("ham10000", str(ham)),)
+    with pytest.raises(PipelineError, match=rf"{photos[0].stem} .*unreadable=drop"):
+        read_external(external, places, spec)
+    lines = []
+    config = Experiment(
+        name="x", dataset="synthetic", external=external, leakage=LeakageConfig(duplicates="drop"),
+        examples=ExamplesConfig(unreadable="drop"), records=RecordsConfig(workers=1),
+    )  # fmt: skip
+    run = Run(config, places, tmp_path / "run", say=lines.append)
+    prepare_data(run, with_records=False)
+    assert any("1 rows left out, 0 of them of the test part: 1 photos" in line for line in lines)
+    outside = split_rows(run.examples(), EXTERNAL)
+    assert len(outside) == 89 and outside["image_path"].notna().all()
+    for photo in photos[1:]:
+        photo.unlink()
+    with pytest.raises(PipelineError, match=r"have none\): add them") as caught:
+        read_external(external, places, spec, drop=True)
+    assert "unreadable" not in str(caught.value)
 
 
 def test_a_shared_id_and_a_changed_table_are_noticed(places, spec, tmp_path):

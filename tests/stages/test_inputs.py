@@ -264,3 +264,10 @@ def test_a_photo_of_the_sample_that_lacks_stops_before_training(whole, capsys, b
     assert "unreadable=drop" in error_line(capsys)
     assert prepare(folder, *STOP, *DROP) == 0
     assert photo.stem not in (folder.parent / "run" / "prepare" / "examples.csv").read_text()
+
+
+def test_records_of_images_that_are_nowhere_name_the_setting(tables, capsys):
+    assert prepare(tables, "--set", "records.source=images", *DROP) == 2
+    line = error_line(capsys)
+    assert "records.source" in line and "unreadable" not in line
+    assert prepare(tables, "--set", "records.source=auto", *DROP) == 0
