@@ -193,7 +193,7 @@ def test_require_images_names_the_first_row_without_one(raw, spec):
         require_images(table, spec)
     require_images(table.iloc[:2], spec)
     require_images(table, spec, drop=True)
-    with pytest.raises(PipelineError, match="test row D .*sample") as caught:
+    with pytest.raises(PipelineError, match=r"test row D .*sample") as caught:
         require_images(table, spec, drop=True, listed=["D"])
     assert "unreadable" not in str(caught.value)
     with pytest.raises(PipelineError, match=r"train row C \(1 of 1 .*add them$"):
