@@ -81,6 +81,7 @@ def _plan(options: argparse.Namespace) -> None:
     from kaggle_pipeline.config.experiment import LeakageConfig
     from kaggle_pipeline.config.loading import load_experiment, to_mapping
     from kaggle_pipeline.core.errors import PipelineError, nearest
+    from kaggle_pipeline.core.tables import TABLE_ENDINGS
     from kaggle_pipeline.preflight.plan import plan_experiment
 
     base = {"name": options.out.stem, "dataset": options.dataset}
@@ -90,7 +91,7 @@ def _plan(options: argparse.Namespace) -> None:
         hint = nearest(weights, ["imagenet", "null"], or_all=False)
         raise PipelineError(f"--weights {weights}: no such file{hint}")
     if options.table:
-        if options.table.suffix.lower() in (".csv", ".tsv", ".txt", ".parquet", ".xlsx"):
+        if options.table.suffix.lower() in TABLE_ENDINGS:
             raise PipelineError(
                 f"--table {options.table}: name the config that says what its columns mean, such "
                 "as a copy of configs/my_photos.yaml"

@@ -16,6 +16,9 @@ from kaggle_pipeline.core.errors import PipelineError, nearest
 from kaggle_pipeline.core.photo_kinds import HEAD_BYTES, kind_of
 from kaggle_pipeline.core.record import read_checked
 
+TABLE_ENDINGS = (".csv", ".tsv", ".parquet", ".txt", ".tab", ".xlsx", ".xls", ".ods")
+"""Endings of tables, those first that :func:`read_table` rather reads; the last three it refuses,
+and says so."""
 _NO_TEXT = {
     "ZIP": "an Excel workbook or an archive: save it as CSV UTF-8, or unpack it",
     "old Office file": "an Excel workbook: save it as CSV UTF-8",

@@ -20,7 +20,7 @@ from kaggle_pipeline.config.table import TableConfig
 from kaggle_pipeline.core.errors import PipelineError, closest, nearest
 from kaggle_pipeline.core.files import read_json, require_folder, write_json
 from kaggle_pipeline.core.photo_folder import PhotoFolder, list_photos
-from kaggle_pipeline.core.tables import read_table
+from kaggle_pipeline.core.tables import TABLE_ENDINGS, read_table
 from kaggle_pipeline.data.spec import DatasetSpec, Number, RawData, RecordField, SubmissionFormat
 from kaggle_pipeline.datasets.raw_files import require_data_folder
 from kaggle_pipeline.datasets.table_columns import (
@@ -43,7 +43,6 @@ _OURS = ("image_id", "group_id", "split", "image_path", "width_px", "height_px",
 """Columns of the examples: a feature or class of such a name would hide one."""
 _OF_PREDICTIONS = ("fold",)
 """Columns of predictions beside the classes."""
-_TABLES = (".csv", ".tsv", ".txt", ".tab", ".parquet", ".xlsx", ".xls", ".ods")
 _CLOSE = 0.6
 """Likeness from which a table beside it is taken for the one that was meant."""
 _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
@@ -189,10 +188,12 @@ def _source(table: TableConfig) -> str:
 def _called_nearly(table: TableConfig, path: Path) -> str:
     """A hint to a table beside ``path`` of nearly its name, be it still in another format."""
     beside = path.parent.iterdir() if path.parent.is_dir() else ()
-    known = {
-        one.stem: one.name for one in sorted(beside)
-        if one.suffix.lower() in _TABLES and one.name not in (table.train, table.test)
-    }  # fmt: skip
+    tables = [
+        one for one in sorted(beside)
+        if one.suffix.lower() in TABLE_ENDINGS and one.name not in (table.train, table.test)
+    ]  # fmt: skip
+    tables.sort(key=lambda one: TABLE_ENDINGS.index(one.suffix.lower()), reverse=True)
+    known = {one.stem: one.name for one in tables}  # of one name the last, so what is rather read
     found = closest(path.stem, known, _CLOSE)
     return f"did you mean {known[found]!r}?" if found else ""
 

@@ -236,6 +236,10 @@ def test_a_mistyped_table_names_the_one_beside_it(folder):
             read(folder, train=name)
     with pytest.raises(PipelineError, match=r"my_2\.csv is missing: leave table\.test out"):
         read(folder, test="my_2.csv")  # the training rows are not meant
+    for ending in (".parquet", ".tsv", ".csv"):
+        (folder / f"lesions_train{ending}").touch()
+        with pytest.raises(PipelineError, match=rf"did you mean 'lesions_train\{ending}'"):
+            read(folder, train="lesion_train.csv")  # in the format that is rather read
 
 
 WRONG = {

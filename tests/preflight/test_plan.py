@@ -13,6 +13,7 @@ from kaggle_pipeline.config.names import HOME, TOOK
 from kaggle_pipeline.core.environment import versions
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json, write_json
+from kaggle_pipeline.core.tables import TABLE_ENDINGS
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.preflight import kept_answers, plan_tpu
 from kaggle_pipeline.preflight.estimate import Images, step_settings
@@ -199,6 +200,14 @@ def test_what_is_written_is_read_as_the_same_experiment(tmp_path):
     assert config == parse_experiment(values_of(content))
     assert config.image.frozen and len(config.planned) == 6
     assert "# features of eight views" in path.read_text()
+
+
+@pytest.mark.parametrize("ending", TABLE_ENDINGS)
+def test_a_table_in_place_of_the_config_that_explains_it_is_told(tmp_path, capsys, ending):
+    path = tmp_path / f"lesions{ending.upper()}"
+    path.write_bytes(b"\xd0\xcf\x11\xe0")
+    assert main(["plan", "--table", str(path), "--data-dir", str(tmp_path)]) == 2
+    assert "name the config that says what its columns mean" in capsys.readouterr().err
 
 
 def test_what_a_config_says_of_the_data_is_planned_with(tmp_path, monkeypatch, capsys):
