@@ -93,7 +93,7 @@ def _check_ids(table: pd.DataFrame, spec: DatasetSpec) -> None:
         twice = table.index[table.index.duplicated()][0]
         where = " and ".join(sorted(set(table.loc[twice, "split"])))
         raise PipelineError(f"{spec.id}: image {twice} is listed more than once ({where})")
-    odd = [one for one in table.index if not _is_plain(one)]
+    odd = [one for one in table.index if not is_plain_id(one)]
     if odd:
         raise PipelineError(
             f"{spec.id}: image id {odd[0]!r} is not a plain name, but empty, hidden, with a blank "
@@ -102,8 +102,8 @@ def _check_ids(table: pd.DataFrame, spec: DatasetSpec) -> None:
     _reject(table, ~table["split"].isin(SPLITS), "split", ", ".join(SPLITS), spec)
 
 
-def _is_plain(identity: object) -> bool:
-    """Whether an id is what a phone or a hospital calls a file, or a path below a folder."""
+def is_plain_id(identity: object) -> bool:
+    """Return whether an id is what people call a file, or a path below a folder."""
     if not isinstance(identity, str) or not identity.isprintable() or identity != identity.strip():
         return False
     return "\\" not in identity and all(

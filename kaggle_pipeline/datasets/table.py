@@ -21,6 +21,7 @@ from kaggle_pipeline.core.errors import PipelineError, closest, nearest
 from kaggle_pipeline.core.files import read_json, require_folder, write_json
 from kaggle_pipeline.core.photo_folder import PhotoFolder, list_photos
 from kaggle_pipeline.core.tables import TABLE_ENDINGS, read_table
+from kaggle_pipeline.data.examples import is_plain_id
 from kaggle_pipeline.data.spec import DatasetSpec, Number, RawData, RecordField, SubmissionFormat
 from kaggle_pipeline.datasets.raw_files import require_data_folder
 from kaggle_pipeline.datasets.table_columns import (
@@ -272,6 +273,7 @@ def _read_part(
     (image,) = part.columns("image", [table.image])
     image.stop(image.values.isna(), ": every row names its photo")
     ids = image.values.str.replace("\\", "/").str.removeprefix("./")  # Windows writes paths so
+    image.stop(ids.map(_names_no_file).astype(bool), ", which names no photo")
     image.stop(ids.duplicated(), ", as in an earlier row")
     elsewhere = ids.map(_leads_elsewhere).astype(bool)
     paths = pd.Series(np.nan, image.values.index, object)
@@ -280,9 +282,14 @@ def _read_part(
     else:
         paths = find_photos(image, photos, drop=drop)
         # An id names no folder of somebody's machine, only what lies below the photos' own.
-        ids = ids.mask(elsewhere, paths.fillna(ids.map(lambda one: PurePosixPath(one).name)))
+        ids = ids.mask(elsewhere, paths)
+        # A row that will be left out gets one that no other can have, whatever its cell says.
+        lost = paths.isna() & ~ids.map(is_plain_id).astype(bool)
+        rows = pd.Series([f"{part.split} row {row_number(one)}" for one in ids.index], ids.index)
+        ids = ids.mask(lost, rows)
         # Of the data folder, not of the photos' own.
         paths = paths.map(lambda path: (PurePosixPath(table.images) / path).as_posix(), "ignore")
+    image.stop(~ids.map(is_plain_id).astype(bool), ", hidden or with characters no line can show")
     found = {"image_id": ids, "group_id": np.nan, "split": part.split, "image_path": paths}
     for group in part.columns("group", [table.group] if table.group else []):
         group.stop(group.known.isna(), f": every row needs its {table.group_is}")
@@ -300,6 +307,12 @@ def _read_part(
     named = {column for key, column in table.columns if key != "image"}
     further = [name for name in part.rows if name not in {*found, *named, *_OURS}]
     return pd.DataFrame(found, index=part.rows.index).join(part.rows[further])
+
+
+def _names_no_file(path: str) -> bool:
+    """Whether a path ends in a folder's root, a drive, ``.`` or ``..``."""
+    last = path.rstrip("/").rpartition("/")[2]
+    return last in ("", ".", "..") or last == PureWindowsPath(last).drive
 
 
 def _leads_elsewhere(path: str) -> bool:

@@ -218,13 +218,40 @@ def test_whole_paths_are_cut_to_what_lies_below_the_photos_folder(folder, tmp_pa
     rows.to_csv(folder / "my.csv", index=False)
     spec = table_spec(experiment().table, None, folder, drop=True)
     found = validate_examples(spec.read_raw(folder).examples, spec)
-    ids = ["a/one.jpg", "two.JPG", "b/three.jpg", "four.png", "a/five.jpg", "away.jpg"]
+    ids = ["a/one.jpg", "two.JPG", "b/three.jpg", "four.png", "a/five.jpg", "train row 7"]
     assert found.index.tolist() == ids and found["image_path"].notna().sum() == 5
     again = ROWS.assign(file=[*names[:4], f"{folder}/photos/a/one.jpg", "two.JPG"])
     with pytest.raises(PipelineError, match=r"row 6: .*as in an earlier row"):
         read(folder, again)
     with pytest.raises(PipelineError, match=r"row 2: .*expected an id"):
         read(folder, rows, images=None)
+
+
+def test_rows_without_a_photo_have_an_id_each_until_they_are_left_out(folder):
+    lost = ["/old/p1/IMG_1.jpg", "/old/p2/IMG_1.jpg", "C:\\x\\.hid.jpg", "../IMG_1.jpg", "p/.a.jpg"]
+    rows = ROWS.assign(file=["a/one.jpg", *lost])
+    test = ROWS.iloc[:2].assign(file=["/old/p3/IMG_1.jpg", "new.jpg"])
+    rows.to_csv(folder / "my.csv", index=False)
+    test.to_csv(folder / "new.csv", index=False)
+    spec = table_spec(experiment(test="new.csv").table, None, folder, drop=True)
+    found = validate_examples(spec.read_raw(folder).examples, spec)
+    assert found.index[found["image_path"].notna()].tolist() == ["a/one.jpg", "new.jpg"]
+    gone = found.index[found["image_path"].isna()]
+    assert gone.tolist() == [f"train row {n}" for n in range(3, 8)] + ["test row 2"]
+
+
+@pytest.mark.parametrize("cell", ["/", "../..", "./", ".", "C:\\", "D:", "a/.."])
+@pytest.mark.parametrize("images", ["photos", None])
+def test_a_cell_that_names_no_file_is_told_with_its_row(folder, cell, images):
+    ROWS.assign(file=[*ROWS["file"][:5], cell]).to_csv(folder / "my.csv", index=False)
+    spec = table_spec(experiment(images=images).table, None, folder, drop=True)
+    with pytest.raises(PipelineError, match=r"my\.csv row 7: column 'file'.* names no photo"):
+        spec.read_raw(folder)
+
+
+def test_an_id_that_no_line_can_show_is_told_with_its_row(folder):
+    with pytest.raises(PipelineError, match=r"my\.csv row 3: column 'file' .*'\.two'"):
+        read(folder, ROWS.assign(file=["one", ".two", *"abcd"]), images=None)
 
 
 def test_a_mistyped_table_names_the_one_beside_it(folder):
