@@ -1,6 +1,7 @@
 """Opening a stage's folder: refused, resumed or emptied, never silently written over."""
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from kaggle_pipeline.core.errors import PipelineError
@@ -77,10 +78,16 @@ def open_stage(run_dir: Path, stage: str, *, resume: bool, overwrite: bool) -> P
     return folder
 
 
-def drop_if_empty(folder: Path) -> None:
-    """Delete a stage's folder, and then the run's, where a failure has left nothing in it."""
-    if folder.is_dir() and [path.name for path in folder.iterdir()] == [RECORD]:
-        (folder / RECORD).unlink()  # that it was begun
+def drop_if_empty(folder: Path, begun: Collection[str] = ()) -> None:
+    """Delete a stage's folder, and then the run's, where a failure has left nothing in it.
+
+    ``begun`` are the files, beside its record, that only say that it was begun.
+    """
+    if folder.is_dir():
+        found = list(folder.iterdir())
+        if {path.name for path in found} <= {RECORD, *begun}:
+            for path in found:
+                path.unlink()
     for place in (folder, folder.parent):
         if place.is_dir() and not any(place.iterdir()):
             place.rmdir()

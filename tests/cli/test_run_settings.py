@@ -1,5 +1,6 @@
 """Later stages of a run take its settings and its data from it; what differs is said."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -74,6 +75,40 @@ def test_a_config_that_differs_in_what_matters_is_refused_with_its_keys(run, cap
     assert "seed = 3" in line and "folds.k" in line and "\n" not in line
     assert f"--run-dir {run}" in line and "prepare_data --overwrite" in line
     assert not (run / "blend").exists()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_an_interrupted_preparation_keeps_settings_and_data_folder(
+    run, trained, tmp_path, capsys, monkeypatch, fresh
+):
+    place = tmp_path / "new" if fresh else run
+    data = trained.parent / "mine" / "competition"
+    first = ["--config", DEMO, *words(*SET), "--data-dir", str(data)] if fresh else ["--overwrite"]
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kaggle_pipeline.stages.prepare.divide_train", interrupt)
+        with contextlib.suppress(KeyboardInterrupt):
+            assert main(["prepare-data", "--run-dir", str(place), *first]) != 0
+    assert not (place / "prepare" / "folds.csv").exists()
+    capsys.readouterr()
+    assert main(["prepare-data", "--run-dir", str(place)]) == 0
+    assert f"taken from {place}: settings, data folder {data}" in capsys.readouterr().out
+    assert recorded(place, "prepare")["seed"] == 3
+
+
+def test_a_failed_preparation_keeps_what_was_there_and_leaves_nothing_new(run, tmp_path, trained):
+    table = tmp_path / "bad" / "train.csv"
+    shutil.copytree(trained.parent / "mine" / "competition", table.parent)
+    table.write_text("image_name\n")
+    bad = ["--data-dir", str(table.parent)]
+    assert main(["prepare-data", "--run-dir", str(run), *bad, "--overwrite"]) == 2
+    assert source_of_run(run) == table.parent and recorded(run, "prepare")["seed"] == 3
+    new = tmp_path / "new"
+    assert main(["prepare-data", "--config", DEMO, "--run-dir", str(new), *bad]) == 2
+    assert not new.exists()
 
 
 def test_the_data_is_where_it_was_or_has_to_be_said(run, trained):
