@@ -14,6 +14,7 @@ from typing import Literal
 from PIL import Image
 
 from kaggle_pipeline.config.experiment import Experiment, RecordsConfig
+from kaggle_pipeline.config.run_settings import Difference
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json, write_json
 from kaggle_pipeline.data.examples import EXTERNAL
@@ -74,13 +75,29 @@ class RecordFit:
         """Keep it in a stage's folder."""
         write_json(Path(stage) / NOTE, asdict(self))
 
-    def require_same(self, stage: Path) -> None:
+    def differences(self, config: RecordsConfig) -> list[Difference]:
+        """Return the settings by which photos would now be made square otherwise.
+
+        Where the records are to be of the other source, nothing can be compared.
+        """
+        if self.source == "converted" and config.source != "tfrecords":
+            keys = ("fit", "image_size_px")
+            both = [(f"records.{key}", getattr(self, key), getattr(config, key)) for key in keys]
+        elif self.source == "given" and config.source != "images" and config.given_fit != "auto":
+            both = [("records.given_fit", self.fit, config.given_fit)]
+        else:
+            return []
+        return [Difference(*one) for one in both if one[1] != one[2]]
+
+    def require_same(
+        self, stage: Path, remedy: str = "choose another --run-dir, or --overwrite"
+    ) -> None:
         """Raise a PipelineError if a stage's models, or vectors, are of records of another fit."""
         before = read_note(stage)
         if before is not None and before.fit != self.fit:
             raise PipelineError(
                 f"{stage} is of photos {before.word} ({before.because}), now they are "
-                f"{self.word} ({self.because}): choose another --run-dir, or --overwrite"
+                f"{self.word} ({self.because}): {remedy}"
             )
 
 
@@ -164,8 +181,16 @@ def read_fit(stage: Path, config: Experiment, spec: DatasetSpec) -> RecordFit:
     return given_fit(place, config.records, spec)
 
 
-def read_note(stage: Path) -> RecordFit | None:
+def read_note(
+    stage: Path, remedy: str = "training with --resume writes it again, once deleted"
+) -> RecordFit | None:
     """Return what :meth:`RecordFit.write` kept in a folder, None where it kept nothing.
+
+    Parameters
+    ----------
+    stage : pathlib.Path
+    remedy : str
+        How the file is made anew.
 
     Raises
     ------
@@ -182,7 +207,7 @@ def read_note(stage: Path) -> RecordFit | None:
             return found
     except TypeError:
         pass
-    raise PipelineError(f"{path} is damaged: training with --resume writes it again, once deleted")
+    raise PipelineError(f"{path} is damaged: {remedy}")
 
 
 def _indexed_place(run_dir: Path) -> Path | None:

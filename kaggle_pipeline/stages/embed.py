@@ -14,10 +14,11 @@ from PIL import Image
 from kaggle_pipeline.config.embedding import EmbeddingConfig, EncoderConfig
 from kaggle_pipeline.config.loading import to_mapping
 from kaggle_pipeline.config.random_weights import random_weights
+from kaggle_pipeline.config.run_settings import Difference, describe_differences
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.examples import EXTERNAL
 from kaggle_pipeline.models.embedding.vector_files import read_vector_file, require_vector_file
-from kaggle_pipeline.models.embedding.vector_store import FOLDER, VectorStore
+from kaggle_pipeline.models.embedding.vector_store import FOLDER, REMEDY, VectorStore
 from kaggle_pipeline.models.embedding.vector_table import VectorTable
 from kaggle_pipeline.records.geometry import RecordFit, read_fit, read_note
 from kaggle_pipeline.records.tfrecords import read_index, shards_holding
@@ -80,8 +81,8 @@ def _fit_of_vectors(
         return None
     for store in stores.values():
         if fit is not None:
-            fit.require_same(store.folder)
-        fit = fit or read_note(store.folder)  # vectors of an earlier version do not say it
+            fit.require_same(store.folder, REMEDY)
+        fit = fit or read_note(store.folder, REMEDY)  # vectors of an earlier version do not say it
     return fit or read_fit(run.run_dir / "embedding", run.config, run.spec)
 
 
@@ -128,7 +129,7 @@ def _embed(run: Run, stores: Mapping[str, VectorStore], fit: RecordFit | None) -
     for one in config.encoders:
         store = stores[one.folder]
         if store.finished:
-            store.read().mean(ids, f"{store.folder} (say --overwrite)")
+            store.read().mean(ids, f"{store.folder} ({REMEDY})")
             run.say(f"{one.folder}: done already")
         elif one.reads_photos:
             missing.append(one)
@@ -146,15 +147,21 @@ def _require_same(run: Run, stores: Mapping[str, VectorStore]) -> None:
     """Stop where a folder's vectors are of other settings."""
     for one in run.config.embedding.encoders:
         store = stores[one.folder]
-        if not store.finished or run.overwrite:
+        if run.overwrite:
             continue
-        about, now = store.about(), to_mapping(one)
-        for key in ("source", "weights", "options", "layer", "pool_share", "views"):
-            if about.get(key) != now[key]:
-                raise PipelineError(
-                    f"{store.folder} was made with {key} = {about.get(key)}, this experiment says "
-                    f"{now[key]}: give the encoder another name, or say --overwrite"
-                )
+        found = []
+        if store.finished:
+            about, now = store.about(), to_mapping(one)
+            keys = ("source", "weights", "options", "layer", "pool_share", "views")
+            both = [(key, about.get(key), now[key]) for key in keys]
+            found += [Difference(*one) for one in both if one[1] != one[2]]
+        if one.reads_photos and (note := read_note(store.folder, REMEDY)) is not None:
+            found += note.differences(run.config.records)
+        if found:
+            raise PipelineError(
+                f"{store.folder} was made with {describe_differences(found)}: give the encoder "
+                f"another name, or {REMEDY}"
+            )
 
 
 def _embed_records(
@@ -179,7 +186,7 @@ def _embed_records(
     for name in encoders:
         stores[name].require_same_weights(about[name])
         if fit is not None:
-            fit.require_same(stores[name].folder)
+            fit.require_same(stores[name].folder, REMEDY)
             fit.write(stores[name].folder)
     index = index[index["image_id"].isin(ids)]
     shards = index.groupby(["folder", "shard"], sort=True)["image_id"].agg(set)

@@ -23,7 +23,8 @@ def run_pipeline(run: Run) -> Path | None:
     wanted = run.config.blend.models
     with_image, with_tabular = "image" in wanted, bool(set(METADATA_STAGES) & set(wanted))
     with_embedding = "embedding" in wanted
-    with_records = with_image or (with_embedding and needs_records(run))
+    kept = replace(run, overwrite=False)  # vectors are made anew by embed alone
+    with_records = with_image or (with_embedding and needs_records(kept))
     check_blend(run.config.blend, run.spec)
     trained = ["image"] * with_image + ["embedding"] * with_embedding
     trained += stages_of(run.config.tabular) if with_tabular else []
@@ -35,7 +36,7 @@ def run_pipeline(run: Run) -> Path | None:
         device = check_image(run) if with_image else None
         if with_embedding:
             check_embedding(run, run.spec)
-            check_encoders(replace(run, overwrite=False))
+            check_encoders(kept)
         begin("data: audit, folds" + (", records" if with_records else ""))
         fit = prepare_data(run, with_records=with_records)
         draw_data(run)

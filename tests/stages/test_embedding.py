@@ -97,8 +97,35 @@ def test_heads_on_vectors_that_are_there_need_no_records(run, competition, tmp_p
     note = copy / "embeddings" / "keras-LeNet-32px" / "records.json"
     note.write_text(note.read_text().replace('"crop"', '"stretch"'))
     renew(note.parent, note.name)
+    capsys.readouterr()
+    for again in ("--resume", "--overwrite"):  # which is of the folds
+        assert main(["train-embedding", *changed, again]) == 2
+        said = capsys.readouterr().err
+        assert "records.fit = stretch, this experiment says crop" in said
+        assert "run embed with --overwrite" in said
+    note.write_text('{"fit": "diagonal"}')
+    renew(note.parent, note.name)
     assert main(["train-embedding", *changed, "--resume"]) == 2
-    assert "is of photos cropped to their middle square" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "records.json is damaged: run embed with --overwrite" in said
+    assert main(["embed", *changed, "--overwrite"]) == 0
+    assert main(["train-embedding", *changed, "--resume"]) == 0
+
+
+def test_other_settings_of_the_records_stop_and_a_run_anew_keeps_its_vectors(
+    run, competition, tmp_path, capsys
+):
+    copy = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(copy / "records")
+    more = ["--set", "embedding.metadata=true", "--set", "embedding.context=true"]
+    changed = words(competition / "competition", copy, LENET, *more, "--overwrite")
+    other = ["--set", "records.fit=stretch", "--set", "records.image_size_px=48"]
+    for command in ("train-embedding", "run-pipeline"):
+        assert main([command, *changed, *other]) == 2
+        said = capsys.readouterr().err
+        assert "records.fit = crop" in said and "records.image_size_px" in said
+    assert main(["run-pipeline", *changed]) == 0
+    assert not list((copy / "records").glob("*")) and "convert" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["export-model", "bundle"])

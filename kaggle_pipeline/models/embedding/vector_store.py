@@ -20,7 +20,8 @@ from kaggle_pipeline.core.record import require_written
 from kaggle_pipeline.core.tables import read_table
 
 FOLDER = "embeddings"
-_REMEDY = "run embed with --overwrite, which makes the vectors anew"
+REMEDY = "run embed with --overwrite, which makes the vectors anew"
+"""How vectors are made anew; ``--overwrite`` of a training is of its folds."""
 _VECTORS, _IDS, _ABOUT = "vectors.npy", "ids.csv", "encoder.json"
 _MADE_UP = "made_up.npz"
 
@@ -96,7 +97,7 @@ class VectorStore:
         ):
             raise PipelineError(
                 f"{self.folder} is of weights {before['weights_sha256']}, now they are "
-                f"{about['weights_sha256']}: give the encoder another name, or say --overwrite"
+                f"{about['weights_sha256']}: give the encoder another name, or {REMEDY}"
             )
 
     def has_block(self, name: str) -> bool:
@@ -149,7 +150,7 @@ class VectorStore:
 
     def write(self, ids: pd.Index, array: np.ndarray, about: dict[str, Any]) -> None:
         """Write all vectors (n, views, width); ``encoder.json`` comes last."""
-        begin(self.folder, _REMEDY)
+        begin(self.folder, REMEDY)
         with atomic_path(self.folder / _VECTORS) as temporary, temporary.open("wb") as file:
             np.save(file, array, allow_pickle=False)
         with atomic_path(self.folder / _IDS) as temporary:
@@ -181,7 +182,7 @@ class VectorStore:
         try:
             array = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise PipelineError(f"{path} is damaged ({error}): say --overwrite") from None
+            raise PipelineError(f"{path} is damaged ({error}): {REMEDY}") from None
         table = read_table(self.folder / _IDS, ("image_id",), text=("image_id",))
         ids = pd.Index(table["image_id"].astype(object))
         wanted = (len(ids), about["views_per_image"], about["width"])
