@@ -11,7 +11,6 @@ import pandas as pd
 
 from kaggle_pipeline.config.experiment import RecordsConfig
 from kaggle_pipeline.config.names import MADE_UP_MARK, METADATA_STAGES, PREPARED_BY, TEST_TRUTH
-from kaggle_pipeline.config.run_settings import SOURCE, record_source
 from kaggle_pipeline.core.commit import adopt, begin, commit, renew
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, write_json
@@ -75,8 +74,6 @@ from kaggle_pipeline.stages.took import Stopwatch, clocked, write_took
 _BYTES_A_PIXEL = 0.05
 """Of a JPEG in a record, at least: the competition's at 1024 px have 0.17."""
 _SIZES = ("width_px", "height_px")
-_BEGUN = ("config.yaml", "versions.json", SOURCE)
-"""What a preparation writes first of all."""
 
 
 def prepare_data(
@@ -118,7 +115,7 @@ def _prepare(run: Run, with_records: bool, learners: Sequence[str]) -> RecordFit
         require_whole(run.config.image.weights)
     bound = (run.prepared / "config.yaml").exists()
     if run.overwrite:
-        _begin(run, open_stage(run.run_dir, "prepare", resume=False, overwrite=True))
+        run.begin_prepare(open_stage(run.run_dir, "prepare", resume=False, overwrite=True))
         open_stage(run.run_dir, "records", resume=False, overwrite=True)
         run.drop_blend()
     folder = open_stage(run.run_dir, "prepare", resume=True, overwrite=False)
@@ -133,7 +130,7 @@ def _prepare(run: Run, with_records: bool, learners: Sequence[str]) -> RecordFit
                 _prepare_tables(run, folder, learners)
         except PipelineError:
             if not bound:  # what was prepared before goes on with its own settings
-                drop_if_empty(folder, _BEGUN)
+                drop_if_empty(folder)
             raise
     if not with_records:
         return None
@@ -177,7 +174,7 @@ def require_tables(run: Run) -> None:
 
 def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
     config = run.config
-    _begin(run, folder)
+    run.begin_prepare(folder)
     if config.table is not None:
         write_learned(config.table, run.data_dir, folder)
     spec = run.spec
@@ -260,13 +257,6 @@ def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
     if read_record(run.run_dir) is None:
         begin(run.run_dir, "run make_submission or report again, which write it anew")
     _tell_examples(run, examples, folds)
-
-
-def _begin(run: Run, folder: Path) -> None:
-    """Write down settings and data folder first of all: who is interrupted says them no more."""
-    begin(folder, PREPARE_ANEW)
-    run.record_origin(folder)
-    record_source(folder, run.data_dir)
 
 
 def _stop_on_shared_groups(run: Run, examples: pd.DataFrame, folder: Path) -> None:

@@ -20,8 +20,13 @@ from kaggle_pipeline.config.loading import (
     write_experiment,
 )
 from kaggle_pipeline.config.names import BLEND_STAGES, SUBMISSION, TEST_SCORE
-from kaggle_pipeline.config.run_settings import Difference, describe_differences, differences
-from kaggle_pipeline.core.commit import renew
+from kaggle_pipeline.config.run_settings import (
+    Difference,
+    describe_differences,
+    differences,
+    record_source,
+)
+from kaggle_pipeline.core.commit import begin, renew
 from kaggle_pipeline.core.deadline import Deadline
 from kaggle_pipeline.core.environment import peak_memory_mb, versions
 from kaggle_pipeline.core.errors import PipelineError
@@ -29,7 +34,7 @@ from kaggle_pipeline.core.files import read_json, sweep_unfinished, write_json
 from kaggle_pipeline.core.lock import locked
 from kaggle_pipeline.core.progress import Progress
 from kaggle_pipeline.core.record import is_as_written, was_written
-from kaggle_pipeline.data.examples import read_examples, read_test_truth, split_rows
+from kaggle_pipeline.data.examples import PREPARE_ANEW, read_examples, read_test_truth, split_rows
 from kaggle_pipeline.data.folds import Folds, shared_groups
 from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.data.spec import DatasetSpec
@@ -119,6 +124,12 @@ class Run:
         """Write the resolved config and the package versions beside a stage's results."""
         write_experiment(folder / "config.yaml", self.config)
         write_json(folder / "versions.json", versions())
+
+    def begin_prepare(self, folder: Path) -> None:
+        """Write settings and data folder down first of all: an interrupted run goes on by them."""
+        begin(folder, PREPARE_ANEW)
+        self.record_origin(folder)
+        record_source(folder, self.data_dir)
 
     def drop_blend(self) -> None:
         """Delete the blend and the submission: what they were made from is made anew."""

@@ -1,9 +1,9 @@
 """Opening a stage's folder: refused, resumed or emptied, never silently written over."""
 
 import shutil
-from collections.abc import Collection
 from pathlib import Path
 
+from kaggle_pipeline.config.run_settings import SOURCE
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import SAVED
 from kaggle_pipeline.core.record import RECORD
@@ -11,6 +11,8 @@ from kaggle_pipeline.core.room import require_room
 
 _OURS = (RECORD, "config.yaml", "leakage.json", "spec.json", "manifest.json", "history.csv", SAVED)
 """A stage's folder holds one of these; nothing else is ever deleted."""
+_BEGUN = (RECORD, "config.yaml", "versions.json", SOURCE)
+"""What a stage writes first of all."""
 
 
 _TABLES_BYTES = 8 * 2**20
@@ -78,14 +80,12 @@ def open_stage(run_dir: Path, stage: str, *, resume: bool, overwrite: bool) -> P
     return folder
 
 
-def drop_if_empty(folder: Path, begun: Collection[str] = ()) -> None:
-    """Delete a stage's folder, and then the run's, where a failure has left nothing in it.
-
-    ``begun`` are the files, beside its record, that only say that it was begun.
-    """
+def drop_if_empty(folder: Path) -> None:
+    """Delete a stage's folder, and then the run's, where a failure has left nothing in it but what
+    says that it was begun."""
     if folder.is_dir():
         found = list(folder.iterdir())
-        if {path.name for path in found} <= {RECORD, *begun}:
+        if {path.name for path in found} <= set(_BEGUN):
             for path in found:
                 path.unlink()
     for place in (folder, folder.parent):
