@@ -43,6 +43,14 @@ def _make_synthetic(options: argparse.Namespace) -> None:
     print(f"wrote {options.out / 'competition'}" + (f" and {truth}" if truth.exists() else ""))
 
 
+def _port(text: str) -> int:
+    """Return a port's number, or raise what argparse turns into an error."""
+    number = int(text) if text.isascii() and text.isdecimal() else 0
+    if not 0 < number < 2**16:
+        raise argparse.ArgumentTypeError(f"{text} is no port, a number from 1 to 65535")
+    return number
+
+
 def _predict_options(parser: argparse.ArgumentParser) -> None:
     add_run_folder(parser, "a run with a trained image/")
     parser.add_argument("--images", type=Path, required=True, help="JPEG, PNG or DICOM files")
@@ -115,7 +123,7 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
         help="answer to this host name too, such as the one that a proxy passes on; requests to "
         "other names than the page's own are refused",
     )  # fmt: skip
-    parser.add_argument("--port", type=int, default=8501, help="default: 8501")
+    parser.add_argument("--port", type=_port, default=8501, help="default: 8501")
     parser.add_argument(
         "--show-training-photos", action="store_true",
         help="let visitors see the training photos that are nearest to theirs, of a run with a "

@@ -4,8 +4,6 @@ import sys
 import time
 from collections.abc import Callable
 
-from tqdm import tqdm
-
 from kaggle_pipeline.core.deadline import Deadline
 
 Advance = Callable[[int], None]
@@ -64,6 +62,8 @@ class _Lines:
             line = f"{done} of {total} {unit} ({share}), about {left} left"
         else:
             line = f"{done} {unit} in {describe_seconds(took)}"
+        from tqdm import tqdm
+
         tqdm.write(f"{self._what}: {line}", file=sys.stderr)
 
 
@@ -86,6 +86,8 @@ class Progress:
         self._what = what
         self._deadline = deadline or Deadline.after(None)
         if sys.stderr.isatty():
+            from tqdm import tqdm  # here: without it a command still says what is missing
+
             self._shown = tqdm(
                 total=total, desc=what, unit=unit, unit_scale=unit == "B", smoothing=0.05
             )

@@ -23,6 +23,8 @@ MOST_WORDS = 100
 _FLAGS = {"1": 1.0, "true": 1.0, "yes": 1.0, "y": 1.0, "0": 0.0, "false": 0.0, "no": 0.0, "n": 0.0}
 _FLAGS |= {"1.0": 1.0, "0.0": 0.0}
 _NUMBER = re.compile(r"([-+]?\d+(?:[.,]\d+)?(?:e[-+]?\d+)?)\s*([^\W\d].*|%)?", re.IGNORECASE)
+_YEARS = ("y", "yr", "yrs", "year", "years", "y/o", "yo", "a", "an", "ans", "j", "jahr", "jahre",
+          "jaar", "año", "años", "anni")  # fmt: skip
 _AGE = re.compile(r"(.*[\W_])?age([\W_].*)?", re.IGNORECASE)
 _BANDS = (1 / 3, 2 / 3)
 """Shares of the training rows below the edges between a number's subgroups."""
@@ -98,10 +100,11 @@ def read_numbers(column: Column) -> pd.Series:
     # Three digits behind a comma may be thousands.
     bad = {w for w, match in found.items() if not match or re.search(r",\d{3}$", match[1])}
     column.stop(known.isin(bad), ", expected a number; leave the cell empty where none is known")
-    units = known.map({word: (match[2] or "").lower() for word, match in found.items()})
+    units = known.map({word: _unit(match[2]) for word, match in found.items()})
     unit = units[units.notna() & (units != "")]
     column.stop(
-        units.isin(set(unit[1:]) - set(unit[:1])), f", but others are in {unit[:1].max()!r}"
+        units.isin(set(unit[1:]) - set(unit[:1])),
+        f", but others are in {unit[:1].max()!r}: write all in one unit",
     )
     numbers = {word: float(match[1].replace(",", ".")) for word, match in found.items()}
     values = known.map(numbers).astype(float)
@@ -111,6 +114,12 @@ def read_numbers(column: Column) -> pd.Series:
         outside = (values < AGE_YEARS.least) | (values > AGE_YEARS.greatest)
         column.stop(outside, f", expected {AGE_YEARS.describe()}")
     return values
+
+
+def _unit(text: str | None) -> str:
+    """What stands behind a number, in small letters; all words for years are one unit."""
+    unit = (text or "").lower().rstrip(".")
+    return "years" if unit in _YEARS else unit
 
 
 def is_age(name: str) -> bool:

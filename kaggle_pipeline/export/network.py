@@ -80,12 +80,25 @@ def _scores(model: Model, pixels: Any, name: str) -> Any:
     if model.encoder_ is not None:
         inputs = {"image": seen, "metadata": _blank(model, seen)}
     fused = fuse_batch_norm(model.network_)
+    _hold_statistics(fused)
     answers = keras.Model(fused.input, fused.output, name=name)(inputs)
     answers = ops.reshape(answers, (len(views), -1, answers.shape[-1]))
     answers = ops.mean(answers, axis=0)
     if model.config.target == "classes":
         return answers
     return ops.clip(ops.matmul(answers, membership(model.spec)), 0.0, 1.0)
+
+
+def _hold_statistics(network: keras.Model) -> None:
+    """Make what a frozen backbone's features are standardised by constants of the graph.
+
+    Keras keeps them as tensors outside of it, for which tf2onnx makes further inputs.
+    """
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
+        elif isinstance(layer, keras.Model):
+            _hold_statistics(layer)
 
 
 def _mean(parts: Sequence[Any]) -> Any:

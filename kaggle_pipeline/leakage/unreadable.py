@@ -11,6 +11,9 @@ from kaggle_pipeline.config.names import LEAVE_OUT, NEEDED
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.leakage.audit import Finding
 
+_NAMED = 3
+"""Photos that are left out and named on the console; ``leakage.json`` has more."""
+
 
 def drop_unreadable(
     examples: pd.DataFrame,
@@ -52,7 +55,8 @@ def drop_unreadable(
     split = examples.loc[gone, "split"]
     detail = (
         f"{len(gone)} rows left out, {int((split == 'test').sum())} of them of the test part: "
-        f"{len(missing)} photos are not there, {len(here)} cannot be read"
+        f"{len(missing)} photos are not there, {len(here)} cannot be read: "
+        f"{', '.join(map(str, gone[:_NAMED]))}{', …' if len(gone) > _NAMED else ''}"
     )
     finding = Finding("photos that cannot be read", "note", detail, list(map(str, gone[:10])))
     return examples.drop(gone), [finding]

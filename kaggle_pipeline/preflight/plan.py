@@ -124,7 +124,9 @@ def plan_experiment(
         say(f"note: {doubt}")
     minutes = sum(stage.seconds for stage in planned.planned) / 60
     where = f"a TPU {topology or 'v5e-8'}" if tpu == "tpu" else f"this machine{_busy()}"
-    say(f"{out}: predicted {minutes:.0f} minutes on {where}")
+    time = f"{minutes:.0f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
+    say(f"{out}: predicted {time} on {where}")
+    say(f"next: python scripts/run_pipeline.py --config {out} --data-dir {data_dir}")
     return planned
 
 

@@ -91,7 +91,10 @@ def bundle(
     """
     trained, out = TrainedImageModels.open(run_dir), Path(out)
     if trained.config.table is not None:
-        raise PipelineError(f"{run_dir} learned from a table of your own: its columns stay private")
+        raise PipelineError(
+            f"{run_dir} learned from a table of your own: its columns stay private, "
+            "so it is not bundled; export_model makes one file of its networks"
+        )
     if licence_file is not None and not Path(licence_file).is_file():
         raise PipelineError(f"--licence-file {licence_file} does not exist")
     if out.exists() and not overwrite:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json
+from kaggle_pipeline.core.photo_folder import without_ending
 from kaggle_pipeline.core.record import describe
 from kaggle_pipeline.data.examples import EXTERNAL, read_examples, read_test_truth, split_rows
 from kaggle_pipeline.data.folds import Folds
@@ -64,7 +65,7 @@ class KnownPhotos:
         """Yield the AUC on photos that the run did not learn from, or why there is none."""
         others = self.learned.index[~self.learned]
         if not len(others):
-            yield "AUC on photos that the run did not learn from: none, it learned from all of them"
+            yield "no AUC on photos that the run did not learn from: it learned from all of these"
             return
         rows = self.truth.index.intersection(others)
         head = f"AUC on the {len(others):,} photos that the run did not learn from"
@@ -129,9 +130,14 @@ def known_photos(
         if found:
             known[identity] = found[0]
     marks = pd.Series([known.get(one) in learned for one in photos], list(photos))
-    renamed = sum(known[one] != one for one in marks.index[marks])
+    renamed = sum(_name(known[one]) != _name(one) for one in marks.index[marks])
     truth = _labels(prepared, examples, pd.Series(known, dtype=object), spec)
     return KnownPhotos(marks, renamed, truth, _scored(trained))
+
+
+def _name(path: str) -> str:
+    """A file's name as two ids of it share it: an own table may name folders and the ending."""
+    return without_ending(str(path).rpartition("/")[2]).casefold()
 
 
 def _labels(

@@ -212,6 +212,13 @@ def _facts(service: Service, reading: Reading, name: str, sensitivity: float) ->
             f"This run is not calibrated{' for this class' if service.calibration else ''}: use "
             f"the number to compare lesions, not as the chance that this one is {word}."
         )
+    if reading.given:
+        given = ", ".join(
+            f"{service.spec.feature_label(name)}: {value:g}" if isinstance(value, float)
+            else f"{service.spec.feature_label(name)}: {value}"
+            for name, value in reading.given.items()
+        )  # fmt: skip
+        facts.append(f"Given: {given}.")
     if reading.unknown:
         names = ", ".join(service.spec.feature_label(one) for one in reading.unknown)
         facts.append(f"Not given: {names}. That counts as missing.")

@@ -5,6 +5,7 @@ one after the other, as the machine's cores are shared anyway.
 """
 
 import io
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.data.examples import read_examples
+from kaggle_pipeline.data.examples import read_examples, split_rows
 from kaggle_pipeline.data.patient_context import embedding_outliers, score_context
 from kaggle_pipeline.data.predictions import Predictions
 from kaggle_pipeline.evaluation.calibration.calibration import read_calibration
@@ -97,6 +98,8 @@ class Reading:
         Share of training images with a lower probability.
     decision : str or None
         What the lesion is called by the run's decision, if it has one.
+    given : mapping of str to object
+        Features that a model asks for, as they were given.
     unknown : tuple of str
         Features that a model asks for and that were not given.
     together : int
@@ -111,6 +114,7 @@ class Reading:
     weights: Mapping[str, float]
     rank: pd.Series
     decision: str | None
+    given: Mapping[str, object]
     unknown: tuple[str, ...]
     together: int
 
@@ -131,6 +135,8 @@ class Service:
     ----------
     models : RunModels
     distribution : TrainingDistribution
+    detail_px : int
+        Shorter side from which a photo has the detail of those it learned from.
     reference : OodReference or None
     calibration : Calibration or None
         None where the run has none, or too few images for one.
@@ -159,7 +165,9 @@ class Service:
         found = read_calibration(self.models.scored_stage)
         self.calibration = None if found is None or found.method == "none" else found
         self.decision = read_decision(self.models.scored_stage)
-        self.distribution = self._training_distribution()
+        examples = read_examples(self.run_dir / "prepare" / "examples.csv", self.spec)
+        self.distribution = self._training_distribution(examples)
+        self.detail_px = min(self.models.detail_px, _usual_side_px(examples))
         self.reference: OodReference | None = find_reference(self.run_dir, self.models, say)
         heads = self.models.heads
         shown = show_training_photos and bool(heads and heads.training)
@@ -212,7 +220,7 @@ class Service:
         if self.reference is not None:
             of_fold = dict(zip(models.reader.embedding_folds, answer.embeddings, strict=True))
             unlikeness = self.reference.unlikeness(of_fold)
-        found = doubts(size, models.detail_px, square, unlikeness, self.reference)
+        found = doubts(size, self.detail_px, square, unlikeness, self.reference)
         return Look(name, digest, size, shown, answer, tuple(found), unlikeness)
 
     def read(self, looks: Sequence[Look], metadata: Sequence[Metadata]) -> list[Reading]:
@@ -240,18 +248,19 @@ class Service:
         of_folds = np.stack([self._blend_fold(parts, number) for number in
                              range(len(self.models.folds))])  # fmt: skip
         low, high = (self._frame(edge(of_folds, axis=0)) for edge in (np.min, np.max))
-        unknown = [name for name in self.models.features]
+        asked = self.models.features
         decided = self.decision.decide(final).tolist() if self.decision else [None] * len(looks)
         readings = []
         for number, look in enumerate(looks):
             probability = final.iloc[number]
             rank = {name: self.distribution.rank(name, p) for name, p in probability.items()}
+            given = rows.iloc[number][list(asked)].dropna().to_dict()
             readings.append(
                 Reading(
                     look, probability, low.iloc[number], high.iloc[number],
                     {name: mean.iloc[number] for name, mean in means.items()}, dict(weights),
                     pd.Series(rank), decided[number],
-                    tuple(name for name in unknown if pd.isna(rows.iloc[number][name])),
+                    given, tuple(name for name in asked if name not in given),
                     len(looks),
                 )
             )  # fmt: skip
@@ -320,9 +329,8 @@ class Service:
             raise PipelineError(f"{name} is {value!r}, expected one of {words}")
         return value
 
-    def _training_distribution(self) -> TrainingDistribution:
+    def _training_distribution(self, examples: pd.DataFrame) -> TrainingDistribution:
         oof = Predictions.read(self.models.scored_stage / "oof.csv", self.classes).probabilities
-        examples = read_examples(self.run_dir / "prepare" / "examples.csv", self.spec)
         thresholds = read_thresholds(self.models.scored_stage) if self.calibration else {}
         return TrainingDistribution(self._calibrate(oof), examples, thresholds)
 
@@ -335,6 +343,13 @@ class Service:
         jpeg = self.models.jpeg(Photo("grey", grey, None, ""))
         seen = self.models.look(self.models.reader.decode(jpeg), jpeg)
         self.models.ask([seen], self._rows([{}]))
+
+
+def _usual_side_px(examples: pd.DataFrame) -> int:
+    """The shorter side of the training photos, half of them being smaller; else no bound."""
+    sides = ["width_px", "height_px"]
+    known = split_rows(examples, "train").reindex(columns=sides).dropna()
+    return int(known.min(axis=1).median()) if len(known) else sys.maxsize
 
 
 def compare(service: Service, readings: Sequence[Reading], name: str) -> pd.DataFrame:

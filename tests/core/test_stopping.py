@@ -53,9 +53,11 @@ if __name__ == "__main__":
 """
 
 
-def heed_ctrl_c():
-    """What a shell starts in the background ignores SIGINT, and so would all that it starts."""
+def heed_signals():
+    """What a shell starts in the background ignores SIGINT, what nohup starts SIGHUP; and so would
+    all that they start."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def start(tmp_path, how="pool"):
@@ -65,7 +67,7 @@ def start(tmp_path, how="pool"):
     process = subprocess.Popen(
         [sys.executable, str(script), str(tmp_path), how], cwd=ROOT, start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals,
     )  # fmt: skip
     wanted, until = {"pool": 2}.get(how, 1), time.monotonic() + PATIENCE_SECONDS
     while len(list(tmp_path.glob("*.ready")) + list(tmp_path.glob(".*.ready"))) < wanted:

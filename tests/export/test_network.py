@@ -88,6 +88,19 @@ def test_scores_are_the_mean_of_the_folds_over_their_views(spec, changes):
     assert "decision" not in found
 
 
+def test_a_frozen_network_is_a_graph_of_the_photo_alone():
+    """tf2onnx makes a further input of every tensor that lies outside of it and is no variable."""
+    import tensorflow as tf
+
+    model = model_of(tiny_config(weights=None, frozen=True), SIIM)
+    expected = answers(model)
+    network = serving_network([model], SIIM, None, None, 32)
+    ask_graph = tf.function(lambda image: network(image, training=False)["score"])
+    graph = ask_graph.get_concrete_function(tf.TensorSpec((None, 32, 32, 3), tf.uint8))
+    assert {one.dtype for one in graph.captured_inputs} == {tf.resource}
+    np.testing.assert_allclose(graph(tf.constant(PHOTOS)), expected, atol=2e-6)
+
+
 def test_models_a_class_and_a_seed_stand_side_by_side():
     config = tiny_config(tta="flips")
     seeds = iter(range(99))

@@ -425,7 +425,7 @@ def test_photos_that_the_run_learned_from_are_counted_and_left_out_of_the_score(
     for name in examples.index[examples["split"] == "test"]:
         (folder / f"{name}.jpg").unlink()
     assert main([*predict(run, folder, out), "--overwrite"]) == 0
-    assert "did not learn from: none, it learned from all of them" in capsys.readouterr().out
+    assert "did not learn from: it learned from all of these" in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -212,8 +212,9 @@ def _load_backbone(
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         what = f"image.backbone {config.backbone} with weights {published!r}"
         hint = (
-            "; without internet name a file of weights in image.weights, or train a small network "
-            "from nothing as configs/my_photos_offline.yaml does"
+            "; without internet name a file of weights: image.weights, of an encoder its weights, "
+            "of plan --weights FILE; or train a small network from nothing, as "
+            "configs/my_photos_offline.yaml does (plan --weights null)"
             if published
             else ""
         )
