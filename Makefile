@@ -17,6 +17,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-com
 # Kaggle's images: their Python and, in tests/kaggle-pins.txt, their packages.
 KAGGLE_PYTHON ?= python3.12
 KAGGLE_VENV := .venv-kaggle
+# One file alone is shared out by its tests: KAGGLE_DIST=load.
+KAGGLE_DIST ?= loadfile
 # What `make demo` and `make test` install, with hashes; `make lock` renews it.
 LOCKS := locks/demo.txt locks/dev.txt
 LOCK_VENV := .venv-lock
@@ -129,7 +131,7 @@ $(KAGGLE_VENV)/stamp: setup.cfg tests/kaggle-pins.txt
 test-kaggle:
 	@if $(call find_python,$(KAGGLE_PYTHON)) -c "" 2> /dev/null; then \
 	  $(MAKE) --no-print-directory $(KAGGLE_VENV)/stamp && TF_CPP_MIN_LOG_LEVEL=3 \
-	  $(KAGGLE_VENV)/bin/python -m pytest -m "not slow or emulated" -n 2 --dist loadfile \
+	  $(KAGGLE_VENV)/bin/python -m pytest -m "not slow or emulated" -n 2 --dist $(KAGGLE_DIST) \
 	  $(KAGGLE_TESTS); \
 	else \
 	  echo "no $(KAGGLE_PYTHON) here: the tests with Kaggle's versions are skipped"; \

@@ -314,12 +314,13 @@ def _photos(reading: Reading, name: str, service: Service) -> Html:
     shown = [picture(look.shown, f"What the model sees: {seen}.")]
     if look.answer.heat is None:
         return html.element("div", *shown, class_="pair alone")
-    shown.append(_heat(look, service.classes.index(name), service.spec.class_label(name)))
+    share = service.models.config.image.pool_share
+    shown.append(_heat(look, service.classes.index(name), service.spec.class_label(name), share))
     return html.element("div", *shown, class_="pair")
 
 
-def _heat(look: Look, number: int, word: str) -> Html:
-    """Where the networks looked, over the photo."""
+def _heat(look: Look, number: int, word: str, share: float) -> Html:
+    """Where the networks looked, over the photo; they read its central ``share`` of each side."""
     heat = look.answer.heat[number]
     found = (
         f"Heat map (Grad-CAM): bright areas raised the model’s score for {word} most. The colours "
@@ -327,6 +328,8 @@ def _heat(look: Look, number: int, word: str) -> Html:
         if heat.max() > 0
         else f"Heat map (Grad-CAM): no area of this photo raised the score for {word}."
     )
+    if share < 1:
+        found += f" The model reads the middle alone, {percent(share)} of each side: the square."
     return picture(heat_picture(look.shown, heat), f"Heat map over the photo for {word}.", found)
 
 

@@ -15,9 +15,9 @@ from kaggle_pipeline.datasets import spec_of
 from kaggle_pipeline.synthetic import MADE_UP, generate_like
 
 ROOT = Path(__file__).resolve().parents[2]
-# Each costs 5 to 12 s; the others are near one of these, cli/test_main runs the demo's as it is.
-MARKS = dict.fromkeys(("ham10000_mobilenet", "my_photos", "siim_isic_2020"), pytest.mark.ci)
-MARKS |= {"isic_2017": ()}
+# Each costs 5 to 12 s; the others are near one of these, cli/test_main runs the demo's as it is,
+# stages/ have runs of ham10000_mobilenet's and of an own table.
+MARKS = dict.fromkeys(("isic_2017", "siim_isic_2020"), pytest.mark.ci)
 CONFIGS = [
     pytest.param(path, marks=MARKS.get(path.stem, pytest.mark.slow), id=path.stem)
     for path in sorted((ROOT / "configs").glob("*.yaml"))

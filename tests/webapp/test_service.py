@@ -49,7 +49,7 @@ from kaggle_pipeline.webapp.ood import UNLIKE, OodReference, doubts, sharpness
 from kaggle_pipeline.webapp.ood_reference import find_reference
 from kaggle_pipeline.webapp.patient_blocks import patient_block
 from kaggle_pipeline.webapp.patient_table import patient_csv
-from kaggle_pipeline.webapp.service import Service, compare
+from kaggle_pipeline.webapp.service import Service, _usual_side_px, compare
 from kaggle_pipeline.webapp.training_distribution import TrainingDistribution
 
 NOW = datetime(2026, 3, 5, 14, 30)
@@ -577,6 +577,28 @@ def test_pieces_say_what_context_counts_and_which_class_is_not_calibrated(
     assert "Folds [4] are not trained" in words
     piece = patient_block(service, readings, compare(service, readings, "target"), "target", 0.9)
     assert "photos: 3." in piece
+
+
+def test_a_reading_says_what_was_given_and_which_part_of_the_photo_is_read(
+    service, looks, monkeypatch
+):
+    (reading,) = service.read(looks[:1], [{"age_years": 70, "sex": "female"}])
+    shown = reading_block(service, reading, "target", 0.9)
+    assert "Given: age in years: 70, sex: female." in shown and "Not given: site." in shown
+    assert "reads the middle alone" not in shown
+    image = replace(service.models.config.image, pool_share=0.5)
+    monkeypatch.setattr(service.models, "config", replace(service.models.config, image=image))
+    shown = reading_block(service, reading, "target", 0.9)
+    assert "The model reads the middle alone, 50" in shown and "of each side" in shown
+
+
+def test_photos_as_small_as_the_training_photos_have_their_detail(run_dir, service):
+    examples = pd.DataFrame(
+        {"split": ["train"] * 3 + ["test"], "width_px": [200, 200, 90, 9], "height_px": 150}
+    )
+    assert _usual_side_px(examples) == 150
+    assert _usual_side_px(examples[["split"]]) > 10_000
+    assert service.detail_px <= service.models.detail_px
 
 
 def test_a_reference_is_kept_and_read_again(run_dir, service, tmp_path):
