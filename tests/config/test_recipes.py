@@ -16,8 +16,8 @@ from kaggle_pipeline.synthetic import MADE_UP, generate_like
 
 ROOT = Path(__file__).resolve().parents[2]
 # Each costs 5 to 12 s; the others are near one of these, cli/test_main runs the demo's as it is,
-# stages/ have runs of ham10000_mobilenet's and of an own table.
-MARKS = dict.fromkeys(("isic_2017", "siim_isic_2020"), pytest.mark.ci)
+# stages/ have runs of ham10000_mobilenet's and of an own table, webapp/ of isic_2017's.
+MARKS = {"siim_isic_2020": pytest.mark.ci}
 CONFIGS = [
     pytest.param(path, marks=MARKS.get(path.stem, pytest.mark.slow), id=path.stem)
     for path in sorted((ROOT / "configs").glob("*.yaml"))

@@ -113,7 +113,7 @@ def test_each_session_leaves_what_the_next_one_needs_and_no_records(chain):
     assert size < 5_000_000
 
 
-@emulated
+@pytest.mark.slow
 def test_a_kernel_killed_at_half_its_epochs_goes_on_from_its_own_output(
     chain, records, kernels, tmp_path
 ):
