@@ -146,16 +146,18 @@ def make_run(options: argparse.Namespace) -> "Run":
     beam = getattr(options, "beam", None)
     if getattr(options, "tpu", False):
         overrides.append("device=tpu")
-    config, taken = None, []
+    own, taken = None, []
     if options.config is None and options.run_dir:
-        config = load_experiment_here(options.run_dir, overrides)
-        taken += ["settings"] * (config is not None)
-    if config is None:
+        own = settings_of_run(options.run_dir)
+    if own is not None:
+        config = load_experiment_here(options.run_dir, overrides, own)
+        taken.append("settings")
+    else:
         config = load_experiment(options.config or DEFAULT_CONFIG, overrides)
     run_dir = options.run_dir or Path("runs") / config.name
     data_dir = options.data_dir
     if data_dir is None and options.of_run:
-        own = settings_of_run(run_dir)
+        own = own or settings_of_run(run_dir)
         # A config of another data set, by --overwrite, has its data elsewhere.
         if own and own.get("dataset") == config.dataset and (data_dir := source_of_run(run_dir)):
             taken.append(f"data folder {data_dir}")

@@ -68,9 +68,16 @@ def load_run_experiment(run_dir: Path, overrides: Sequence[str] = ()) -> Experim
     return None if content is None else parse_changed(content, overrides, run_dir)
 
 
-def load_experiment_here(run_dir: Path, overrides: Sequence[str] = ()) -> Experiment | None:
-    """Return the same but for what belongs to the machine: that is as if nothing were said."""
-    content = settings_of_run(run_dir)
+def load_experiment_here(
+    run_dir: Path,
+    overrides: Sequence[str] = (),
+    content: Mapping[str, Any] | None = None,
+) -> Experiment | None:
+    """Return the same but for what belongs to the machine: that is as if nothing were said.
+
+    ``content`` is what :func:`settings_of_run` returned, where it was asked already.
+    """
+    content = settings_of_run(run_dir) if content is None else content
     if content is None:
         return None
     kept = {key: value for key, value in content.items() if key not in _OF_THE_MACHINE}

@@ -14,7 +14,12 @@ from kaggle_pipeline.core.photo_folder import PhotoFolder
 from kaggle_pipeline.core.tables import read_table
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets.table import find_photos
-from kaggle_pipeline.datasets.table_columns import Column, read_numbers, read_words, row_number
+from kaggle_pipeline.datasets.table_columns import (
+    Column,
+    describe_unknown,
+    read_numbers,
+    read_words,
+)
 
 _ALIKE = 0.6
 """Likeness from which a column's name is taken for a mistyped one."""
@@ -119,12 +124,8 @@ def _read(column: Column, spec: DatasetSpec, say: Callable[[str], None]) -> pd.S
         outside = values.notna() & ~values.map(number.holds).astype(bool)
         column.stop(outside, f", expected {number.describe()}")
         return values
-    words, unknown = read_words(column, spec.categorical[column.name])
-    if unknown.any():
-        first = unknown.index[unknown.to_numpy()][0]
-        say(
-            f"{column.path}: {int(unknown.sum())} rows have a {column.name!r} that the run does "
-            f"not know, such as {column.values[first]!r} in row {row_number(first)}: taken as "
-            f"missing; it knows {', '.join(spec.categorical[column.name])}"
-        )
+    vocabulary = spec.categorical[column.name]
+    words, unknown = read_words(column, vocabulary)
+    if line := describe_unknown(column, unknown, "the run does not know"):
+        say(f"{line}; it knows {', '.join(vocabulary)}")
     return words

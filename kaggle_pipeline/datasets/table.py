@@ -27,6 +27,7 @@ from kaggle_pipeline.datasets.raw_files import require_data_folder
 from kaggle_pipeline.datasets.table_columns import (
     Column,
     Target,
+    describe_unknown,
     learn_numbers,
     learn_target,
     learn_words,
@@ -362,13 +363,8 @@ def _unknown_words(part: _Part, learned: Learned) -> list[str]:
     lines = []
     for one in part.columns("categorical", list(learned.categorical)):
         _, unknown = read_words(one, learned.categorical[one.name])
-        if unknown.any():
-            first = unknown.index[unknown.to_numpy()][0]
-            lines.append(
-                f"{part.path}: {int(unknown.sum())} rows have a {one.name!r} that no training row "
-                f"has, such as {one.values[first]!r} in row {row_number(first)}: taken as missing"
-            )
-    return lines
+        lines.append(describe_unknown(one, unknown, "no training row has"))
+    return list(filter(None, lines))
 
 
 def _read_truth(

@@ -157,6 +157,26 @@ def read_words(column: Column, vocabulary: Sequence[str]) -> tuple[pd.Series, pd
     return words, column.known.notna() & words.isna()
 
 
+def describe_unknown(column: Column, unknown: pd.Series, which: str) -> str:
+    """Return a line for the rows whose word is in no vocabulary, empty if there are none.
+
+    Parameters
+    ----------
+    column : Column
+    unknown : pandas.Series of bool
+        As :func:`read_words` gives it.
+    which : str
+        What is said of such a word, such as ``"no training row has"``.
+    """
+    if not unknown.any():
+        return ""
+    first = unknown.index[unknown.to_numpy()][0]
+    return (
+        f"{column.path}: {int(unknown.sum())} rows have a {column.name!r} that {which}, such as "
+        f"{column.values[first]!r} in row {row_number(first)}: taken as missing"
+    )
+
+
 def _spellings(words: pd.Series) -> dict[str, str]:
     """Word in small letters → how it is written most often."""
     counts = words.dropna().value_counts().sort_index(kind="stable").sort_values(
