@@ -2,7 +2,9 @@
 
 import fcntl
 import os
+import random
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,6 +36,26 @@ done."""
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first."""
     items.sort(key=lambda item: item.path.name not in _FIRST)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup() -> None:
+    """Make each fixture from the same random numbers, whichever test asks for it first."""
+    _seed()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """Begin each test with the same random numbers, whatever ran before it in this process."""
+    _seed()
+
+
+def _seed() -> None:
+    """Seed what Keras' initial weights are drawn from; TensorFlow only where a test uses it."""
+    random.seed(1)
+    np.random.seed(1)
+    if "tensorflow" in sys.modules:
+        sys.modules["tensorflow"].random.set_seed(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
