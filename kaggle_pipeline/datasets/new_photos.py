@@ -36,9 +36,10 @@ def read_metadata(
 ) -> pd.DataFrame:
     """Read the metadata of a folder's photos.
 
-    Columns are called as the run's data set calls its features (``prepare/examples.csv`` has them);
-    the photo is ``image_id`` and the patient ``patient_id``, or the lesion ``lesion_id``. For a run
-    on a user's own table all are called as there. Rows of other photos are counted and left out; a
+    Columns are called as the run's data set calls its features (``prepare/examples.csv`` has them),
+    or as its published table does, so that of the competition ``test.csv`` does; the photo is
+    ``image_id`` and the patient ``patient_id``, or the lesion ``lesion_id``. For a run on a user's
+    own table all are called as there. Rows of other photos are counted and left out; a
     column that is not there is unknown for every photo, and a word that the data set does not have
     is missing; both are said.
 
@@ -68,8 +69,11 @@ def read_metadata(
     names = (table.image,) if table else _PHOTO
     group = table.group if table else spec.group and f"{spec.group}_id"
     features = list(spec.features)
-    text = [*names, *([group] if group else []), *features]
+    published = {one.name: one.column for one in spec.record_fields if one.column in features}
+    text = [*names, *([group] if group else []), *features, *published]
     rows = read_table(path, hint="--metadata names a CSV file", text=text, rows_needed=True)
+    # Where a file has both names, the one that it was prepared with counts.
+    rows = rows.rename(columns={k: v for k, v in published.items() if v not in rows})
     there = [str(one) for one in rows.columns]
     head = next((one for one in names if one in there), None)
     if head is None:

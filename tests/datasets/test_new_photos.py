@@ -62,7 +62,7 @@ def test_what_has_no_column_is_unknown_and_each_photo_its_own_patient(read):
     ("old", "new", "words"),
     [
         ("image_id", "photo", "has no column image_id or image_name or image, which names the"),
-        ("age_years", "age_approx", "has no column 'age_years', but 'age_approx': rename it"),
+        ("age_years", "age_year", "has no column 'age_years', but 'age_year': rename it"),
         ("patient_id", "patient", "has no column 'patient_id', but 'patient': rename it"),
         ("45 years", "450", "row 3: column 'age_years' is '450', expected a number from 0 to 120"),
         ("45 years", "old", "row 3: column 'age_years' is 'old', expected a number"),
@@ -85,6 +85,29 @@ def test_a_file_that_tells_nothing_is_refused(read):
         read("image_id,remark\na,1\n")
     with pytest.raises(PipelineError, match=r"no such photo: is --images right\?"):
         read(HEAD + "q,P1,,,\n")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "head"),
+    [
+        ("siim_isic_2020", "image_name,patient_id,sex,age_approx,anatom_site_general_challenge"),
+        ("ham10000", "image_id,lesion_id,sex,age,localization"),
+        ("isic_2019", "image,lesion_id,sex,age_approx,anatom_site_general"),
+    ],
+)
+def test_published_tables_are_read_as_they_are(read, dataset, head):
+    site = get_spec(dataset).categorical["site"][0]
+    rows = f"{head}\na,G1,male,45,{site}\nx/b,G1,unknown,,{site}\ny/b,G2,female,70,\n"
+    found, said = read(rows, get_spec(dataset))
+    assert said == [] and found["group_id"].tolist() == ["G1", "G1", "G2"]
+    np.testing.assert_array_equal(found["age_years"], [45, np.nan, 70])
+    assert found["sex"].fillna("").tolist() == ["male", "", "female"]
+    assert found["site"].fillna("").tolist() == [site, site, ""]
+
+
+def test_the_runs_own_name_is_meant_where_the_published_one_is_there_too(read):
+    found, _ = read(HEAD.replace("\n", ",age_approx\n") + "a,P,40,,,1\nx/b,P,,,,2\ny/b,P,,,,3\n")
+    np.testing.assert_array_equal(found["age_years"], [40, np.nan, np.nan])
 
 
 def test_an_own_table_keeps_its_own_names(read, spec):
