@@ -156,6 +156,8 @@ def _meant(unknown: Sequence[str], options: argparse.Namespace) -> str:
     """A hint for words that belong to no option, where it is known which was forgotten."""
     if hasattr(options, "overrides") and any("=" in word for word in unknown):
         return "; each setting is one word behind a --set of its own: --set KEY=VALUE"
+    if bare := [one for one in getattr(options, "overrides", []) if "=" not in one]:
+        return f"; did you mean --set {bare[0]}={unknown[0]}?"
     if hasattr(options, "config") and unknown[0].endswith((".yaml", ".yml")):
         return f"; did you mean --config {unknown[0]}?"
     return ""

@@ -26,6 +26,17 @@ from kaggle_pipeline.core.record import read_checked
 
 _ALSO_CALLED = {"cuda": "gpu", "nvidia": "gpu", "mps": "gpu", "rocm": "gpu", "xla": "tpu"}
 """What other packages call a device."""
+_MEANT = {
+    f"table.{word}": f"table.{key}"
+    for key, words in {
+        "group": ("patient", "patient_id", "lesion", "lesion_id", "groups"),
+        "target": ("label", "labels", "class", "classes", "diagnosis", "y"),
+        "image": ("photo", "file", "filename", "file_name", "path", "id", "image_id"),
+        "images": ("photos", "folder", "image_dir", "images_dir"),
+    }.items()
+    for word in words
+}
+"""What people call the columns of their own table, and the keys that name these."""
 _FORMER = {"image": {"shuffle_buffer_mb"}}
 """Keys of runs made before, by section, that mean nothing any more and are not looked at."""
 _CLOSE = 0.6
@@ -111,7 +122,8 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def _nearest_config(path: Path) -> str:
-    """A hint: a config of nearly this name beside ``path`` or of those that come with this.
+    """A hint: the file of this name in the folder where the user is, or a config of nearly this
+    name beside ``path`` or of those that come with this.
 
     Else those that are there. Endings are alike, so they are not compared.
     """
@@ -122,6 +134,8 @@ def _nearest_config(path: Path) -> str:
     )  # fmt: skip
     if str(path) == path.stem:  # as `_find` takes it
         shipped = {stem: stem for stem in shipped}
+    if (here := Path(path.name)).is_file() and path.parent != Path():
+        return f"; did you mean {str(here)!r}?"
     known = (beside, shipped)
     for names in known:
         if found := closest(path.stem, names, _CLOSE):
@@ -208,7 +222,8 @@ def _parse(cls: type, content: Any, prefix: str) -> Any:
     hints = typing.get_type_hints(cls)
     for key in content:
         if key not in hints:
-            places = [] if prefix else _sections_with(hints, str(key))
+            places = [_MEANT[f"{prefix}{key}"]] if f"{prefix}{key}" in _MEANT else []
+            places = places or ([] if prefix else _sections_with(hints, str(key)))
             hint = f"; did you mean {' or '.join(places)}?" if places else ""
             hint = hint or nearest(str(key), list(hints), prefix)
             raise PipelineError(f"unknown key '{prefix}{key}'{hint}")

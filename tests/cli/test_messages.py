@@ -129,6 +129,10 @@ def test_another_data_folder_than_the_prepared_one_is_told_apart(tables, tmp_pat
         ("image.epoch=3", "--set image.epoch=3: unknown key 'image.epoch'; did you mean 'image.ep"),
         ("image.dropout=2", "--set image.dropout=2: image.dropout is 2"),
         ("folds.holdout=0.5", "--set folds.holdout=0.5: "),
+        (
+            "table.patient=who",
+            "--set table.patient=who: unknown key 'table.patient'; did you mean table.group?",
+        ),
     ],
 )
 def test_a_wrong_override_is_not_the_files_fault(tmp_path, override, words):
@@ -157,6 +161,14 @@ def test_a_config_that_is_not_there_gives_the_nearest(tmp_path):
         load_experiment(tmp_path / "zebra.yaml")  # alike in its ending alone
     with pytest.raises(PipelineError, match=r"no config .*; choose from .*configs/demo\.yaml"):
         load_experiment(tmp_path / "nowhere" / "qqqq")
+
+
+def test_a_config_that_lies_in_the_folder_itself_is_the_one_that_is_meant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("name: mine\n")
+    for wrong in ("configs/mine.yaml", str(tmp_path / "elsewhere" / "mine.yaml")):
+        with pytest.raises(PipelineError, match=r"no config .*; did you mean 'mine\.yaml'\?"):
+            load_experiment(Path(wrong))
 
 
 # ---------------------------------------------------------------------------- folds

@@ -18,6 +18,7 @@ MEANT = {
     "run_pipeline": "run-pipeline",
     "run-pipeline configs/demo.yaml": "--config configs/demo.yaml",
     "run-pipeline --config dmeo": "demo?",
+    "run-pipeline --config demo --set image.epochs 3": "--set image.epochs=3?",
     "run-pipeline --config demo --set image.epocs=3": "image.epochs",
     "run-pipeline --config demo --set imge.epochs=3": "image",
     "run-pipeline --config demo --set image.tta=dihedrl": "dihedral",
