@@ -111,7 +111,9 @@ def draw_categorical(
     if single:
         for y, share in enumerate(left):
             axes.text(share, y, f" {share:.1%}", va="center", fontsize=9)
-    axes.set_xlim(0, 1.2 * max(left.max(), 0.01) if single else 1)
+    end = 1.2 * max(left.max(), 0.01) if single else 1  # a fifth for the numbers beside the bars
+    axes.set_xlim(0, end)
+    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= min(1, end)])
     _label_bars(right, words.value_counts()[order])
     right.set(xticks=[], xlabel="training photos")
     figure.suptitle(f"{spec.feature_label(feature).capitalize()}: classes within", fontsize=11)

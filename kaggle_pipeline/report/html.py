@@ -58,6 +58,8 @@ figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
 @media (min-width: 800px) {
   .result { display: grid; grid-template-columns: minmax(0, 25rem) minmax(0, 1fr); gap: 2rem; }
   .result figure { margin-top: 0; } }
+@media screen and (max-width: 640px) {
+  figure:has(img.plot) { overflow-x: auto; } img.plot { min-width: 34rem; } }
 @media (max-width: 640px) {
   .stack thead { display: none; }
   .stack tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line); }

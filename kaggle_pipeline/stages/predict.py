@@ -139,16 +139,17 @@ def predict_images(
         say(f"{len(examples)} photos, models of {len(trained.folds)} folds")
     if (lacking := trained.missing) and not trained.of_all:
         say(f"note: folds {lacking} of this run are not trained: the mean lacks their models")
-    if metadata is None and (line := _blended(Path(run_dir), trained.stage.name)):
-        say(line)
     if doubt := random_weights_of(trained.stage):
         say(f"note: {doubt}")
     if line := fit.describe():
         say(line)
-    if metadata is None and trained.lacking:
-        say(f"note: photos come without {trained.lacking}, which the models learned with")
-    if metadata is None and trained.metadata:
-        examples = blank_metadata(examples, spec)
+    if metadata is None:
+        if line := _blended(Path(run_dir), trained.stage.name):
+            say(line)
+        if trained.lacking:
+            say(f"note: photos come without {trained.lacking}, which the models learned with")
+        if trained.metadata:
+            examples = blank_metadata(examples, spec)
     with tempfile.TemporaryDirectory() as scratch:
         records = Path(scratch) / "records"
         index = convert_photos(examples, spec, images, records, recipe, remedy=_REMEDY)

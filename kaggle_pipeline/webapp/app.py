@@ -128,7 +128,10 @@ def _number(label: str, number: Number, key: str) -> float | None:
     given = {name: value for name, value in given.items() if value is not None}
     if any(isinstance(value, float) for value in given.values()):  # Streamlit mixes no types
         given = {name: float(value) for name, value in given.items()}
-    return st.number_input(label, value=None, placeholder="not given", key=key, **given)
+    # "%g": 70, not 70.00.
+    return st.number_input(
+        label, value=None, placeholder="not given", key=key, format="%g", **given
+    )
 
 
 def _choose(label: str, words: Sequence[str], key: str) -> str | None:

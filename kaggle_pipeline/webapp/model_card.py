@@ -112,7 +112,7 @@ def _limits(service: Service) -> Html:
         lines.append("There are no training photos here: photos unlike them are not pointed out.")
     elif not service.reference.can_tell:
         few = service.reference.few
-        lines.append(f"There are {few}: photos unlike them are not pointed out.")
+        lines.append(f"Photos unlike the training photos are not pointed out: {few}.")
     else:
         lines.append(
             f"Photos are compared with {service.reference.size:,} training photos to find those "

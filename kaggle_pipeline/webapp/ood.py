@@ -86,7 +86,10 @@ class OodReference:
     def few(self) -> str:
         """That there are too few images to say what is usual, with their number."""
         found = max((len(one) for one in self.held_out.values()), default=0)
-        return f"{found} training photos to rank a new one among, {LEAST_REFERENCE} are needed"
+        return (
+            f"only {found} training photos are left to compare a new one with, and "
+            f"{LEAST_REFERENCE} are needed"
+        )
 
     @property
     def can_tell(self) -> bool:

@@ -84,7 +84,7 @@ def find_reference(
     say(f"{reference.size} training images looked at")
     if not reference.can_tell:
         say(
-            f"note: {reference.few}: photos that are unlike the training images are not pointed out"
+            f"note: photos that are unlike the training images are not pointed out: {reference.few}"
         )
     return reference
 

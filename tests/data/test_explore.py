@@ -10,6 +10,7 @@ from PIL import Image
 
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.explore import class_groups, explore, missing_shares, summarise
+from kaggle_pipeline.data.explore_figures import draw_categorical
 
 PICTURES = {"classes.png", "age_years.png", "sex.png", "site.png", "groups.png", "missing.png"}
 
@@ -143,6 +144,14 @@ def test_groups_of_any_size_are_drawn(largest, tmp_path):
     table["group_id"] = ["big"] * largest + [f"g{i}" for i in range(360 - largest)]
     files = explore(table, spec, tmp_path, tmp_path / "out")
     assert is_picture(next(path for path in files if path.name == "groups.png"))
+
+
+def test_the_axis_of_a_share_ends_at_all_of_them():
+    spec = SPECS["binary"]
+    train = make_examples(spec, n=40).assign(sex=["male", "female"] * 20)
+    groups = {"benign": train.index[1::2], "melanoma": train.index[::2]}
+    axes = draw_categorical(train, groups, "sex", spec).axes[0]
+    assert max(axes.get_xticks()) == 1 < axes.get_xlim()[1]  # room for "100.0%" beside the bar
 
 
 def test_no_training_rows_are_an_error(tmp_path):

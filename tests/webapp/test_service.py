@@ -531,7 +531,8 @@ def test_of_few_training_images_nothing_is_called_unlike():
         reference = OodReference({0: known}, {0: labelled}, np.arange(99.0))
         assert not reference.can_tell and reference.unlikeness(odd) is None
         assert (
-            reference.few.startswith(f"{len(labelled)} training photos") and "40" in reference.few
+            reference.few.startswith(f"only {len(labelled)} training photos")
+            and "40" in reference.few
         )
     unknown = OodReference({0: known}, {0: few}, np.zeros(0))  # no photo was here to look at
     assert unknown.size == 99 and unknown.blur(0.0) == 1.0
