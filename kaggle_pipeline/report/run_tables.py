@@ -219,7 +219,7 @@ def _markdown_row(run: str, stage: str, folder: Path, config: Experiment, part: 
         " + ".join(
             [config.table.train if config.table else config.dataset, *_further(stage, config)]
         ),
-        _model(stage, folder, config),
+        _model(stage, folder, config) + (", random weights" if random_weights_of(folder) else ""),
         _how(stage, config, part) + (f"; optimistic: {', '.join(marks)}" if marks else ""),
         images,
         describe_score(scores["auc"]) + (" (mean)" if several else ""),

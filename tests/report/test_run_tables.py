@@ -70,6 +70,14 @@ def test_every_number_is_read_from_the_run(runs):
     assert "(mean)" in seven["AUC"] and seven["balanced accuracy"][0] == "0"
 
 
+def test_random_weights_are_pointed_out(runs, tmp_path):
+    shutil.copytree(runs / "seven", tmp_path / "random")
+    path = tmp_path / "random" / "image" / "config.yaml"
+    write_experiment(path, load_experiment(path, ["image.weights=null"]))
+    line = cells(results_table([tmp_path / "random"]).split("\n")[2])
+    assert line[2] == "image: InceptionResNetV2, 1024 px, random weights"
+
+
 def test_what_a_run_does_not_tell_is_a_dash(runs, tmp_path):
     shutil.copytree(runs / "binary", tmp_path / "old")
     (tmp_path / "old" / "tabular" / "calibration.json").unlink()
