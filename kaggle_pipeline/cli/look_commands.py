@@ -254,7 +254,9 @@ def _bundle(options: argparse.Namespace) -> None:
 def _audit_labels_options(parser: argparse.ArgumentParser) -> None:
     add_run_folder(parser, "a run with out-of-fold predictions")
     parser.add_argument(
-        "--stage", choices=SCORED_STAGES, help="whose predictions (default: the blend's)"
+        "--stage",
+        choices=SCORED_STAGES,
+        help="whose predictions (default: of the stage that the submission was made of)",
     )
 
 

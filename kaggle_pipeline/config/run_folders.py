@@ -1,10 +1,10 @@
-"""Folders that are runs, and what is said of one that is none."""
+"""Folders that are runs: what is said of one that is none, and which stage is a run's last word."""
 
 from pathlib import Path
 
-from kaggle_pipeline.config.names import SCORED_STAGES
+from kaggle_pipeline.config.names import BLEND_STAGES, SCORED_STAGES
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.core.files import meant_instead
+from kaggle_pipeline.core.files import meant_instead, read_json
 
 _STAGES = ("prepare", *SCORED_STAGES)
 _NAMED = 8
@@ -41,6 +41,21 @@ def require_run(run_dir: Path) -> None:
     beside = run_dir.parent.iterdir() if run_dir.parent.is_dir() else ()
     runs = sorted(one for one in beside if is_run(one))
     raise PipelineError(what + (meant_instead(run_dir) or _listed(runs, "runs beside it are")))
+
+
+def final_stage(run_dir: Path) -> str | None:
+    """Return the stage whose score is the run's: what the submission was made of.
+
+    Of ``blend`` and ``ensemble`` that is the one that was finished last, since both write
+    ``submission.csv``; without them the first model. None if nothing was scored.
+    """
+    scored = [one for one in SCORED_STAGES if (Path(run_dir) / one / "metrics.json").exists()]
+    blends = {
+        read_json(Path(run_dir) / one / "metrics.json").get("finished", ""): one
+        for one in scored
+        if one in BLEND_STAGES
+    }
+    return blends[max(blends)] if blends else next(iter(scored), None)
 
 
 def _listed(runs: list[Path], words: str) -> str:

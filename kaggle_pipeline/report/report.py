@@ -11,6 +11,7 @@ from pathlib import Path
 from kaggle_pipeline import DISCLAIMER
 from kaggle_pipeline.config.loading import read_settings
 from kaggle_pipeline.config.names import SCORED_STAGES
+from kaggle_pipeline.config.run_folders import final_stage
 from kaggle_pipeline.core.commit import renew
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, read_json
@@ -58,7 +59,7 @@ def write_report(run_dir: Path, spec: DatasetSpec) -> Path:
     title, folder = f"{spec.heading}: results of the run “{name}”", Path(run_dir).resolve().name
     if folder != name:  # several runs of one config
         title = f"{spec.heading}: results of the run “{folder}” (config “{name}”)"
-    if (finished := _finished(run_dir)) is not None:  # and of one folder
+    if (finished := _finished(_final_metrics(run_dir))) is not None:  # and of one folder
         title += f", {finished.day} {finished:%B %Y}"
     path = Path(run_dir) / "report.html"
     with atomic_path(path) as temporary:
@@ -82,21 +83,23 @@ def _made_up(spec: DatasetSpec) -> list[Html]:
 
 def describe_run(run_dir: Path) -> str:
     """Return when a run was finished, and of how many photos, in a line; what is known of it."""
+    found = _final_metrics(run_dir)
     told = []
-    for stage in SCORED_STAGES[::-1]:
-        path = Path(run_dir) / stage / "metrics.json"
-        if path.exists():
-            if (when := _finished(run_dir)) is not None:
-                told.append(f"Finished on {when.day} {when:%B %Y} at {when:%H:%M} UTC")
-            told.append(f"{read_json(path)['n']:,} photos scored out of fold")
-            break
+    if (when := _finished(found)) is not None:
+        told.append(f"Finished on {when.day} {when:%B %Y} at {when:%H:%M} UTC")
+    if found:
+        told.append(f"{found['n']:,} photos scored out of fold")
     return "".join(f"{one}. " for one in told)
 
 
-def _finished(run_dir: Path) -> datetime | None:
-    """When the last stage of a run ended, where it is written down."""
-    paths = [Path(run_dir) / stage / "metrics.json" for stage in SCORED_STAGES[::-1]]
-    found = next((read_json(path) for path in paths if path.exists()), {})
+def _final_metrics(run_dir: Path) -> Mapping:
+    """What is kept of the run's final stage; empty where nothing was scored."""
+    final = final_stage(run_dir)
+    return read_json(Path(run_dir) / final / "metrics.json") if final else {}
+
+
+def _finished(found: Mapping) -> datetime | None:
+    """When a stage ended, where it is written down."""
     return datetime.fromisoformat(found["finished"]) if found.get("finished") else None
 
 

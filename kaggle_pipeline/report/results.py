@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kaggle_pipeline.config.names import TEST_SCORE
 from kaggle_pipeline.config.random_weights import random_weights_of
+from kaggle_pipeline.config.run_folders import final_stage
 from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.evaluation.gallery import FILE as GALLERY
@@ -87,8 +88,8 @@ def results_section(
         ``metrics.json`` of those that are finished; None is returned where there are none.
     spec : DatasetSpec
     """
-    final = next((stage for stage in ("blend", "ensemble", *metrics) if stage in metrics), None)
-    if final is None:
+    final = final_stage(run_dir)
+    if final is None or final not in metrics:
         return None
     what = "mean AUC" if len(spec.classes) > 1 else "AUC"
     explained = html.element(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from kaggle_pipeline.config.loading import load_experiment
-from kaggle_pipeline.config.names import SCORED_STAGES
+from kaggle_pipeline.config.run_folders import final_stage
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path
 from kaggle_pipeline.data.examples import labels_in_words, read_examples
@@ -39,7 +39,8 @@ def audit_labels(
     ----------
     run_dir : pathlib.Path
     stage : str, optional
-        Whose out-of-fold predictions to take; by default the blend's, or the first that is there.
+        Whose out-of-fold predictions to take; by default those of the submission's stage, else
+        the first model's.
     say : callable
         Takes a line for the user.
 
@@ -54,7 +55,7 @@ def audit_labels(
         If the run has no such predictions, or cleanlab is not installed.
     """
     run_dir = Path(run_dir)
-    folder = run_dir / (stage or _best_stage(run_dir))
+    folder = run_dir / (stage or _final_stage(run_dir))
     if not (folder / "oof.csv").exists():
         raise PipelineError(f"{folder} has no oof.csv: train that stage first")
     config = load_experiment(folder / "config.yaml")
@@ -79,11 +80,10 @@ def audit_labels(
     return out / "label_suspects.html"
 
 
-def _best_stage(run_dir: Path) -> str:
-    for name in reversed(SCORED_STAGES):
-        if (run_dir / name / "oof.csv").exists():
-            return name
-    raise PipelineError(f"{run_dir} has no out-of-fold predictions: train a model first")
+def _final_stage(run_dir: Path) -> str:
+    if (found := final_stage(run_dir)) is None:
+        raise PipelineError(f"{run_dir} has no out-of-fold predictions: train a model first")
+    return found
 
 
 def _neighbours(

@@ -20,6 +20,7 @@ from PIL import Image
 
 from kaggle_pipeline import DISCLAIMER
 from kaggle_pipeline.config.experiment import CalibrationConfig, DecisionConfig, Experiment
+from kaggle_pipeline.config.run_folders import final_stage
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.data.examples import write_examples
@@ -36,6 +37,7 @@ from kaggle_pipeline.models import learning_curves
 from kaggle_pipeline.report import html as html_module
 from kaggle_pipeline.report.decision import describe_rule
 from kaggle_pipeline.report.report import write_report
+from kaggle_pipeline.report.results import STAGE_TITLES
 from kaggle_pipeline.stages import calibrate
 
 EVIL = "<script>alert('x')</script>"
@@ -219,6 +221,19 @@ def test_no_column_says_nothing(evaluations, tmp_path):
     page = Page(write_report(tmp_path, spec))
     assert "share of the blend</th>" in page.html and "79%" in page.text
     assert "Effective shares: image 79%, tabular 21%" in page.text
+
+
+def test_the_headline_is_of_what_was_submitted_last(evaluations, tmp_path):
+    spec, examples, evaluation = evaluations["binary"]
+    assert final_stage(tmp_path) is None
+    write_stage(tmp_path / "image", spec, examples, evaluation)
+    assert final_stage(tmp_path) == "image"
+    for hour, last in ((3, "blend"), (4, "ensemble"), (5, "blend")):
+        date = f"2026-03-05T{hour:02}:00:00+00:00"
+        write_stage(tmp_path / last, spec, examples, evaluation, finished=date)
+        assert final_stage(tmp_path) == last
+        page = Page(write_report(tmp_path, spec))
+        assert f"{STAGE_TITLES[last]}: AUC" in page.text and f"at {hour:02}:00 UTC" in page.text
 
 
 def test_a_run_says_when_it_was_finished_and_what_its_classes_are_called(evaluations, tmp_path):
