@@ -17,6 +17,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command([COMMAND], arguments)
 
 
+_SIZE_PX, _BATCH = 224, 32
+"""Of a network that is timed, unless an option or a config says others."""
+
+
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=list(_MEASUREMENTS))
     parser.add_argument(
@@ -52,8 +56,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     step = parser.add_argument_group("step (backbone and size: of serve and loop too)")
     step.add_argument("--backbone", default="MobileNetV2", help="default: MobileNetV2")
-    step.add_argument("--image-size-px", type=int, default=224, help="default: 224")
-    step.add_argument("--batch-size", type=int, default=32, help="default: 32")
+    step.add_argument(
+        "--image-size-px", type=int, metavar="PX", help=f"default: the config's, else {_SIZE_PX}"
+    )
+    step.add_argument("--batch-size", type=int, metavar="N", help=f"the same, else {_BATCH}")
     step.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="default: cpu")
     step.add_argument("--steps", type=int, help="timed ones (default: 6; of a loop's epoch 12)")
     step.add_argument(
@@ -145,7 +151,8 @@ def _step(options: argparse.Namespace, place: Path) -> None:
     from benchmarks.step import ENGINES, Load, measure_step
 
     load = Load(
-        options.backbone, options.image_size_px, options.batch_size, options.device,
+        options.backbone, options.image_size_px or _SIZE_PX, options.batch_size or _BATCH,
+        options.device,
         6 if options.steps is None else options.steps, options.peak_tflops, options.seconds,
         not options.train_only, options.turns,
     )  # fmt: skip
@@ -163,11 +170,12 @@ def _loop(options: argparse.Namespace, place: Path) -> None:
     else:
         from kaggle_pipeline.config.image import ImageConfig
 
-        image = ImageConfig(backbone=options.backbone)
-    image = replace(image, image_size_px=options.image_size_px, batch_size=options.batch_size)
+        image = ImageConfig(backbone=options.backbone, image_size_px=_SIZE_PX, batch_size=_BATCH)
+    said = {"image_size_px": options.image_size_px, "batch_size": options.batch_size}
+    image = replace(image, **{key: value for key, value in said.items() if value is not None})
     load = LoopLoad(
         image, options.device, max(4, options.steps or 12), options.rounds, options.photos or 128,
-        options.records_px or options.image_size_px, options.turns,
+        options.records_px or image.image_size_px, options.turns,
     )  # fmt: skip
     measure_loop(place, load, options.json)
 
@@ -211,7 +219,7 @@ def _tabular(options: argparse.Namespace, place: Path) -> None:
 def _serve(options: argparse.Namespace, place: Path) -> None:
     from benchmarks.serve import ServeLoad, measure_serve
 
-    measure_serve(place, ServeLoad(options.backbone, options.image_size_px))
+    measure_serve(place, ServeLoad(options.backbone, options.image_size_px or _SIZE_PX))
 
 
 def _input(options: argparse.Namespace, place: Path) -> None:

@@ -16,10 +16,22 @@ def _make_synthetic_options(parser: argparse.ArgumentParser) -> None:
         "--dataset", choices=list(MADE_UP),
         default="siim_isic_2020", help="whose layout and classes (default: siim_isic_2020)",
     )  # fmt: skip
-    parser.add_argument("--images", type=int, default=600, help="of the other sets (default: 600)")
-    parser.add_argument("--patients", type=int, default=200, help="default: 200")
+    parser.add_argument(
+        "--images",
+        type=int,
+        metavar="N",
+        help="about so many photos (default: 600, or by patients)",
+    )
+    parser.add_argument(
+        "--patients",
+        type=int,
+        metavar="N",
+        help="of siim_isic_2020, without --images (default: 200)",
+    )
+    parser.add_argument(
+        "--mean-images", type=float, metavar="N", help="a patient, with --patients (default: 8)"
+    )
     parser.add_argument("--image-size-px", type=int, default=128, help="default: 128")
-    parser.add_argument("--mean-images", type=float, default=8.0, help="a patient (default: 8)")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
 
 
@@ -28,17 +40,23 @@ def _make_synthetic(options: argparse.Namespace) -> None:
     from kaggle_pipeline.synthetic import generate_like
     from kaggle_pipeline.synthetic.siim_isic_2020 import generate
 
-    of_patients = options.dataset == "siim_isic_2020"
-    expected = round(options.patients * options.mean_images) if of_patients else options.images
-    with Progress(expected, "draw", "photo") as progress:
+    by_patient = (options.patients, options.mean_images) != (None, None)
+    if by_patient and (options.dataset != "siim_isic_2020" or options.images is not None):
+        options.refuse("--patients and --mean-images draw siim_isic_2020, in place of --images")
+    of_patients = options.dataset == "siim_isic_2020" and options.images is None
+    patients = 200 if options.patients is None else options.patients
+    mean = 8.0 if options.mean_images is None else options.mean_images
+    images = 600 if options.images is None else options.images
+    if of_patients:
+        images = round(patients * mean)
+    with Progress(images, "draw", "photo") as progress:
         common = {
             "image_size_px": options.image_size_px, "seed": options.seed, "progress": progress
         }  # fmt: skip
         if of_patients:
-            size = {"patients": options.patients, "mean_images": options.mean_images}
-            generate(options.out, **size, **common)
+            generate(options.out, patients=patients, mean_images=mean, **common)
         else:
-            generate_like(options.dataset, options.out, images=options.images, **common)
+            generate_like(options.dataset, options.out, images=images, **common)
     truth = options.out / "truth.csv"
     print(f"wrote {options.out / 'competition'}" + (f" and {truth}" if truth.exists() else ""))
 

@@ -78,12 +78,20 @@ def run_folder(options: argparse.Namespace) -> Path:
     return found[0]
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add what a command that writes into a run folder takes."""
+def add_run_options(
+    parser: argparse.ArgumentParser,
+    resume: str = "go on with what is in the run folder",
+    overwrite: str = "delete this stage's results first (with --fold those of these folds), and "
+    "the blend and the submission, which were made of them",
+) -> None:
+    """Add what a command that writes into a run folder takes.
+
+    ``resume`` and ``overwrite`` say what these options do to it.
+    """
     add_experiment_options(parser, of_run=True)
     again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with what is in the run folder")
-    again.add_argument("--overwrite", action="store_true", help="delete this stage's results first")
+    again.add_argument("--resume", action="store_true", help=resume)
+    again.add_argument("--overwrite", action="store_true", help=overwrite)
 
 
 def add_fold_option(parser: argparse.ArgumentParser) -> None:

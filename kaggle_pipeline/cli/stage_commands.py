@@ -10,9 +10,17 @@ from kaggle_pipeline.cli.options import (
     make_run,
 )
 
+_BY_ITSELF = "changes nothing here: what is finished is kept all the same"
+_ANEW = "changes nothing here: it takes seconds and is made anew each time"
+
 
 def _prepare_data_options(parser: argparse.ArgumentParser) -> None:
-    add_run_options(parser)
+    add_run_options(
+        parser,
+        _BY_ITSELF,
+        "delete prepare/ and the TFRecords first, which take long to make, and the blend and the "
+        "submission",
+    )
     parser.add_argument(
         "--beam", nargs="?", const="", metavar="OPTIONS",
         help="convert by Apache Beam: by its processes here, or with its own options in quotes",
@@ -49,7 +57,7 @@ def _train_tabular(options: argparse.Namespace) -> None:
 
 
 def _embed_options(parser: argparse.ArgumentParser) -> None:
-    add_run_options(parser)
+    add_run_options(parser, _BY_ITSELF, "make the vectors of this experiment's encoders anew")
     add_hardware_options(parser)
 
 
@@ -82,8 +90,16 @@ def _blend_scores(options: argparse.Namespace) -> None:
     blend_scores(make_run(options))
 
 
+def _blend_options(parser: argparse.ArgumentParser) -> None:
+    add_run_options(parser, _ANEW, _ANEW)
+
+
 def _run_pipeline_options(parser: argparse.ArgumentParser) -> None:
-    add_run_options(parser)
+    add_run_options(
+        parser,
+        overwrite="delete the results of each stage first, TFRecords among them; vectors of "
+        "encoders stay",
+    )
     add_hardware_options(parser)
 
 
@@ -150,7 +166,7 @@ STAGE_COMMANDS = (
     Command(
         "make-submission",
         "Blend the trained models and write submission.csv.",
-        add_run_options,
+        _blend_options,
         _make_submission,
         """\
   python scripts/make_submission.py --run-dir runs/mine
@@ -159,7 +175,7 @@ STAGE_COMMANDS = (
     Command(
         "blend-scores",
         "Compare ways to blend finished scores; use the best.",
-        add_run_options,
+        _blend_options,
         _blend_scores,
         """\
   python scripts/blend_scores.py --config configs/siim_public_models.yaml

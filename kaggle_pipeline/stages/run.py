@@ -133,8 +133,11 @@ class Run:
 
     def drop_blend(self) -> None:
         """Delete the blend and the submission: what they were made from is made anew."""
+        parts = [one for one in (*BLEND_STAGES, SUBMISSION) if (self.run_dir / one).exists()]
+        if parts:
+            self.say(f"deleted too, as made of what is made anew: {', '.join(parts)}")
         for stage in BLEND_STAGES:
-            if (self.run_dir / stage).exists():
+            if stage in parts:
                 open_stage(self.run_dir, stage, resume=False, overwrite=True).rmdir()
         for name in (SUBMISSION, TEST_SCORE):
             (self.run_dir / name).unlink(missing_ok=True)

@@ -9,6 +9,7 @@ pytest.importorskip("tensorflow")
 
 import tensorflow as tf
 
+from benchmarks.cli import main
 from benchmarks.loop import LoopLoad, measure_loop
 from kaggle_pipeline.config.image import ImageConfig
 from kaggle_pipeline.models.image import model as image_model
@@ -17,6 +18,27 @@ LOAD = LoopLoad(
     ImageConfig(backbone="LeNet", image_size_px=32, batch_size=4),
     steps=8, rounds=1, photos=24, records_px=48,
 )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "size", "batch"),
+    [
+        ("", 64, 32),
+        ("--image-size-px 32 --batch-size 4", 32, 4),
+        ("--set image.batch_size=8", 64, 8),
+    ],
+)
+def test_a_configs_size_and_batch_count_unless_others_are_said(
+    words, size, batch, tmp_path, monkeypatch
+):
+    found = []
+    monkeypatch.setattr(
+        "benchmarks.loop.measure_loop", lambda place, load, path: found.append(load)
+    )
+    command = f"benchmark loop --config configs/demo.yaml --work-dir {tmp_path} {words}"
+    assert main(command.split()) == 0
+    assert (found[0].image.image_size_px, found[0].image.batch_size) == (size, batch)
+    assert found[0].records_px == size
 
 
 @pytest.mark.slow

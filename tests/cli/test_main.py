@@ -194,7 +194,13 @@ def test_a_finished_stage_is_refused_then_resumed_then_overwritten(
     assert call("train-tabular", data_dir, run, "--resume") == 0
     assert "done already" in capsys.readouterr().out
     assert read_json(run / "tabular" / "metrics.json")["peak_memory_mb"] == measured > 1
+    capsys.readouterr()
     assert call("train-tabular", data_dir, run, "--overwrite") == 0
+    assert (
+        "deleted too, as made of what is made anew: blend, submission.csv"
+        in capsys.readouterr().out
+    )
+    assert not (run / "blend").exists() and not (run / "submission.csv").exists()
     assert (run / "tabular" / "oof.csv").read_bytes() == before
 
 

@@ -145,6 +145,18 @@ def test_a_photo_folder_comes_before_the_file_to_write(runs, capsys):
     assert "taken.csv exists: say --overwrite" in error_line(capsys)
 
 
+@pytest.mark.parametrize(
+    "words", ["--dataset ham10000 --patients 9", "--dataset isic_2017 --mean-images 3",
+              "--images 90 --patients 9"],
+)  # fmt: skip
+def test_a_size_that_would_not_count_is_refused(words, tmp_path, capsys):
+    out = tmp_path / "made"
+    with pytest.raises(SystemExit, match="2"):
+        main(["make-synthetic", "--out", str(out), *words.split()])
+    assert "--patients and --mean-images draw siim_isic_2020" in error_line(capsys)
+    assert not out.exists()
+
+
 def test_the_demos_config_names_the_folder_and_how_to_make_it(runs, capsys):
     words = "run-pipeline --config demo --run-dir runs/new"
     assert main(words.split()) == 2
