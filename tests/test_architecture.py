@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -296,11 +297,41 @@ def test_modules_are_short_and_say_what_they_are_for():
         assert ast.get_docstring(tree), path
 
 
-@pytest.mark.parametrize(
-    "name", ["models.class_balance", "metrics.roc_bootstrap", "core.errors", "data.folds"]
-)
-def test_examples_in_docstrings_are_right(name):
-    assert doctest.testmod(importlib.import_module(f"kaggle_pipeline.{name}")).failed == 0
+EXAMPLES = [path for path in TREES if "    >>> " in path.read_text()]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_in_docstrings_are_right(path):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    done = doctest.testmod(importlib.import_module(name))
+    assert done.attempted and not done.failed
+
+
+ROLE = re.compile(r":(?:func|class|meth|data):`~?([\w.]+)`")
+
+
+def names_in(tree):
+    """All that a module defines, methods among it, or imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.alias):
+            yield node.asname or node.name
+
+
+def test_what_a_docstring_refers_to_is_there():
+    """A role such as ``:func:`` names what is in the module, or has the whole path."""
+    named = {path: set(names_in(tree)) for path, tree in TREES.items()}
+    for path in TREES:
+        for role in set(ROLE.findall(path.read_text())):
+            module, _, name = role.rpartition(".")
+            home = path
+            if module.startswith("kaggle_pipeline"):
+                home = ROOT / f"{module.replace('.', '/')}.py"
+                home = home if home.is_file() else home.with_suffix("") / "__init__.py"
+            assert name in named[home], f"{path}: {role}"
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

@@ -49,6 +49,9 @@ class AugmentConfig:
         for name in ("dropout_boxes", "hairs"):
             value = getattr(self, name)
             require(value >= 0, f"image.augment.{name}", value, "at least 0")
+        for name, most in (("rotation", 180), ("shear", 45), ("hue", 180)):
+            key, value = f"{name}_degrees", getattr(self, f"{name}_degrees")
+            require(0 <= value <= most, f"image.augment.{key}", value, f"in [0, {most}]")
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ def random_weights(stage: str, config: Mapping[str, Any]) -> str | None:
     --------
     >>> random_weights("image", {"image": {"backbone": "ResNet50", "weights": "imagenet"}})
     >>> random_weights("image", {"image": {"backbone": "LeNet", "weights": None}})
-    >>> random_weights("image", {"image": {"backbone": "ResNet50", "weights": None}})[:57]
-    'image model: ResNet50 is trained from random weights (imag'
+    >>> random_weights("image", {"image": {"backbone": "ResNet50", "weights": None}})[:52]
+    'image model: ResNet50 is trained from random weights'
     """
     if stage == "image":
         return _of_network(config.get("image") or {})

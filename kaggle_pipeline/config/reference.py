@@ -26,6 +26,8 @@ BEGIN = "<!-- settings: begin (written by make docs) -->"
 END = "<!-- settings: end -->"
 _PROBES = (-1, 0, 0.5, 1, 1.5, 2, 10, 1e9)
 """Values by which a number's range is found: a refused one says what it must be."""
+_VALID = {("EncoderConfig", "source"): "keras:MobileNetV2"}
+"""Of required fields that do not take any text."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,7 @@ def _settings_of(cls: type, prefix: str) -> Iterator[Setting]:
         key = prefix + one.name
         row = typing.get_args(hints[one.name])[:1]
         meaning = meanings.get(one.name, "")
-        yield Setting(
-            key, _kind(hints[one.name]), _default(one), _allowed(cls, one.name, key), meaning
-        )
+        yield Setting(key, _kind(hints[one.name]), _default(one), _allowed(cls, one.name), meaning)
         if row and is_dataclass(row[0]):  # a list of sections, or one that may be left out
             several = typing.get_origin(hints[one.name]) is tuple
             sections.append((row[0], f"{key}[]." if several else f"{key}."))
@@ -155,10 +155,10 @@ def _default(one: Field) -> str:
     return yaml.safe_dump(value, default_flow_style=True).partition("\n")[0]
 
 
-def _allowed(cls: type, name: str, key: str) -> str:
+def _allowed(cls: type, name: str) -> str:
     """Return what the class itself says of values that it refuses."""
     required = {
-        one.name: "x"
+        one.name: _VALID.get((cls.__name__, one.name), "x")
         for one in fields(cls)
         if one.default is MISSING and one.default_factory is MISSING
     }

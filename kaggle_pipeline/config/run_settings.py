@@ -62,7 +62,7 @@ def load_run_experiment(run_dir: Path, overrides: Sequence[str] = ()) -> Experim
     Raises
     ------
     PipelineError
-        As :func:`load_experiment`, or if a stage's config is damaged.
+        As ``load_experiment``, or if a stage's config is damaged.
     """
     content = settings_of_run(run_dir)
     return None if content is None else parse_changed(content, overrides, run_dir)

@@ -188,18 +188,14 @@ def _as_written(value: object) -> str:
     return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def read_own(
-    path: Path, types: Mapping[str, type], *, needed: Sequence[str] | None = None, remedy: str
-) -> pd.DataFrame:
+def read_own(path: Path, types: Mapping[str, type], *, remedy: str) -> pd.DataFrame:
     """Read a CSV file that a stage of this package wrote, as it was written.
 
     Parameters
     ----------
     path : pathlib.Path
     types : mapping
-        Of columns; those not named are guessed.
-    needed : sequence of str, optional
-        Columns that must be there; by default those of ``types``.
+        Of columns that must be there; those of others are guessed.
     remedy : str
         How it is made anew, after "bring it back from a copy, or".
 
@@ -218,7 +214,7 @@ def read_own(
             io.BytesIO(content), dtype=dict(types), low_memory=False, float_precision="round_trip"
         )
         _require_aligned(table)
-        for column in types if needed is None else needed:
+        for column in types:
             if column not in table.columns:
                 raise ValueError(f"no column {column!r}")
         if "image_id" in table and table["image_id"].isna().any():

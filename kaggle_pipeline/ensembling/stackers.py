@@ -155,7 +155,7 @@ class Stacked:
     def features(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         """Return the examples with what the learners are shown, and the names of that.
 
-        With context and metadata the rows hold ``context.patient_context``: it counts all images of
+        With context and metadata the rows hold ``patient_context``: it counts all images of
         a patient, also those that have no score.
         """
         scores, heights = self._heights(rows)

@@ -13,7 +13,6 @@ import pandas as pd
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.data.spec import DatasetSpec
 
-COLUMNS = ("label", "more_likely", "fit")
 _NEITHER = "not {}"
 
 

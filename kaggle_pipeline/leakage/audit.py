@@ -77,7 +77,7 @@ def drop_duplicates(
     ----------
     examples : pandas.DataFrame
     pairs : pandas.DataFrame
-        From :func:`known_pairs`.
+        From :func:`~kaggle_pipeline.leakage.fingerprints.known_pairs`.
     policy : {"stop", "drop", "keep"}
 
     Returns
@@ -155,7 +155,7 @@ def audit_leakage(
         The examples in use (duplicates dropped already where the config says so).
     folds : Folds
     pairs : pandas.DataFrame
-        From :func:`known_pairs`.
+        From :func:`~kaggle_pipeline.leakage.fingerprints.known_pairs`.
     fingerprints : pandas.DataFrame or None
         None where images were not read.
     features : sequence of str

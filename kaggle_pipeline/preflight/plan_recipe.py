@@ -85,7 +85,6 @@ too few for it."""
 _FROM_NOTHING = Network("LeNet", 96, 32, 2.0e-3)
 """Without published weights, as in ``my_photos_offline.yaml``: frozen random features are worth
 nearly nothing, and a large network does not learn to see from a few thousand photos."""
-PRESETS = tuple(_LADDERS["cpu"])
 
 
 def candidates(kind: str, preset: str, weights: str | None, facts: Facts) -> list[Network]:

@@ -372,7 +372,7 @@ def compare(service: Service, readings: Sequence[Reading], name: str) -> pd.Data
         suspicious), ``above_median`` (probability less the patient's median), ``z`` (less the mean,
         in the patient's spread and a tenth of the training images'), ``outlier_factor`` (how unlike
         the patient's others the photo looks to the network; 1 is like them, see
-        ``context.embedding_outliers``), ``doubts`` (their number).
+        ``patient_context.embedding_outliers``), ``doubts`` (their number).
     """
     patient = pd.Series("patient", index=range(len(readings)))
     scores = pd.Series([float(one.probability[name]) for one in readings], dtype=float)

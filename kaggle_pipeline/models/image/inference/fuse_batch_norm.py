@@ -22,7 +22,7 @@ def fuse_batch_norm(network: keras.Model) -> keras.Model:
     """Return a network that answers as ``network`` does, to rounding; it is not to be trained.
 
     Layers that nothing is folded into are the very same in both, and keep it alive as long as
-    ``network``. The weights of the others are copies, which :func:`refold` brings up to date.
+    ``network``. The weights of the others are copies, which :func:`update_fused` brings up to date.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def fuse_batch_norm(network: keras.Model) -> keras.Model:
 
 
 def update_fused(network: keras.Model, fused: keras.Model) -> None:
-    """Give ``folded``, which :func:`fold_norms` made of ``network``, the weights of this moment."""
+    """Give ``fused``, which :func:`fuse_batch_norm` made of ``network``, its weights of now."""
     if fused is network:
         return
     _copy(_pairs(network), fused)

@@ -267,6 +267,6 @@ def _side_of_first(source: Source) -> int | None:
 
 
 def _shuffled(values: Any, seed: Any) -> Any:
-    """Shuffle without a state (see :func:`_row_finder`), which ``Dataset.shuffle`` has."""
+    """Shuffle without a state (see ``record_reader``), which ``Dataset.shuffle`` has."""
     seeds = tf.stack([tf.cast(seed, tf.int64), tf.constant(-1, tf.int64)])
     return tf.random.experimental.stateless_shuffle(values, seeds)
