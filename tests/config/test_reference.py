@@ -1,5 +1,6 @@
-"""Tests of docs/configuration.md: it is what the dataclasses say, of every setting."""
+"""Tests of docs/configuration.md: it is what the dataclasses and the configs say, all of them."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,27 @@ def flat_keys(content, prefix=""):
 def test_the_page_is_what_the_settings_say():
     _, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     assert rest.partition(END)[0].strip() == describe_settings(), "stale: make docs"
+
+
+def section(title):
+    """What the page says below a heading."""
+    return PAGE.read_text(encoding="utf-8").partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_every_config_is_in_the_table():
+    named = re.findall(r"^\| `configs/(.+?)` \|", section("The configs"), re.MULTILINE)
+    assert sorted(named) == sorted(
+        path.name for path in (PAGE.parents[1] / "configs").glob("*.yaml")
+    )
+
+
+def test_recipes_that_are_off_are_in_no_config():
+    table = section("Recipes that are off").partition("Two more are off by default")[0]
+    off = {key for row in re.findall(r"^\| (`image.+?) \|", table, re.MULTILINE)
+           for key in re.findall(r"`(image\.[a-z_.]+)", row)}  # fmt: skip
+    assert len(off) > 8
+    used = re.findall(r"^\| `(image\..+?)` .*\| `.+` \|$", describe_settings(), re.MULTILINE)
+    assert "image.seeds" in used and not off & set(used)
 
 
 def test_every_setting_is_there_and_has_a_meaning():
