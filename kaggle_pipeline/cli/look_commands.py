@@ -70,8 +70,12 @@ def _port(text: str) -> int:
 
 
 def _predict_options(parser: argparse.ArgumentParser) -> None:
-    add_run_folder(parser, "a run with a trained image/")
-    parser.add_argument("--images", type=Path, required=True, help="JPEG, PNG or DICOM files")
+    add_run_folder(parser, "a run with a trained image/ or embedding/")
+    parser.add_argument(
+        "--images", type=Path, required=True, metavar="FOLDER",
+        help="folder of photos, its sub-folders too: JPEG, PNG, WebP, BMP, TIFF, AVIF, HEIC (with "
+        "the extra `heic`) or DICOM (`dicom`)",
+    )  # fmt: skip
     parser.add_argument(
         "--metadata", type=Path, metavar="CSV",
         help="a row a photo with the run's features and patient: then the whole blend answers",
@@ -129,7 +133,8 @@ def _export_model(options: argparse.Namespace) -> None:
 
 
 def _serve_options(parser: argparse.ArgumentParser) -> None:
-    what = "a run with a trained image/ (default: runs/demo, which `make demo` makes)"
+    what = "a run with a trained image/ or embedding/"
+    what += " (default: runs/demo, which `make demo` makes)"
     add_run_folder(parser, what, default=DEMO_RUN)
     parser.add_argument(
         "--host", default="127.0.0.1",
@@ -305,7 +310,7 @@ LOOK_COMMANDS = (
     ),
     Command(
         "predict",
-        "Predict a folder of new photos with a run's trained image models.",
+        "Predict a folder of new photos: by a run's image model, with --metadata by the blend.",
         _predict_options,
         _predict,
         """\
