@@ -297,7 +297,6 @@ COMMAND = Command(
   python scripts/benchmark.py convert --json convert.json
   python scripts/benchmark.py tabular --data-dir data/siim_isic_2020
   python scripts/benchmark.py input --json input.json
-  python scripts/benchmark.py train
   python scripts/benchmark.py predict
   python scripts/benchmark.py recipes --config configs/isic_2017.yaml --run-dir runs/isic_2017 \\
       --changes benchmarks/changes/isic_2017.yaml --rows runs/recipes/isic_2017.jsonl
@@ -305,7 +304,8 @@ COMMAND = Command(
   python scripts/benchmark.py step --backbone EfficientNetB4 --image-size-px 512 --device gpu
   python scripts/benchmark.py loop --config configs/siim_isic_2020.yaml --image-size-px 1024 \\
       --batch-size 32 --device gpu --steps 40
-  python scripts/benchmark.py compare step.json --kept benchmarks/results/step.json
+  python scripts/benchmark.py train --json train.json
+  python scripts/benchmark.py compare train.json --kept benchmarks/results/train.json
   python scripts/benchmark.py table docs/results.md
   python scripts/benchmark.py card --device gpu --seconds 250 --json card.json
   python scripts/benchmark.py serve --backbone InceptionResNetV2 --image-size-px 299
