@@ -32,6 +32,8 @@ from kaggle_pipeline.models.protocols import Model
 
 ALL_ROWS = "all"
 """Folder of the model that learned from the rows of all folds, beside those of the folds."""
+METRICS = "metrics.json"
+"""In both: seconds and memory that the model took."""
 ALL_NUMBER = 99
 """Stands for a fold's number where that model's seed and size are chosen."""
 LAST = "oof.csv"
@@ -151,7 +153,7 @@ def _train_fold(
     train, scored = (examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold)))
     place.mkdir(parents=True, exist_ok=True)
     begin(place, REMEDY)
-    started, worked = time.perf_counter(), cpu_seconds()
+    took = _clock()
     model = make_model(fold, place)
     if all_min((place / SAVED).exists()):  # stopped between training and the last prediction
         model.load(place)
@@ -159,22 +161,34 @@ def _train_fold(
         learned, validation = fit_rows(model, train, scored, spec, seed)
         model.fit(pd.concat([learned, split_rows(examples, EXTERNAL)]), validation)
         model.save(place)
-    test = split_rows(examples, "test")
-    if len(test):
-        Predictions.build(model.predict(test), fold, "test").write(place / "test.csv")
-    if made_up is not None:
-        Predictions.build(model.predict(made_up), fold, "test").write(place / MADE_UP)
+    _predict_test(model, examples, made_up, place, fold)
     oof = Predictions.build(model.predict(scored), fold, "oof")
-    seconds = time.perf_counter() - started
-    took = {
-        "seconds": seconds,
+    found = took()
+    write_json(place / METRICS, {"fold": fold, "n": len(scored), **found})
+    oof.write(place / LAST)
+    commit(place)
+    return found["seconds"]
+
+
+def _clock() -> Callable[[], dict[str, float | None]]:
+    """Return a function that tells what was taken since now: seconds, of cores too, and memory."""
+    started, worked = time.perf_counter(), cpu_seconds()
+    return lambda: {
+        "seconds": time.perf_counter() - started,
         "cpu_seconds": round(cpu_seconds() - worked, 2),
         "peak_memory_mb": peak_memory_mb(),
     }
-    write_json(place / "metrics.json", {"fold": fold, "n": len(scored), **took})
-    oof.write(place / LAST)
-    commit(place)
-    return seconds
+
+
+def _predict_test(
+    model: Model, examples: pd.DataFrame, made_up: pd.DataFrame | None, place: Path, number: int
+) -> None:
+    """Write what a model says of the test part and of the made-up photos that later checks ask."""
+    test = split_rows(examples, "test")
+    if len(test):
+        Predictions.build(model.predict(test), number, "test").write(place / "test.csv")
+    if made_up is not None:
+        Predictions.build(model.predict(made_up), number, "test").write(place / MADE_UP)
 
 
 def train_on_all(
@@ -192,14 +206,15 @@ def train_on_all(
 
     Nothing is left to judge it by. Parameters and errors as for :func:`cross_validate`.
     """
-    place, test = folder / ALL_ROWS, split_rows(examples, "test")
-    if all_min(int(is_done(place, SAVED if test.empty else "test.csv"))):
+    place, last = folder / ALL_ROWS, "test.csv" if len(split_rows(examples, "test")) else SAVED
+    if all_min(int(is_done(place, last))):
         report(f"model of all rows: done already{adopt(place, REMEDY)}")
         return
     if deadline and not all_min(deadline.leaves()):
         raise OutOfTime("the time is up before the model of all rows")
     place.mkdir(parents=True, exist_ok=True)
     begin(place, REMEDY)
+    took = _clock()
     model = make_model(ALL_NUMBER, place)
     if all_min((place / SAVED).exists()):
         model.load(place)
@@ -208,10 +223,8 @@ def train_on_all(
         report(f"model of all rows: {len(train)} photos to learn from, none for validation")
         model.fit(pd.concat([train, split_rows(examples, EXTERNAL)]), None)
         model.save(place)
-    if len(test):
-        Predictions.build(model.predict(test), AVERAGED, "test").write(place / "test.csv")
-    if made_up is not None:
-        Predictions.build(model.predict(made_up), AVERAGED, "test").write(place / MADE_UP)
+    _predict_test(model, examples, made_up, place, AVERAGED)
+    write_json(place / METRICS, took())
     commit(place)
 
 

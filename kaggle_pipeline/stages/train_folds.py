@@ -21,6 +21,7 @@ from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.models.cross_validation import (
     ALL_ROWS,
     LAST,
+    METRICS,
     collect_folds,
     cross_validate,
     train_on_all,
@@ -221,7 +222,9 @@ def _finish_stage(run: Run, stage: str) -> None:
             f"{stage}: test predictions are of the model of all {len(folds.table)} rows, which is "
             "not judged itself; the scores are those of the folds' models"
         )
-    took = [read_json(folder / f"fold{k}" / "metrics.json") for k in folds.numbers]
+    took = [read_json(folder / f"fold{k}" / METRICS) for k in folds.numbers]
+    if (of_all := folder / ALL_ROWS / METRICS).exists():
+        took.append(read_json(of_all))
     known = all("cpu_seconds" in one for one in took)  # a fold of before has none
     metrics = run.evaluate(
         folder, oof, test, examples, folds,

@@ -363,6 +363,7 @@ def test_a_model_of_all_rows_predicts_the_test_part_and_is_judged_by_nothing(
     (model,) = models
     assert set(model.train.index) == set(folds.table.index) | set(outside.index)
     assert model.valid is None and "none for validation" in said[0]
+    assert read_json(tmp_path / "all" / "metrics.json")["seconds"] > 0
     again, of_all = collect_folds(folds, spec, table, tmp_path)
     assert again.table.equals(oof.table)
     expected = model.predict(split_rows(table, "test"))["target"]

@@ -132,6 +132,7 @@ def test_a_model_of_all_rows_is_added_to_a_run_and_used_for_new_photos(
     run_dir = Path(shutil.copytree(trained, tmp_path / "run"))
     before = pd.read_csv(run_dir / "image" / "test.csv").set_index("image_id")["mel"]
     oof = (run_dir / "image" / "oof.csv").read_bytes()
+    seconds = read_json(run_dir / "image" / "metrics.json")["seconds"]
     config = ROOT / "configs" / "ham10000_mobilenet.yaml"
     places = ["--data-dir", str(data_dir), "--run-dir", str(run_dir), "--resume"]
     further = ["--set", "train_all=true"]
@@ -139,6 +140,9 @@ def test_a_model_of_all_rows_is_added_to_a_run_and_used_for_new_photos(
     assert "which is not judged itself" in " ".join(capsys.readouterr().out.split())
     now = pd.read_csv(run_dir / "image" / "test.csv").set_index("image_id")["mel"]
     assert not np.allclose(now, before) and (run_dir / "image" / "oof.csv").read_bytes() == oof
+    more = read_json(run_dir / "image" / "all" / "metrics.json")["seconds"]
+    both = read_json(run_dir / "image" / "metrics.json")["seconds"]
+    assert both == pytest.approx(seconds + more, abs=0.2)  # the reports count it
     assert "trained on all labelled rows" in (run_dir / "report.html").read_text()
     out = tmp_path / "new.csv"
     assert main(predict(run_dir, photos, out)) == 0
