@@ -47,13 +47,15 @@ def final_stage(run_dir: Path) -> str | None:
     """Return the stage whose score is the run's: what the submission was made of.
 
     Of ``blend`` and ``ensemble`` that is the one that was finished last, since both write
-    ``submission.csv``; without them the first model. None if nothing was scored.
+    ``submission.csv``. One without ``test.csv`` wrote none, so it counts only where the other has
+    none either. Without both it is the first model; None if nothing was scored.
     """
     scored = [one for one in SCORED_STAGES if (Path(run_dir) / one / "metrics.json").exists()]
+    submits = [one for one in BLEND_STAGES if (Path(run_dir) / one / "test.csv").exists()]
     blends = {
         read_json(Path(run_dir) / one / "metrics.json").get("finished", ""): one
         for one in scored
-        if one in BLEND_STAGES
+        if one in BLEND_STAGES and (not submits or one in submits)
     }
     return blends[max(blends)] if blends else next(iter(scored), None)
 

@@ -6,7 +6,7 @@ then ``oof.csv`` and ``test.csv`` of all, joined by id.
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from kaggle_pipeline.data.examples import EXTERNAL, require_choice, split_rows
 from kaggle_pipeline.data.folds import Folds, make_folds
 from kaggle_pipeline.data.predictions import AVERAGED, Predictions, average
 from kaggle_pipeline.data.spec import DatasetSpec
+from kaggle_pipeline.models.learned_rows import digest_rows, keep_rows, require_rows
 from kaggle_pipeline.models.protocols import Model
 
 ALL_ROWS = "all"
@@ -97,9 +98,10 @@ def cross_validate(
     OutOfTime
         If the deadline comes first; the same call then goes on where this one stopped.
     """
-    pending = []
+    pending, rows = [], digest_rows(examples, spec, folds)
     for fold in _chosen(folds, only):
         place = folder / f"fold{fold}"
+        require_rows(place, rows)
         if all_min(is_done(place, LAST)):
             report(f"fold {fold}: done already{adopt(place, REMEDY)}")
         else:
@@ -107,7 +109,17 @@ def cross_validate(
     outside = len(split_rows(examples, EXTERNAL))
     more = f" and {outside} from elsewhere" if outside else ""
     job = partial(
-        _train_fold, make_model, examples, spec, folds, folder, seed, made_up, deadline, all_min
+        _train_fold,
+        make_model,
+        examples,
+        spec,
+        folds,
+        folder,
+        seed,
+        made_up,
+        deadline,
+        all_min,
+        rows,
     )
 
     def announce(fold: int) -> None:
@@ -144,6 +156,7 @@ def _train_fold(
     made_up: pd.DataFrame | None,
     deadline: Deadline | None,
     all_min: Callable[[int], int],
+    rows: Mapping[str, str],
     fold: int,
 ) -> float:
     """Train, save and judge one fold's model; return the seconds."""
@@ -153,6 +166,7 @@ def _train_fold(
     train, scored = (examples.loc[ids] for ids in (folds.train_ids(fold), folds.valid_ids(fold)))
     place.mkdir(parents=True, exist_ok=True)
     begin(place, REMEDY)
+    keep_rows(place, rows)
     took = _clock()
     model = make_model(fold, place)
     if all_min((place / SAVED).exists()):  # stopped between training and the last prediction
@@ -194,6 +208,7 @@ def _predict_test(
 def train_on_all(
     make_model: Callable[[int, Path], Model],
     examples: pd.DataFrame,
+    spec: DatasetSpec,
     folds: Folds,
     folder: Path,
     *,
@@ -207,6 +222,8 @@ def train_on_all(
     Nothing is left to judge it by. Parameters and errors as for :func:`cross_validate`.
     """
     place, last = folder / ALL_ROWS, "test.csv" if len(split_rows(examples, "test")) else SAVED
+    rows = digest_rows(examples, spec, folds)
+    require_rows(place, rows)
     if all_min(int(is_done(place, last))):
         report(f"model of all rows: done already{adopt(place, REMEDY)}")
         return
@@ -214,6 +231,7 @@ def train_on_all(
         raise OutOfTime("the time is up before the model of all rows")
     place.mkdir(parents=True, exist_ok=True)
     begin(place, REMEDY)
+    keep_rows(place, rows)
     took = _clock()
     model = make_model(ALL_NUMBER, place)
     if all_min((place / SAVED).exists()):
@@ -259,6 +277,28 @@ def collect_folds(
     test = Predictions(test.table.loc[ids], spec.classes)
     test.write(folder / "test.csv")
     return oof, test
+
+
+def require_same_rows(
+    examples: pd.DataFrame,
+    spec: DatasetSpec,
+    folds: Folds,
+    folder: Path,
+    only: Sequence[int] | None = None,
+) -> None:
+    """Stop if a model of the stage in ``folder`` learned from other rows than these.
+
+    With ``only`` the models of these folds alone are looked at.
+
+    Raises
+    ------
+    PipelineError
+        That names the model's folder and what changed since.
+    """
+    rows = digest_rows(examples, spec, folds)
+    places = [*sorted(Path(folder).glob("fold*")), Path(folder) / ALL_ROWS]
+    for place in [Path(folder) / f"fold{fold}" for fold in only] if only else places:
+        require_rows(place, rows)
 
 
 def unfinished(folds: Folds, folder: Path) -> list[int]:

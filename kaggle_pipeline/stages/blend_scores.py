@@ -23,6 +23,7 @@ from kaggle_pipeline.data.predictions import AVERAGED, Predictions
 from kaggle_pipeline.ensembling.comparison import Study, compare, make_candidates
 from kaggle_pipeline.evaluation.gallery import write_gallery
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
+from kaggle_pipeline.models.cross_validation import require_same_rows
 from kaggle_pipeline.report.report import write_report
 from kaggle_pipeline.stages.make_submission import write_checked_submission
 from kaggle_pipeline.stages.prepare import prepare_data
@@ -100,6 +101,8 @@ def _blend_scores(run: Run) -> Path | None:
         examples = examples.join(patient_context(examples, spec))
     # Rows that the folds leave out stay out. Our own stages score what a fold judges.
     folds = run.folds()
+    for name in config.models:
+        require_same_rows(examples, spec, folds, run.run_dir / name)
     scores = read_scores(run, "oof", (folds.validated if config.models else folds.table).index)
     models = list(scores.table.columns)
     candidates = make_candidates(
@@ -124,8 +127,9 @@ def _blend_scores(run: Run) -> Path | None:
     )  # fmt: skip
     chosen = config.method or study.chosen
     folder = open_stage(run.run_dir, STAGE, resume=False, overwrite=True)
-    (run.run_dir / TEST_SCORE).unlink(missing_ok=True)  # of the submission before
-    renew(run.run_dir, TEST_SCORE)
+    if test_scores is not None:  # of the submission before, in whose place one comes
+        (run.run_dir / TEST_SCORE).unlink(missing_ok=True)
+        renew(run.run_dir, TEST_SCORE)
     begin(folder, remedy_of(STAGE))
     run.record_origin(folder)
     for line in describe(study, chosen):

@@ -31,7 +31,7 @@ from kaggle_pipeline.ensembling.blend import Blend, blend_test, check_blend, fit
 from kaggle_pipeline.evaluation.calibration.calibration import read_calibration
 from kaggle_pipeline.evaluation.decision.decision import FILE, read_decision
 from kaggle_pipeline.evaluation.gallery import write_gallery
-from kaggle_pipeline.models.cross_validation import unfinished
+from kaggle_pipeline.models.cross_validation import require_same_rows, unfinished
 from kaggle_pipeline.report.report import write_report
 from kaggle_pipeline.report.run_tables import compare_runs
 from kaggle_pipeline.stages.run import Run
@@ -70,6 +70,7 @@ def _make_submission(run: Run) -> Path | None:
         predictions.require(folds.validated.index, name)
         if not predictions.table["fold"].loc[folds.validated.index].equals(folds.validated["fold"]):
             raise PipelineError(f"the model {name!r} was scored on other folds than this run's")
+        require_same_rows(examples, spec, folds, run.run_dir / name)
         differing = run.differences(run.run_dir / name, DECIDING[name])
         if others := [one for one in differing if not _says_where(one)]:
             run.say(f"note: {name} was trained with {describe_differences(others)}")

@@ -131,8 +131,17 @@ class Run:
         self.record_origin(folder)
         record_source(folder, self.data_dir)
 
-    def drop_blend(self) -> None:
-        """Delete the blend and the submission: what they were made from is made anew."""
+    def drop_blend(self, of: str | None = None) -> None:
+        """Delete the blend and the submission: what they were made of is made anew.
+
+        Parameters
+        ----------
+        of : str, optional
+            The stage that is made anew: nothing is deleted unless they were made of it. Without it
+            everything is.
+        """
+        if of is not None and not any(of in self._blended(stage) for stage in BLEND_STAGES):
+            return
         parts = [one for one in (*BLEND_STAGES, SUBMISSION) if (self.run_dir / one).exists()]
         if parts:
             self.say(f"deleted too, as made of what is made anew: {', '.join(parts)}")
@@ -142,6 +151,11 @@ class Run:
         for name in (SUBMISSION, TEST_SCORE):
             (self.run_dir / name).unlink(missing_ok=True)
         renew(self.run_dir, SUBMISSION, TEST_SCORE)
+
+    def _blended(self, stage: str) -> Sequence[str]:
+        """The models that a blend was made of, empty where there is none."""
+        path = self.run_dir / stage / "config.yaml"
+        return read_settings(path)[stage]["models"] if path.exists() else ()
 
     def require_same(self, folder: Path, keys: Sequence[str]) -> None:
         """Stop unless the stage in ``folder`` was begun with the same values of (dotted) ``keys``.

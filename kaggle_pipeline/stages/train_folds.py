@@ -24,6 +24,7 @@ from kaggle_pipeline.models.cross_validation import (
     METRICS,
     collect_folds,
     cross_validate,
+    require_same_rows,
     train_on_all,
     trained_on_all,
     unfinished,
@@ -78,8 +79,15 @@ def _require_trainable(run: Run, stage: str, only: Sequence[int] | None) -> None
     again = {"resume": run.resume or bool(only), "overwrite": run.overwrite and not only}
     held = require_free(run.run_dir, stage, **again)
     # A stage without results binds nobody.
-    if held and not again["overwrite"] and any((run.run_dir / stage).glob("fold*/*")):
+    if held and not again["overwrite"] and _holds_models(run.run_dir / stage):
         run.require_same(run.run_dir / stage, [*PREPARED_BY, *DECIDING[stage]])
+        if not run.overwrite and (run.prepared / "folds.csv").exists():
+            require_same_rows(run.examples(), run.spec, run.folds(), run.run_dir / stage, only)
+
+
+def _holds_models(folder: Path) -> bool:
+    """Whether a fold, or the model of all rows, has been begun."""
+    return any(folder.glob("fold*/*")) or any(folder.glob(f"{ALL_ROWS}/*"))
 
 
 def train_folds(
@@ -149,7 +157,7 @@ def _train_folds(
         resume=run.resume or bool(only),
         overwrite=run.overwrite and not only,
     )
-    if fit and any(folder.glob("fold*/*")):  # before anything is deleted
+    if fit and _holds_models(folder):  # before anything is deleted
         fit.require_same(folder)
     if run.overwrite:
         for fold in only or ():
@@ -188,7 +196,7 @@ def _train_folds(
         return False
     if run.config.train_all:
         train_on_all(
-            make_model, examples, folds, folder, made_up=asked, deadline=run.deadline,
+            make_model, examples, run.spec, folds, folder, made_up=asked, deadline=run.deadline,
             all_min=all_min, report=lambda line: run.say(f"{stage} {line}"),
         )  # fmt: skip
     finish_stage(run, stage)
@@ -216,7 +224,11 @@ def finish_stage(run: Run, stage: str) -> None:
 def _finish_stage(run: Run, stage: str) -> None:
     folder = run.run_dir / stage
     examples, folds = run.examples(), run.folds()
+    require_same_rows(examples, run.spec, folds, folder)
+    before = {name: _bytes(folder / name) for name in ("oof.csv", "test.csv")}
     oof, test = collect_folds(folds, run.spec, examples, folder)
+    if any(_bytes(folder / name) != content for name, content in before.items()):
+        run.drop_blend(of=stage)
     if trained_on_all(folder):
         run.say(
             f"{stage}: test predictions are of the model of all {len(folds.table)} rows, which is "
@@ -241,6 +253,10 @@ def _finish_stage(run: Run, stage: str) -> None:
     if not run.chained:
         run.say(compare_runs([run.run_dir]))
         run.say(f"report: {report}")
+
+
+def _bytes(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
 
 
 def _peak_memory_mb(folder: Path, took: Sequence[Mapping[str, Any]]) -> float | None:

@@ -204,6 +204,43 @@ def test_a_finished_stage_is_refused_then_resumed_then_overwritten(
     assert (run / "tabular" / "oof.csv").read_bytes() == before
 
 
+def test_models_of_the_data_before_a_correction_are_not_used(
+    demo_run, competition, tmp_path, capsys
+):
+    run = shutil.copytree(demo_run, tmp_path / "run")
+    data_dir = Path(shutil.copytree(competition / "competition", tmp_path / "data"))
+    for name in ("train.csv", "test.csv"):
+        table = pd.read_csv(data_dir / name)
+        swapped = table["sex"].map({"male": "female", "female": "male"})
+        table.assign(sex=swapped).to_csv(data_dir / name, index=False)
+    assert call("prepare-data", data_dir, run, "--overwrite") == 0
+    for words in (("train-tabular", data_dir, run, "--resume"), ("make-submission", data_dir, run)):
+        assert call(*words) == 2
+        line = error_line(capsys)
+        assert "fold0 learned before the metadata in prepare/ changed" in line, words
+        assert "--overwrite" in line and not (run / "submission.csv").exists()
+    assert call("train-tabular", data_dir, run, "--overwrite") == 0
+
+
+def test_test_predictions_made_anew_take_the_submission_with_them(
+    demo_run, competition, tmp_path, capsys
+):
+    run = shutil.copytree(demo_run, tmp_path / "run")
+    data_dir = competition / "competition"
+    of_all = ("--resume", "--set", "train_all=true")
+    assert call("train-tabular", data_dir, run, *of_all) == 0
+    assert (
+        "deleted too, as made of what is made anew: blend, submission.csv"
+        in capsys.readouterr().out
+    )
+    assert not (run / "submission.csv").exists() and not (run / "blend").exists()
+    for fold in (run / "tabular").glob("fold*"):
+        shutil.rmtree(fold)
+    capsys.readouterr()  # the model of all rows still has the settings that it was trained with
+    assert call("train-tabular", data_dir, run, *of_all, "--set", "tabular.epochs=4") == 2
+    assert "tabular.epochs" in error_line(capsys)
+
+
 def test_resuming_with_another_setting_is_refused(demo_run, competition, capsys):
     more = ("--resume", "--set", "tabular.epochs=4")
     assert call("train-tabular", competition / "competition", demo_run, *more) == 2

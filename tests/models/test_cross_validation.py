@@ -138,6 +138,7 @@ def test_files_of_a_fold_and_of_all(examples, folds, spec, tmp_path):
         assert {path.name for path in place.iterdir()} == {
             "model.json",
             "metrics.json",
+            "rows.json",
             "oof.csv",
             "test.csv",
             "written.json",
@@ -359,7 +360,7 @@ def test_a_model_of_all_rows_predicts_the_test_part_and_is_judged_by_nothing(
 
     validate(table, folds, spec, tmp_path, model=FoldNumber)
     oof, of_folds = collect_folds(folds, spec, table, tmp_path)
-    train_on_all(make, table, folds, tmp_path, report=said.append)
+    train_on_all(make, table, spec, folds, tmp_path, report=said.append)
     (model,) = models
     assert set(model.train.index) == set(folds.table.index) | set(outside.index)
     assert model.valid is None and "none for validation" in said[0]
@@ -369,10 +370,10 @@ def test_a_model_of_all_rows_predicts_the_test_part_and_is_judged_by_nothing(
     expected = model.predict(split_rows(table, "test"))["target"]
     np.testing.assert_allclose(of_all.table["target"], expected.loc[of_all.table.index])
     assert not np.allclose(of_all.table["target"], of_folds.table["target"])
-    train_on_all(make, table, folds, tmp_path, report=said.append)
+    train_on_all(make, table, spec, folds, tmp_path, report=said.append)
     assert len(models) == 1 and "done already" in said[-1]
     (tmp_path / "all" / "test.csv").unlink()  # stopped between training and predicting
-    train_on_all(make, table, folds, tmp_path)
+    train_on_all(make, table, spec, folds, tmp_path)
     assert not hasattr(models[1], "train")
     assert collect_folds(folds, spec, table, tmp_path)[1].table.equals(of_all.table)
     (tmp_path / "all" / "test.csv").unlink()

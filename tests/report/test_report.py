@@ -236,6 +236,17 @@ def test_the_headline_is_of_what_was_submitted_last(evaluations, tmp_path):
         assert f"{STAGE_TITLES[last]}: AUC" in page.text and f"at {hour:02}:00 UTC" in page.text
 
 
+def test_an_ensemble_without_test_scores_submitted_nothing(evaluations, tmp_path):
+    spec, examples, evaluation = evaluations["binary"]
+    for hour, stage in ((3, "blend"), (4, "ensemble")):
+        date = f"2026-03-05T{hour:02}:00:00+00:00"
+        write_stage(tmp_path / stage, spec, examples, evaluation, finished=date)
+    (tmp_path / "blend" / "test.csv").touch()
+    assert final_stage(tmp_path) == "blend"
+    (tmp_path / "ensemble" / "test.csv").touch()
+    assert final_stage(tmp_path) == "ensemble"
+
+
 def test_a_run_says_when_it_was_finished_and_what_its_classes_are_called(evaluations, tmp_path):
     spec, examples, _ = evaluations["binary"]
     spec = replace(spec, title="A made-up set", class_titles={"target": "melanoma"}, made_up=True)
