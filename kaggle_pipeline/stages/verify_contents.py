@@ -22,11 +22,12 @@ from kaggle_pipeline.data.folds import Folds, shared_groups
 from kaggle_pipeline.data.predictions import Predictions, average
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.datasets import spec_of
+from kaggle_pipeline.ensembling.blend import blend_test, read_blend
 from kaggle_pipeline.evaluation.calibration.calibration import FILE, Calibration, read_calibration
 from kaggle_pipeline.evaluation.calibration.maps import fit_maps
 from kaggle_pipeline.evaluation.calibration.nested import left_alone
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
-from kaggle_pipeline.models.cross_validation import LAST, trained_on_all
+from kaggle_pipeline.models.cross_validation import LAST, require_same_rows, trained_on_all
 
 ABOUT = "about.json"
 """In a bundle, and in no run's own folder: what its models are."""
@@ -110,10 +111,11 @@ def look_at_folds(prepared: Prepared) -> Found:
         if not prepared.may_share and (shared := shared_groups(examples)):
             faults.append(f"a {group} is in train and test ({len(shared)} such)")
     for stage in prepared.stages(MODEL_STAGES):
-        try:
-            faults += _by_folds(stage, folds, spec)
-        except PipelineError as error:
-            faults.append(str(error))
+        for look in (_of_these_rows, _by_folds):
+            try:
+                faults += look(stage, prepared)
+            except PipelineError as error:
+                faults.append(str(error))
     names = ", ".join(one.name for one in prepared.stages(MODEL_STAGES)) or "no stage"
     count = folds.table["group_id"].nunique()
     parts = len(folds.numbers)
@@ -121,8 +123,15 @@ def look_at_folds(prepared: Prepared) -> Found:
     return Found(line, faults)
 
 
-def _by_folds(stage: Path, folds: Folds, spec: DatasetSpec) -> Iterator[str]:
+def _of_these_rows(stage: Path, prepared: Prepared) -> Iterator[str]:
+    """Nothing, or it raises: the models learned from other rows than those in ``prepare/``."""
+    require_same_rows(prepared.examples, prepared.spec, prepared.folds, stage)
+    return iter(())
+
+
+def _by_folds(stage: Path, prepared: Prepared) -> Iterator[str]:
     """What of a stage's predictions is not the folds' own."""
+    folds, spec = prepared.folds, prepared.spec
     oof = Predictions.read(stage / LAST, spec.classes)
     oof.require(folds.validated.index, str(stage / LAST))
     if not oof.table["fold"].loc[folds.validated.index].equals(folds.validated["fold"]):
@@ -169,8 +178,26 @@ def look_at_scores(prepared: Prepared) -> Found:
             faults += _scores_of(stage, oof, prepared)
         except PipelineError as error:
             faults.append(str(error))
+    try:
+        faults += _of_models(prepared)
+    except PipelineError as error:
+        faults.append(str(error))
     line = f"scores: AUC and calibration of {', '.join(names)} follow from their oof.csv"
     return Found(line if names else "", faults)
+
+
+def _of_models(prepared: Prepared) -> Iterator[str]:
+    """That the blend's test predictions are not what it makes of its models' of today."""
+    blend, stage = read_blend(prepared.run_dir / "image")
+    path = stage / "test.csv"
+    models = {name: prepared.run_dir / name / "test.csv" for name in blend.weights}
+    if stage.name != "blend" or not all(one.exists() for one in (path, *models.values())):
+        return
+    spec = prepared.spec
+    blended = Predictions.read(path, spec.classes).probabilities
+    tests = {name: Predictions.read(one, spec.classes) for name, one in models.items()}
+    if not _same(blended, blend_test(blend, tests, blended.index).probabilities):
+        yield f"{path} is not the blend of its models' test.csv: run make_submission again"
 
 
 def _scores_of(stage: Path, oof: Predictions, prepared: Prepared) -> Iterator[str]:

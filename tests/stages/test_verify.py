@@ -106,6 +106,19 @@ def another_test_mean(run):
     table.to_csv(path, index=False)
 
 
+def another_blend(run):
+    path = run / "blend" / "test.csv"
+    table = pd.read_csv(path)
+    table["target"] = np.clip(table["target"] + 0.01, 0, 1)
+    table.to_csv(path, index=False)
+
+
+def other_ages(run):
+    path = run / "prepare" / "examples.csv"
+    table = pd.read_csv(path)
+    table.assign(age_years=table["age_years"] + 5).to_csv(path, index=False)
+
+
 def name_a_patient(run):
     table = pd.read_csv(run / "prepare" / "examples.csv")
     path = run / "image" / "evaluation.json"
@@ -127,6 +140,8 @@ def no_score_at_all(run):
         (another_curve, "gives another curve"),
         (a_better_score, "metrics.json says AUC"),
         (another_test_mean, "is not the mean of its folds'"),
+        (another_blend, "is not the blend of its models' test.csv: run make_submission again"),
+        (other_ages, "fold0 learned before the metadata in prepare/ changed"),
         (name_a_patient, "evaluation.json names 1 patient\n"),
         (no_score_at_all, "metrics.json says AUC nan"),
     ],
