@@ -16,6 +16,7 @@ import pandas as pd
 
 from kaggle_pipeline.config.names import METADATA_STAGES
 from kaggle_pipeline.config.random_weights import random_weights_of
+from kaggle_pipeline.config.run_folders import final_stage
 from kaggle_pipeline.core.child_process import map_in_order
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, require_folder, require_free_file
@@ -302,9 +303,12 @@ def _blended(run_dir: Path, model: str) -> str | None:
     blend = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
     with_metadata = set(weights) & set(METADATA_STAGES)
     why = "photos come without metadata (--metadata), so " if with_metadata else ""
+    who = "the page (serve) and the submission take"
+    if final_stage(run_dir) == "ensemble":
+        who = "the submission is of the ensemble, and the page (serve) takes"
     return (
-        f"note: {why}this is the {model} model alone; the page (serve) and the submission take "
-        f"the blend ({blend}), so their numbers differ"
+        f"note: {why}this is the {model} model alone; {who} the blend ({blend}), so their numbers "
+        "differ"
     )
 
 

@@ -506,3 +506,7 @@ def test_a_blend_of_other_models_is_told_with_its_own_reason(tmp_path, model, we
     said = _blended(tmp_path, model)
     assert said is None if says is None else says in said
     assert "tabular" in weights or "metadata" not in (said or "")
+    (tmp_path / "ensemble").mkdir()
+    (tmp_path / "ensemble" / "metrics.json").write_text("{}")
+    if says is not None:  # what was submitted last
+        assert "the submission is of the ensemble" in _blended(tmp_path, model)
