@@ -105,7 +105,36 @@ def train_folds(
     """Cross-validate and, once every fold is done, finish the stage.
 
     Single folds may be trained beside each other by several processes, on several machines.
-    Each fold keeps its model's answers to the photos ``made_up``, for ``verify_run``.
+
+    Parameters
+    ----------
+    run : Run
+    stage : str
+        One of ``MODEL_STAGES``.
+    make_model : callable
+        ``make_model(fold, folder) -> Model``.
+    only : sequence of int or None
+        These folds alone.
+    all_min : callable
+        As for :func:`~kaggle_pipeline.models.cross_validation.cross_validate`.
+    enrich : callable, optional
+        Adds columns to the examples, such as a patient's context.
+    side_by_side : mapping, optional
+        ``processes`` and ``start_process`` of ``cross_validate``.
+    fit : RecordFit, optional
+        How the photos were made square; kept in the stage's folder.
+    device_memory_mb : callable
+        Asked at the end; MiB, None where the device does not tell.
+    made_up : MadeUp, optional
+        Photos whose answers each fold keeps, for ``verify_run``.
+
+    Raises
+    ------
+    PipelineError
+        If the stage holds results and neither ``--resume`` nor ``--overwrite`` was said, or models
+        that learned with other settings or from other rows.
+    OutOfTime
+        If the deadline comes first.
     """
     with ExitStack() as held:
         for part in _parts(stage, only):

@@ -45,8 +45,23 @@ def train_image(
 ) -> None:
     """Cross-validate the image model; prepares tables and records first where they are missing.
 
-    ``device`` is what :func:`check_image` returned, where that was asked already, ``fit`` what
-    ``prepare_data`` did in a chain of stages.
+    Parameters
+    ----------
+    run : Run
+    only : sequence of int, optional
+        These folds alone.
+    device : Accelerator, optional
+        What :func:`check_image` returned, where that was asked already.
+    fit : RecordFit, optional
+        What ``prepare_data`` returned in a chain of stages: how the photos were made square.
+
+    Raises
+    ------
+    PipelineError
+        If there are no photos, the stage holds results or models of other rows or settings, the
+        weights are missing, or the network does not fit into memory.
+    OutOfTime
+        If ``--max-hours`` come first; ``--resume`` goes on.
     """
     require_folds(run.config.folds, only or ())
     if device is None:  # before hours of conversion, not after
