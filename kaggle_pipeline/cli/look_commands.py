@@ -310,7 +310,7 @@ LOOK_COMMANDS = (
     ),
     Command(
         "predict",
-        "Predict a folder of new photos: by a run's image model, with --metadata by the blend.",
+        "Predict new photos by a run's image model, or with --metadata by its blend.",
         _predict_options,
         _predict,
         """\
