@@ -37,6 +37,19 @@ PREPARE_ANEW = (
 """How a damaged file of the preparation is made anew."""
 
 
+def archive_id(identity: str) -> str:
+    """Return the id by which the ISIC archive knows a photo, whatever collection it is in.
+
+    ISIC 2019 marks the photos that it holds at a smaller size than the archive.
+
+    Examples
+    --------
+    >>> archive_id("ISIC_0000002_downsampled"), archive_id("ISIC_0024306")
+    ('ISIC_0000002', 'ISIC_0024306')
+    """
+    return identity.removesuffix("_downsampled")
+
+
 def validate_examples(table: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
     """Return the table with canonical dtypes, or say which row breaks which rule.
 

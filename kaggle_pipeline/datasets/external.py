@@ -17,7 +17,7 @@ import pandas as pd
 
 from kaggle_pipeline.config.experiment import ExternalConfig
 from kaggle_pipeline.core.errors import PipelineError
-from kaggle_pipeline.data.examples import EXTERNAL, require_images, validate_examples
+from kaggle_pipeline.data.examples import EXTERNAL, archive_id, require_images, validate_examples
 from kaggle_pipeline.data.spec import DatasetSpec, RawData
 from kaggle_pipeline.datasets import get_spec
 
@@ -206,8 +206,7 @@ def _translate(
     require_images(rows, source, drop=drop)
     labels = rows[list(source.classes)]
     told = {
-        # ISIC 2019 marks photos that it holds at a smaller size than the archive.
-        "image_id": rows.index.str.removesuffix("_downsampled"),
+        "image_id": rows.index.map(archive_id),
         "group_id": one.dataset + ":" + rows["group_id"],
         "split": EXTERNAL,
         "source": one.dataset,

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from kaggle_pipeline.data.examples import archive_id
 from kaggle_pipeline.leakage.audit import Finding
 from kaggle_pipeline.leakage.fingerprints import known_pairs, near_pairs
 
@@ -23,11 +24,12 @@ def drop_known(
 ) -> tuple[pd.DataFrame, Finding]:
     """Leave out external rows whose photo the data set has, in train or in test.
 
-    A photo is known by its id (the ISIC archive numbers photos, whatever collection they are in),
-    by its lesion where both collections name it alike (HAM10000 and ISIC 2019), by an official
-    list, by its bytes, or by a perceptual hash at most ``near_bits`` away: one row lost is nothing
-    beside one test photo learned from. Of a photo that two other collections have, the first one's
-    row stays; how alike the photos within a collection are is its own business.
+    A photo is known by its id (:func:`~kaggle_pipeline.data.examples.archive_id`: the ISIC archive
+    numbers photos, whatever collection they are in and at whatever size), by its lesion where both
+    collections name it alike (HAM10000 and ISIC 2019), by an official list, by its bytes, or by a
+    perceptual hash at most ``near_bits`` away: one row lost is nothing beside one test photo
+    learned from. Of a photo that two other collections have, the first one's row stays; how alike
+    the photos within a collection are is its own business.
 
     Parameters
     ----------
@@ -47,7 +49,8 @@ def drop_known(
     -------
     tuple of (pandas.DataFrame, Finding)
     """
-    rest = outside[~outside.index.isin(own.index)]
+    archived = own.index.map(archive_id)
+    rest = drop_same_id(outside, own)
     dropped = {"id": outside.index.difference(rest.index)}
     same = rest["group_id"].str.partition(":")[2].isin(own["group_id"])
     dropped["lesion"], rest = rest.index[same], rest[~same]
@@ -57,7 +60,7 @@ def drop_known(
     hashed = photos is not None and len(photos) == len(ids) and photos["phash"].all()
     if hashed:
         ways[f"a look within {near_bits} bits"] = near_pairs(photos, near_bits)
-    twins = [dropped["id"]]
+    twins = [own.index[archived.isin(dropped["id"].map(archive_id))]]
     origin = rest["source"].reindex(ids).fillna("")
     for way, pairs in ways.items():
         first, second = (origin.loc[pairs[end]].to_numpy() for end in ("first", "second"))
@@ -73,6 +76,11 @@ def drop_known(
         detail += "; not all photos could be hashed, so copies of another size may be left"
     gone = [str(one) for ids in dropped.values() for one in ids[:5]]
     return rest, Finding(_CHECK, "ok" if hashed else "note", detail, gone[:10])
+
+
+def drop_same_id(outside: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
+    """Return the external rows whose photo has no id of the data set's own, of whatever size."""
+    return outside[~outside.index.map(archive_id).isin(own.index.map(archive_id))]
 
 
 def _by_part(own: pd.DataFrame, twins: list[pd.Index], part: str | None) -> str:

@@ -14,7 +14,13 @@ from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.core.photo_folder import without_ending
 from kaggle_pipeline.core.record import describe
-from kaggle_pipeline.data.examples import EXTERNAL, read_examples, read_test_truth, split_rows
+from kaggle_pipeline.data.examples import (
+    EXTERNAL,
+    archive_id,
+    read_examples,
+    read_test_truth,
+    split_rows,
+)
 from kaggle_pipeline.data.folds import Folds
 from kaggle_pipeline.data.spec import DatasetSpec
 from kaggle_pipeline.leakage.fingerprints import read_digests
@@ -99,9 +105,9 @@ def known_photos(
     trained : TrainedImageModels or TrainedHeads
         Whose models are used.
     photos : mapping of str to pathlib.Path
-        Files by id. A file of the same bytes is the same photo. So is one of the same name, but
-        not where the names are of the user's own table and the run knows other bytes: cameras
-        give a name twice.
+        Files by id. A file of the same bytes is the same photo. So is one of the same name, with
+        or without ISIC 2019's mark of a smaller size, but not where the names are of the user's own
+        table and the run knows other bytes: cameras give a name twice.
     """
     prepared, spec = Path(run_dir) / "prepare", trained.spec
     if not ((prepared / "folds.csv").exists() and (prepared / "examples.csv").exists()):
@@ -114,15 +120,16 @@ def known_photos(
     if trained.of_all:
         learned |= set(folds.table.index)
     by_name = trained.config.table is None  # an archive's id is one photo, in whatever size
+    of_archive = examples.index.groupby(examples.index.map(archive_id))
     digests = read_digests(prepared)
     ids_of = digests.groupby(digests).groups
     known = {}
     for identity, path in photos.items():
         digest = describe(path).sha256 if ids_of else None
         same = list(ids_of.get(digest, ()))  # with copies that are in no fold
-        if identity in examples.index and (
-            by_name or identity in same or pd.isna(digests.get(identity))
-        ):
+        if by_name:
+            same = [*of_archive.get(archive_id(identity), ()), *same]
+        elif identity in examples.index and (identity in same or pd.isna(digests.get(identity))):
             same.insert(0, identity)
         found = [one for one in same if one in learned] or [
             one for one in same if one in examples.index
@@ -136,8 +143,9 @@ def known_photos(
 
 
 def _name(path: str) -> str:
-    """A file's name as two ids of it share it: an own table may name folders and the ending."""
-    return without_ending(str(path).rpartition("/")[2]).casefold()
+    """A file's name as two ids of it share it: an own table may name folders and the ending, ISIC
+    2019 the size."""
+    return without_ending(archive_id(str(path)).rpartition("/")[2]).casefold()
 
 
 def _labels(

@@ -43,7 +43,7 @@ from kaggle_pipeline.leakage.audit import (
 )
 from kaggle_pipeline.leakage.fingerprints import FILE as FINGERPRINTS
 from kaggle_pipeline.leakage.fingerprints import fingerprint_images, fingerprint_table, known_pairs
-from kaggle_pipeline.leakage.known_external import SHARED_PATIENTS, drop_known
+from kaggle_pipeline.leakage.known_external import SHARED_PATIENTS, drop_known, drop_same_id
 from kaggle_pipeline.leakage.overlap_figure import plot_overlap
 from kaggle_pipeline.leakage.unreadable import drop_unreadable
 from kaggle_pipeline.models.cross_validation import require_choices
@@ -207,7 +207,7 @@ def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
         table_folders(run), tables
     )  # of what was read, before hours of fingerprints
     # A row of the same id goes for that alone.
-    fresh = None if outside is None else outside[~outside.index.isin(examples.index)]
+    fresh = None if outside is None else drop_same_id(outside, examples)
     fingerprints, faults = _fingerprint(run, examples, fresh, folder)
     examples, earlier = drop_unreadable(examples, faults, drop, listed)
     pairs = known_pairs(examples, raw.duplicate_pairs, fingerprints)

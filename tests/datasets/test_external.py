@@ -28,7 +28,7 @@ from kaggle_pipeline.datasets.external import (
     read_external,
     translate_labels,
 )
-from kaggle_pipeline.leakage.known_external import drop_known
+from kaggle_pipeline.leakage.known_external import drop_known, drop_same_id
 from kaggle_pipeline.models.cross_validation import cross_validate
 from kaggle_pipeline.models.image.fit.training import training_rows
 from kaggle_pipeline.records.convert import plan_shards
@@ -198,6 +198,19 @@ def test_another_photo_of_a_lesion_that_is_scored_is_not_learned_from(small_exam
     rows = pd.DataFrame({"source": "isic_2019", "group_id": groups}, index=["sibling", "free"])
     rest, finding = drop_known(rows, own, None, hashes(own.index.append(rows.index)), 2)
     assert list(rest.index) == ["free"] and "1 by lesion" in finding.detail
+
+
+def test_a_photo_that_the_data_set_holds_smaller_is_not_learned_from(small_examples):
+    """ISIC 2019 writes "_downsampled" behind the archive's id; another collection does not."""
+    own = small_examples()
+    own = own.set_axis([f"{one}_downsampled" for one in own.index])
+    ids = [own.index[0].removesuffix("_downsampled"), own.index[-1], "free"]
+    rows = pd.DataFrame({"source": "isic_2017"}, index=ids)
+    rows["group_id"] = rows["source"] + ":" + rows.index
+    assert list(drop_same_id(rows, own).index) == ["free"]
+    rest, finding = drop_known(rows, own, None, None, 2)
+    assert list(rest.index) == ["free"] and "2 dropped (2 by id" in finding.detail
+    assert "of the data set's own photos they show 1 train, 1 test" in finding.detail
 
 
 class Witness:

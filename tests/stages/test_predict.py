@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from kaggle_pipeline.cli.main import main
+from kaggle_pipeline.core.commit import renew
 from kaggle_pipeline.core.files import read_json
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.ensembling.blend import Blend
@@ -462,6 +463,20 @@ def test_a_twin_that_was_learned_from_decides_whatever_the_others_are(fingerprin
     found = known_photos(run, trained, {name: path_of(of) for name, of in photos.items()})
     expected = {"renamed": True, "dropped": True, "again": True, test[0]: True, test[1]: False}
     assert found.learned.to_dict() == expected and found.by_content == 4
+
+
+def test_an_archives_photo_is_known_at_whatever_size(fingerprinted):
+    """ISIC 2019 writes "_downsampled" behind the archive's id; a copy from there has none."""
+    run, trained, path_of, learned, test, _ = fingerprinted
+    photos = {f"{learned[0]}_downsampled": path_of(learned[1]), test[0]: path_of(test[1])}
+    for name in ("examples.csv", "folds.csv"):
+        table = pd.read_csv(run / "prepare" / name, index_col="image_id")
+        table.rename(index={learned[1]: f"{learned[1]}_downsampled"}).to_csv(run / "prepare" / name)
+        renew(run / "prepare", name)
+    photos |= {learned[1]: path_of(learned[1])}
+    found = known_photos(run, trained, photos)
+    assert found.learned.tolist() == [True, False, True] and found.by_content == 0
+    assert {*photos} - {test[0]} <= set(found.truth.index)
 
 
 def test_a_name_of_an_own_table_is_no_photo_of_other_bytes(fingerprinted):
