@@ -118,7 +118,8 @@ def roc_band(targets: Array, scores: Array, weights: Array) -> tuple[Array, Arra
 
     def found(part: Array) -> Array:
         true, false = roc.counts(part)
-        both = ratio(false, false[:, -1:]), ratio(true, true[:, -1:])
+        # Every curve begins at (0, 0), also where the highest scores tie.
+        both = (np.pad(ratio(one, one[:, -1:]), ((0, 0), (1, 0))) for one in (false, true))
         return np.stack([np.interp(at, *rates) for rates in zip(*both, strict=True)])
 
     rates = in_chunks(found, weights)

@@ -193,6 +193,20 @@ def test_the_band_of_a_roc_curve_holds_it_and_is_that_of_redrawn_groups():
     assert np.isnan(one_kind[1]).all()
 
 
+def test_the_band_of_two_score_levels_begins_where_their_curve_does():
+    """As a single category scores: the curve rises from (0, 0) to the first level on a slant."""
+    rng = np.random.default_rng(0)
+    target = (rng.random(2000) < 0.1).astype(int)
+    score = np.where(rng.random(2000) < np.where(target, 0.7, 0.3), 0.8, 0.2)
+    at, low, high = roc_band(target, score, bootstrap_weights(np.arange(2000), 300, seed=0)[1:])
+    false, true, _ = roc_curve(target, score)
+    curve = np.interp(at, false, true)
+    assert low[0] == high[0] == 0
+    assert (low <= curve + 1e-9).all() and (curve <= high + 1e-9).all()
+    steep = roc_band([1, 1, 0, 0], [0.9, 0.4, 0.3, 0.3], np.ones((1, 4)))  # straight up at first
+    assert steep[1][0] == steep[2][0] == 1
+
+
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_a_single_curve_has_its_band_and_every_class_its_words(task, cases, monkeypatch, tmp_path):
     spec, *_, found = cases[task]
