@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from helpers_evaluation import SPECS, is_picture, make_examples, make_probabilities
+from helpers_evaluation import SPECS, is_picture, make_examples, make_probabilities, make_spec
 from scipy.special import expit, logit
 
 from kaggle_pipeline.config.experiment import CalibrationConfig
@@ -53,6 +53,16 @@ def fit_case(task, **settings):
     frame = make_probabilities(examples, spec)
     truth = examples.loc[frame.index, list(spec.classes)]
     return frame, fit(frame, truth, examples["group_id"], spec, **settings)
+
+
+@pytest.mark.parametrize("method", ["temperature", "platt", "isotonic"])
+def test_two_classes_that_exclude_each_other_stay_so(method, monkeypatch):
+    monkeypatch.setitem(SPECS, "two", make_spec("multiclass", ("mel", "nev")))
+    frame, found = fit_case("two", method=method)
+    calibrated = found.apply(frame)
+    np.testing.assert_allclose(calibrated.sum(axis=1), 1)
+    assert list(calibrated.columns) == ["mel", "nev"]
+    assert np.corrcoef(calibrated["mel"], frame["mel"])[0, 1] > 0.8
 
 
 # ---------------------------------------------------------------------------- curves

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from helpers_evaluation import SPECS, is_picture, make_examples, make_probabilities
+from helpers_evaluation import SPECS, is_picture, make_examples, make_probabilities, make_spec
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
 from kaggle_pipeline.config.experiment import CalibrationConfig, DecisionConfig
@@ -217,6 +217,13 @@ def test_a_rule_of_pure_chance_is_not_flattered():
     chance = 1 / len(spec.classes)
     assert seen > chance + 0.03 and honest["value"] < seen - 0.02
     assert honest["low"] < chance + 0.01
+
+
+def test_two_classes_that_exclude_each_other_are_decided_as_one_question(monkeypatch):
+    monkeypatch.setitem(SPECS, "two", make_spec("multiclass", ("mel", "nev")))
+    frame, _, calibration, found = learn("two", replicates=5)
+    decided = found.rule.decide(calibration.apply(frame).to_numpy())
+    assert (decided.sum(axis=1) == 1).all() and decided.sum(axis=0).min() > 0
 
 
 def test_thresholds_reach_what_was_wanted_and_fall_with_it():

@@ -1,5 +1,7 @@
 """Tests of a run as one network: what it says is what the run's own functions say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,6 +28,7 @@ from kaggle_pipeline.models.image.network import build_network
 PHOTOS = np.linspace(40, 255, 6)[:, None, None, None] * np.random.default_rng(0).random((32, 32, 3))
 PHOTOS = PHOTOS.astype(np.uint8)
 HAM = get_spec("ham10000")
+TWO = replace(HAM, classes=("mel", "nv"))
 SIIM = get_spec("siim_isic_2020")
 ISIC_2017 = get_spec("isic_2017")
 
@@ -74,11 +77,12 @@ def decision(rule, spec):
         (SIIM, {"tta": "dihedral"}),
         (SIIM, {"tta": "random", "tta_views": 3}),
         (HAM, {"tta": "flips"}),
+        (TWO, {"tta": "flips"}),
         (SIIM, {"metadata": True}),
         (SIIM, {"target": "diagnosis"}),
         (SIIM, {"weights": None, "frozen": True}),
     ],
-    ids=["dihedral", "random", "softmax", "metadata", "diagnosis", "frozen"],
+    ids=["dihedral", "random", "softmax", "softmax of two", "metadata", "diagnosis", "frozen"],
 )
 def test_scores_are_the_mean_of_the_folds_over_their_views(spec, changes):
     models = [model_of(tiny_config(**changes), spec, seed) for seed in range(2)]

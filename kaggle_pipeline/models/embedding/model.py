@@ -27,8 +27,8 @@ _ARRAYS = "head.npz"
 class EmbeddingModel:
     """A linear head on the vectors of encoders, fitted on the rows given to ``fit`` alone.
 
-    A softmax for ``multiclass``; else a question a class, each learned from the rows whose label is
-    known.
+    A softmax for ``multiclass``, of two classes one question for both; else a question a class,
+    each learned from the rows whose label is known.
 
     Parameters
     ----------
@@ -94,7 +94,12 @@ class EmbeddingModel:
         """Return probabilities: index ``image_id`` in the examples' order, a column a class."""
         x = self._matrix(examples)
         found = [head.answer(x) for head in self.heads_]
-        values = found[0] if found[0].ndim == 2 else np.stack(found, axis=1)
+        if self.spec.task != "multiclass":
+            values = np.stack(found, axis=1)
+        elif found[0].ndim == 1:  # of two classes the head says how probable the second is
+            values = np.stack([1 - found[0], found[0]], axis=1)
+        else:
+            (values,) = found
         return pd.DataFrame(np.clip(values, 0.0, 1.0), examples.index, list(self.spec.classes))
 
     def save(self, folder: Path) -> None:

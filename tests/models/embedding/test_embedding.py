@@ -101,6 +101,22 @@ def test_three_classes_one_of_which_a_fold_lacks(rows):
     assert (found.to_numpy().argmax(1) == label).mean() > 0.9
 
 
+def test_two_classes_that_exclude_each_other_are_one_question(rows, tmp_path):
+    table, vectors, binary = rows
+    spec = replace(binary, task="multiclass", classes=("mel", "nev"))
+    yes = table[binary.classes[0]]
+    table = table.assign(mel=yes, nev=1 - yes)
+    model = EmbeddingModel(CONFIG, spec, vectors, seed=1).fit(table, None)
+    found = model.predict(table)
+    assert list(found.columns) == ["mel", "nev"]
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    alone = EmbeddingModel(CONFIG, binary, vectors, seed=1).fit(table, None).predict(table)
+    np.testing.assert_allclose(found["mel"], alone[binary.classes[0]], atol=1e-3)
+    model.save(tmp_path)
+    loaded = EmbeddingModel(CONFIG, spec, vectors, seed=1).load(tmp_path)
+    pd.testing.assert_frame_equal(loaded.predict(table), found)
+
+
 def test_a_missing_label_is_left_out_of_its_question_alone(rows):
     table, vectors, spec = rows
     spec = replace(spec, task="multilabel", classes=("a", "b"))

@@ -252,22 +252,24 @@ class TestTabularModel:
         found = model.predict(learnable)
         assert roc_auc_score(learnable["target"], found["target"]) > 0.98
 
-    def test_several_classes(self, learnable):
+    @pytest.mark.parametrize("names", [MULTICLASS.classes, ("young", "old")])
+    def test_several_classes(self, learnable, names):
+        spec = replace(MULTICLASS, classes=names)
         age = learnable["age_years"].fillna(learnable["age_years"].median())
-        which = pd.qcut(age, 3, labels=False, duplicates="drop")
+        which = pd.qcut(age, len(names), labels=False, duplicates="drop")
         train = learnable.assign(
-            **{name: (which == i).astype(float) for i, name in enumerate(MULTICLASS.classes)}
+            **{name: (which == i).astype(float) for i, name in enumerate(names)}
         )
-        model = make_model(MULTICLASS, epochs=30).fit(train, None)
+        model = make_model(spec, epochs=30).fit(train, None)
         found = model.predict(train)
-        assert list(found.columns) == list(MULTICLASS.classes)
+        assert list(found.columns) == list(names)
         np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
         known = learnable["age_years"].notna()
         right = found.to_numpy().argmax(axis=1) == which
         assert right[known].mean() > 0.9
         # The watched AUC is that of the answers, which a softmax ranks otherwise than its logits.
-        validation = make_model(MULTICLASS, epochs=2, learning_rate=0.01).fit(train, train)
-        truth = train[list(MULTICLASS.classes)].to_numpy(int)
+        validation = make_model(spec, epochs=2, learning_rate=0.01).fit(train, train)
+        truth = train[list(names)].to_numpy(int)
         expected = roc_auc(truth, validation.predict(train).to_numpy())
         assert validation.history_["val_auc"].iloc[-1] == pytest.approx(expected, abs=1e-4)
 

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from helpers_evaluation import make_examples, make_spec
 from scipy.special import expit
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 
@@ -112,6 +113,17 @@ def test_softmax_and_several_questions(learner, dataset):
     if spec.task == "multiclass":
         np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-9)
     assert roc_auc(table[list(spec.classes)].to_numpy(int), answers.to_numpy()) > 0.8
+
+
+@pytest.mark.parametrize("learner", NAMES)
+def test_two_classes_that_exclude_each_other(learner):
+    spec = make_spec("multiclass", ("mel", "nev"))
+    table = split_rows(make_examples(spec, 300), "train").copy()
+    table["age_years"] = 30.0 + 30 * table["mel"]
+    answers = LearnerModel(learner, TabularConfig(), spec, spec.features, seed=0).fit(table, None)
+    answers = answers.predict(table)
+    np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-9)
+    assert ((answers["mel"] > 0.5) == (table["mel"] == 1)).mean() > 0.95
 
 
 def test_every_learner_can_be_asked_for():
