@@ -37,6 +37,9 @@ class Number:
         Edges between the subgroups by which scores are told apart; empty for none.
     name : str
         What the subgroups are called; empty for the feature's own name.
+    unit : str
+        What stands behind the numbers of the training rows, such as ``mm``; empty where nothing
+        does, or where it is not known.
     """
 
     least: float | None = None
@@ -44,6 +47,7 @@ class Number:
     step: float | None = None
     bands: tuple[float, ...] = ()
     name: str = ""
+    unit: str = ""
 
     def holds(self, value: object) -> bool:
         """Return whether ``value`` is a finite number within the bounds."""
@@ -59,7 +63,7 @@ class Number:
         return f"a number{low}{high}"
 
 
-AGE_YEARS = Number(0, 120, step=5, bands=(30, 45, 60, 75), name="age")
+AGE_YEARS = Number(0, 120, step=5, bands=(30, 45, 60, 75), name="age", unit="years")
 """An age, which archives round to five years."""
 
 

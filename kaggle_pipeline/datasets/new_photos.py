@@ -124,7 +124,7 @@ def _require_all(path: Path, head: str, photos: PhotoFolder, paths: pd.Series) -
 def _read(column: Column, spec: DatasetSpec, say: Callable[[str], None]) -> pd.Series:
     """One feature's values."""
     if (number := spec.numeric.get(column.name)) is not None:
-        values = read_numbers(column)
+        values = read_numbers(column, number.unit)
         outside = values.notna() & ~values.map(number.holds).astype(bool)
         column.stop(outside, f", expected {number.describe()}")
         return values

@@ -302,7 +302,7 @@ def _read_part(
     else:
         found |= dict.fromkeys(learned.target.words, np.nan)
     for one in part.columns("numeric", table.numeric):
-        found[one.name] = read_numbers(one)
+        found[one.name] = read_numbers(one, learned.numeric[one.name].unit)
     for one in part.columns("categorical", table.categorical):
         found[one.name], _ = read_words(one, learned.categorical[one.name])
     named = {column for key, column in table.columns if key != "image"}

@@ -6,7 +6,7 @@ that names file, row, column and value.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -84,10 +84,22 @@ def row_number(index: int) -> int:
     return int(index) + 2
 
 
-def read_numbers(column: Column) -> pd.Series:
+def read_numbers(column: Column, unit: str = "") -> pd.Series:
     """Return float64, NaN where missing; one unit behind the numbers, such as ``years``, is read.
 
     Of an age, -1 is missing, as archives write it, and what no person reaches is an error.
+
+    Parameters
+    ----------
+    column : Column
+    unit : str
+        That of the training rows (:attr:`~kaggle_pipeline.data.spec.Number.unit`); empty where
+        none is known. A number without a unit is taken to be in it.
+
+    Raises
+    ------
+    PipelineError
+        For what is no number, and for a number in another unit.
 
     Examples
     --------
@@ -101,11 +113,16 @@ def read_numbers(column: Column) -> pd.Series:
     bad = {w for w, match in found.items() if not match or re.search(r",\d{3}$", match[1])}
     column.stop(known.isin(bad), ", expected a number; leave the cell empty where none is known")
     units = known.map({word: _unit(match[2]) for word, match in found.items()})
-    unit = units[units.notna() & (units != "")]
+    said = units[units.notna() & (units != "")]
+    first = next(iter(said), "")
     column.stop(
-        units.isin(set(unit[1:]) - set(unit[:1])),
-        f", but others are in {unit[:1].max()!r}: write all in one unit",
+        units.isin(set(said) - {first}), f", but others are in {first!r}: write all in one unit"
     )
+    if unit and first != unit:  # without any nothing is stopped at: a bare number is in the unit
+        column.stop(
+            said.eq(first),
+            f", in {first!r}, but the training rows are in {unit!r}: write all in one unit",
+        )
     numbers = {word: float(match[1].replace(",", ".")) for word, match in found.items()}
     values = known.map(numbers).astype(float)
     column.stop(np.isinf(values), ", expected a number")  # such as 1e999
@@ -114,6 +131,18 @@ def read_numbers(column: Column) -> pd.Series:
         outside = (values < AGE_YEARS.least) | (values > AGE_YEARS.greatest)
         column.stop(outside, f", expected {AGE_YEARS.describe()}")
     return values
+
+
+def unit_of(column: Column) -> str:
+    """Return the unit of a column that :func:`read_numbers` reads; empty where no row says one.
+
+    Examples
+    --------
+    >>> unit_of(Column(Path("my.csv"), "numeric", pd.Series(["4", None, "5 mm"], name="size")))
+    'mm'
+    """
+    units = (_unit(_NUMBER.fullmatch(word)[2]) for word in column.known.dropna())
+    return next(filter(None, units), "")
 
 
 def _unit(text: str | None) -> str:
@@ -134,10 +163,10 @@ def learn_numbers(column: Column) -> Number:
     if values.isna().all():
         column.refuse(" holds no value that is known")
     if is_age(column.name):
-        return AGE_YEARS
+        return replace(AGE_YEARS, unit=unit_of(column))
     edges = values.quantile(_BANDS).map(lambda edge: float(f"{edge:.2g}"))
     inside = [edge for edge in sorted(set(edges)) if values.min() < edge <= values.max()]
-    return Number(bands=tuple(inside))
+    return Number(bands=tuple(inside), unit=unit_of(column))
 
 
 def learn_words(column: Column) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import pytest
 from kaggle_pipeline.config.table import TableConfig
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.photo_folder import list_photos
-from kaggle_pipeline.data.spec import AGE_YEARS
+from kaggle_pipeline.data.spec import AGE_YEARS, Number
 from kaggle_pipeline.datasets import get_spec
 from kaggle_pipeline.datasets.new_photos import read_metadata
 
@@ -66,6 +66,12 @@ def test_what_has_no_column_is_unknown_and_each_photo_its_own_patient(read):
         ("patient_id", "patient", "has no column 'patient_id', but 'patient': rename it"),
         ("45 years", "450", "row 3: column 'age_years' is '450', expected a number from 0 to 120"),
         ("45 years", "old", "row 3: column 'age_years' is 'old', expected a number"),
+        (
+            "45 years",
+            "45 months",
+            "row 3: column 'age_years' is '45 months', in 'months', but the training rows are in "
+            "'years': write all in one unit",
+        ),
         ("a,P1", "a,", "row 3: column 'patient_id' is empty: every row needs its patient"),
         ("z,P9", "a,P9", "row 5: column 'image_id' is 'a', a photo that an earlier row names"),
         ("z,P9", "b,P9", "row 5: column 'image_id' is 'b', and "),
@@ -108,6 +114,17 @@ def test_published_tables_are_read_as_they_are(read, dataset, head):
 def test_the_runs_own_name_is_meant_where_the_published_one_is_there_too(read):
     found, _ = read(HEAD.replace("\n", ",age_approx\n") + "a,P,40,,,1\nx/b,P,,,,2\ny/b,P,,,,3\n")
     np.testing.assert_array_equal(found["age_years"], [40, np.nan, np.nan])
+
+
+def test_numbers_in_another_unit_than_the_training_rows_are_refused(read, spec):
+    table = TableConfig("my.csv", image="file", target="bad", numeric=("size",))
+    own = replace(spec, numeric={"size": Number(unit="mm")}, categorical={})
+    rows = "file,size\na,4 mm\nx/b,\ny/b,7\n"
+    found, _ = read(rows, own, table)
+    np.testing.assert_array_equal(found["size"], [4, np.nan, 7])
+    wish = r"new\.csv row 2: column 'size' is '0.4 cm', in 'cm', but the training rows are in 'mm'"
+    with pytest.raises(PipelineError, match=wish):
+        read(rows.replace("4 mm", "0.4 cm"), own, table)
 
 
 def test_an_own_table_keeps_its_own_names(read, spec):

@@ -1,5 +1,7 @@
 """Tests of the data set ``table``: a user's columns become a spec, examples, one-line errors."""
 
+import json
+
 import pandas as pd
 import pytest
 from PIL import Image
@@ -202,6 +204,52 @@ def test_bands_and_ranges_are_learned(folder):
     assert spec.numeric["age"].greatest == 120
     assert spec.numeric["size"].greatest is None
     assert spec.numeric["size"].bands == (2.7, 4.3)
+
+
+MM = [f"{n} mm" for n in range(1, 7)]
+NEW = pd.DataFrame({"file": ["new", "newer"], "who": ["P8", "P9"], "place": ["arm", "leg"]})
+
+
+@pytest.mark.parametrize(("trained", "sizes"), [
+    (MM, ["7 mm", "8 MM."]), (MM, ["7", "8 mm"]), (MM, ["7", ""]), (list("123456"), ["7 cm", "8"]),
+])  # fmt: skip
+def test_numbers_of_one_unit_or_of_none_go_together(folder, trained, sizes):
+    rows = ROWS.assign(size=trained)
+    spec, raw = read(folder, rows, NEW.assign(size=sizes), numeric=["size"], images=None)
+    assert spec.numeric["size"].unit == ("mm" if trained == MM else "")
+    assert raw.examples["size"].tolist()[-2] == 7
+
+
+@pytest.mark.parametrize("words", ["45 years", "45 y", "45 Jahre"])
+def test_all_words_for_years_are_one_unit(folder, words):
+    _, raw = read(folder, test=NEW.iloc[:1].assign(age=words))
+    assert raw.examples["age"].tolist()[-1] == 45
+
+
+def test_a_test_part_in_another_unit_stops_by_row_and_both_units(folder):
+    rows = ROWS.assign(size=MM)
+    wish = (
+        r"row 3: column 'size' \(table.numeric\) is '0.8 cm', in 'cm', but the training rows are "
+        "in 'mm'"
+    )
+    with pytest.raises(PipelineError, match=rf"new\.csv {wish}"):
+        read(folder, rows, NEW.assign(size=["7", "0.8 cm"]), numeric=["size"], images=None)
+    parts = ROWS.assign(part=["train", "test", *["train"] * 4], size=[*MM[:1], "0.8 cm", *MM[2:]])
+    with pytest.raises(PipelineError, match=rf"my\.csv {wish}"):
+        read(folder, parts, numeric=["size"], split="part")
+
+
+def test_a_run_keeps_its_units_and_one_that_knows_none_refuses_none(folder):
+    section = experiment(numeric=["size"], test="new.csv", images=None).table
+    ROWS.assign(size=MM).to_csv(folder / "my.csv", index=False)
+    NEW.assign(size=["0.7 cm", ""]).to_csv(folder / "new.csv", index=False)
+    write_learned(section, folder, folder)
+    kept = read_json(folder / SPEC_FILE)
+    assert table_spec(section, folder, None, False).numeric["size"].unit == "mm"
+    del kept["learned"]["numeric"]["size"]["unit"]  # as an earlier version wrote it
+    (folder / SPEC_FILE).write_text(json.dumps(kept))
+    spec = table_spec(section, folder, None, False)
+    assert spec.read_raw(folder).examples["size"].tolist()[-2] == 0.7
 
 
 def test_the_weights_of_rows_are_read(folder):
