@@ -26,7 +26,8 @@ class TableConfig:
     """What to predict. One column of 0 and 1 (or yes and no), of words (a class each), or a list of
     columns of 0 and 1: several labels, or classes where every row has exactly one."""
     positive: str | None = None
-    """Word of the target column that counts as 1, all others as 0."""
+    """Word of the target column that counts as 1, all others as 0 but `unknown`, `?` and the like:
+    they are missing labels."""
     test: str | None = None
     """Second file with the rows to predict; if it has the target for all of them, they are scored
     once at the end."""

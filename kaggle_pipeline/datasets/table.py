@@ -28,6 +28,7 @@ from kaggle_pipeline.datasets.table_columns import (
     Column,
     Target,
     describe_unknown,
+    has_label,
     learn_numbers,
     learn_target,
     learn_words,
@@ -374,7 +375,7 @@ def _read_truth(
     if not set(table.targets) <= set(part.rows):
         return None
     columns = part.columns("target", table.targets)
-    labelled = pd.concat([one.values.notna() for one in columns], axis=1).all(axis=1)
+    labelled = has_label(columns, learned.target)
     if labelled.all():
         return read_target(columns, learned.target).set_axis(ids.rename("image_id"), axis=0)
     if labelled.any():

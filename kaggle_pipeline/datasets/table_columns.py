@@ -253,8 +253,9 @@ def learn_target(columns: Sequence[Column], positive: str | None) -> Target:
     Raises
     ------
     PipelineError
-        For a label that is missing, words that are all the same, two words of which none is said to
-        be the positive one, or more than :data:`MOST_WORDS`.
+        For a label that is missing (with ``positive``, or beside 0 and 1, one of :data:`MISSING`
+        too), words that are all the same, two words of which none is said to be the positive one,
+        or more than :data:`MOST_WORDS`.
     """
     if len(columns) > 1:
         flags = pd.concat([read_flags(column) for column in columns], axis=1)
@@ -266,8 +267,11 @@ def learn_target(columns: Sequence[Column], positive: str | None) -> Target:
             columns[0].refuse(" and another differ only in their punctuation")
         return Target("multiclass" if one_each else "multilabel", classes)
     (column,) = columns
-    column.stop(column.values.isna(), ": every training row needs a label")
     words = _spellings(column.values)
+    # Where every word is a class, "unknown" may be one.
+    asks_one = positive is not None or set(words) - set(MISSING) <= set(_FLAGS)
+    labels = _labels(column, positive) if asks_one else column.values
+    column.stop(labels.isna(), ": every training row needs a label")
     _require_two(column, column.values.str.lower())
     if positive is not None:
         if positive.lower() not in words:
@@ -301,7 +305,7 @@ def read_target(columns: Sequence[Column], target: Target) -> pd.DataFrame:
         found = pd.concat([read_flags(column) for column in columns], axis=1)
         return found.set_axis(list(target.words), axis=1)
     (column,) = columns
-    column.stop(column.values.isna(), ": every row needs a label")
+    column.stop(~has_label(columns, target), ": every row needs a label")
     words = column.values.str.lower()
     if target.task == "multiclass":
         known = {word.lower() for word in target.words.values()}
@@ -309,6 +313,25 @@ def read_target(columns: Sequence[Column], target: Target) -> pd.DataFrame:
     return pd.DataFrame(
         {name: (words == word.lower()).astype(float) for name, word in target.words.items()}
     )
+
+
+def has_label(columns: Sequence[Column], target: Target) -> pd.Series:
+    """Return which rows have a label in every target column, true or false.
+
+    A word that says that it is not known (:data:`MISSING`) is none, but where every word is a
+    class.
+    """
+    positives = set(target.words.values())
+    if target.task == "multiclass" and None not in positives:
+        return columns[0].values.notna()
+    labels = [_labels(one, next(iter(positives))) for one in columns]
+    return pd.concat(labels, axis=1).notna().all(axis=1)
+
+
+def _labels(column: Column, positive: str | None) -> pd.Series:
+    """The words of a column that asks one question, NaN too where one says that it is not known."""
+    unknown = set(MISSING) - {(positive or "").lower()}
+    return column.values.mask(column.values.str.lower().isin(unknown))
 
 
 def class_name(word: str) -> str:

@@ -87,6 +87,31 @@ def test_a_word_that_counts_makes_a_binary_question(folder):
     assert raw.examples["melanoma"].tolist() == [0, 1, 0, 0, 1, 0]
 
 
+@pytest.mark.parametrize("word", ["unknown", "?", "-", "None"])
+def test_a_word_that_says_that_nothing_is_known_is_no_negative(folder, word):
+    labels = ["mole", "melanoma", word, "mole", "melanoma", word]
+    shown = "empty" if word == "None" else f"'{word}'".replace("?", r"\?")  # pandas reads None so
+    wish = rf"row 4: column 'finding' \(table.target\) is {shown}: .* needs a label \(2 such rows\)"
+    with pytest.raises(PipelineError, match=rf"my\.csv {wish}"):
+        read(folder, ROWS.assign(finding=labels), positive="melanoma")
+    flags = [{"mole": "0", "melanoma": "1"}.get(one, one) for one in labels]
+    with pytest.raises(PipelineError, match=wish):  # no third class
+        read(folder, ROWS.assign(finding=flags))
+    if word != "None":
+        spec, _ = read(folder, ROWS.assign(finding=labels))
+        assert len(spec.classes) == 3, "without a positive word every word is a class"
+
+
+@pytest.mark.parametrize("word", ["unknown", "?"])
+def test_a_test_part_of_unknown_labels_is_not_scored(folder, word):
+    test = NEW.assign(age=33, finding=["mole", word])
+    _, raw = read(folder, test=test, positive="melanoma", images=None)
+    assert raw.test_truth is None and "1 of 2 test rows have a label" in raw.notes[-1]
+    labels = test.assign(finding=[0, word])
+    _, raw = read(folder, ROWS.assign(finding=[0, 1] * 3), labels, images=None)
+    assert raw.test_truth is None and "1 of 2 test rows have a label" in raw.notes[-1]
+
+
 @pytest.mark.parametrize("words", [(0, 1), ("no", "Yes"), ("0.0", "1.0"), ("FALSE", "True")])
 def test_zero_and_one_are_read_as_people_write_them(folder, words):
     labels = [words[i % 2] for i in range(6)]
