@@ -39,6 +39,11 @@ def quantization_cost(
             "what fewer bits cost in AUC is not known: the model learned from all labelled photos, "
             "so none is left to score it on"
         )
+    if trained.config.image.metadata:
+        return (
+            "what fewer bits cost in AUC is not known: the run was scored with metadata, and the "
+            "exported network has none"
+        )
     index = read_index(run_dir)
     if index is None or not all(Path(one).is_dir() for one in index["folder"].unique()):
         return "what fewer bits cost in AUC is not known: the run's records are not here"

@@ -168,6 +168,22 @@ def test_a_photo_that_the_records_lack_is_no_score(demo_run, monkeypatch):
     assert "is not known: the records lack ISIC_" in said and "(2 such)" in said
 
 
+def test_the_cost_of_fewer_bits_is_not_mixed_with_that_of_no_metadata(demo_run, monkeypatch):
+    from kaggle_pipeline.export.formats import FORMATS
+    from kaggle_pipeline.hardware.accelerator import choose_accelerator
+    from kaggle_pipeline.stages import quantization_cost
+    from kaggle_pipeline.stages.trained import TrainedImageModels
+
+    trained = TrainedImageModels.open(demo_run)
+    image = replace(trained.config.image, metadata=True)
+    trained = replace(trained, config=replace(trained.config, image=image))
+    monkeypatch.setattr(quantization_cost, "_squares", lambda *_: pytest.fail("it has begun"))
+    said = quantization_cost.quantization_cost(
+        trained, demo_run, FORMATS["litert"], "int8", choose_accelerator("cpu")
+    )
+    assert "is not known" in said and "metadata" in said and "AUC +" not in said
+
+
 @pytest.mark.parametrize("format", ["onnx", "saved_model"])
 def test_a_folder_that_is_no_export_is_never_replaced(demo_run, tmp_path, capsys, format):
     kept = tmp_path / "photos" / "photo.jpg"
