@@ -81,6 +81,8 @@ class EmbeddingModel:
         for name, answers in zip(classes, questions, strict=False):
             known = ~np.isnan(answers)
             if len(np.unique(answers[known])) < 2:
+                if self.spec.task == "multiclass":  # all are of the class of that number
+                    name, answers = classes[answers[0]], np.ones(len(answers))
                 raise PipelineError(
                     f"embedding: all {known.sum()} training rows of a fold have {name} = "
                     f"{answers[known][0] if known.any() else 'nothing'}: use fewer folds"

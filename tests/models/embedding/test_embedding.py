@@ -115,6 +115,8 @@ def test_two_classes_that_exclude_each_other_are_one_question(rows, tmp_path):
     model.save(tmp_path)
     loaded = EmbeddingModel(CONFIG, spec, vectors, seed=1).load(tmp_path)
     pd.testing.assert_frame_equal(loaded.predict(table), found)
+    with pytest.raises(PipelineError, match=r"have nev = 1\.0"):
+        EmbeddingModel(CONFIG, spec, vectors, seed=1).fit(table[table["nev"] == 1], None)
 
 
 def test_a_missing_label_is_left_out_of_its_question_alone(rows):
