@@ -34,6 +34,7 @@ from kaggle_pipeline.evaluation.gallery import write_gallery
 from kaggle_pipeline.models.cross_validation import require_same_rows, unfinished
 from kaggle_pipeline.report.report import write_report
 from kaggle_pipeline.report.run_tables import compare_runs
+from kaggle_pipeline.stages.raw_tables import require_same_tables
 from kaggle_pipeline.stages.run import Run
 from kaggle_pipeline.stages.run_folder import open_stage, remedy_of
 from kaggle_pipeline.stages.score_submission import score_submission
@@ -61,16 +62,20 @@ def make_submission(run: Run) -> Path | None:
 
 def _make_submission(run: Run) -> Path | None:
     watch = Stopwatch()
+    require_same_tables(run, run.prepared)
     run.require_same(run.prepared, PREPARED_BY)  # another config could hide how rows were divided
     config, spec = run.config, run.spec
     check_blend(config.blend, spec)
     examples, folds = run.examples(), run.folds()
     oof = {name: _read_model(run, name, "oof") for name in config.blend.models}
     for name, predictions in oof.items():
+        require_same_rows(examples, spec, folds, run.run_dir / name)
         predictions.require(folds.validated.index, name)
         if not predictions.table["fold"].loc[folds.validated.index].equals(folds.validated["fold"]):
-            raise PipelineError(f"the model {name!r} was scored on other folds than this run's")
-        require_same_rows(examples, spec, folds, run.run_dir / name)
+            raise PipelineError(
+                f"the model {name!r} was scored on other folds than this run's: train it anew with "
+                "--overwrite"
+            )
         differing = run.differences(run.run_dir / name, DECIDING[name])
         if others := [one for one in differing if not _says_where(one)]:
             run.say(f"note: {name} was trained with {describe_differences(others)}")

@@ -10,7 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from kaggle_pipeline.config.experiment import RecordsConfig
-from kaggle_pipeline.config.names import MADE_UP_MARK, METADATA_STAGES, PREPARED_BY, TEST_TRUTH
+from kaggle_pipeline.config.names import (
+    MADE_UP_MARK,
+    METADATA_STAGES,
+    PREPARED_BY,
+    TEST_TRUTH,
+)
 from kaggle_pipeline.core.commit import adopt, begin, commit, renew
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, write_json
@@ -40,7 +45,7 @@ from kaggle_pipeline.leakage.audit import (
     audit_groups,
     audit_leakage,
     drop_duplicates,
-)
+)  # fmt: skip
 from kaggle_pipeline.leakage.fingerprints import FILE as FINGERPRINTS
 from kaggle_pipeline.leakage.fingerprints import fingerprint_images, fingerprint_table, known_pairs
 from kaggle_pipeline.leakage.known_external import SHARED_PATIENTS, drop_known, drop_same_id
@@ -60,6 +65,7 @@ from kaggle_pipeline.records.tfrecords import (
     list_shards,
     read_index,
 )
+from kaggle_pipeline.stages.models_before import tell_of_models_before
 from kaggle_pipeline.stages.raw_tables import (
     TABLES,
     digest_tables,
@@ -132,6 +138,7 @@ def _prepare(run: Run, with_records: bool, learners: Sequence[str]) -> RecordFit
             if not bound:  # what was prepared before goes on with its own settings
                 drop_if_empty(folder)
             raise
+        tell_of_models_before(run)
     if not with_records:
         return None
     image = run.config.image
@@ -203,9 +210,7 @@ def _prepare_tables(run: Run, folder: Path, learners: Sequence[str]) -> None:
             run.say(f"external: {note}")
         tables |= {mark_of(one): found.tables[one.dataset] for one in config.external}
         outside = found.table
-    digests = digest_tables(
-        table_folders(run), tables
-    )  # of what was read, before hours of fingerprints
+    digests = digest_tables(table_folders(run), tables)  # of what was read, before hours of work
     # A row of the same id goes for that alone.
     fresh = None if outside is None else drop_same_id(outside, examples)
     fingerprints, faults = _fingerprint(run, examples, fresh, folder)

@@ -66,8 +66,9 @@ def require_same_tables(run: Run, folder: Path) -> None:
             if before[name] != now[name]:
                 what = "changed" if before[name] and now[name] else "came or went"
                 raise PipelineError(
-                    f"{place / name.removeprefix(mark)} {what} since {folder} was made: say its "
-                    "--data-dir, choose another --run-dir, or prepare_data --overwrite"
+                    f"{place / name.removeprefix(mark)} {what} since {folder} was made: "
+                    "prepare_data --overwrite, and train anew; or choose another --run-dir, or "
+                    "the --data-dir of this run"
                 )
 
 

@@ -213,7 +213,11 @@ def test_models_of_the_data_before_a_correction_are_not_used(
         table = pd.read_csv(data_dir / name)
         swapped = table["sex"].map({"male": "female", "female": "male"})
         table.assign(sex=swapped).to_csv(data_dir / name, index=False)
+    assert call("make-submission", data_dir, run) == 2
+    assert "train.csv changed since" in error_line(capsys)
     assert call("prepare-data", data_dir, run, "--overwrite") == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if "learned before" in line]
+    assert [Path(line.split()[1]).parent.name for line in notes] == ["image", "tabular"]
     for words in (("train-tabular", data_dir, run, "--resume"), ("make-submission", data_dir, run)):
         assert call(*words) == 2
         line = error_line(capsys)
