@@ -23,14 +23,9 @@ from kaggle_pipeline.core.photo_kinds import kind_of_file
 from kaggle_pipeline.core.record import is_done, read_record
 from kaggle_pipeline.core.room import require_room
 from kaggle_pipeline.data.examples import (
-    EXTERNAL,
-    PREPARE_ANEW,
-    drop_incomplete,
-    require_images,
-    split_rows,
-    validate_examples,
+    EXTERNAL, PREPARE_ANEW, drop_incomplete, require_images, split_rows, validate_examples,
     write_examples,
-)
+)  # fmt: skip
 from kaggle_pipeline.data.folds import Folds, divide_train, set_test_aside
 from kaggle_pipeline.data.metadata_encoder import choose_features
 from kaggle_pipeline.data.spec import RawData
