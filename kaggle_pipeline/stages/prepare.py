@@ -10,12 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from kaggle_pipeline.config.experiment import RecordsConfig
-from kaggle_pipeline.config.names import (
-    MADE_UP_MARK,
-    METADATA_STAGES,
-    PREPARED_BY,
-    TEST_TRUTH,
-)
+from kaggle_pipeline.config.names import MADE_UP_MARK, METADATA_STAGES, PREPARED_BY, TEST_TRUTH
 from kaggle_pipeline.core.commit import adopt, begin, commit, renew
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.core.files import atomic_path, write_json
@@ -23,9 +18,14 @@ from kaggle_pipeline.core.photo_kinds import kind_of_file
 from kaggle_pipeline.core.record import is_done, read_record
 from kaggle_pipeline.core.room import require_room
 from kaggle_pipeline.data.examples import (
-    EXTERNAL, PREPARE_ANEW, drop_incomplete, require_images, split_rows, validate_examples,
+    EXTERNAL,
+    PREPARE_ANEW,
+    drop_incomplete,
+    require_images,
+    split_rows,
+    validate_examples,
     write_examples,
-)  # fmt: skip
+)
 from kaggle_pipeline.data.folds import Folds, divide_train, set_test_aside
 from kaggle_pipeline.data.metadata_encoder import choose_features
 from kaggle_pipeline.data.spec import RawData
@@ -40,7 +40,7 @@ from kaggle_pipeline.leakage.audit import (
     audit_groups,
     audit_leakage,
     drop_duplicates,
-)  # fmt: skip
+)
 from kaggle_pipeline.leakage.fingerprints import FILE as FINGERPRINTS
 from kaggle_pipeline.leakage.fingerprints import fingerprint_images, fingerprint_table, known_pairs
 from kaggle_pipeline.leakage.known_external import SHARED_PATIENTS, drop_known, drop_same_id
