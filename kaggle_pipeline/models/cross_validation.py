@@ -280,22 +280,23 @@ def collect_folds(
 
 
 def require_same_rows(
-    examples: pd.DataFrame,
-    spec: DatasetSpec,
-    folds: Folds,
-    folder: Path,
-    only: Sequence[int] | None = None,
+    rows: Mapping[str, str], folder: Path, only: Sequence[int] | None = None
 ) -> None:
     """Stop if a model of the stage in ``folder`` learned from other rows than these.
 
-    With ``only`` the models of these folds alone are looked at.
+    Parameters
+    ----------
+    rows : mapping of str to str
+        From :func:`~kaggle_pipeline.models.learned_rows.digest_rows`, once for all stages.
+    folder : pathlib.Path
+    only : sequence of int, optional
+        The models of these folds alone.
 
     Raises
     ------
     PipelineError
         That names the model's folder and what changed since.
     """
-    rows = digest_rows(examples, spec, folds)
     places = [*sorted(Path(folder).glob("fold*")), Path(folder) / ALL_ROWS]
     for place in [Path(folder) / f"fold{fold}" for fold in only] if only else places:
         require_rows(place, rows)

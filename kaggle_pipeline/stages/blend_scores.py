@@ -24,6 +24,7 @@ from kaggle_pipeline.ensembling.comparison import Study, compare, make_candidate
 from kaggle_pipeline.evaluation.gallery import write_gallery
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
 from kaggle_pipeline.models.cross_validation import require_same_rows
+from kaggle_pipeline.models.learned_rows import digest_rows
 from kaggle_pipeline.report.report import write_report
 from kaggle_pipeline.stages.make_submission import write_checked_submission
 from kaggle_pipeline.stages.prepare import prepare_data
@@ -101,8 +102,9 @@ def _blend_scores(run: Run) -> Path | None:
         examples = examples.join(patient_context(examples, spec))
     # Rows that the folds leave out stay out. Our own stages score what a fold judges.
     folds = run.folds()
+    own = digest_rows(examples, spec, folds)
     for name in config.models:
-        require_same_rows(examples, spec, folds, run.run_dir / name)
+        require_same_rows(own, run.run_dir / name)
     scores = read_scores(run, "oof", (folds.validated if config.models else folds.table).index)
     models = list(scores.table.columns)
     candidates = make_candidates(

@@ -32,6 +32,7 @@ from kaggle_pipeline.evaluation.calibration.calibration import read_calibration
 from kaggle_pipeline.evaluation.decision.decision import FILE, read_decision
 from kaggle_pipeline.evaluation.gallery import write_gallery
 from kaggle_pipeline.models.cross_validation import require_same_rows, unfinished
+from kaggle_pipeline.models.learned_rows import digest_rows
 from kaggle_pipeline.report.report import write_report
 from kaggle_pipeline.report.run_tables import compare_runs
 from kaggle_pipeline.stages.raw_tables import require_same_tables
@@ -68,8 +69,9 @@ def _make_submission(run: Run) -> Path | None:
     check_blend(config.blend, spec)
     examples, folds = run.examples(), run.folds()
     oof = {name: _read_model(run, name, "oof") for name in config.blend.models}
+    rows = digest_rows(examples, spec, folds)
     for name, predictions in oof.items():
-        require_same_rows(examples, spec, folds, run.run_dir / name)
+        require_same_rows(rows, run.run_dir / name)
         predictions.require(folds.validated.index, name)
         if not predictions.table["fold"].loc[folds.validated.index].equals(folds.validated["fold"]):
             raise PipelineError(

@@ -3,6 +3,7 @@
 from kaggle_pipeline.config.names import MODEL_STAGES
 from kaggle_pipeline.core.errors import PipelineError
 from kaggle_pipeline.models.cross_validation import require_same_rows
+from kaggle_pipeline.models.learned_rows import digest_rows
 from kaggle_pipeline.stages.run import Run
 
 
@@ -11,9 +12,9 @@ def tell_of_models_before(run: Run) -> None:
     stages = [run.run_dir / one for one in MODEL_STAGES if (run.run_dir / one).is_dir()]
     if not stages:
         return
-    examples, folds = run.examples(), run.folds()
+    rows = digest_rows(run.examples(), run.spec, run.folds())
     for stage in stages:
         try:
-            require_same_rows(examples, run.spec, folds, stage)
+            require_same_rows(rows, stage)
         except PipelineError as error:
             run.say(f"note: {error}")

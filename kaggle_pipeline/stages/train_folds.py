@@ -29,6 +29,7 @@ from kaggle_pipeline.models.cross_validation import (
     trained_on_all,
     unfinished,
 )
+from kaggle_pipeline.models.learned_rows import digest_rows
 from kaggle_pipeline.models.learning_curves import plot_histories
 from kaggle_pipeline.models.protocols import Model
 from kaggle_pipeline.records.geometry import RecordFit
@@ -82,7 +83,8 @@ def _require_trainable(run: Run, stage: str, only: Sequence[int] | None) -> None
     if held and not again["overwrite"] and _holds_models(run.run_dir / stage):
         run.require_same(run.run_dir / stage, [*PREPARED_BY, *DECIDING[stage]])
         if not run.overwrite and (run.prepared / "folds.csv").exists():
-            require_same_rows(run.examples(), run.spec, run.folds(), run.run_dir / stage, only)
+            rows = digest_rows(run.examples(), run.spec, run.folds())
+            require_same_rows(rows, run.run_dir / stage, only)
 
 
 def _holds_models(folder: Path) -> bool:
@@ -253,7 +255,7 @@ def finish_stage(run: Run, stage: str) -> None:
 def _finish_stage(run: Run, stage: str) -> None:
     folder = run.run_dir / stage
     examples, folds = run.examples(), run.folds()
-    require_same_rows(examples, run.spec, folds, folder)
+    require_same_rows(digest_rows(examples, run.spec, folds), folder)
     before = {name: _bytes(folder / name) for name in ("oof.csv", "test.csv")}
     oof, test = collect_folds(folds, run.spec, examples, folder)
     if any(_bytes(folder / name) != content for name, content in before.items()):

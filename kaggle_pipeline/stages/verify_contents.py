@@ -28,6 +28,7 @@ from kaggle_pipeline.evaluation.calibration.maps import fit_maps
 from kaggle_pipeline.evaluation.calibration.nested import left_alone
 from kaggle_pipeline.metrics.roc_bootstrap import roc_auc
 from kaggle_pipeline.models.cross_validation import LAST, require_same_rows, trained_on_all
+from kaggle_pipeline.models.learned_rows import digest_rows
 
 ABOUT = "about.json"
 """In a bundle, and in no run's own folder: what its models are."""
@@ -110,12 +111,16 @@ def look_at_folds(prepared: Prepared) -> Found:
             faults.append(f"{where}: the {group} of {other[0]} is another ({len(other)} such)")
         if not prepared.may_share and (shared := shared_groups(examples)):
             faults.append(f"a {group} is in train and test ({len(shared)} such)")
+    rows = digest_rows(examples, spec, folds)
     for stage in prepared.stages(MODEL_STAGES):
-        for look in (_of_these_rows, _by_folds):
-            try:
-                faults += look(stage, prepared)
-            except PipelineError as error:
-                faults.append(str(error))
+        try:
+            require_same_rows(rows, stage)
+        except PipelineError as error:
+            faults.append(str(error))
+        try:
+            faults += _by_folds(stage, folds, spec)
+        except PipelineError as error:
+            faults.append(str(error))
     names = ", ".join(one.name for one in prepared.stages(MODEL_STAGES)) or "no stage"
     count = folds.table["group_id"].nunique()
     parts = len(folds.numbers)
@@ -123,15 +128,8 @@ def look_at_folds(prepared: Prepared) -> Found:
     return Found(line, faults)
 
 
-def _of_these_rows(stage: Path, prepared: Prepared) -> Iterator[str]:
-    """Nothing, or it raises: the models learned from other rows than those in ``prepare/``."""
-    require_same_rows(prepared.examples, prepared.spec, prepared.folds, stage)
-    return iter(())
-
-
-def _by_folds(stage: Path, prepared: Prepared) -> Iterator[str]:
+def _by_folds(stage: Path, folds: Folds, spec: DatasetSpec) -> Iterator[str]:
     """What of a stage's predictions is not the folds' own."""
-    folds, spec = prepared.folds, prepared.spec
     oof = Predictions.read(stage / LAST, spec.classes)
     oof.require(folds.validated.index, str(stage / LAST))
     if not oof.table["fold"].loc[folds.validated.index].equals(folds.validated["fold"]):
